@@ -1,0 +1,85 @@
+package header_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"testing/iotest"
+
+	"portredirector/internal/header"
+)
+
+// Whatever comes in: Read does not panic and takes a bounded number of bytes;
+// bytes that come one by one read the same; and what it accepts can be sent on
+// in the same form and reads the same again.
+func FuzzRead(f *testing.F) {
+	for _, in := range whole(f) {
+		f.Add([]byte(in))
+	}
+	f.Add([]byte("PROXY TCP6 ::ffff:1.2.3.4 2001:db8::1 1 2\r\n"))
+	f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00"))
+	f.Add([]byte(signed(v2(0x20, 0x11, addrs4, tlv(0x03, "CRC!"), answerMe))))
+	f.Add([]byte(v2(0x20, 0x00, "\xde\xad")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bytes.NewReader(in)
+		h, form, err := header.Read(r)
+		n := len(in) - r.Len()
+		if n > 16+4096 {
+			t.Fatalf("%d bytes read", n)
+		}
+
+		single := bytes.NewReader(in)
+		h1, form1, err1 := header.Read(iotest.OneByteReader(single))
+		if (err == nil) != (err1 == nil) || h != h1 || form != form1 {
+			t.Fatalf("at once: %+v, %v, %v; byte by byte: %+v, %v, %v", h, form, err, h1, form1, err1)
+		}
+		if err != nil {
+			return
+		}
+		if n1 := len(in) - single.Len(); n != n1 {
+			t.Fatalf("%d bytes read at once, %d byte by byte", n, n1)
+		}
+		if _, _, err := header.Read(bytes.NewReader(in[:n-1])); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("without its last byte: %v, want %v", err, io.ErrUnexpectedEOF)
+		}
+		again, form2, err := header.Read(bytes.NewReader(mustAppend(t, h, form)))
+		if err != nil || form2 != form {
+			t.Fatalf("sent on in form %v: form %v, %v", form, form2, err)
+		}
+		wantHeader(t, again, carried(h, form))
+	})
+}
+
+// Whatever is sent: Append refuses it, or Read gives back what the form carries.
+func FuzzAppend(f *testing.F) {
+	f.Add([]byte{203, 0, 113, 7}, uint16(51234), []byte{192, 0, 2, 1}, uint16(443), testID[:], false, byte(0))
+	f.Add(netip.IPv6Loopback().AsSlice(), uint16(1), []byte{1, 1, 1, 1}, uint16(2), []byte{}, false, byte(2))
+	f.Add([]byte{203, 0, 113, 7}, uint16(1), netip.IPv6Unspecified().AsSlice(), uint16(2), []byte{1}, false, byte(1))
+	f.Add([]byte{203, 0, 113, 7}, uint16(1), []byte{}, uint16(2), []byte{}, false, byte(3))
+	f.Add([]byte{}, uint16(0), []byte{}, uint16(0), []byte{}, true, byte(0))
+	f.Fuzz(func(t *testing.T, src []byte, sport uint16, dst []byte, dport uint16, id []byte, local bool, form byte) {
+		var h header.Header
+		if h.Local = local; !local {
+			s, _ := netip.AddrFromSlice(src)
+			d, _ := netip.AddrFromSlice(dst)
+			h.Source = netip.AddrPortFrom(s.Unmap(), sport)
+			h.Destination = netip.AddrPortFrom(d.Unmap(), dport)
+		}
+		copy(h.ID[:], id)
+		b, err := h.Append(nil, header.Form(form))
+		if err != nil {
+			if len(b) != 0 {
+				t.Fatalf("%q after %v", b, err)
+			}
+			return
+		}
+		r := bytes.NewReader(append(b, "peer"...))
+		got, f, err := header.Read(r)
+		if err != nil || f != header.Form(form) || r.Len() != len("peer") {
+			t.Fatalf("form %v, %d bytes left, %v", f, r.Len(), err)
+		}
+		wantHeader(t, got, carried(h, f))
+	})
+}
