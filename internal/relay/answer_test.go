@@ -1,0 +1,95 @@
+package relay_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"portredirector/internal/relay"
+)
+
+// answering is a rig whose dialled side has to answer first.
+func answering(t *testing.T, o relay.Options, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
+	t.Helper()
+	peer, p.Accepted = tcpPair(t)
+	p.Dialled, service = tcpPair(t)
+	result = make(chan relay.Result, 1)
+	p.Done = func(r relay.Result) { result <- r }
+	newEngine(t, o).Relay(p)
+	t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
+	return peer, service, result
+}
+
+func TestAnswer(t *testing.T) { bothPaths(t, testAnswer) }
+
+func testAnswer(t *testing.T, o relay.Options) {
+	var got byte
+	peer, service, result := answering(t, o, relay.Pair{
+		AnswerTimeout: time.Minute,
+		Answer:        func(b byte) error { got = b; return nil },
+	})
+	// Much goes up, and ends, before the answer.
+	data := bytes.Repeat([]byte("0123456789"), 500_000)
+	go func() {
+		_, _ = peer.Write(data)
+		_ = peer.CloseWrite()
+	}()
+	if b, err := io.ReadAll(service); err != nil || !bytes.Equal(b, data) {
+		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+	must(t, second(service.Write([]byte("\x07and more"))))
+	must(t, service.Close())
+	if b, err := io.ReadAll(peer); err != nil || string(b) != "and more" {
+		t.Fatalf("%q, %v", b, err)
+	}
+	if r := <-result; r.End != relay.Finished || r.Up != int64(len(data)) || r.Down != 8 || got != 7 {
+		t.Errorf("answer %d, %+v", got, r)
+	}
+}
+
+func TestNoAnswer(t *testing.T) { bothPaths(t, noAnswer) }
+
+func noAnswer(t *testing.T, o relay.Options) {
+	refusal := errors.New("no")
+	tests := map[string]struct {
+		timeout time.Duration
+		act     func(peer, service *net.TCPConn)
+		end     relay.End
+		err     error
+	}{
+		"refused": {
+			act: func(_, service *net.TCPConn) { _, _ = service.Write([]byte("\x01")) },
+			end: relay.Refused, err: refusal,
+		},
+		"too late": {
+			timeout: time.Millisecond, act: func(_, _ *net.TCPConn) {},
+			end: relay.Refused, err: relay.ErrNoAnswer,
+		},
+		"ended": {
+			act: func(_, service *net.TCPConn) { _ = service.CloseWrite() },
+			end: relay.Refused,
+		},
+		"the peer resets": {
+			act: func(peer, _ *net.TCPConn) { resetting(peer) },
+			end: relay.AcceptedReset,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			peer, service, result := answering(t, o, relay.Pair{
+				AnswerTimeout: tt.timeout, Answer: func(byte) error { return refusal },
+			})
+			tt.act(peer, service)
+			if name != "the peer resets" {
+				wantReset(t, peer)
+			}
+			wantReset(t, service)
+			if r := <-result; r.End != tt.end || tt.err != nil && !errors.Is(r.Err, tt.err) || r.Err == nil {
+				t.Errorf("ended as %s: %v", r.End, r.Err)
+			}
+		})
+	}
+}

@@ -1,0 +1,230 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// longAgo as a deadline wakes whoever waits on a socket.
+var longAgo = time.Unix(1, 0)
+
+// copies are the pairs on the goroutine path. It is not for urgent data, at
+// which splice(2) stops without a word.
+type copies struct {
+	resets *resets
+
+	mu    sync.Mutex
+	pairs map[*pair]struct{} // guarded by mu
+}
+
+func newCopies() (*copies, error) {
+	r, err := newResets()
+	if err != nil {
+		return nil, err
+	}
+	return &copies{resets: r, pairs: make(map[*pair]struct{})}, nil
+}
+
+// relay starts the copiers of a pair.
+func (cs *copies) relay(p Pair) *Meter {
+	live := &pair{Pair: p}
+	cs.mu.Lock()
+	cs.pairs[live] = struct{}{}
+	cs.mu.Unlock()
+	go func() {
+		if err := cs.resets.add(live); err != nil {
+			live.abort(Failed, err)
+		}
+		live.run()
+		live.linger()
+		cs.resets.remove(live)
+		cs.mu.Lock()
+		delete(cs.pairs, live)
+		cs.mu.Unlock()
+		live.finish()
+	}()
+	return &live.Meter
+}
+
+// cut aborts the pairs that there are.
+func (cs *copies) cut() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for p := range cs.pairs {
+		p.abort(Cut, errCut)
+	}
+}
+
+// pair is a Pair under way: one goroutine for each direction.
+type pair struct {
+	Pair
+	Meter
+
+	numbers [2]int32 // of the sockets, in resets
+
+	mu  sync.Mutex
+	end End   // guarded by mu
+	err error // the first error; guarded by mu
+}
+
+// run relays both directions.
+func (p *pair) run() {
+	down := make(chan struct{})
+	go func() {
+		defer close(down)
+		if err := p.readAnswer(); err != nil {
+			p.abort(Refused, err)
+			return
+		}
+		p.pump(p.Accepted, p.Dialled, &p.moved[dialled])
+	}()
+	p.pump(p.Dialled, p.Accepted, &p.moved[accepted])
+	<-down
+}
+
+// readAnswer takes in the one byte that is not relayed.
+func (p *pair) readAnswer() error {
+	if p.Answer == nil {
+		return nil
+	}
+	if p.AnswerTimeout > 0 {
+		if err := p.Dialled.SetReadDeadline(time.Now().Add(p.AnswerTimeout)); err != nil {
+			return err
+		}
+	}
+	var b [1]byte
+	_, err := io.ReadFull(p.Dialled, b[:])
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ErrNoAnswer
+	case errors.Is(err, io.EOF):
+		return errEndsUnanswered
+	case err != nil:
+		return err
+	}
+	if err := p.Answer(b[0]); err != nil {
+		return err
+	}
+	return p.Dialled.SetReadDeadline(time.Time{})
+}
+
+// chunk is how much a copier moves between two updates of the meter. A
+// LimitedReader, unlike any other wrapper, keeps the splice (net.spliceFrom).
+const chunk = 4 << 20
+
+// pump copies src to dst until src's FIN, and passes that on. When it returns,
+// either the direction has ended well, or abort was called.
+func (p *pair) pump(dst, src *net.TCPConn, moved *atomic.Int64) {
+	for {
+		n, err := io.Copy(dst, io.LimitReader(src, chunk)) // splice(2), see net.TCPConn.ReadFrom
+		moved.Add(n)
+		switch {
+		case err != nil:
+			p.abort(p.culprit(dst), err)
+			return
+		case n < chunk:
+			if err := dst.CloseWrite(); err != nil {
+				p.abort(p.culprit(dst), err)
+			}
+			return
+		}
+	}
+}
+
+// abort ends the pair by reset. The first call wins; copying stops in both
+// directions, and finish sends the RSTs.
+func (p *pair) abort(end End, err error) {
+	p.mu.Lock()
+	first := p.err == nil
+	if first {
+		p.end, p.err = end, err
+	}
+	p.mu.Unlock()
+	if first {
+		_ = p.Accepted.SetDeadline(longAgo)
+		_ = p.Dialled.SetDeadline(longAgo)
+	}
+}
+
+// linger waits until everything was delivered, or the pair is aborted.
+func (p *pair) linger() {
+	for _, c := range []*net.TCPConn{p.Accepted, p.Dialled} {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			continue
+		}
+		for waiting := true; waiting; {
+			err := raw.Control(func(fd uintptr) { waiting = undelivered(int(fd)) })
+			p.mu.Lock()
+			waiting = waiting && err == nil && p.err == nil
+			p.mu.Unlock()
+			if waiting {
+				time.Sleep(lingerPoll)
+			}
+		}
+	}
+}
+
+// lingerPoll is how often a copier looks whether all was delivered.
+const lingerPoll = 20 * time.Millisecond
+
+// finish closes both sockets and tells Done.
+func (p *pair) finish() {
+	p.mu.Lock()
+	r := Result{Up: p.Up(), Down: p.Down(), End: p.end, Err: p.err}
+	p.mu.Unlock()
+	if r.Err != nil {
+		// SO_LINGER of zero makes close(2) send RST and drop what is unsent
+		// (socket(7)).
+		_ = p.Accepted.SetLinger(0)
+		_ = p.Dialled.SetLinger(0)
+	}
+	_ = p.Accepted.Close()
+	_ = p.Dialled.Close()
+	if r.End == Cut {
+		r.Err = nil
+	}
+	p.Done(r)
+}
+
+// culprit tells which side failed a copy towards dst: net reports an error
+// of the source and of the destination alike.
+func (p *pair) culprit(dst *net.TCPConn) End {
+	if broken(dst) {
+		return p.endOf(dst)
+	}
+	if dst == p.Accepted {
+		return DialledReset
+	}
+	return AcceptedReset
+}
+
+// endOf is the end of a pair whose socket c broke.
+func (p *pair) endOf(c *net.TCPConn) End {
+	if c == p.Accepted {
+		return AcceptedReset
+	}
+	return DialledReset
+}
+
+// broken reports whether the kernel has given the connection up.
+func broken(c *net.TCPConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var info *unix.TCPInfo
+	if cerr := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); cerr != nil || err != nil {
+		return true
+	}
+	return info.State == unix.BPF_TCP_CLOSE
+}

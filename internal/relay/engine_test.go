@@ -1,0 +1,173 @@
+package relay_test
+
+import (
+	"bytes"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"portredirector/internal/relay"
+)
+
+// TestMeterCountsLive: what went through can be read while it goes.
+func TestMeterCountsLive(t *testing.T) {
+	peer, acceptedEnd := tcpPair(t)
+	dialledEnd, service := tcpPair(t)
+	m := newEngine(t, relay.Options{}).Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+	must(t, second(peer.Write(make([]byte, 1000))))
+	must(t, second(io.ReadFull(service, make([]byte, 1000))))
+	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 0 })
+	must(t, second(service.Write(make([]byte, 10))))
+	must(t, second(io.ReadFull(peer, make([]byte, 10))))
+	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 10 })
+	_, _ = peer.Close(), service.Close()
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestIdleTimeout: an idle pair ends, one that carries something lives.
+func TestIdleTimeout(t *testing.T) {
+	r := newRig(t, relay.Options{IdleTimeout: 2 * time.Second})
+	for range 4 { // longer than the time-out in all
+		must(t, second(r.peer.Write([]byte("x"))))
+		must(t, second(io.ReadFull(r.service, make([]byte, 1))))
+		time.Sleep(time.Second)
+	}
+	r.wantResult(t, 4, 0, relay.Idle)
+	wantReset(t, r.peer)
+	wantReset(t, r.service)
+}
+
+// TestHalfCloseTimeout: it concerns pairs of which one direction has ended.
+func TestHalfCloseTimeout(t *testing.T) {
+	o := relay.Options{HalfCloseTimeout: time.Second}
+	half, whole := newRig(t, o), newRig(t, o)
+	halfClose(t, half.peer, half.service)
+	half.wantResult(t, 0, 0, relay.Idle)
+	wantReset(t, half.service)
+	must(t, second(whole.peer.Write([]byte("x"))))
+	must(t, second(io.ReadFull(whole.service, make([]byte, 1))))
+}
+
+// TestIdlePairsAreLean: an idle pair has no goroutine, and two descriptors
+// in the engine.
+func TestIdlePairsAreLean(t *testing.T) {
+	engine := newEngine(t, relay.Options{})
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	const pairs = 200
+	for range pairs {
+		peer, acceptedEnd := tcpPair(t)
+		dialledEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
+		must(t, second(peer.Write([]byte("x"))))
+		must(t, second(io.ReadFull(service, make([]byte, 1))))
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines more", n-goroutines)
+	}
+	// Two are the engine's, two are the test's own.
+	if n := descriptors(t) - fds; n > 4*pairs {
+		t.Errorf("%d descriptors for %d pairs", n, pairs)
+	}
+}
+
+// TestPipesAreBorrowed: a pair that carried much and is idle again has given
+// its pipe back.
+func TestPipesAreBorrowed(t *testing.T) {
+	engine := newEngine(t, relay.Options{Loops: 1})
+	fds := descriptors(t)
+	const pairs, kept = 100, 2 * 16 // what the loop keeps, two descriptors each
+	for range pairs {
+		peer, acceptedEnd := tcpPair(t)
+		dialledEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
+		sent := make(chan error, 1)
+		const much = 4 << 20
+		go func() { sent <- second(peer.Write(make([]byte, much))) }()
+		must(t, second(io.CopyN(io.Discard, service, much)))
+		must(t, <-sent)
+	}
+	waitFor(t, "the pipes to come back", func() bool { return descriptors(t)-fds <= 4*pairs+kept })
+}
+
+// TestBulkDoesNotStarve: an echo gets through beside streams that never end.
+func TestBulkDoesNotStarve(t *testing.T) {
+	engine := newEngine(t, relay.Options{Loops: 1})
+	connect := func() (a, b io.ReadWriteCloser) {
+		peer, acceptedEnd := tcpPair(t)
+		dialledEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
+		return peer, service
+	}
+	for range 4 {
+		from, to := connect()
+		go func() { _, _ = io.Copy(from, endless{}) }()
+		go func() { _, _ = io.Copy(io.Discard, to) }()
+	}
+	peer, service := connect()
+	go func() { _, _ = io.Copy(service, service) }()
+	msg := bytes.Repeat([]byte("e"), 64)
+	for range 200 {
+		must(t, second(peer.Write(msg)))
+		must(t, second(io.ReadFull(peer, make([]byte, len(msg)))))
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+// TestLeaks lets 100,000 pairs come and go and compares descriptors and
+// memory.
+func TestLeaks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	engine := newEngine(t, relay.Options{})
+	var ended atomic.Int64
+	batch := func(n int) {
+		ended.Store(0)
+		for i := range n {
+			peer, acceptedEnd := tcpPair(t)
+			dialledEnd, service := tcpPair(t)
+			engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd, Done: func(relay.Result) { ended.Add(1) }})
+			if i%4 == 0 {
+				_, _ = peer.Write([]byte("hello"))
+			}
+			resetting(peer) // nothing of 100,000 pairs stays in TIME_WAIT
+			if i%2 == 0 {
+				resetting(service)
+			} else {
+				_ = service.Close()
+			}
+		}
+		waitFor(t, "every pair to end", func() bool { return ended.Load() == int64(n) })
+	}
+	batch(2000)
+	fds, mem := descriptors(t), memory(t)
+	batch(98_000)
+	if n := descriptors(t); n > fds {
+		t.Errorf("%d descriptors more", n-fds)
+	}
+	if grown := memory(t) - mem; grown > 2<<20 {
+		t.Errorf("%d KiB more", grown>>10)
+	}
+	if n := engine.Len(); n != 0 {
+		t.Errorf("%d pairs are left", n)
+	}
+}
+
+// memory is the heap in use, in bytes.
+func memory(t *testing.T) int64 {
+	t.Helper()
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
+}

@@ -1,0 +1,466 @@
+package relay_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/relay"
+)
+
+// bulk is how much is under way in the tests of close semantics: more than
+// all buffers between the ends can hold.
+const bulk = 64 << 20
+
+// bothPaths runs a test on the event loops and on the copiers.
+func bothPaths(t *testing.T, test func(t *testing.T, o relay.Options)) {
+	t.Helper()
+	t.Run("loops", func(t *testing.T) { test(t, relay.Options{}) })
+	t.Run("copiers", func(t *testing.T) { test(t, relay.Options{Copiers: true}) })
+}
+
+// rig is a peer and a service with an engine between them, on loopback.
+type rig struct {
+	engine        *relay.Engine
+	peer, service *net.TCPConn
+	result        chan relay.Result
+}
+
+func newRig(t testing.TB, o relay.Options) *rig {
+	t.Helper()
+	r := &rig{engine: newEngine(t, o), result: make(chan relay.Result, 1)}
+	r.connect(t)
+	t.Cleanup(func() {
+		_ = r.peer.Close()
+		_ = r.service.Close()
+	})
+	return r
+}
+
+// newEngine is an engine that is cut when the test is over.
+func newEngine(t testing.TB, o relay.Options) *relay.Engine {
+	t.Helper()
+	e, err := relay.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = e.Shutdown(ctx)
+	})
+	return e
+}
+
+// connect makes one more pair.
+func (r *rig) connect(t testing.TB) {
+	t.Helper()
+	var accepted, dialled *net.TCPConn
+	r.peer, accepted = tcpPair(t)
+	dialled, r.service = tcpPair(t)
+	r.engine.Relay(relay.Pair{Accepted: accepted, Dialled: dialled, Done: func(res relay.Result) { r.result <- res }})
+}
+
+// tcpPair is a TCP connection: the end that dialled, the end that accepted.
+func tcpPair(t testing.TB) (dialled, accepted *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d, err := net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, a
+}
+
+func (r *rig) wantResult(t *testing.T, up, down int64, end relay.End) {
+	t.Helper()
+	select {
+	case got := <-r.result:
+		if got.End != end {
+			t.Errorf("the pair ended as %q (%v), want %q", got.End, got.Err, end)
+		}
+		if up >= 0 && got.Up != up || down >= 0 && got.Down != down {
+			t.Errorf("the pair carried %d up and %d down, want %d and %d", got.Up, got.Down, up, down)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the pair did not end")
+	}
+}
+
+// send writes n random bytes to c and returns their hash.
+func send(c io.Writer, n int64) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	_, err = io.CopyN(io.MultiWriter(c, h), random(n), n)
+	return [sha256.Size]byte(h.Sum(nil)), err
+}
+
+// random is a cheap endless stream that differs from run to run.
+func random(seed int64) io.Reader {
+	return rand.NewChaCha8([32]byte{byte(seed), byte(time.Now().UnixNano())})
+}
+
+// receive reads c to its end.
+func receive(c io.Reader) (n int64, sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	n, err = io.Copy(struct{ hash.Hash }{h}, struct{ io.Reader }{c})
+	return n, [sha256.Size]byte(h.Sum(nil)), err
+}
+
+// oneWay sends bulk from one end, half-closes it, and checks that the other
+// reads just that and then the end.
+func oneWay(from, to *net.TCPConn) error {
+	type sent struct {
+		sum [sha256.Size]byte
+		err error
+	}
+	done := make(chan sent, 1)
+	go func() {
+		sum, err := send(from, bulk)
+		done <- sent{sum, errors.Join(err, from.CloseWrite())}
+	}()
+	n, sum, err := receive(to)
+	s := <-done
+	if err != nil || s.err != nil {
+		return fmt.Errorf("receive: %w, send: %w", err, s.err)
+	}
+	if n != bulk || sum != s.sum {
+		return fmt.Errorf("%d bytes arrived, want %d; equal: %v", n, int64(bulk), sum == s.sum)
+	}
+	return nil
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T) {
+	bothPaths(t, testPeerHalfClosesAndServiceAnswersAfterIt)
+}
+
+func testPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	must(t, oneWay(r.peer, r.service))
+	must(t, oneWay(r.service, r.peer))
+	r.wantResult(t, bulk, bulk, relay.Finished)
+}
+
+func TestServiceHalfClosesFirstAndStillReads(t *testing.T) {
+	bothPaths(t, testServiceHalfClosesFirstAndStillReads)
+}
+
+func testServiceHalfClosesFirstAndStillReads(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	must(t, oneWay(r.service, r.peer))
+	must(t, oneWay(r.peer, r.service))
+	r.wantResult(t, bulk, bulk, relay.Finished)
+}
+
+func TestBothSendAtOnce(t *testing.T) { bothPaths(t, testBothSendAtOnce) }
+
+func testBothSendAtOnce(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	up := make(chan error, 1)
+	go func() { up <- oneWay(r.peer, r.service) }()
+	must(t, oneWay(r.service, r.peer))
+	must(t, <-up)
+	r.wantResult(t, bulk, bulk, relay.Finished)
+}
+
+func TestReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T) {
+	bothPaths(t, testReceiverReadsSlowlyLongAfterSenderClosed)
+}
+
+func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, o relay.Options) {
+	for _, dir := range []string{"up", "down"} {
+		t.Run(dir, func(t *testing.T) {
+			r := newRig(t, o)
+			from, to := r.peer, r.service
+			if dir == "down" {
+				from, to = to, from
+			}
+			closed := make(chan [sha256.Size]byte, 1)
+			go func() {
+				sum, err := send(from, bulk)
+				if err == nil {
+					err = from.Close() // all of it, not just one direction
+				}
+				if err != nil {
+					t.Error("send:", err)
+				}
+				closed <- sum
+			}()
+			h := sha256.New()
+			var n int64
+			var sum *[sha256.Size]byte
+			for {
+				m, err := io.CopyN(h, to, 256<<10)
+				n += m
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Fatalf("receive after %d bytes: %v", n, err)
+				}
+				if sum == nil {
+					select {
+					case s := <-closed:
+						sum = &s
+						// What is left is in the buffers between; let the
+						// end of it be old before it is read.
+						time.Sleep(100 * time.Millisecond)
+					default:
+					}
+				} else {
+					time.Sleep(2 * time.Millisecond)
+				}
+			}
+			if sum == nil {
+				s := <-closed
+				sum = &s
+			}
+			if n != bulk || [sha256.Size]byte(h.Sum(nil)) != *sum {
+				t.Fatalf("%d of %d bytes arrived, or others", n, bulk)
+			}
+			_ = to.Close()
+			if dir == "up" {
+				r.wantResult(t, bulk, 0, relay.Finished)
+			} else {
+				r.wantResult(t, 0, bulk, relay.Finished)
+			}
+		})
+	}
+}
+
+// TestLivesUntilDelivered: a pair of which all ends are closed lives while its
+// last bytes wait in the kernel for a slow receiver.
+func TestLivesUntilDelivered(t *testing.T) { bothPaths(t, livesUntilDelivered) }
+
+func livesUntilDelivered(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	must(t, r.service.SetReadBuffer(64<<10))
+	must(t, r.service.CloseWrite())
+	const much = 1 << 20
+	sent := make(chan error, 1)
+	go func() {
+		_, err := send(r.peer, much)
+		sent <- errors.Join(err, r.peer.Close())
+	}()
+	must(t, <-sent) // the kernel has it all, and the peer is gone
+	select {
+	case got := <-r.result:
+		t.Fatalf("the pair ended with bytes under way: %+v", got)
+	case <-time.After(300 * time.Millisecond):
+	}
+	n, _, err := receive(r.service)
+	must(t, err)
+	if n != much {
+		t.Errorf("%d bytes arrived", n)
+	}
+	r.wantResult(t, much, 0, relay.Finished)
+}
+
+// resetting closes by RST.
+func resetting(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
+// wantReset waits until the kernel was told that c is reset. It neither reads
+// nor writes: a write would provoke the reset that it looks for.
+func wantReset(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	must(t, err)
+	waitFor(t, "a reset", func() bool {
+		var info *unix.TCPInfo
+		var err error
+		must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+		must(t, err)
+		return info.State == unix.BPF_TCP_CLOSE
+	})
+	// An end that has sent and received FIN is closed as well; what it is told
+	// then is no error.
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_, rerr := io.Copy(io.Discard, c)
+	_, werr := c.Write([]byte("x"))
+	if !isReset(rerr) && !isReset(werr) {
+		t.Fatalf("the other end reads %v and writes %v, want a reset", rerr, werr)
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// TestReset resets one end in each state that a connection can be in; the
+// other end must see a reset.
+func TestReset(t *testing.T) { bothPaths(t, testReset) }
+
+func testReset(t *testing.T, o relay.Options) {
+	states := map[string]func(t *testing.T, resetter, other *net.TCPConn){
+		"idle": func(*testing.T, *net.TCPConn, *net.TCPConn) {},
+		"resetter is sending": func(t *testing.T, resetter, other *net.TCPConn) {
+			go func() { _, _ = send(resetter, bulk) }()
+			_, err := io.CopyN(io.Discard, other, bulk/4)
+			must(t, err)
+		},
+		"other is sending": func(t *testing.T, resetter, other *net.TCPConn) {
+			go func() { _, _ = send(other, bulk) }()
+			_, err := io.CopyN(io.Discard, resetter, bulk/4)
+			must(t, err)
+		},
+		"resetter has half-closed": func(t *testing.T, resetter, other *net.TCPConn) {
+			halfClose(t, resetter, other)
+		},
+		"other has half-closed": func(t *testing.T, resetter, other *net.TCPConn) {
+			halfClose(t, other, resetter)
+		},
+	}
+	for name, enter := range states {
+		t.Run("peer/"+name, func(t *testing.T) {
+			r := newRig(t, o)
+			enter(t, r.peer, r.service)
+			resetting(r.peer)
+			wantReset(t, r.service)
+			r.wantResult(t, -1, -1, relay.AcceptedReset)
+		})
+		t.Run("service/"+name, func(t *testing.T) {
+			r := newRig(t, o)
+			enter(t, r.service, r.peer)
+			resetting(r.service)
+			wantReset(t, r.peer)
+			r.wantResult(t, -1, -1, relay.DialledReset)
+		})
+	}
+}
+
+// halfClose ends one direction and waits until the other end has read that.
+func halfClose(t *testing.T, from, to *net.TCPConn) {
+	t.Helper()
+	must(t, from.CloseWrite())
+	if n, err := to.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("read %d, %v, want EOF", n, err)
+	}
+}
+
+func TestShutdownWaits(t *testing.T) { bothPaths(t, testShutdownWaits) }
+
+func testShutdownWaits(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	ended := make(chan error, 1)
+	go func() { ended <- r.engine.Shutdown(t.Context()) }()
+	// The live pair lives on.
+	must(t, oneWay(r.peer, r.service))
+	select {
+	case err := <-ended:
+		t.Fatalf("Shutdown returned %v before the pair had ended", err)
+	default:
+	}
+	must(t, oneWay(r.service, r.peer))
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	r.wantResult(t, bulk, bulk, relay.Finished)
+}
+
+func TestShutdownCuts(t *testing.T) { bothPaths(t, testShutdownCuts) }
+
+func testShutdownCuts(t *testing.T, o relay.Options) {
+	r := newRig(t, o)
+	why := errors.New("time is over")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if err := r.engine.Shutdown(ctx); !errors.Is(err, why) {
+		t.Fatalf("Shutdown returned %v, want %v", err, why)
+	}
+	r.wantResult(t, 0, 0, relay.Cut)
+	wantReset(t, r.peer)
+	wantReset(t, r.service)
+	if n := r.engine.Len(); n != 0 {
+		t.Fatalf("%d pairs are left", n)
+	}
+
+	t.Run("and takes no more", func(t *testing.T) {
+		r.connect(t)
+		r.wantResult(t, 0, 0, relay.Cut)
+		wantReset(t, r.peer)
+	})
+}
+
+// TestNothingLeaks ends many pairs in every way and counts descriptors and
+// goroutines.
+func TestNothingLeaks(t *testing.T) { bothPaths(t, testNothingLeaks) }
+
+func testNothingLeaks(t *testing.T, o relay.Options) {
+	engine := newEngine(t, o)
+	before, goroutines := descriptors(t), runtime.NumGoroutine()
+	var ended atomic.Int64
+	const pairs = 300
+	for i := range pairs {
+		peer, accepted := tcpPair(t)
+		dialled, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: accepted, Dialled: dialled, Done: func(relay.Result) { ended.Add(1) }})
+		if _, err := peer.Write(make([]byte, 10_000)); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			resetting(peer)
+		} else {
+			_ = peer.Close()
+		}
+		if i%2 == 0 {
+			resetting(service)
+		} else {
+			_ = service.Close()
+		}
+	}
+	waitFor(t, "every pair to end", func() bool { return ended.Load() == pairs })
+	waitFor(t, "descriptors and goroutines to go", func() bool {
+		runtime.GC() // the pipes of net are pooled, and closed when collected
+		return descriptors(t) <= before && runtime.NumGoroutine() <= goroutines
+	})
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for range 1000 {
+		if cond() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("waited in vain for", what)
+}
