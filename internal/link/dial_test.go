@@ -1,0 +1,117 @@
+package link_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"portredirector/internal/link"
+	"portredirector/internal/netns"
+	"portredirector/internal/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// TestPastTimeWait opens, and closes first, many more links than there are
+// ports: without the choice of ports the kernel would have none left for a
+// minute.
+func TestPastTimeWait(t *testing.T) {
+	h := nstest.NewHost(t, "m1")
+	if err := h.SetSysctl("net.ipv4.ip_local_port_range", "40000 40019"); err != nil {
+		t.Fatal(err)
+	}
+	// A kernel that reuses ports to loopback by itself would hide it.
+	if err := h.SetSysctl("net.ipv4.tcp_tw_reuse", "0"); err != nil {
+		t.Fatal(err)
+	}
+	echo := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
+	var d *link.Dialer
+	run(t, h, func() error { d = link.NewDialer(echo.Addr().String(), 10*time.Second); return nil })
+	for i := range 100 {
+		var c *net.TCPConn
+		run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
+		if err := c.CloseWrite(); err != nil { // the first FIN is ours: TIME_WAIT is ours
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil {
+			t.Fatalf("link %d: %v", i, err)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestTakenPorts: a port that another program has is passed over.
+func TestTakenPorts(t *testing.T) {
+	h := nstest.NewHost(t, "m1")
+	if err := h.SetSysctl("net.ipv4.ip_local_port_range", "40000 40003"); err != nil {
+		t.Fatal(err)
+	}
+	echo := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
+	for _, port := range []uint16{40001} {
+		nstest.Echo(t, h, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+	}
+	var d *link.Dialer
+	run(t, h, func() error { d = link.NewDialer(echo.Addr().String(), 10*time.Second); return nil })
+	var c *net.TCPConn
+	run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
+	defer c.Close()
+	if port := c.LocalAddr().(*net.TCPAddr).Port; port != 40003 {
+		t.Errorf("dialled from port %d", port)
+	}
+}
+
+// TestOthersHavePorts: however many links there are, other programs are given
+// ports.
+func TestOthersHavePorts(t *testing.T) {
+	h := nstest.NewHost(t, "m1")
+	if err := h.SetSysctl("net.ipv4.ip_local_port_range", "40000 40063"); err != nil {
+		t.Fatal(err)
+	}
+	server := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
+	other := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:81"))
+	var d *link.Dialer
+	run(t, h, func() error { d = link.NewDialer(server.Addr().String(), 10*time.Second); return nil })
+	for range 60 {
+		run(t, h, func() error {
+			c, err := d.Dial(t.Context())
+			if err == nil {
+				t.Cleanup(func() { _ = c.Close() })
+			}
+			return err
+		})
+	}
+	for range 30 {
+		// A connect(2) without a bind(2), as programs do it.
+		run(t, h, func() error {
+			c, err := new(net.Dialer).Dial("tcp", other.Addr().String())
+			if err == nil {
+				t.Cleanup(func() { _ = c.Close() })
+			}
+			return err
+		})
+	}
+}
+
+// TestNoLinkToItself: a link whose source is its destination would be a mirror.
+func TestNoLinkToItself(t *testing.T) {
+	h := nstest.NewHost(t, "m1")
+	if err := h.SetSysctl("net.ipv4.ip_local_port_range", "40000 40003"); err != nil {
+		t.Fatal(err)
+	}
+	var d *link.Dialer
+	run(t, h, func() error { d = link.NewDialer("127.0.0.1:40001", time.Second); return nil })
+	for range 8 {
+		if err := h.Do(func() error { _, err := d.Dial(t.Context()); return err }); err == nil {
+			t.Fatal("a link to a port on which nobody listens")
+		}
+	}
+}
+
+func run(t *testing.T, h *netns.Host, fn func() error) {
+	t.Helper()
+	if err := h.Do(fn); err != nil {
+		t.Fatal(err)
+	}
+}
