@@ -1,0 +1,309 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/client"
+	"portredirector/internal/header"
+	"portredirector/internal/link"
+	"portredirector/internal/relay"
+)
+
+// rig is a client between a peer and a server that the test plays.
+type rig struct {
+	log    safeBuffer
+	peers  *net.TCPListener
+	server *net.TCPListener
+	client *client.Client
+	ctx    context.Context
+	cut    context.CancelFunc
+}
+
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func listen(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func newRig(t *testing.T, form header.Form) *rig {
+	t.Helper()
+	engine, err := relay.New(relay.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{peers: listen(t), server: listen(t)}
+	r.ctx, r.cut = context.WithCancel(context.Background())
+	r.client = &client.Client{
+		Links: link.NewDialer(r.server.Addr().String(), 5*time.Second),
+		Form:  form, Relay: engine, AnswerTimeout: 30 * time.Second,
+		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	t.Cleanup(func() {
+		r.cut()
+		_ = engine.Shutdown(r.ctx)
+	})
+	return r
+}
+
+// visit makes a peer connect, and returns its end. handled is closed when the
+// client's handler has returned.
+func (r *rig) visit(t *testing.T) (peer *net.TCPConn, handled chan struct{}) {
+	t.Helper()
+	c, err := net.DialTCP("tcp", nil, r.peers.Addr().(*net.TCPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	accepted, err := r.peers.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	handled = make(chan struct{})
+	go func() {
+		defer close(handled)
+		r.client.Handle(r.ctx, accepted)
+	}()
+	return c, handled
+}
+
+// link is the server's end of the next link, its header read.
+func (r *rig) link(t *testing.T) (*net.TCPConn, header.Header, header.Form) {
+	t.Helper()
+	_ = r.server.SetDeadline(time.Now().Add(10 * time.Second))
+	l, err := r.server.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	h, form, err := header.Read(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, h, form
+}
+
+// wantLog waits until the log says all of it.
+func (r *rig) wantLog(t *testing.T, want ...string) {
+	t.Helper()
+	for range 1000 {
+		log := r.log.String()
+		if !slices.ContainsFunc(want, func(w string) bool { return !strings.Contains(log, w) }) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("the log does not say %q: %s", want, r.log.String())
+}
+
+func wantReset(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, err := io.Copy(io.Discard, c)
+	if err == nil { // a write may have taken the error, and then fails again
+		_, err = c.Write([]byte("x"))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("got %v, want a reset", err)
+	}
+}
+
+func write(t *testing.T, c *net.TCPConn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, c *net.TCPConn, want string) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, len(want))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
+		t.Fatalf("read %q, %v, want %q", b, err, want)
+	}
+}
+
+func TestHeaderTellsWhoThePeerIs(t *testing.T) {
+	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+		t.Run(form.String(), func(t *testing.T) {
+			r := newRig(t, form)
+			peer, _ := r.visit(t)
+			write(t, peer, "hello")
+			l, h, got := r.link(t)
+			if got != form {
+				t.Errorf("the form is %s", got)
+			}
+			if h.Source.String() != peer.LocalAddr().String() {
+				t.Errorf("the source is %s, want %s", h.Source, peer.LocalAddr())
+			}
+			if port := r.peers.Addr().(*net.TCPAddr).Port; int(h.Destination.Port()) != port {
+				t.Errorf("the destination is %s, want port %d", h.Destination, port)
+			}
+			if h.Answer != (form == header.Native) || h.ID.IsZero() == h.Answer {
+				t.Errorf("answer %v, id %s", h.Answer, h.ID)
+			}
+			// The peer's bytes do not wait for an answer.
+			read(t, l, "hello")
+			if h.Answer {
+				write(t, l, "\x00")
+			}
+			write(t, l, "welcome")
+			read(t, peer, "welcome")
+			write(t, peer, "more")
+			read(t, l, "more")
+		})
+	}
+}
+
+// TestServerSpeaksFirst: a peer that waits for the service gets its greeting.
+func TestServerSpeaksFirst(t *testing.T) {
+	r := newRig(t, header.Native)
+	peer, handled := r.visit(t)
+	l, _, _ := r.link(t)
+	write(t, l, "\x00220 ready\r\n")
+	read(t, peer, "220 ready\r\n")
+	<-handled
+}
+
+// TestPeerHalfClosesBeforeTheAnswer: its end must not be lost.
+func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
+	r := newRig(t, header.Native)
+	peer, _ := r.visit(t)
+	write(t, peer, "request")
+	if err := peer.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	l, _, _ := r.link(t)
+	read(t, l, "request")
+	write(t, l, "\x00")
+	if n, err := l.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("the server read %d, %v, want the end", n, err)
+	}
+	write(t, l, "reply")
+	_ = l.Close()
+	if b, err := io.ReadAll(peer); err != nil || string(b) != "reply" {
+		t.Fatalf("the peer read %q, %v", b, err)
+	}
+}
+
+// TestMuchBeforeTheAnswer: a peer that sends more than the early limit before
+// the answer loses nothing.
+func TestMuchBeforeTheAnswer(t *testing.T) {
+	r := newRig(t, header.Native)
+	peer, _ := r.visit(t)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
+	go func() {
+		_, _ = peer.Write(data)
+		_ = peer.CloseWrite()
+	}()
+	l, _, _ := r.link(t)
+	early := make([]byte, 64<<10)
+	if _, err := io.ReadFull(l, early); err != nil {
+		t.Fatal(err)
+	}
+	write(t, l, "\x00")
+	rest, err := io.ReadAll(l)
+	if err != nil || !bytes.Equal(append(early, rest...), data) {
+		t.Fatalf("%d bytes arrived, %v", len(early)+len(rest), err)
+	}
+}
+
+// TestRefusals: whatever keeps a peer from being served resets it.
+func TestRefusals(t *testing.T) {
+	for status := header.Refused; status <= header.Internal; status++ {
+		t.Run(status.String(), func(t *testing.T) {
+			r := newRig(t, header.Native)
+			peer, handled := r.visit(t)
+			l, _, _ := r.link(t)
+			write(t, l, string([]byte{byte(status)}))
+			wantReset(t, peer)
+			<-handled
+			r.wantLog(t, "peer refused", status.String(), r.server.Addr().String(), peer.LocalAddr().String())
+		})
+	}
+	t.Run("while the peer sends", func(t *testing.T) {
+		r := newRig(t, header.Native)
+		peer, _ := r.visit(t)
+		go func() { _, _ = peer.Write(make([]byte, 1<<20)) }()
+		l, _, _ := r.link(t)
+		write(t, l, "\x01")
+		_ = l.Close() // with unread bytes: a reset follows the answer
+		wantReset(t, peer)
+		r.wantLog(t, "peer refused", header.Refused.String())
+	})
+	t.Run("no answer in time", func(t *testing.T) {
+		r := newRig(t, header.Native)
+		r.client.AnswerTimeout = 50 * time.Millisecond
+		peer, _ := r.visit(t)
+		l, _, _ := r.link(t)
+		wantReset(t, peer)
+		wantReset(t, l)
+		r.wantLog(t, "peer refused", "no answer within")
+	})
+	t.Run("no answer at all", func(t *testing.T) {
+		r := newRig(t, header.Native)
+		peer, _ := r.visit(t)
+		l, _, _ := r.link(t)
+		_ = l.Close()
+		wantReset(t, peer)
+	})
+	t.Run("the server is away", func(t *testing.T) {
+		r := newRig(t, header.Native)
+		_ = r.server.Close()
+		peer, _ := r.visit(t)
+		wantReset(t, peer)
+	})
+	t.Run("the client is cut", func(t *testing.T) {
+		r := newRig(t, header.Native)
+		peer, handled := r.visit(t)
+		l, _, _ := r.link(t)
+		<-handled
+		r.cut()
+		_ = r.client.Relay.Shutdown(r.ctx)
+		wantReset(t, peer)
+		wantReset(t, l)
+	})
+}
+
+// TestPeerResetsBeforeTheAnswer: the server hears of it.
+func TestPeerResetsBeforeTheAnswer(t *testing.T) {
+	r := newRig(t, header.Native)
+	peer, handled := r.visit(t)
+	l, _, _ := r.link(t)
+	_ = peer.SetLinger(0)
+	_ = peer.Close()
+	wantReset(t, l)
+	<-handled
+}

@@ -1,0 +1,360 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/nstest"
+	"portredirector/internal/relay"
+	"portredirector/internal/server"
+	"portredirector/internal/transparent"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// claim is the peer of these tests: an address of this machine, so that no
+// return route is needed.
+var claim = netip.MustParseAddrPort("127.0.0.77:4444")
+
+// names is a resolver with a fixed list.
+type names map[string][]string
+
+func (n names) LookupNetIP(_ context.Context, network, host string) (list []netip.Addr, err error) {
+	for _, s := range n[host] {
+		if a := netip.MustParseAddr(s); a.Is4() == (network == "ip4") {
+			list = append(list, a)
+		}
+	}
+	if len(list) == 0 {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	return list, nil
+}
+
+// stuck is a resolver that never answers.
+type stuck struct{}
+
+func (stuck) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+type rig struct {
+	server  *server.Server
+	service *nstestService
+	marked  chan netip.Addr // what a mark was asked for
+}
+
+// nstestService is a service on 127.0.0.1 that reports who came and echoes.
+type nstestService struct {
+	*net.TCPListener
+	port  uint16
+	peers chan string
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	nstest.Require(t)
+	engine, err := relay.New(relay.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{
+		service: &nstestService{l, l.Addr().(*net.TCPAddr).AddrPort().Port(), make(chan string, 10)},
+		marked:  make(chan netip.Addr, 10),
+	}
+	r.server = &server.Server{
+		Services: map[uint16]server.Service{80: {Port: r.service.port}},
+		Names:    names{},
+		Dialer:   new(transparent.Dialer),
+		Relay:    engine,
+		Log:      slog.New(slog.DiscardHandler),
+		Mark: func(_ context.Context, a netip.Addr) (uint32, error) {
+			r.marked <- a
+			return 0, nil
+		},
+		Draining:       func() bool { return false },
+		HeaderTimeout:  30 * time.Second,
+		ConnectTimeout: 30 * time.Second,
+	}
+	var echoes sync.WaitGroup
+	echoes.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			r.service.peers <- c.RemoteAddr().String()
+			echoes.Go(func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = engine.Shutdown(ctx)
+		_ = l.Close()
+		echoes.Wait()
+	})
+	return r
+}
+
+// open opens a link, which the server handles, and writes b to it.
+func (r *rig) open(ctx context.Context, t *testing.T, b []byte) *net.TCPConn {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	handled := make(chan struct{})
+	go func() {
+		defer close(handled)
+		r.server.Handle(ctx, accepted)
+	}()
+	t.Cleanup(func() {
+		_ = c.Close()
+		<-handled
+	})
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	return c
+}
+
+func encode(t *testing.T, h header.Header, f header.Form) []byte {
+	t.Helper()
+	b, err := h.Append(nil, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func to(port uint16) header.Header {
+	return header.Header{
+		Source: claim, ID: header.NewID(), Answer: true,
+		Destination: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port),
+	}
+}
+
+func TestServiceSeesTheClaim(t *testing.T) {
+	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+		t.Run(form.String(), func(t *testing.T) {
+			r := newRig(t)
+			c := r.open(t.Context(), t, append(encode(t, to(80), form), "hello"...))
+			if got := <-r.service.peers; got != claim.String() {
+				t.Errorf("the service saw %s, want %s", got, claim)
+			}
+			want := "hello"
+			if form == header.Native {
+				want = "\x00hello"
+			}
+			b := make([]byte, len(want))
+			if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
+				t.Errorf("got %q, %v, want %q", b, err, want)
+			}
+		})
+	}
+}
+
+// TestAnswers looks at the status byte for everything that can be wrong, and
+// at what a client sees that did not ask for one.
+func TestAnswers(t *testing.T) {
+	tests := map[string]struct {
+		set  func(s *server.Server)
+		head func() header.Header
+		want header.Status
+	}{
+		"no service": {
+			head: func() header.Header { return to(81) },
+			want: header.NoService,
+		},
+		"another family": {
+			set:  func(s *server.Server) { s.Services[80] = server.Service{Host: "::1", Port: 1} },
+			want: header.NoService,
+		},
+		"a name of another family": {
+			set: func(s *server.Server) {
+				s.Services[80] = server.Service{Host: "six", Port: 1}
+				s.Names = names{"six": {"::1"}}
+			},
+			want: header.NoService,
+		},
+		"the service refuses": {
+			set:  func(s *server.Server) { s.Services[80] = server.Service{Port: 1} },
+			want: header.Refused,
+		},
+		"unreachable": {
+			set: func(s *server.Server) {
+				s.Services[80] = server.Service{Host: "192.0.2.99", Port: 1} // no route: the namespace has only lo
+			},
+			want: header.Unreachable,
+		},
+		"time is over": {
+			set: func(s *server.Server) {
+				s.Services[80] = server.Service{Host: "slow", Port: 1}
+				s.Names = stuck{}
+				s.ConnectTimeout = 50 * time.Millisecond
+			},
+			want: header.Unreachable,
+		},
+		"no return route": {
+			set: func(s *server.Server) {
+				s.Mark = func(context.Context, netip.Addr) (uint32, error) { return 0, errors.New("none") }
+			},
+			want: header.Internal,
+		},
+		"draining": {
+			set:  func(s *server.Server) { s.Draining = func() bool { return true } },
+			want: header.Draining,
+		},
+	}
+	for name, tt := range tests {
+		for _, form := range []header.Form{header.Native, header.V2} {
+			t.Run(name+"/"+form.String(), func(t *testing.T) {
+				r := newRig(t)
+				if tt.set != nil {
+					tt.set(r.server)
+				}
+				h := to(80)
+				if tt.head != nil {
+					h = tt.head()
+				}
+				// The peer's bytes are there already: they must not keep the
+				// answer from arriving.
+				c := r.open(t.Context(), t, append(encode(t, h, form), strings.Repeat("early", 1000)...))
+				got, err := io.ReadAll(c)
+				if form == header.Native {
+					if err != nil || len(got) != 1 || header.Status(got[0]) != tt.want {
+						t.Errorf("got %q, %v, want status %d and the end", got, err, tt.want)
+					}
+				} else if err == nil || len(got) != 0 {
+					t.Errorf("got %q, %v, want a reset", got, err)
+				}
+			})
+		}
+	}
+}
+
+// TestNames: of several addresses the first that answers is taken, and the
+// mark is asked for each by itself, at each dial.
+func TestNames(t *testing.T) {
+	r := newRig(t)
+	list := names{"svc": {"127.0.0.9", "127.0.0.1", "::1"}} // nobody listens on the first
+	r.server.Names = list
+	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
+	visit := func() {
+		c := r.open(t.Context(), t, encode(t, to(80), header.Native))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		<-r.service.peers
+	}
+	visit()
+	list["svc"] = []string{"127.0.0.1"}
+	visit()
+	for _, want := range []string{"127.0.0.9", "127.0.0.1", "127.0.0.1"} {
+		if got := <-r.marked; got.String() != want {
+			t.Errorf("a mark for %s, want %s", got, want)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	list := names{"both": {"10.0.0.1", "fd00::1"}, "four": {"10.0.0.1"}}
+	for host, want := range map[string]string{
+		"":          "[127.0.0.1 ::1]",
+		"10.0.0.1":  "[10.0.0.1]",
+		"fd00::1":   "[fd00::1]",
+		"both":      "[10.0.0.1 fd00::1]",
+		"four":      "[10.0.0.1]",
+		"127.0.0.1": "[127.0.0.1]",
+	} {
+		got, err := server.Service{Host: host, Port: 1}.Addresses(t.Context(), list)
+		var s []string
+		for _, a := range got {
+			s = append(s, a.String())
+		}
+		if text := "[" + strings.Join(s, " ") + "]"; err != nil || text != want {
+			t.Errorf("%q: %s, %v, want %s", host, text, err, want)
+		}
+	}
+	if _, err := (server.Service{Host: "none", Port: 1}).Addresses(t.Context(), list); err == nil {
+		t.Error("a name without addresses gives no error")
+	}
+}
+
+// TestNoHeader: what is no header gets no byte, and no service is dialled.
+func TestNoHeader(t *testing.T) {
+	for name, b := range map[string]string{
+		"noise":       "GET / HTTP/1.0\r\n\r\n",
+		"TLS":         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00",
+		"half a line": "PROXY TCP4 1.2.3.4",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.server.HeaderTimeout = 50 * time.Millisecond
+			c := r.open(t.Context(), t, []byte(b))
+			if got, err := io.ReadAll(c); len(got) != 0 || err == nil {
+				t.Errorf("got %q, %v, want a reset", got, err)
+			}
+			select {
+			case p := <-r.service.peers:
+				t.Errorf("the service was dialled from %s", p)
+			default:
+			}
+		})
+	}
+}
+
+// TestHealthCheck: a header that claims nobody reaches no service.
+func TestHealthCheck(t *testing.T) {
+	for _, form := range []header.Form{header.Native, header.V2, header.V1} {
+		r := newRig(t)
+		c := r.open(t.Context(), t, encode(t, header.Header{Local: true}, form))
+		got, err := io.ReadAll(c)
+		if want := form == header.Native; err != nil || (len(got) == 1) != want {
+			t.Errorf("%s: got %q, %v", form, got, err)
+		}
+		if len(r.marked) != 0 {
+			t.Errorf("%s: a service was looked for", form)
+		}
+	}
+}
+
+// TestCut: a link that is waited for ends when the server is cut.
+func TestCut(t *testing.T) {
+	r := newRig(t)
+	ctx, cut := context.WithCancel(t.Context())
+	c := r.open(ctx, t, []byte("PROXY "))
+	cut()
+	if got, err := io.ReadAll(c); len(got) != 0 || err == nil {
+		t.Errorf("got %q, %v, want a reset", got, err)
+	}
+}

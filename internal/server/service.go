@@ -1,0 +1,103 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// Service is where a claim is dialled to.
+type Service struct {
+	Host string // an IP address or a name; "" is the loopback of the claim's family
+	Port uint16
+}
+
+// String is the service as in -p.
+func (s Service) String() string {
+	if s.Host == "" {
+		return strconv.Itoa(int(s.Port))
+	}
+	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
+}
+
+// Sentinel errors of finding a service's address.
+var (
+	ErrNoService = errors.New("no service on this port")
+	// ErrFamily: an IPv6 peer cannot be the source of a dial to an IPv4
+	// address, nor the other way round.
+	ErrFamily = errors.New("the service has no address of the peer's family")
+)
+
+// Resolver finds the addresses of a name; network is "ip4" or "ip6". A
+// *net.Resolver is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// addresses lists the addresses of s in the family of claim.
+func (s Service) addresses(ctx context.Context, names Resolver, claim netip.Addr) ([]netip.Addr, error) {
+	if s.Host == "" {
+		if claim.Is4() {
+			return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
+		}
+		return []netip.Addr{netip.IPv6Loopback()}, nil
+	}
+	if a, err := netip.ParseAddr(s.Host); err == nil {
+		if a = a.Unmap(); a.Is4() != claim.Is4() {
+			return nil, ErrFamily
+		}
+		return []netip.Addr{a}, nil
+	}
+	network := "ip6"
+	if claim.Is4() {
+		network = "ip4"
+	}
+	addrs, err := names.LookupNetIP(ctx, network, s.Host)
+	dns, notFound := errors.AsType[*net.DNSError](err)
+	if notFound {
+		notFound = dns.IsNotFound
+	}
+	// Package net's word for a name of which it knows addresses of the other
+	// family only.
+	if _, other := errors.AsType[*net.AddrError](err); other || notFound {
+		return nil, fmt.Errorf("%w: %w", ErrFamily, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resolve service: %w", err)
+	}
+	list := make([]netip.Addr, 0, len(addrs))
+	for _, a := range addrs {
+		if a = a.Unmap(); a.Is4() == claim.Is4() {
+			list = append(list, a)
+		}
+	}
+	if len(list) == 0 {
+		return nil, ErrFamily
+	}
+	return list, nil
+}
+
+// Addresses lists every address of s that a claim could be dialled to, of
+// both families, for setting up return routes ahead of need. A name for which
+// none is found now gives an error, and may have some later.
+func (s Service) Addresses(ctx context.Context, names Resolver) ([]netip.Addr, error) {
+	var all []netip.Addr
+	var failed error
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		list, err := s.addresses(ctx, names, family)
+		all = append(all, list...)
+		if err != nil && !errors.Is(err, ErrFamily) {
+			failed = err
+		}
+	}
+	if len(all) == 0 && failed == nil {
+		failed = fmt.Errorf("%s has no address", s.Host)
+	}
+	if len(all) > 0 {
+		failed = nil
+	}
+	return all, failed
+}
