@@ -1,0 +1,273 @@
+// Package config turns what a user wrote into one validated configuration for
+// a client or a server. It is strict and has no side effects: a [Client] or
+// [Server] that it returns can be started, and an error names the option that
+// is wrong, and how.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/relay"
+	"portredirector/internal/server"
+)
+
+// Defaults of the time limits; those of the original where it has them.
+const (
+	DefaultConnectTimeout = 15 * time.Second
+	DefaultHeaderTimeout  = 15 * time.Second
+	DefaultDrainTimeout   = 10 * time.Second
+)
+
+// maxTable leaves room for the tables behind the first.
+const maxTable = 1<<31 - 1000
+
+// Flags are the options of the command line as they were written.
+type Flags struct {
+	Connect string   // -c
+	Listen  string   // -l
+	Ports   []string // -p
+	Replace []string // -r
+
+	Interface string // -i, of the original's container; not needed
+	Threads   int    // -t, of an older original; not needed
+
+	Header         header.Form
+	Mark           uint32
+	Table          int
+	ConnectTimeout time.Duration
+	HeaderTimeout  time.Duration
+	DrainTimeout   time.Duration
+
+	IdleTimeout      time.Duration
+	HalfCloseTimeout time.Duration
+}
+
+// Client is the configuration of a client.
+type Client struct {
+	Server         string   // host:port
+	Listen         []string // host:port; host "" is all addresses
+	Header         header.Form
+	ConnectTimeout time.Duration // to reach the server, and again for its answer
+	DrainTimeout   time.Duration
+	Relay          relay.Options
+	Notes          []string // what the user should know, a line each
+}
+
+// Server is the configuration of a server.
+type Server struct {
+	Listen         string                    // host:port; host "" is all addresses
+	Services       map[uint16]server.Service // by the port that peers connect to
+	Mark           uint32
+	Table          int
+	HeaderTimeout  time.Duration
+	ConnectTimeout time.Duration
+	DrainTimeout   time.Duration
+	Relay          relay.Options
+	Notes          []string
+}
+
+// Client validates the options of a client.
+func (f Flags) Client() (Client, error) {
+	c := Client{
+		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
+		Relay: f.relay(), Notes: f.notes(),
+	}
+	if f.Connect == "" {
+		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT")
+	}
+	host, port, err := splitHost(f.Connect)
+	if err != nil {
+		return Client{}, fmt.Errorf("-c %s: %w", f.Connect, err)
+	}
+	if host == "" {
+		return Client{}, fmt.Errorf("-c %s: it has no host", f.Connect)
+	}
+	if _, err := parsePort(port); err != nil {
+		return Client{}, fmt.Errorf("-c %s: %w", f.Connect, err)
+	}
+	c.Server = f.Connect
+	if len(f.Ports) == 0 {
+		return Client{}, fmt.Errorf("a client needs ports to listen on: -p [HOST:]PORT")
+	}
+	if len(f.Replace) > 0 {
+		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
+	}
+	taken := make(claims)
+	for _, p := range f.Ports {
+		if strings.Contains(p, "=") {
+			return Client{}, fmt.Errorf("-p %s: a client listens on ports, the server maps them", p)
+		}
+		e, err := parseEndpoint(p)
+		if err != nil {
+			return Client{}, fmt.Errorf("-p %s: %w", p, err)
+		}
+		if err := taken.add(e, p); err != nil {
+			return Client{}, err
+		}
+		c.Listen = append(c.Listen, e.expand()...)
+	}
+	if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
+		return Client{}, fmt.Errorf("-c %s: that is this client itself (-p %d)", f.Connect, number)
+	}
+	return c, f.checkTimes()
+}
+
+// Server validates the options of a server.
+func (f Flags) Server() (Server, error) {
+	s := Server{
+		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
+		ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
+		Services: make(map[uint16]server.Service), Relay: f.relay(), Notes: f.notes(),
+	}
+	if f.Listen == "" {
+		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT")
+	}
+	at, err := parseEndpoint(f.Listen)
+	if err != nil {
+		return Server{}, fmt.Errorf("-l %s: %w", f.Listen, err)
+	}
+	if at.ports.len() != 1 {
+		return Server{}, fmt.Errorf("-l %s: a server listens on one port", f.Listen)
+	}
+	s.Listen = hostPort(at.host, at.ports.first)
+	if f.Table < 1 || f.Table > maxTable {
+		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)
+	}
+	if err := atLeast("--header-timeout", f.HeaderTimeout, time.Millisecond); err != nil {
+		return Server{}, err
+	}
+	if len(f.Ports) == 0 {
+		return Server{}, fmt.Errorf("a server needs the ports of its services: -p [HOST:]PORT")
+	}
+	for _, p := range f.Ports {
+		if err := s.addService(p); err != nil {
+			return Server{}, err
+		}
+	}
+	for _, r := range f.Replace {
+		from, to, err := parseReplace(r)
+		if err != nil {
+			return Server{}, fmt.Errorf("-r %s: %w", r, err)
+		}
+		service, ok := s.Services[from]
+		if !ok {
+			s.Notes = append(s.Notes, fmt.Sprintf("-r %s replaces nothing: there is no -p %d", r, from))
+			continue
+		}
+		service.Port = to
+		s.Services[from] = service
+	}
+	for port, service := range s.Services {
+		if service.Port == at.ports.first && isLoopback(service.Host) {
+			return Server{}, fmt.Errorf("-p %d: port %d is where this server listens for its clients (-l): its peers could claim any address",
+				port, service.Port)
+		}
+	}
+	return s, f.checkTimes()
+}
+
+// addService adds what one -p says.
+func (s *Server) addService(p string) error {
+	from, to, err := parseMapping(p)
+	if err != nil {
+		return fmt.Errorf("-p %s: %w", p, err)
+	}
+	for i := range from.len() {
+		port := from.first + uint16(i)
+		if _, twice := s.Services[port]; twice {
+			return fmt.Errorf("-p %s: port %d has a service already", p, port)
+		}
+		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.first + uint16(i)}
+	}
+	return nil
+}
+
+// isLoopback reports whether a host is this machine's loopback.
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "" || host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// loopbackFor reads "all addresses" of a service as the loopback of that
+// family: a transparent dial to 0.0.0.0 would go to its own source.
+func loopbackFor(host string) string {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !a.IsUnspecified():
+		return host
+	case a.Is4():
+		return "127.0.0.1"
+	}
+	return netip.IPv6Loopback().String()
+}
+
+// relay are the options of the relay.
+func (f Flags) relay() relay.Options {
+	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout}
+}
+
+// notes are about options that a user of the original may still give.
+func (f Flags) notes() []string {
+	var notes []string
+	if f.Interface != "" {
+		notes = append(notes, "-i "+f.Interface+" is no longer needed: nothing is set for an interface")
+	}
+	if f.Threads != 0 {
+		notes = append(notes, "-t "+strconv.Itoa(f.Threads)+" is no longer needed: all processors are used")
+	}
+	return notes
+}
+
+// checkTimes checks the time limits that clients and servers share.
+func (f Flags) checkTimes() error {
+	return errors.Join(
+		atLeast("--connect-timeout", f.ConnectTimeout, time.Millisecond),
+		atLeast("--drain-timeout", f.DrainTimeout, 0),
+		atLeast("--idle-timeout", f.IdleTimeout, 0),
+		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0))
+}
+
+func atLeast(name string, value, least time.Duration) error {
+	if value < least {
+		return fmt.Errorf("%s %s: must be at least %s", name, value, least)
+	}
+	return nil
+}
+
+// claims are the addresses to listen on so far: for each port, the host and
+// the option that named it.
+type claims map[uint16]map[string]string
+
+// add notes the addresses of e, which option said, unless one of them is
+// taken: the same host, or all addresses on either side.
+func (c claims) add(e endpoint, option string) error {
+	for i := range e.ports.len() {
+		port := e.ports.first + uint16(i)
+		hosts := c[port]
+		for _, host := range slices.Sorted(maps.Keys(hosts)) {
+			if host == e.host || everywhere(host) || everywhere(e.host) {
+				return fmt.Errorf("-p %s: port %d is in -p %s already", option, port, hosts[host])
+			}
+		}
+		if hosts == nil {
+			hosts = make(map[string]string)
+			c[port] = hosts
+		}
+		hosts[e.host] = option
+	}
+	return nil
+}
+
+// everywhere reports whether a listener on host is on all addresses.
+func everywhere(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "" || err == nil && a.IsUnspecified()
+}

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"log/slog"
+
+	"portredirector/internal/client"
+	"portredirector/internal/config"
+	"portredirector/internal/link"
+	"portredirector/internal/relay"
+	"portredirector/internal/tcpserver"
+)
+
+// RunClient runs a client to the end of its life.
+func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
+	raiseLimit()
+	listeners, err := listen(life.Drain, cfg.Listen...)
+	if err != nil {
+		return err
+	}
+	engine, err := relay.New(cfg.Relay)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	c := &client.Client{
+		Links:         link.NewDialer(cfg.Server, cfg.ConnectTimeout),
+		Form:          cfg.Header,
+		Relay:         engine,
+		Log:           log,
+		AnswerTimeout: cfg.ConnectTimeout,
+	}
+	s := &service{
+		accept:       &tcpserver.Server{Handler: c.Handle, Log: log},
+		relay:        engine,
+		drainTimeout: cfg.DrainTimeout,
+		log:          log,
+	}
+	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Server),
+		slog.String("header", cfg.Header.String()))
+	defer log.Info("client has ended")
+	return s.run(life, listeners, nil)
+}

@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"portredirector/internal/config"
+	"portredirector/internal/relay"
+	"portredirector/internal/returnroute"
+	"portredirector/internal/server"
+	"portredirector/internal/tcpserver"
+	"portredirector/internal/transparent"
+)
+
+// RunServer runs a server to the end of its life. The return routes are up
+// and proved before it accepts the first link, and go after the last peer.
+func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
+	raiseLimit()
+	listeners, err := listen(life.Drain, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	routes, err := returnroute.Open(life.Drain, returnroute.Config{Mark: cfg.Mark, Table: cfg.Table}, log)
+	if err != nil {
+		closeAll(listeners)
+		return fmt.Errorf("set up return routes: %w", err)
+	}
+	defer func() {
+		if cerr := routes.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("remove return routes: %w", cerr))
+		}
+	}()
+	if !haveIPv6Loopback() {
+		cfg = withoutIPv6(cfg, log)
+	}
+	if err := prepareRoutes(life.Drain, cfg, routes, log); err != nil {
+		closeAll(listeners)
+		if life.Drain.Err() != nil {
+			return nil // it was told to end before it was ready
+		}
+		return err
+	}
+
+	engine, err := relay.New(cfg.Relay)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	dialer := new(transparent.Dialer)
+	accept := &tcpserver.Server{Log: log}
+	s := &server.Server{
+		Services: cfg.Services,
+		Names:    net.DefaultResolver,
+		Dialer:   dialer,
+		Relay:    engine,
+		Log:      log,
+		Mark:     routes.Mark,
+		Draining: accept.Draining,
+
+		HeaderTimeout:  cfg.HeaderTimeout,
+		ConnectTimeout: cfg.ConnectTimeout,
+	}
+	accept.Handler = s.Handle
+	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)))
+	defer func() {
+		n := dialer.Counts()
+		log.Info("server has ended", slog.Uint64("peers", n.Exact+n.AnyPort),
+			slog.Uint64("with_another_port", n.AnyPort), slog.Uint64("collisions_refused", n.Refused))
+	}()
+	run := &service{accept: accept, relay: engine, drainTimeout: cfg.DrainTimeout, log: log}
+	return run.run(life, listeners, routes.Run)
+}
+
+// prepareRoutes sets up and proves what the services need. A name is resolved
+// at each dial, so that neither one that has no address now nor one of which
+// some address cannot be reached is a reason not to start.
+func prepareRoutes(ctx context.Context, cfg config.Server, routes *returnroute.Manager, log *slog.Logger) error {
+	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
+		service := cfg.Services[port]
+		log := log.With(slog.Int("port", int(port)), slog.Any("service", service))
+		addrs, err := service.Addresses(ctx, net.DefaultResolver)
+		if err != nil {
+			log.Warn("service has no address now, trying again at each peer", slog.Any("error", err))
+		}
+		_, err = netip.ParseAddr(service.Host)
+		isName := service.Host != "" && err != nil
+		for _, addr := range addrs {
+			_, err := routes.Mark(ctx, addr)
+			if err != nil && isName {
+				log.Warn("one address of the service cannot be reached", slog.Any("address", addr), slog.Any("error", err))
+			} else if err != nil {
+				return fmt.Errorf("service on port %d: %w", port, err)
+			}
+		}
+	}
+	return nil
+}
+
+// withoutIPv6 gives services that have no host the IPv4 loopback only, on a
+// machine that has no ::1.
+func withoutIPv6(cfg config.Server, log *slog.Logger) config.Server {
+	services := maps.Clone(cfg.Services)
+	told := false
+	for port, service := range services {
+		if service.Host != "" {
+			continue
+		}
+		if !told {
+			log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
+			told = true
+		}
+		services[port] = server.Service{Host: "127.0.0.1", Port: service.Port}
+	}
+	cfg.Services = services
+	return cfg
+}
+
+// haveIPv6Loopback reports whether ::1 is there to be listened on.
+func haveIPv6Loopback() bool {
+	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// services lists them for a log line, as in -p.
+func services(cfg config.Server) string {
+	var list []string
+	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
+		list = append(list, fmt.Sprintf("%d=%s", port, cfg.Services[port]))
+	}
+	return brief(list)
+}
