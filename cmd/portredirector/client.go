@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/config"
+	"portredirector/internal/daemon"
+)
+
+func clientCommand(e env, verbose *bool) *cobra.Command {
+	var flags config.Flags
+	c := &cobra.Command{
+		Use:   "client -c HOST:PORT -p [HOST:]PORT ...",
+		Short: "Accept peers and pass them to a server",
+		Long: `Accept peers and pass them to a server.
+
+-p says where to listen: a port on all addresses of both families, or
+HOST:PORT; a range as 8000-8099. The server chooses the service by the port
+that the peer connected to.`,
+		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
+  portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
+  HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
+    portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runClient(c.Context(), e, flags, *verbose)
+		},
+	}
+	clientFlags(c.Flags(), &flags)
+	return c
+}
+
+func clientFlags(to *pflag.FlagSet, c *config.Flags) {
+	define(to, func(f *pflag.FlagSet) {
+		f.StringVarP(&c.Connect, "connect", "c", "", "`HOST:PORT` of the server")
+		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
+		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
+		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")
+		_ = f.MarkHidden("replace")
+		sharedFlags(f, c)
+	})
+}
+
+func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) error {
+	cfg, err := flags.Client()
+	if err != nil {
+		return usageError{err}
+	}
+	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
+		return daemon.RunClient(life, cfg, log)
+	})
+}

@@ -1,0 +1,118 @@
+// Portredirector redirects TCP ports through a client on one machine to a
+// server on another, and the service there sees the peer's own address.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"portredirector/internal/daemon"
+	"portredirector/internal/lossy"
+)
+
+// version is set by the linker in a release build.
+var version string
+
+func main() {
+	os.Exit(run(context.Background(), env{stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
+}
+
+// env is what a command takes from its surroundings.
+type env struct {
+	stdout, stderr io.Writer
+}
+
+// log is the logger of a daemon: a line an event, on standard error. The
+// function that is returned writes what is waiting.
+func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	w := lossy.NewWriter(e.stderr)
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), func() { w.Close(flushTime) }
+}
+
+// flushTime is how long the last lines of a log may take.
+const flushTime = time.Second
+
+// live runs a daemon until a signal ends it.
+func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Life, *slog.Logger) error) error {
+	log, flush := e.log(verbose)
+	defer flush()
+	for _, note := range notes {
+		log.Warn("an option has no effect", slog.String("why", note))
+	}
+	life, end := daemon.UntilSignal(ctx)
+	defer end()
+	return run(life, log)
+}
+
+// Exit statuses.
+const (
+	exitOK    = 0
+	exitRun   = 1 // something went wrong while running
+	exitUsage = 2 // the command line is wrong
+)
+
+// usageError is an error of the command line.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// run is the whole program.
+func run(ctx context.Context, e env, args []string) (status int) {
+	root := rootCommand(e)
+	root.SetArgs(args)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+
+	started := false
+	for _, c := range append(root.Commands(), root) {
+		if body := c.RunE; body != nil {
+			c.RunE = func(c *cobra.Command, args []string) error {
+				started = true
+				return body(c, args)
+			}
+		}
+	}
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return int(exit)
+	}
+	// One line: joined errors stand on one each.
+	fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	if _, ok := errors.AsType[usageError](err); ok || !started {
+		return exitUsage
+	}
+	return exitRun
+}
+
+// buildVersion is the linker's, else the module's or the commit's.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/config"
+)
+
+// rootCommand is the program. Without a subcommand it takes the forms of the
+// original: -c makes it a client, -l a server.
+func rootCommand(e env) *cobra.Command {
+	var (
+		flags   config.Flags
+		verbose bool
+	)
+	root := &cobra.Command{
+		Use:   "portredirector {-c HOST:PORT | -l [HOST:]PORT} -p [HOST:]PORT ...",
+		Short: "Redirect TCP ports to another machine, where the service sees the peer's own address",
+		Long: `Redirect TCP ports to another machine, where the service sees the peer's own
+address.
+
+A client accepts peers on machine M1 and passes each to the server on machine
+M2, which connects to the service with the peer's ip:port as the source. The
+service, its logs and its filters see the real visitor; nothing is changed in
+it, and M1 and M2 may have different providers and default routes.
+
+With -c it is a client, with -l a server; the subcommands say the same. A
+server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
+1024.`,
+		Example: `  On M2 (2.2.2.2), where the service is:
+    portredirector -l 12345 -p 80 -p 443
+  On M1, where the peers come:
+    portredirector -c 2.2.2.2:12345 -p 80 -p 443
+
+  See it work, without root and with nothing set up:
+    portredirector demo`,
+		Version:       buildVersion(),
+		Args:          noArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.Flags().StringArrayVarP(&flags.Ports, "port", "p", nil,
+		"with -c where to listen, with -l a service; `[HOST:]PORT` or a range, repeatable")
+	serverFlags(root.Flags(), &flags)
+	clientFlags(root.Flags(), &flags)
+	commonFlags(root.PersistentFlags(), &verbose)
+	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
+	root.AddCommand(client, server, demoCommand(e))
+	tellWhose(root.Flags(), client.Flags(), server.Flags())
+
+	root.RunE = func(c *cobra.Command, _ []string) error {
+		switch {
+		case c.Flags().NFlag() == 0:
+			return errors.Join(c.Help(), usageError{errors.New("nothing to do: give -c, -l or a command")})
+		case flags.Connect != "" && flags.Listen != "":
+			return usageError{errors.New("-c and -l: it is either a client or a server, not both")}
+		case flags.Connect != "":
+			if err := foreignFlag(c, client); err != nil {
+				return err
+			}
+			return runClient(c.Context(), e, flags, verbose)
+		case flags.Listen != "":
+			if err := foreignFlag(c, server); err != nil {
+				return err
+			}
+			return runServer(c.Context(), e, flags, verbose)
+		}
+		return usageError{errors.New("neither -c (a client) nor -l (a server) is given")}
+	}
+	return root
+}
+
+// noArgs refuses what is neither an option nor a command.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if c.HasParent() || c.Flags().NFlag() > 0 {
+		return fmt.Errorf("unexpected argument %q: a port needs a -p of its own, HOST:PORT is one word", args[0])
+	}
+	return fmt.Errorf("unknown command %q; `portredirector --help` lists them", args[0])
+}
+
+// tellWhose has the help of the options of one side say so.
+func tellWhose(all, client, server *pflag.FlagSet) {
+	all.VisitAll(func(f *pflag.Flag) {
+		inClient, inServer := client.Lookup(f.Name), server.Lookup(f.Name)
+		switch {
+		case inServer == nil && inClient != nil:
+			f.Usage = "client: " + f.Usage
+		case inServer != nil && (inClient == nil || inClient.Hidden && !inServer.Hidden):
+			f.Usage = "server: " + f.Usage
+		}
+	})
+}
+
+// foreignFlag finds an option that was given but is not one of the command
+// that the original's form stands for.
+func foreignFlag(given, sub *cobra.Command) (err error) {
+	given.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && sub.Flags().Lookup(f.Name) == nil && given.PersistentFlags().Lookup(f.Name) == nil {
+			err = usageError{fmt.Errorf("--%s is not an option of a %s", f.Name, sub.Name())}
+		}
+	})
+	return err
+}
+
+// commonFlags are those of every command.
+func commonFlags(f *pflag.FlagSet, verbose *bool) {
+	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
+}
+
+// sharedFlags are those of clients and servers alike.
+func sharedFlags(f *pflag.FlagSet, c *config.Flags) {
+	f.DurationVar(&c.ConnectTimeout, "connect-timeout", config.DefaultConnectTimeout,
+		"how long reaching the server, or the service, may take")
+	f.DurationVar(&c.DrainTimeout, "drain-timeout", config.DefaultDrainTimeout,
+		"how long peers may go on after the first signal to end; a second one cuts them at once")
+	f.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for so long; 0 is never")
+	f.DurationVar(&c.HalfCloseTimeout, "half-close-timeout", 0,
+		"end peers of which one direction has ended and the other carries nothing for so long; 0 is never")
+	f.StringVarP(&c.Interface, "interface", "i", "", "accepted for the original's sake; no longer needed")
+	f.IntVarP(&c.Threads, "threads", "t", 0, "accepted for the original's sake; no longer needed")
+	_ = f.MarkHidden("interface")
+	_ = f.MarkHidden("threads")
+}
+
+// define adds the flags of one set that another has not.
+func define(to *pflag.FlagSet, add func(*pflag.FlagSet)) {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	add(set)
+	set.VisitAll(func(f *pflag.Flag) {
+		if to.Lookup(f.Name) == nil {
+			to.AddFlag(f)
+		}
+	})
+}

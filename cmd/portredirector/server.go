@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/config"
+	"portredirector/internal/daemon"
+	"portredirector/internal/returnroute"
+)
+
+func serverCommand(e env, verbose *bool) *cobra.Command {
+	var flags config.Flags
+	c := &cobra.Command{
+		Use:   "server -l [HOST:]PORT -p [HOST:]PORT ...",
+		Short: "Take peers from clients and reach services with the peers' addresses",
+		Long: `Take peers from clients and reach services with the peers' addresses.
+
+-p names a service by the port that peers connect to. It is on this machine's
+loopback, or at HOST; PORT=HOST:PORT leads to another port, and ranges do the
+same for many. Names are resolved for each peer.
+
+The header's form is recognised: our client, anything that sends PROXY protocol
+v1 or v2, and the original's client, all on one port.
+
+It needs CAP_NET_ADMIN. What it sets up (an ip rule, a routing table, a sysctl
+or an nftables table) is proved before the first peer and removed at exit.`,
+		Example: `  portredirector server -l 12345 -p 80 -p 443
+  portredirector server -l 12345 -p 80 -r 80.10080
+  portredirector server -l '[::]:12345' -p 80=127.0.0.1:10080 -p 8000-8099=172.30.0.2:9000-9099
+  portredirector server -l 12345 -p 172.17.0.1:80`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runServer(c.Context(), e, flags, *verbose)
+		},
+	}
+	serverFlags(c.Flags(), &flags)
+	return c
+}
+
+func serverFlags(to *pflag.FlagSet, c *config.Flags) {
+	define(to, func(f *pflag.FlagSet) {
+		f.StringVarP(&c.Listen, "listen", "l", "", "`[HOST:]PORT` on which to take links from clients")
+		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
+		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
+		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take")
+		c.Mark = returnroute.DefaultMark
+		f.Var((*markValue)(&c.Mark), "mark", "the two bits of the packet mark to use")
+		f.IntVar(&c.Table, "table", returnroute.DefaultTable, fmt.Sprintf("the first of %d routing tables to choose from", returnroute.Tables))
+		sharedFlags(f, c)
+	})
+}
+
+func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) error {
+	cfg, err := flags.Server()
+	if err != nil {
+		return usageError{err}
+	}
+	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
+		return daemon.RunServer(life, cfg, log)
+	})
+}
+
+// markValue is the mask of our bits in the packet mark.
+type markValue uint32
+
+func (h *markValue) String() string { return fmt.Sprintf("%#x", uint32(*h)) }
+func (h *markValue) Type() string   { return "mask" }
+
+func (h *markValue) Set(s string) error {
+	n, err := strconv.ParseUint(s, 0, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no 32-bit number, as in %#x", s, uint32(returnroute.DefaultMark))
+	}
+	if _, err := returnroute.ParseMarks(uint32(n)); err != nil {
+		return err
+	}
+	*h = markValue(n)
+	return nil
+}
