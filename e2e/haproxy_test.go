@@ -1,0 +1,133 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"portredirector/internal/header"
+	"portredirector/internal/netns"
+	"portredirector/internal/nstest"
+)
+
+// TestHAProxyAsClient has HAProxy on M1 in place of our client. Its health checks of the server succeed, and the service
+// sees nothing of them.
+func TestHAProxyAsClient(t *testing.T) {
+	for _, tt := range []struct{ name, options string }{
+		{"v1", "send-proxy"},
+		{"v1, check", "send-proxy check"},
+		{"v2", "send-proxy-v2"},
+		{"v2, check", "send-proxy-v2 check"},
+		{"v2, check-send-proxy", "send-proxy-v2 check port " + linkPort + " check-send-proxy"},
+		{"v2, check without a header", "send-proxy-v2 check port " + linkPort},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			service4, service6 := listen(t, w.m2, "127.0.0.1:80"), listen(t, w.m2, "[::1]:80")
+			server := w.server(t, "-p 80")
+			h := haproxy(t, w.m1, "203.0.113.1:80 [2001:db8:ca::1]:80", `
+listen web
+	mode tcp
+	bind 0.0.0.0:80
+	bind [::]:80 v6only
+	option log-health-checks
+	server m2 `+linkTo+` inter 10ms `+tt.options)
+			if strings.Contains(tt.options, "check") {
+				h.WaitOutput("Health check for server web/m2 succeeded")
+			}
+			for range 5 {
+				newSession(t, w.alice, 80, service4).talk(t)
+				newSession(t, w.bob, 80, service4).talk(t)
+				newSession(t, w.carol, 80, service6).talk(t)
+			}
+			if strings.Contains(h.Output(), "failed") {
+				t.Error("a health check failed")
+			}
+			if strings.Contains(server.Output(), "level=WARN") {
+				t.Error("the server warns of health checks")
+			}
+		})
+	}
+}
+
+// TestHealthCheck sends headers that claim nobody: the server ends the link in good order, and does not dial the service.
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	w.server(t, "-p 80")
+	for form, answer := range map[header.Form]string{header.V1: "", header.V2: "", header.Native: "\x00"} {
+		head, err := header.Header{Local: true}.Append(nil, form)
+		must(t, err)
+		link := dial(t, w.m1, addrPort(t, linkTo))
+		_, err = link.Write(head)
+		must(t, err)
+		if got, err := io.ReadAll(link); err != nil || string(got) != answer {
+			t.Errorf("%v: the server answers %q (%v), want %q", form, got, err, answer)
+		}
+	}
+	w.client(t, "-p 80")
+	newSession(t, w.alice, 80, service) // is the first that the service sees
+}
+
+// TestHAProxyAsServer has HAProxy on M2 in place of our server. It knows the peer, and where the peer connected.
+func TestHAProxyAsServer(t *testing.T) {
+	eachReceiver(t, func(t *testing.T, w *world) {
+		haproxy(t, w.m2, linkTo, `
+frontend web
+	mode http
+	bind `+linkTo+` accept-proxy
+	http-request return status 200 content-type text/plain lf-string "%[src]:%[src_port] to %[dst]:%[dst_port]"`)
+	})
+}
+
+// TestNginxAsServer is the same for nginx.
+func TestNginxAsServer(t *testing.T) {
+	eachReceiver(t, func(t *testing.T, w *world) {
+		nginx(t, w.m2, linkTo, `
+		listen `+linkTo+` proxy_protocol;
+		return 200 "$proxy_protocol_addr:$proxy_protocol_port to $proxy_protocol_server_addr:$proxy_protocol_server_port";`)
+	})
+}
+
+// eachReceiver runs our client, with each form of the header that others understand, and a receiver of them on M2 that
+// answers "PEER to DESTINATION". It fails the test where that is not what the peer is and connected to.
+func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
+	for _, form := range []string{"v1", "v2"} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			start(t, w)
+			w.client(t, "-p 80 --header "+form)
+			for _, p := range []peer{w.alice, w.bob, w.carol} {
+				got, local := curl(t, p, 80, "/")
+				if want := fmt.Sprintf("%s to %v:80", local, p.m1); got != want {
+					t.Errorf("the receiver says %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// haproxy runs HAProxy with the sections given, and waits until it listens at the addresses, which are separated by spaces.
+// Its log is its output.
+func haproxy(t *testing.T, h *netns.Host, listen, sections string) *nstest.Process {
+	t.Helper()
+	conf := filepath.Join(t.TempDir(), "haproxy.cfg")
+	must(t, os.WriteFile(conf, []byte(`
+global
+	log stdout format raw daemon
+defaults
+	log global
+	timeout connect 20s
+	timeout client 20s
+	timeout server 20s
+`+sections+"\n"), 0o644))
+	p := nstest.Start(t, h, "haproxy", "-db", "-f", conf)
+	waitListening(t, h, listen)
+	return p
+}

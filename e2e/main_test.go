@@ -1,0 +1,49 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"portredirector/internal/netns"
+	"portredirector/internal/nstest"
+)
+
+// binDir is where the program is built.
+var binDir string
+
+func TestMain(m *testing.M) {
+	if !netns.Isolated() {
+		nstest.Main(m)
+	}
+	os.Exit(run(m))
+}
+
+// run runs the tests with a directory for the program.
+func run(m *testing.M) (exitCode int) {
+	dir, err := os.MkdirTemp("", "portredirector-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binDir = dir
+	return m.Run()
+}
+
+// program builds the program, for the first test that needs it, and returns its path.
+var program = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(binDir, "portredirector")
+	args := []string{"build", "-buildvcs=false", "-o", path}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "portredirector/cmd/portredirector")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return path, nil
+})
