@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"regexp"
+)
+
+// contender is a way from the peers to the service. To add one, implement this
+// and put it into allContenders.
+//
+// go-mmproxy, the other half of a set-up with HAProxy on M1 alone, is not among
+// them: it is no module that the Go module proxy gives out, and nothing is
+// measured here that was not installed by the system's own means.
+type contender interface {
+	// Name is that of its column.
+	Name() string
+	// Setup brings it up in a fresh world, by world.start, and waits until it
+	// takes connections. The world ends it.
+	Setup(ctx context.Context, w *world) (deployment, error)
+}
+
+// picky is a contender that is not measured in every row and every round.
+type picky interface {
+	contender
+	// Takes reports whether it is measured. The first round is 0.
+	Takes(r row, round int) bool
+}
+
+// deployment is a contender at work.
+type deployment struct {
+	target netip.AddrPort // where peers connect
+	pids   map[string]int // its processes, by host: what CPU and memory are measured of
+}
+
+// The hosts that proxies run on.
+const (
+	onM1 = "M1"
+	onM2 = "M2"
+)
+
+// The names of contenders that reports refer to.
+const (
+	nameDirect  = "direct"
+	nameHAProxy = "haproxy" // what the ratios are to
+	nameProduct = "portredirector"
+)
+
+// allContenders are those there are. The first few are those measured unless
+// told otherwise.
+func allContenders() []contender {
+	return []contender{
+		direct{},
+		haproxy{name: nameHAProxy, splice: spliceAuto},
+		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-.*|conn-peer-fin)$")},
+		portredirector{},
+		haproxy{name: "haproxy-copy"},
+	}
+}
+
+const defaultContenders = 4
+
+// names returns the names of contenders.
+func names(contenders []contender) []string {
+	var all []string
+	for _, c := range contenders {
+		all = append(all, c.Name())
+	}
+	return all
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"portredirector/internal/netns"
+)
+
+// envScratch names the environment variable with the directory that holds the
+// product, as scratchBinary, and has room for the contenders' files.
+const (
+	envScratch    = "PORTREDIRECTOR_BENCH_SCRATCH"
+	scratchBinary = "portredirector"
+)
+
+// isolate runs the benchmark in namespaces of its own, once the product is
+// built: inside there is no network to fetch a module from.
+func isolate(ctx context.Context, e env, opts options) (exitCode int, err error) {
+	if os.Getenv(envScratch) == "" { // else this is on its way inside already
+		dir, err := os.MkdirTemp("", "portredirector-bench-")
+		if err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(dir)
+		if err := provideBinary(ctx, e, opts, filepath.Join(dir, scratchBinary)); err != nil {
+			return 0, err
+		}
+		if err := os.Setenv(envScratch, dir); err != nil {
+			return 0, err
+		}
+	}
+	return netns.Isolate()
+}
+
+// provideBinary puts the product at path: the one that was given, or else one
+// built as in the Makefile.
+func provideBinary(ctx context.Context, e env, opts options, path string) error {
+	needed := slices.ContainsFunc(opts.contenders, func(c contender) bool { _, ok := c.(portredirector); return ok })
+	switch {
+	case !needed:
+		return nil
+	case opts.binary != "":
+		binary, err := filepath.Abs(opts.binary)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(binary); err != nil {
+			return err
+		}
+		return os.Symlink(binary, path)
+	}
+	version := "dev"
+	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
+		version = string(bytes.TrimSpace(out))
+	}
+	fmt.Fprintln(e.stderr, "building portredirector", version)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", //nolint:gosec // our own version
+		"-ldflags", "-X main.version="+version, "-o", path, "portredirector/cmd/portredirector")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build portredirector: %w\n%s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// plainEnv is the environment without what this program put into it, for the
+// programs that it starts.
+func plainEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, netns.EnvIsolated+"=") || strings.HasPrefix(v, envScratch+"=")
+	})
+}

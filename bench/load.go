@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// roleLoad is the hidden subcommand that is the peers.
+const roleLoad = "load"
+
+// The kinds of load.
+const (
+	loadBulk      = "bulk"
+	loadConnect   = "connect"
+	loadEcho      = "echo"
+	loadFirstByte = "first-byte"
+	loadHold      = "hold"
+)
+
+// loadConfig is what a load is told.
+type loadConfig struct {
+	target      netip.AddrPort
+	connections int           // at a time
+	warmUp      time.Duration // before anything counts
+	length      time.Duration // of what counts
+	window      time.Duration // of its beginning and end, which are shown apart
+	samples     int
+	down        bool           // bytes come from the service
+	closing     string         // how a connection ends
+	pids        map[string]int // whose CPU time to measure
+}
+
+// outcome is what a load, or a command to one, has to tell: a line of JSON.
+type outcome struct {
+	Values map[string]float64 `json:"values"`
+	// Problem is the first thing that went wrong. It is no failure of the
+	// measurement: values tell how often that was.
+	Problem string `json:"problem,omitempty"`
+}
+
+// load makes one kind of load and prints the outcome.
+func load(ctx context.Context, e env, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("which load?")
+	}
+	c, err := parseLoad(e, args[1:])
+	if err != nil {
+		return err
+	}
+	p := newPeers(c.target)
+	var o outcome
+	switch args[0] {
+	case loadBulk:
+		o, err = bulk(ctx, p, c)
+	case loadConnect:
+		o, err = connect(ctx, p, c)
+	case loadEcho:
+		o, err = pingPong(ctx, p, c)
+	case loadFirstByte:
+		o, err = firstByte(ctx, p, c)
+	case loadHold:
+		return hold(ctx, e, p)
+	default:
+		err = fmt.Errorf("no load %q", args[0])
+	}
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(e.stdout).Encode(o)
+}
+
+func parseLoad(e env, args []string) (c loadConfig, err error) {
+	f := flag.NewFlagSet(roleLoad, flag.ContinueOnError)
+	f.SetOutput(e.stderr)
+	f.TextVar(&c.target, "target", netip.AddrPort{}, "where to connect")
+	f.IntVar(&c.connections, "connections", 1, "how many at a time")
+	f.DurationVar(&c.warmUp, "warm-up", 0, "before anything counts")
+	f.DurationVar(&c.length, "length", 0, "of what counts")
+	f.DurationVar(&c.window, "window", 0, "of the beginning and the end")
+	f.IntVar(&c.samples, "samples", 0, "how many")
+	f.BoolVar(&c.down, "down", false, "bytes come from the service")
+	f.StringVar(&c.closing, "closing", closingReset, "how a connection ends")
+	f.Func("pid", "HOST=PID, whose CPU time to measure", func(s string) error {
+		host, pid, _ := strings.Cut(s, "=")
+		n, err := strconv.Atoi(pid)
+		if c.pids == nil {
+			c.pids = make(map[string]int)
+		}
+		c.pids[host] = n
+		return err
+	})
+	return c, f.Parse(args)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+)
+
+// roleService is the hidden subcommand that is the service.
+const roleService = "service"
+
+// What the service does with a connection.
+const (
+	modeEcho   = "echo"   // send back what comes
+	modeClose  = "close"  // send one message back and close
+	modeSink   = "sink"   // take all there is
+	modeSource = "source" // send for ever
+)
+
+// messageSize is the size of a message, in bytes.
+const messageSize = 64
+
+// bulkSize is that of one read or write where it is about bytes.
+const bulkSize = 256 << 10
+
+// tally is what the service has seen.
+type tally struct {
+	Connections int64 `json:"connections"`
+	// Foreign counts the connections that did not come from a peer's address. A
+	// contender with any does not do the job.
+	Foreign int64 `json:"foreign"`
+}
+
+// count takes note of a connection.
+func (t *tally) count(from netip.Addr) {
+	atomic.AddInt64(&t.Connections, 1)
+	if !peersNet.Contains(from) {
+		atomic.AddInt64(&t.Foreign, 1)
+	}
+}
+
+// service serves until the end of its standard input, and then prints its
+// tally.
+func service(ctx context.Context, e env, args []string) error {
+	var mode string
+	f := flag.NewFlagSet(roleService, flag.ContinueOnError)
+	f.SetOutput(e.stderr)
+	f.StringVar(&mode, "mode", modeEcho, "what to do with a connection")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	var serve func(ctx context.Context, seen *tally, ready func()) error
+	switch mode {
+	case modeEcho, modeClose:
+		serve = func(_ context.Context, seen *tally, ready func()) error {
+			return serveEcho(mode == modeClose, seen, ready)
+		}
+	case modeSink:
+		serve = serveBulk(net.Conn.Read)
+	case modeSource:
+		serve = serveBulk(net.Conn.Write)
+	default:
+		return fmt.Errorf("no mode %q", mode)
+	}
+
+	var seen tally
+	failed := make(chan error, 1)
+	go func() { failed <- serve(ctx, &seen, func() { fmt.Fprintln(e.stdout, "ready") }) }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(io.Discard, e.stdin)
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-done:
+	}
+	return json.NewEncoder(e.stdout).Encode(tally{
+		Connections: atomic.LoadInt64(&seen.Connections),
+		Foreign:     atomic.LoadInt64(&seen.Foreign),
+	})
+}
+
+// serveBulk does the same on every connection for ever.
+func serveBulk(do func(net.Conn, []byte) (int, error)) func(context.Context, *tally, func()) error {
+	handle := func(conn net.Conn) {
+		defer conn.Close()
+		b := make([]byte, bulkSize)
+		for {
+			if _, err := do(conn, b); err != nil {
+				return
+			}
+		}
+	}
+	return func(ctx context.Context, seen *tally, ready func()) error {
+		var config net.ListenConfig
+		config.SetMultipathTCP(false)
+		l, err := config.Listen(ctx, "tcp4", serviceAddr.String())
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		ready()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			seen.count(conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()) //nolint:errcheck,forcetypeassert // a TCP connection's
+			go handle(conn)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// target is something that the product is to reach: a value of at least, or at
+// most, the limit.
+type target struct {
+	text  string
+	limit float64
+	least bool
+	// value is what it has reached by the medians of this run, or not a number
+	// if that was not measured.
+	value func(r *report) float64
+	// show shows a value that is not to be read as a number.
+	show func(float64) string
+}
+
+// targets are those of the project. "÷ HAProxy" is the ratio to haproxy; where
+// a target is about several values, the worst of them counts.
+var targets = []target{
+	{text: "bulk, 1 stream: throughput ÷ HAProxy", least: true, limit: 2.5, value: toHAProxy(slices.Min, "gbit", "bulk-1-up", "bulk-1-down")},
+	{text: "bulk, 16 streams: throughput ÷ HAProxy", least: true, limit: 3, value: toHAProxy(slices.Min, "gbit", "bulk-16-up", "bulk-16-down")},
+	{text: "bulk, 1 stream: CPU time per GB ÷ HAProxy", limit: 0.4, value: toHAProxy(slices.Max, "cpu", "bulk-1-up", "bulk-1-down")},
+	{text: "peers reset: conn/s ÷ HAProxy", least: true, limit: 1.3, value: toHAProxy(slices.Min, "rate", "conn-reset")},
+	{text: "peers close first: conn/s at last ÷ its own at first", least: true, limit: 0.9, value: lastToFirst("conn-peer-fin")},
+	{text: "peers close first: conn/s at last ÷ HAProxy", least: true, limit: 5, value: toHAProxy(slices.Min, "rate-last", "conn-peer-fin")},
+	{text: "64 B echo, 1 connection: p50 ÷ HAProxy", limit: 0.8, value: toHAProxy(slices.Max, "p50", "echo-1")},
+	{text: "64 B echo, 64 connections: msg/s ÷ HAProxy", least: true, limit: 1.3, value: toHAProxy(slices.Min, "rate", "echo-64")},
+	{text: "first byte after idle: p50 ÷ HAProxy", limit: 1, value: toHAProxy(slices.Max, "p50", "first-byte")},
+	{text: "RSS of an idle peer, each process, of 1,000, KB", limit: 1.5, value: highestIdle("rss", fewPeers)},
+	{text: "RSS of an idle peer, each process, of 5,000, KB", limit: 1.5, value: highestIdle("rss", manyPeers)},
+	{text: "descriptors of an idle peer, each process", limit: 2, value: highestIdle("fds", manyPeers)},
+	{text: "9,500 peers at once", limit: 0, show: lostPeers, value: func(r *report) float64 { return r.product("held", "failed", true) }},
+}
+
+// product is what the product has reached in a row.
+func (r *report) product(row, key string, worst bool) float64 {
+	return r.value(row, nameProduct, metric{key: key, worst: worst})
+}
+
+// toHAProxy is the ratio to HAProxy in some rows, the worst of them.
+func toHAProxy(worst func([]float64) float64, key string, rows ...string) func(*report) float64 {
+	return func(r *report) float64 {
+		var all []float64
+		for _, row := range rows {
+			all = append(all, r.product(row, key, false)/r.value(row, nameHAProxy, metric{key: key}))
+		}
+		return worst(all)
+	}
+}
+
+// lastToFirst is the ratio of the rate at the end to that at the beginning.
+func lastToFirst(row string) func(*report) float64 {
+	return func(r *report) float64 {
+		return r.product(row, "rate-last", false) / r.product(row, "rate-first", false)
+	}
+}
+
+// highestIdle is what one of n idle peers costs the process that it costs most.
+func highestIdle(what string, n int) func(*report) float64 {
+	return func(r *report) float64 {
+		return max(r.product("idle", idleKey(what, onM1, n), false), r.product("idle", idleKey(what, onM2, n), false))
+	}
+}
+
+// verdict tells whether a target is met, as far as two digits tell.
+func (t target) verdict(v float64) string {
+	rounded := math.Round(v*100) / 100
+	switch {
+	case math.IsNaN(v):
+		return "not measured"
+	case t.least && rounded >= t.limit, !t.least && rounded <= t.limit:
+		return "met"
+	}
+	return "MISSED"
+}
+
+// printTargets prints all targets with what was reached.
+func printTargets(w io.Writer, r *report) {
+	if !slices.Contains(r.contenders, nameProduct) {
+		return
+	}
+	t := table{rightFrom: 1}
+	t.add("target for "+nameProduct, "limit", "reached", "")
+	t.rule()
+	for _, target := range targets {
+		v := target.value(r)
+		limit, reached := fmt.Sprintf("≤ %.2f", target.limit), fmt.Sprintf("%.2f", v)
+		if target.least {
+			limit = fmt.Sprintf("≥ %.2f", target.limit)
+		}
+		if target.show != nil {
+			limit, reached = target.show(target.limit), target.show(v)
+		}
+		if math.IsNaN(v) {
+			reached = ""
+		}
+		t.add(target.text, limit, reached, target.verdict(v))
+	}
+	t.print(w)
+}

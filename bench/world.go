@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"portredirector/internal/netns"
+)
+
+// The addresses of a world. The peers are as many as fit: the generator never
+// runs out of ports, and no two of its connections collide.
+var (
+	peersNet    = netip.MustParsePrefix("10.64.0.1/16")
+	peersUplink = netip.MustParsePrefix("192.168.1.2/24")
+	m1Peers     = netip.MustParsePrefix("192.168.1.1/24")
+	m1Link      = netip.MustParsePrefix("10.0.0.1/24")
+	m2Link      = netip.MustParsePrefix("10.0.0.2/24")
+	everywhere  = netip.MustParsePrefix("0.0.0.0/0")
+)
+
+// The ports. A service has one port, everywhere.
+const (
+	servicePort = 8080
+	linkPort    = 12345
+)
+
+// Where things are, for all contenders.
+var (
+	entryAddr   = netip.AddrPortFrom(m1Peers.Addr(), servicePort)                 // where a proxy's peers connect
+	linkAddr    = netip.AddrPortFrom(m2Link.Addr(), linkPort)                     // where the proxy on M2 takes links
+	serviceAddr = netip.AddrPortFrom(netip.MustParseAddr("0.0.0.0"), servicePort) // where the service listens, on M2
+)
+
+// world is the network of one measurement, and what runs in it:
+//
+//	peers (10.64.0.0/16) ── M1 ── M2 (the service)
+type world struct {
+	peers, m1, m2 *netns.Host
+	scratch       string // a directory for files
+	processes     []*process
+}
+
+// newWorld builds a world. Whoever calls it closes it.
+func newWorld(scratch string) (*world, error) {
+	w := &world{scratch: scratch}
+	if err := w.build(); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *world) build() (err error) {
+	for name, host := range map[string]**netns.Host{"peers": &w.peers, "m1": &w.m1, "m2": &w.m2} {
+		if *host, err = netns.NewHost(name); err != nil {
+			return err
+		}
+	}
+	one := func(p netip.Prefix) []netip.Prefix { return []netip.Prefix{p} }
+	return errors.Join(
+		netns.Connect(w.peers, one(peersUplink), w.m1, one(m1Peers)),
+		netns.Connect(w.m1, one(m1Link), w.m2, one(m2Link)),
+		// All of a network that the loopback interface has is local, as 127.0.0.0/8 is.
+		w.peers.AddAddr("lo", peersNet),
+		w.peers.AddRoute(everywhere, m1Peers.Addr()),
+		w.m1.AddRoute(peersNet, peersUplink.Addr()),
+		w.m2.AddRoute(everywhere, m1Link.Addr()),
+	)
+}
+
+// start starts a program in one of the hosts. It runs until the world is
+// closed, and that it does is part of the measurement: ending earlier is an
+// error of close.
+func (w *world) start(ctx context.Context, h *netns.Host, path string, args ...string) (*process, error) {
+	p, err := startProcess(ctx, h, false, path, args...)
+	if err == nil {
+		w.processes = append(w.processes, p)
+	}
+	return p, err
+}
+
+// play starts this program in one of the roles.
+func (w *world) play(ctx context.Context, h *netns.Host, role string, args ...string) (*process, error) {
+	return startProcess(ctx, h, true, "/proc/self/exe", append([]string{role}, args...)...)
+}
+
+// close ends all that was started and gives up the hosts.
+func (w *world) close() error {
+	var errs []error
+	for _, p := range slices.Backward(w.processes) {
+		errs = append(errs, p.kill())
+	}
+	for _, h := range []*netns.Host{w.peers, w.m1, w.m2} {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// command runs a program in a host to its end.
+func (w *world) command(ctx context.Context, h *netns.Host, path string, args ...string) error {
+	p, err := startProcess(ctx, h, false, path, args...)
+	if err != nil {
+		return err
+	}
+	<-p.ended
+	if p.err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(append([]string{path}, args...), " "), p.failure())
+	}
+	return nil
+}
