@@ -1,0 +1,49 @@
+# Each recipe can be pasted into a shell. The tools are pinned in tools/go.mod and tools/lint.mod.
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 40s
+
+# Where a plain user's shell does not look, and nft, sshd and nginx are.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: build bench clean deadcode demo fmt fuzz help lint short test vuln
+
+build: ## build the static binary bin/portredirector
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/portredirector ./cmd/portredirector
+
+demo: build ## show it at work on this machine; needs nothing but Go
+	bin/portredirector demo
+
+test: ## run all tests with the race detector; as root, install first what they need
+	scripts/test-deps
+	go test -race -shuffle=on -timeout 8m ./...
+
+short: ## run the tests that need no other program and no C compiler
+	go test -short -shuffle=on -timeout 2m ./...
+
+fuzz: ## run each fuzz test for FUZZTIME (40s)
+	@{ grep -roE --include='*_test.go' '^func Fuzz\w+' . || echo 'no fuzz tests' >&2; } | while IFS=: read -r file func; do \
+		(set -x; go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}") || exit; done
+
+bench: ## compare with HAProxy on this machine; about half an hour, BENCHFLAGS=-quick for a look
+	go run ./bench $(BENCHFLAGS)
+
+lint: ## check the code; the first run builds the linter and takes minutes
+	go tool -modfile=tools/go.mod gofumpt -d .
+	go tool -modfile=tools/lint.mod golangci-lint run
+
+deadcode: ## list the functions that nothing calls
+	go tool -modfile=tools/go.mod deadcode -test ./...
+
+vuln: ## look for known vulnerabilities; needs the network, or VULNDB=file:///a/copy/of/the/database
+	VULNDB=$(VULNDB) scripts/vuln
+
+fmt: ## format the code
+	go tool -modfile=tools/go.mod goimports -local portredirector -w .
+	go tool -modfile=tools/go.mod gofumpt -w .
+
+clean: ## remove what was built
+	rm -rf bin
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.* *## /\1\t/p' Makefile | expand -t 12
