@@ -123,6 +123,8 @@ func sharedFlags(f *pflag.FlagSet, c *config.Flags) {
 	f.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for so long; 0 is never")
 	f.DurationVar(&c.HalfCloseTimeout, "half-close-timeout", 0,
 		"end peers of which one direction has ended and the other carries nothing for so long; 0 is never")
+	f.DurationVar(&c.DeadAfter, "dead-after", config.DefaultDeadAfter,
+		"end connections whose other end has not answered for so long, though it should; 0 is never")
 	f.StringVarP(&c.Interface, "interface", "i", "", "accepted for the original's sake; no longer needed")
 	f.IntVarP(&c.Threads, "threads", "t", 0, "accepted for the original's sake; no longer needed")
 	_ = f.MarkHidden("interface")

@@ -66,7 +66,7 @@ func newRig(t *testing.T, form header.Form) *rig {
 	r := &rig{peers: listen(t), server: listen(t)}
 	r.ctx, r.cut = context.WithCancel(context.Background())
 	r.client = &client.Client{
-		Links: link.NewDialer(r.server.Addr().String(), 5*time.Second),
+		Links: link.NewDialer(r.server.Addr().String(), 5*time.Second, net.KeepAliveConfig{}),
 		Form:  form, Relay: engine, AnswerTimeout: 30 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

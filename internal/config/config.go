@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,6 +25,14 @@ const (
 	DefaultConnectTimeout = 15 * time.Second
 	DefaultHeaderTimeout  = 15 * time.Second
 	DefaultDrainTimeout   = 10 * time.Second
+	DefaultDeadAfter      = 30 * time.Second
+)
+
+// Bounds of --dead-after: keepalive counts in seconds, and in no more than 32,767
+// of them (include/net/tcp.h in the kernel).
+const (
+	leastDeadAfter = 3 * time.Second
+	mostDeadAfter  = 12 * time.Hour
 )
 
 // maxTable leaves room for the tables behind the first.
@@ -48,6 +57,7 @@ type Flags struct {
 
 	IdleTimeout      time.Duration
 	HalfCloseTimeout time.Duration
+	DeadAfter        time.Duration
 }
 
 // Client is the configuration of a client.
@@ -58,7 +68,8 @@ type Client struct {
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration
 	Relay          relay.Options
-	Notes          []string // what the user should know, a line each
+	KeepAlive      net.KeepAliveConfig // of peers and links
+	Notes          []string            // what the user should know, a line each
 }
 
 // Server is the configuration of a server.
@@ -71,6 +82,7 @@ type Server struct {
 	ConnectTimeout time.Duration
 	DrainTimeout   time.Duration
 	Relay          relay.Options
+	KeepAlive      net.KeepAliveConfig // of links and services
 	Notes          []string
 }
 
@@ -78,7 +90,7 @@ type Server struct {
 func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
-		Relay: f.relay(), Notes: f.notes(),
+		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
 	}
 	if f.Connect == "" {
 		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT")
@@ -125,7 +137,7 @@ func (f Flags) Server() (Server, error) {
 	s := Server{
 		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
 		ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
-		Services: make(map[uint16]server.Service), Relay: f.relay(), Notes: f.notes(),
+		Services: make(map[uint16]server.Service), Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
 	}
 	if f.Listen == "" {
 		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT")
@@ -211,7 +223,18 @@ func loopbackFor(host string) string {
 
 // relay are the options of the relay.
 func (f Flags) relay() relay.Options {
-	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout}
+	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout, DeadAfter: f.DeadAfter}
+}
+
+// keepAlive finds a dead path while nothing is sent: it asks after half of the
+// time, and again, and gives up when it is over.
+func (f Flags) keepAlive() net.KeepAliveConfig {
+	if f.DeadAfter == 0 {
+		return net.KeepAliveConfig{}
+	}
+	idle := (f.DeadAfter / 2).Truncate(time.Second)
+	interval := max(f.DeadAfter/6, time.Second).Truncate(time.Second)
+	return net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: int((f.DeadAfter - idle) / interval)}
 }
 
 // notes are about options that a user of the original may still give.
@@ -232,7 +255,18 @@ func (f Flags) checkTimes() error {
 		atLeast("--connect-timeout", f.ConnectTimeout, time.Millisecond),
 		atLeast("--drain-timeout", f.DrainTimeout, 0),
 		atLeast("--idle-timeout", f.IdleTimeout, 0),
-		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0))
+		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0),
+		f.checkDeadAfter())
+}
+
+func (f Flags) checkDeadAfter() error {
+	switch {
+	case f.DeadAfter == 0:
+		return nil
+	case f.DeadAfter > mostDeadAfter:
+		return fmt.Errorf("--dead-after %s: must be at most %s, or 0 for never", f.DeadAfter, mostDeadAfter)
+	}
+	return atLeast("--dead-after", f.DeadAfter, leastDeadAfter)
 }
 
 func atLeast(name string, value, least time.Duration) error {

@@ -24,6 +24,25 @@ func flags(set func(*config.Flags)) config.Flags {
 	return f
 }
 
+// TestKeepAlive: the kernel's questions are over when the time is.
+func TestKeepAlive(t *testing.T) {
+	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
+		f := config.Flags{
+			Connect: "m2:1", Ports: []string{"80"}, DeadAfter: d,
+			ConnectTimeout: time.Second, DrainTimeout: time.Second,
+		}
+		c, err := f.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := c.KeepAlive
+		total := k.Idle + time.Duration(k.Count)*k.Interval
+		if !k.Enable || k.Idle < time.Second || k.Interval < time.Second || k.Count < 2 || total > d || total < d-k.Interval {
+			t.Errorf("%s: %+v", d, k)
+		}
+	}
+}
+
 func TestClient(t *testing.T) {
 	tests := map[string]struct {
 		ports []string

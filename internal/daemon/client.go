@@ -13,7 +13,7 @@ import (
 // RunClient runs a client to the end of its life.
 func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	raiseLimit()
-	listeners, err := listen(life.Drain, cfg.Listen...)
+	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen...)
 	if err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		return err
 	}
 	c := &client.Client{
-		Links:         link.NewDialer(cfg.Server, cfg.ConnectTimeout),
+		Links:         link.NewDialer(cfg.Server, cfg.ConnectTimeout, cfg.KeepAlive),
 		Form:          cfg.Header,
 		Relay:         engine,
 		Log:           log,

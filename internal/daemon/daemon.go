@@ -131,10 +131,10 @@ func (s *service) drain(cut context.Context) {
 }
 
 // listen announces on all addresses, or on none.
-func listen(ctx context.Context, addrs ...string) ([]*net.TCPListener, error) {
+func listen(ctx context.Context, alive net.KeepAliveConfig, addrs ...string) ([]*net.TCPListener, error) {
 	listeners := make([]*net.TCPListener, 0, len(addrs))
 	for _, addr := range addrs {
-		l, err := tcpserver.Listen(ctx, addr)
+		l, err := tcpserver.Listen(ctx, addr, alive)
 		if err != nil {
 			closeAll(listeners)
 			return nil, explainListen(addr, err)

@@ -22,7 +22,7 @@ import (
 // and proved before it accepts the first link, and go after the last peer.
 func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	raiseLimit()
-	listeners, err := listen(life.Drain, cfg.Listen)
+	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		closeAll(listeners)
 		return err
 	}
-	dialer := new(transparent.Dialer)
+	dialer := &transparent.Dialer{KeepAlive: cfg.KeepAlive}
 	accept := &tcpserver.Server{Log: log}
 	s := &server.Server{
 		Services: cfg.Services,

@@ -14,10 +14,6 @@ import (
 	"time"
 )
 
-// keepAliveIdle is when the kernel starts to ask a silent link whether it is
-// still there.
-const keepAliveIdle = 30 * time.Second
-
 // portTries is how many source ports of our choice are tried before it is
 // left to the kernel.
 const portTries = 16
@@ -26,13 +22,14 @@ const portTries = 16
 type Dialer struct {
 	server  string
 	timeout time.Duration
+	alive   net.KeepAliveConfig
 	ports   *ports
 }
 
 // NewDialer returns a dialer to server, "host:port"; a name is resolved at
 // each dial. The timeout is for one link, names included.
-func NewDialer(server string, timeout time.Duration) *Dialer {
-	return &Dialer{server: server, timeout: timeout, ports: newPorts()}
+func NewDialer(server string, timeout time.Duration, alive net.KeepAliveConfig) *Dialer {
+	return &Dialer{server: server, timeout: timeout, alive: alive, ports: newPorts()}
 }
 
 // Server is where the links lead to.
@@ -61,8 +58,8 @@ func (d *Dialer) Dial(ctx context.Context) (*net.TCPConn, error) {
 
 // dialFrom dials from the given source port, 0 for one of the kernel's choice.
 func (d *Dialer) dialFrom(ctx context.Context, port uint16) (net.Conn, error) {
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle}}
-	dialer.SetMultipathTCP(false) // it cannot be spliced at full speed
+	dialer := net.Dialer{KeepAlive: -1, KeepAliveConfig: d.alive} // off, unless the configuration has it
+	dialer.SetMultipathTCP(false)                                 // it cannot be spliced at full speed
 	if port != 0 {
 		dialer.LocalAddr = &net.TCPAddr{Port: int(port)}
 		dialer.Control = reuseAddr

@@ -28,7 +28,10 @@ func TestPastTimeWait(t *testing.T) {
 	}
 	echo := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
 	var d *link.Dialer
-	run(t, h, func() error { d = link.NewDialer(echo.Addr().String(), 10*time.Second); return nil })
+	run(t, h, func() error {
+		d = link.NewDialer(echo.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
+		return nil
+	})
 	for i := range 100 {
 		var c *net.TCPConn
 		run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
@@ -53,7 +56,10 @@ func TestTakenPorts(t *testing.T) {
 		nstest.Echo(t, h, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	}
 	var d *link.Dialer
-	run(t, h, func() error { d = link.NewDialer(echo.Addr().String(), 10*time.Second); return nil })
+	run(t, h, func() error {
+		d = link.NewDialer(echo.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
+		return nil
+	})
 	var c *net.TCPConn
 	run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
 	defer c.Close()
@@ -72,7 +78,10 @@ func TestOthersHavePorts(t *testing.T) {
 	server := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
 	other := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:81"))
 	var d *link.Dialer
-	run(t, h, func() error { d = link.NewDialer(server.Addr().String(), 10*time.Second); return nil })
+	run(t, h, func() error {
+		d = link.NewDialer(server.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
+		return nil
+	})
 	for range 60 {
 		run(t, h, func() error {
 			c, err := d.Dial(t.Context())
@@ -101,7 +110,7 @@ func TestNoLinkToItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d *link.Dialer
-	run(t, h, func() error { d = link.NewDialer("127.0.0.1:40001", time.Second); return nil })
+	run(t, h, func() error { d = link.NewDialer("127.0.0.1:40001", time.Second, net.KeepAliveConfig{}); return nil })
 	for range 8 {
 		if err := h.Do(func() error { _, err := d.Dial(t.Context()); return err }); err == nil {
 			t.Fatal("a link to a port on which nobody listens")

@@ -39,17 +39,6 @@ func (h *Host) AddAddr(ifname string, addr netip.Prefix) error {
 	})
 }
 
-// LinkUp sets an interface of the host up.
-func (h *Host) LinkUp(ifname string) error {
-	return h.withLink(ifname, netlink.LinkSetUp)
-}
-
-// LinkDown sets an interface of the host down, and the other end of its cable has no carrier. As on every Linux, the routes
-// and the IPv6 addresses of the interface are lost with that.
-func (h *Host) LinkDown(ifname string) error {
-	return h.withLink(ifname, netlink.LinkSetDown)
-}
-
 // plug makes the veth pair between h and peer, down and without addresses, the end on h a port of bridge if that is not empty.
 func (h *Host) plug(peer *Host, bridge string) error {
 	attrs := netlink.NewLinkAttrs()
@@ -74,7 +63,7 @@ func (h *Host) plug(peer *Host, bridge string) error {
 
 // setUp sets an interface up and gives it addresses.
 func (h *Host) setUp(ifname string, addrs []netip.Prefix) error {
-	if err := h.LinkUp(ifname); err != nil {
+	if err := h.withLink(ifname, netlink.LinkSetUp); err != nil {
 		return err
 	}
 	for _, addr := range addrs {

@@ -95,16 +95,21 @@ func TestAddAddr(t *testing.T) {
 	}
 }
 
-func TestLinkDownAndUp(t *testing.T) {
+func TestLoseAndRegain(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, netns.Connect(a, prefixes("10.0.0.1/24"), b, prefixes("10.0.0.2/24")))
-	must(t, a.LinkDown("b"))
-	if conn, err := a.Dial(t.Context(), netip.AddrPort{}, netip.MustParseAddrPort("10.0.0.2:80")); err == nil {
-		conn.Close()
-		t.Error("connected over a link that is down")
+	must(t, netns.Connect(a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.2/24", "fd00::2/64")))
+	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
+		neighbour := netip.MustParseAddr(addr)
+		must(t, a.Lose("b", neighbour))
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if conn, err := a.Dial(ctx, netip.AddrPort{}, netip.AddrPortFrom(neighbour, 80)); err == nil || ctx.Err() == nil {
+			t.Errorf("dialling a neighbour that is lost: %v, %v", conn, err)
+		}
+		cancel()
+		must(t, a.Regain("b", neighbour))
 	}
-	must(t, a.LinkUp("b"))
 	reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
+	reach(t, a, "", b, "fd00::2", "fd00::1")
 }
 
 func TestConnectTwice(t *testing.T) {

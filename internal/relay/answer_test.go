@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,4 +93,29 @@ func noAnswer(t *testing.T, o relay.Options) {
 			}
 		})
 	}
+}
+
+// TestBugEndsItsPairOnly: what panics in the loop on behalf of one pair ends that pair.
+func TestBugEndsItsPairOnly(t *testing.T) {
+	engine := newEngine(t, relay.Options{Loops: 1})
+	peer, acceptedEnd := tcpPair(t)
+	dialledEnd, service := tcpPair(t)
+	defer peer.Close()
+	result := make(chan relay.Result, 1)
+	engine.Relay(relay.Pair{
+		Accepted: acceptedEnd, Dialled: dialledEnd,
+		Answer: func(byte) error { panic("a bug") },
+		Done:   func(r relay.Result) { result <- r },
+	})
+	other := &rig{engine: engine, result: make(chan relay.Result, 1)}
+	other.connect(t)
+	must(t, second(service.Write([]byte{0})))
+	if r := <-result; r.End != relay.Failed || !strings.Contains(r.Err.Error(), "a bug") {
+		t.Errorf("it ended as %s: %v", r.End, r.Err)
+	}
+	wantReset(t, peer)
+	wantReset(t, service)
+	must(t, oneWay(other.peer, other.service))
+	must(t, oneWay(other.service, other.peer))
+	other.wantResult(t, bulk, bulk, relay.Finished)
 }

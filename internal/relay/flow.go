@@ -32,6 +32,8 @@ type side struct {
 	ending   bool // FIN has come, behind what is still to be read
 	failed   bool // there is an error to be asked for
 	urgent   bool // urgent data has come, at which reads stop short
+
+	suspect int64 // since when something was to be acknowledged, ms on the loop's clock; 0 is not, see dead.go
 }
 
 // note takes in an event (epoll_ctl(2)).
@@ -191,6 +193,7 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 		if moved > 0 {
 			f.moved[d].Add(int64(moved))
 			f.active = l.now
+			l.suspect(dst)
 		}
 	}()
 	for !dir.finished {

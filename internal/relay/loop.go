@@ -35,12 +35,13 @@ type loop struct {
 	free  []int32 // free numbers; guarded by mu
 
 	// The rest is the loop's own.
-	ready   []*flow // flows that have something to do
-	freed   []int32 // numbers to be freed after this round
-	pipes   pipes
-	buf     []byte        // of one read
-	now     int64         // what clock said at the start of this round
-	stopped chan struct{} // closed when the loop has ended
+	ready    []*flow // flows that have something to do
+	freed    []int32 // numbers to be freed after this round
+	suspects bool    // there may be sides that have yet to acknowledge something
+	pipes    pipes
+	buf      []byte        // of one read
+	now      int64         // what clock said at the start of this round
+	stopped  chan struct{} // closed when the loop has ended
 }
 
 // Orders to a loop.
@@ -198,7 +199,7 @@ func (l *loop) run() {
 	defer close(l.stopped)
 	defer l.close()
 	var events [256]unix.EpollEvent
-	lastTick := l.now
+	lastTick, lastLook := l.now, l.now
 	for {
 		n, err := unix.EpollWait(l.epoll, events[:], l.patience())
 		if err != nil && err != unix.EINTR {
@@ -210,6 +211,10 @@ func (l *loop) run() {
 		if l.timed() && l.now-lastTick >= tick.Milliseconds() {
 			lastTick = l.now
 			l.endLate()
+		}
+		if l.suspects && l.now-lastLook >= l.lookEvery().Milliseconds() {
+			lastLook = l.now
+			l.lookForDead()
 		}
 		if o := l.orders.Swap(0); o != 0 {
 			if o&orderCut != 0 {
@@ -236,6 +241,10 @@ func (l *loop) patience() int {
 	switch {
 	case len(l.ready) > 0:
 		return 0
+	case l.suspects && l.timed():
+		return int(min(tick, l.lookEvery()) / time.Millisecond)
+	case l.suspects:
+		return int(l.lookEvery() / time.Millisecond)
 	case l.timed():
 		return int(tick / time.Millisecond)
 	}

@@ -9,6 +9,9 @@ const (
 	// privileges beyond /proc/sys/fs/pipe-user-pages-soft, pipe(7)), it stays at
 	// the kernel's default and is only slower.
 	pipeSize = 1 << 20
+	// leastPipe is what it must hold to be faster than the loop's buffer. The
+	// kernel gives such a user two pages in the end.
+	leastPipe = 32 << 10
 	// keptPipes is how many unused pipes a loop keeps.
 	keptPipes = 16
 	// maxPipes is how many a loop has at most: they are descriptors, two each.
@@ -43,9 +46,17 @@ func (ps *pipes) borrow() *pipe {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil
 	}
-	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
 	ps.made++
-	return &pipe{r: fds[0], w: fds[1]}
+	p := &pipe{r: fds[0], w: fds[1]}
+	size, err := unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, pipeSize)
+	if err != nil {
+		size, _ = unix.FcntlInt(uintptr(p.w), unix.F_GETPIPE_SZ, 0)
+	}
+	if size < leastPipe {
+		ps.discard(p)
+		return nil
+	}
+	return p
 }
 
 // giveBack takes a pipe back. One that is not empty is closed, and with it
@@ -55,6 +66,11 @@ func (ps *pipes) giveBack(p *pipe) {
 		ps.free = append(ps.free, p)
 		return
 	}
+	ps.discard(p)
+}
+
+// discard closes a pipe.
+func (ps *pipes) discard(p *pipe) {
 	ps.made--
 	_ = unix.Close(p.r)
 	_ = unix.Close(p.w)
@@ -63,9 +79,7 @@ func (ps *pipes) giveBack(p *pipe) {
 // close closes the unused pipes.
 func (ps *pipes) close() {
 	for _, p := range ps.free {
-		ps.made--
-		_ = unix.Close(p.r)
-		_ = unix.Close(p.w)
+		ps.discard(p)
 	}
 	ps.free = nil
 }

@@ -12,8 +12,8 @@
 //     other direction lives on for as long as it likes (RFC 9293, 3.6).
 //   - RST is passed on as RST, also while a direction is half-closed and
 //     nothing moves.
-//   - No idle time-out unless asked for. A dead path ends by TCP keepalive,
-//     and counts as a reset.
+//   - No idle time-out unless asked for. A dead path ends by TCP keepalive or,
+//     with something under way, by Options.DeadAfter, and counts as a reset.
 //   - A pair lives until the other ends have acknowledged its last byte.
 //
 // # Two paths
@@ -138,6 +138,11 @@ type Options struct {
 	// HalfCloseTimeout ends pairs of which one direction has ended and the
 	// other carried nothing for so long; 0 is never.
 	HalfCloseTimeout time.Duration
+	// DeadAfter ends pairs of which one side no longer acknowledges what was
+	// sent to it, for so long; 0 leaves that to the kernel, which takes a quarter of
+	// an hour. It is for the event loops. Where nothing is sent keepalive is what
+	// finds a dead path.
+	DeadAfter time.Duration
 	// Loops is the number of event loops; 0 is one for each processor (GOMAXPROCS).
 	Loops int
 	// Copiers takes the goroutine path for every pair.
@@ -197,11 +202,11 @@ func (e *Engine) Relay(p Pair) *Meter {
 	e.count.Add(1)
 	done := p.Done
 	p.Done = func(r Result) {
+		defer e.live.Done()
 		e.count.Add(-1)
 		if done != nil {
 			done(r)
 		}
-		e.live.Done()
 	}
 	if e.copies != nil {
 		return e.copies.relay(p)

@@ -5,21 +5,17 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
-)
-
-// When the kernel finds out that a silent peer is gone: it asks after a time
-// of silence, and again, and gives up (tcp(7); seconds, seconds, times).
-const (
-	keepAliveIdle     = 30
-	keepAliveInterval = 10
-	keepAliveCount    = 6
+	"time"
 )
 
 // Listen announces on addr ("host:port"; without a host on all addresses of
-// both families). Multipath TCP stays off: its sockets can be neither
+// both families); what is accepted there has the given keepalive. Multipath TCP stays off: its sockets can be neither
 // spliced at full speed nor asked for TCP_INFO.
-func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
-	lc := net.ListenConfig{KeepAlive: -1, Control: keepAlive}
+func Listen(ctx context.Context, addr string, alive net.KeepAliveConfig) (*net.TCPListener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	if alive.Enable {
+		lc.Control = keepAlive(alive)
+	}
 	lc.SetMultipathTCP(false)
 	network := "tcp"
 	if ap, err := netip.ParseAddrPort(addr); err == nil && ap.Addr().Is4() {
@@ -34,21 +30,22 @@ func Listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 
 // keepAlive turns keepalive on for the listener, from which accepted sockets
 // inherit it (tcp(7)): four system calls once, not for each connection.
-func keepAlive(_, _ string, raw syscall.RawConn) error {
-	var err error
-	set := func(fd, level, option, value int) {
-		if err == nil {
-			err = syscall.SetsockoptInt(fd, level, option, value)
+func keepAlive(c net.KeepAliveConfig) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) (err error) {
+		set := func(fd, level, option, value int) {
+			if err == nil {
+				err = syscall.SetsockoptInt(fd, level, option, value)
+			}
 		}
+		if cerr := raw.Control(func(s uintptr) {
+			fd := int(s)
+			set(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
+			set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, int(c.Idle/time.Second))
+			set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, int(c.Interval/time.Second))
+			set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, c.Count)
+		}); cerr != nil {
+			return cerr
+		}
+		return err
 	}
-	if cerr := raw.Control(func(s uintptr) {
-		fd := int(s)
-		set(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1)
-		set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, keepAliveIdle)
-		set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, keepAliveInterval)
-		set(fd, syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAliveCount)
-	}); cerr != nil {
-		return cerr
-	}
-	return err
 }

@@ -41,7 +41,8 @@ func serve(t *testing.T, s *tcpserver.Server) (addr string, log *logged, served 
 	t.Helper()
 	log = new(logged)
 	s.Log = slog.New(slog.NewTextHandler(log, nil))
-	l, err := tcpserver.Listen(t.Context(), "127.0.0.1:0")
+	alive := net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+	l, err := tcpserver.Listen(t.Context(), "127.0.0.1:0", alive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func TestShutdownCutsHandlers(t *testing.T) {
 
 // TestAllIPv4Addresses: 0.0.0.0 is what it says.
 func TestAllIPv4Addresses(t *testing.T) {
-	l, err := tcpserver.Listen(t.Context(), "0.0.0.0:0")
+	l, err := tcpserver.Listen(t.Context(), "0.0.0.0:0", net.KeepAliveConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestServeAfterShutdown(t *testing.T) {
 	if err := s.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l, err := tcpserver.Listen(t.Context(), "127.0.0.1:0")
+	l, err := tcpserver.Listen(t.Context(), "127.0.0.1:0", net.KeepAliveConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

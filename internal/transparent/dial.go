@@ -24,7 +24,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +52,9 @@ type Counts struct {
 
 // Dialer dials transparently. The zero value is ready for use.
 type Dialer struct {
+	// KeepAlive is that of the sockets; the zero value is off.
+	KeepAlive net.KeepAliveConfig
+
 	exact, anyPort, refused atomic.Uint64
 }
 
@@ -66,7 +68,7 @@ func (d *Dialer) Counts() Counts {
 // found by errors.Is (syscall.ECONNREFUSED, …); running out of the ladder is
 // ErrCollision.
 func (d *Dialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, Rung, error) {
-	conn, err := dial(ctx, claim, service, mark)
+	conn, err := d.dial(ctx, claim, service, mark)
 	if err == nil {
 		d.exact.Add(1)
 		return conn, Exact, nil
@@ -74,7 +76,7 @@ func (d *Dialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark u
 	if !collides(err) {
 		return nil, Exact, err
 	}
-	conn, err = dial(ctx, netip.AddrPortFrom(claim.Addr(), 0), service, mark)
+	conn, err = d.dial(ctx, netip.AddrPortFrom(claim.Addr(), 0), service, mark)
 	if err == nil {
 		d.anyPort.Add(1)
 		return conn, AnyPort, nil
@@ -94,9 +96,10 @@ func collides(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
 }
 
-func dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, error) {
+func (d *Dialer) dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, error) {
 	dialer := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle},
+		KeepAlive:       -1, // unless the configuration has it
+		KeepAliveConfig: d.KeepAlive,
 		Control: func(network, _ string, raw syscall.RawConn) error {
 			var err error
 			if cerr := raw.Control(func(fd uintptr) {
@@ -120,10 +123,6 @@ func dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net
 	}
 	return conn, nil
 }
-
-// keepAliveIdle is when the kernel starts to ask a silent service whether it
-// is still there.
-const keepAliveIdle = 30 * time.Second
 
 // prepare sets what a transparent dial needs, before bind(2).
 func prepare(fd int, network string, mark uint32, anyPort bool) error {
