@@ -18,6 +18,7 @@ import (
 	"portredirector/internal/header"
 	"portredirector/internal/link"
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 )
 
 // rig is a client between a peer and a server that the test plays.
@@ -67,7 +68,7 @@ func newRig(t *testing.T, form header.Form) *rig {
 	r.ctx, r.cut = context.WithCancel(context.Background())
 	r.client = &client.Client{
 		Links: link.NewDialer(r.server.Addr().String(), 5*time.Second, net.KeepAliveConfig{}),
-		Form:  form, Relay: engine, AnswerTimeout: 30 * time.Second,
+		Form:  form, Relay: engine, OpenTimeout: 30 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	t.Cleanup(func() {
@@ -77,9 +78,8 @@ func newRig(t *testing.T, form header.Form) *rig {
 	return r
 }
 
-// visit makes a peer connect, and returns its end. handled is closed when the
-// client's handler has returned.
-func (r *rig) visit(t *testing.T) (peer *net.TCPConn, handled chan struct{}) {
+// visit makes a peer connect, and returns its end.
+func (r *rig) visit(t *testing.T) *net.TCPConn {
 	t.Helper()
 	c, err := net.DialTCP("tcp", nil, r.peers.Addr().(*net.TCPAddr))
 	if err != nil {
@@ -90,12 +90,12 @@ func (r *rig) visit(t *testing.T) (peer *net.TCPConn, handled chan struct{}) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handled = make(chan struct{})
-	go func() {
-		defer close(handled)
-		r.client.Handle(r.ctx, accepted)
-	}()
-	return c, handled
+	fd, err := socket.Detach(accepted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.client.Handle(fd, c.LocalAddr().(*net.TCPAddr).AddrPort())
+	return c
 }
 
 // link is the server's end of the next link, its header read.
@@ -159,7 +159,7 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
 		t.Run(form.String(), func(t *testing.T) {
 			r := newRig(t, form)
-			peer, _ := r.visit(t)
+			peer := r.visit(t)
 			write(t, peer, "hello")
 			l, h, got := r.link(t)
 			if got != form {
@@ -190,17 +190,16 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 // TestServerSpeaksFirst: a peer that waits for the service gets its greeting.
 func TestServerSpeaksFirst(t *testing.T) {
 	r := newRig(t, header.Native)
-	peer, handled := r.visit(t)
+	peer := r.visit(t)
 	l, _, _ := r.link(t)
 	write(t, l, "\x00220 ready\r\n")
 	read(t, peer, "220 ready\r\n")
-	<-handled
 }
 
 // TestPeerHalfClosesBeforeTheAnswer: its end must not be lost.
 func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
 	r := newRig(t, header.Native)
-	peer, _ := r.visit(t)
+	peer := r.visit(t)
 	write(t, peer, "request")
 	if err := peer.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -222,7 +221,7 @@ func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
 // the answer loses nothing.
 func TestMuchBeforeTheAnswer(t *testing.T) {
 	r := newRig(t, header.Native)
-	peer, _ := r.visit(t)
+	peer := r.visit(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
 	go func() {
 		_, _ = peer.Write(data)
@@ -245,17 +244,16 @@ func TestRefusals(t *testing.T) {
 	for status := header.Refused; status <= header.Internal; status++ {
 		t.Run(status.String(), func(t *testing.T) {
 			r := newRig(t, header.Native)
-			peer, handled := r.visit(t)
+			peer := r.visit(t)
 			l, _, _ := r.link(t)
 			write(t, l, string([]byte{byte(status)}))
 			wantReset(t, peer)
-			<-handled
 			r.wantLog(t, "peer refused", status.String(), r.server.Addr().String(), peer.LocalAddr().String())
 		})
 	}
 	t.Run("while the peer sends", func(t *testing.T) {
 		r := newRig(t, header.Native)
-		peer, _ := r.visit(t)
+		peer := r.visit(t)
 		go func() { _, _ = peer.Write(make([]byte, 1<<20)) }()
 		l, _, _ := r.link(t)
 		write(t, l, "\x01")
@@ -265,8 +263,8 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("no answer in time", func(t *testing.T) {
 		r := newRig(t, header.Native)
-		r.client.AnswerTimeout = 50 * time.Millisecond
-		peer, _ := r.visit(t)
+		r.client.OpenTimeout = 50 * time.Millisecond
+		peer := r.visit(t)
 		l, _, _ := r.link(t)
 		wantReset(t, peer)
 		wantReset(t, l)
@@ -274,7 +272,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("no answer at all", func(t *testing.T) {
 		r := newRig(t, header.Native)
-		peer, _ := r.visit(t)
+		peer := r.visit(t)
 		l, _, _ := r.link(t)
 		_ = l.Close()
 		wantReset(t, peer)
@@ -282,14 +280,13 @@ func TestRefusals(t *testing.T) {
 	t.Run("the server is away", func(t *testing.T) {
 		r := newRig(t, header.Native)
 		_ = r.server.Close()
-		peer, _ := r.visit(t)
+		peer := r.visit(t)
 		wantReset(t, peer)
 	})
 	t.Run("the client is cut", func(t *testing.T) {
 		r := newRig(t, header.Native)
-		peer, handled := r.visit(t)
+		peer := r.visit(t)
 		l, _, _ := r.link(t)
-		<-handled
 		r.cut()
 		_ = r.client.Relay.Shutdown(r.ctx)
 		wantReset(t, peer)
@@ -300,10 +297,9 @@ func TestRefusals(t *testing.T) {
 // TestPeerResetsBeforeTheAnswer: the server hears of it.
 func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	r := newRig(t, header.Native)
-	peer, handled := r.visit(t)
+	peer := r.visit(t)
 	l, _, _ := r.link(t)
 	_ = peer.SetLinger(0)
 	_ = peer.Close()
 	wantReset(t, l)
-	<-handled
 }

@@ -10,18 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
 	"portredirector/internal/header"
 	"portredirector/internal/link"
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 )
 
-// maxHeader is room for the longest header that a client sends, in bytes: a v1
+// headerRoom is room for the longest header that a client sends, in bytes: a v1
 // line (PROXY protocol, 2.1).
-const maxHeader = 107
+const headerRoom = 107
 
 // Client is the client's end of any number of peers. Its fields must be set
 // before the first Handle.
@@ -31,54 +31,65 @@ type Client struct {
 	Relay *relay.Engine
 	Log   *slog.Logger
 
-	// AnswerTimeout is for the server to reach the service, after the header
-	// was sent.
-	AnswerTimeout time.Duration
+	// OpenTimeout is for the server to be reached, and to answer.
+	OpenTimeout time.Duration
 }
 
-// Handle serves one peer, which it owns. It returns when the relay has taken
-// over, or the peer was reset. When ctx ends, the peer is cut.
+// Handle serves a peer that was accepted, and owns it. It is called on a loop of
+// the relay, and does not wait.
 //
 // A peer that cannot be served is reset, as it would have been by a direct
 // connection, never closed as if it had been served.
-func (c *Client) Handle(ctx context.Context, peer *net.TCPConn) {
-	h := header.Header{
-		Source:      addrPort(peer.RemoteAddr()),
-		Destination: addrPort(peer.LocalAddr()),
-	}
+func (c *Client) Handle(peer int, from netip.AddrPort) {
+	h := header.Header{Source: from, Destination: socket.Local(peer)}
 	if c.Form == header.Native {
 		h.ID = header.NewID()
 	}
-	link, err := c.open(ctx, h)
+	prefix, err := h.Append(make([]byte, 0, headerRoom), c.Form)
+	switch {
+	case err != nil:
+		c.refuse(peer, h, err)
+	case c.Links.Named():
+		c.Relay.Go(func(ctx context.Context) {
+			link, err := c.Links.Dial(ctx)
+			c.relay(peer, h, prefix, link, err)
+		})
+	default:
+		link, err := c.Links.Connect()
+		c.relay(peer, h, prefix, link, err)
+	}
+}
+
+// relay hands both sockets over, unless there is no link.
+func (c *Client) relay(peer int, h header.Header, prefix []byte, link int, err error) {
 	if err != nil {
-		reset(peer)
-		c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", err))
+		c.refuse(peer, h, err)
 		return
 	}
-	c.log(slog.LevelDebug, "peer connected", h, slog.Any("link", link.LocalAddr()))
-	pair := relay.Pair{Accepted: peer, Dialled: link, Done: func(r relay.Result) { c.gone(h, r) }}
+	c.log(slog.LevelDebug, "peer connected", h, slog.Any("link", lazyLocal(link)))
+	pair := relay.Pair{
+		Accepted: peer, Dialled: link, Prefix: prefix, OpenTimeout: c.OpenTimeout,
+		Unreached: func(_ context.Context, peer int, err error) {
+			c.refuse(peer, h, fmt.Errorf("open link to %s: %w", c.Links.Server(), err))
+		},
+		Done: func(r relay.Result) { c.gone(h, r) },
+	}
 	if c.Form == header.Native {
-		pair.Answer, pair.AnswerTimeout = c.judge, c.AnswerTimeout
+		pair.Answer = c.judge
 	}
 	c.Relay.Relay(pair)
 }
 
-// open opens a link and sends the header.
-func (c *Client) open(ctx context.Context, h header.Header) (*net.TCPConn, error) {
-	var buf [maxHeader]byte
-	b, err := h.Append(buf[:0], c.Form)
-	if err != nil {
-		return nil, err
-	}
-	link, err := c.Links.Dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := link.Write(b); err != nil {
-		reset(link)
-		return nil, fmt.Errorf("send header: %w", err)
-	}
-	return link, nil
+// lazyLocal is a socket whose address is asked for only if it is logged.
+type lazyLocal int
+
+// LogValue gives the address to a log.
+func (fd lazyLocal) LogValue() slog.Value { return slog.StringValue(socket.Local(int(fd)).String()) }
+
+// refuse resets a peer.
+func (c *Client) refuse(peer int, h header.Header, err error) {
+	socket.Reset(peer)
+	c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", err))
 }
 
 // judge takes the server's answer.
@@ -105,7 +116,7 @@ func (c *Client) gone(h header.Header, r relay.Result) {
 	switch {
 	case r.End == relay.Refused && errors.Is(r.Err, relay.ErrNoAnswer):
 		c.log(slog.LevelWarn, "peer refused", h,
-			slog.String("error", fmt.Sprintf("server %s: no answer within %s; %s", c.Links.Server(), c.AnswerTimeout, otherServers)))
+			slog.String("error", fmt.Sprintf("server %s: no answer within %s; %s", c.Links.Server(), c.OpenTimeout, otherServers)))
 	case r.End == relay.Refused:
 		c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", r.Err))
 	case r.End == relay.Failed:
@@ -126,17 +137,4 @@ func (c *Client) log(level slog.Level, event string, h header.Header, more slog.
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}
 	c.Log.LogAttrs(context.Background(), level, event, append(attrs, more)...) //nolint:sloglint // a constant of the callers
-}
-
-// addrPort is the address of a TCP connection's end. One listener serves both
-// families, and has IPv4 addresses mapped into IPv6.
-func addrPort(a net.Addr) netip.AddrPort {
-	ap := a.(*net.TCPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a TCP connection's
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-}
-
-// reset closes a connection by RST.
-func reset(conn *net.TCPConn) {
-	_ = conn.SetLinger(0)
-	_ = conn.Close()
 }

@@ -6,8 +6,6 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/link"
-	"portredirector/internal/relay"
-	"portredirector/internal/tcpserver"
 )
 
 // RunClient runs a client to the end of its life.
@@ -17,20 +15,20 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	engine, err := relay.New(cfg.Relay)
+	engine, err := newEngine(cfg.Relay, log)
 	if err != nil {
 		closeAll(listeners)
 		return err
 	}
 	c := &client.Client{
-		Links:         link.NewDialer(cfg.Server, cfg.ConnectTimeout, cfg.KeepAlive),
-		Form:          cfg.Header,
-		Relay:         engine,
-		Log:           log,
-		AnswerTimeout: cfg.ConnectTimeout,
+		Links:       link.NewDialer(cfg.Server, cfg.ConnectTimeout, cfg.KeepAlive),
+		Form:        cfg.Header,
+		Relay:       engine,
+		Log:         log,
+		OpenTimeout: cfg.ConnectTimeout,
 	}
 	s := &service{
-		accept:       &tcpserver.Server{Handler: c.Handle, Log: log},
+		handle:       c.Handle,
 		relay:        engine,
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,

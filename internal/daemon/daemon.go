@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -21,7 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"portredirector/internal/relay"
-	"portredirector/internal/tcpserver"
+	"portredirector/internal/socket"
 )
 
 // Life tells a daemon when to end.
@@ -74,10 +76,19 @@ func raiseLimit() {
 	}
 }
 
+// newEngine starts a relay with a loop for each processor. The scheduler gets one
+// processor more, for everything else: a loop keeps its own while it is busy.
+func newEngine(o relay.Options, log *slog.Logger) (*relay.Engine, error) {
+	o.Log = log
+	o.Loops = runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(o.Loops + 1)
+	return relay.New(o)
+}
+
 // service is what client and server have in common: they accept connections
 // and relay them.
 type service struct {
-	accept       *tcpserver.Server
+	handle       func(fd int, from netip.AddrPort)
 	relay        *relay.Engine
 	drainTimeout time.Duration
 	log          *slog.Logger
@@ -96,12 +107,9 @@ func (s *service) run(life Life, listeners []*net.TCPListener, task func(context
 	defer endTask()
 	g, ctx := errgroup.WithContext(life.Drain)
 	for _, l := range listeners {
-		g.Go(func() error {
-			if err := s.accept.Serve(l); !errors.Is(err, tcpserver.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+		if err := s.relay.Accept(l, s.handle); err != nil {
+			return errors.Join(err, s.relay.Shutdown(life.Cut))
+		}
 	}
 	if task != nil {
 		g.Go(func() error { return task(taskCtx) })
@@ -121,11 +129,7 @@ func (s *service) drain(cut context.Context) {
 	ctx, cancel := context.WithTimeoutCause(cut, s.drainTimeout, errDrainOver)
 	defer cancel()
 	s.log.Info("draining", slog.Int("peers", s.relay.Len()), slog.Duration("at_most", s.drainTimeout))
-	err := s.accept.Shutdown(ctx)
-	if rerr := s.relay.Shutdown(ctx); rerr != nil {
-		err = rerr
-	}
-	if err != nil {
+	if err := s.relay.Shutdown(ctx); err != nil {
 		s.log.Warn("peers were cut", slog.Any("why", err))
 	}
 }
@@ -134,7 +138,7 @@ func (s *service) drain(cut context.Context) {
 func listen(ctx context.Context, alive net.KeepAliveConfig, addrs ...string) ([]*net.TCPListener, error) {
 	listeners := make([]*net.TCPListener, 0, len(addrs))
 	for _, addr := range addrs {
-		l, err := tcpserver.Listen(ctx, addr, alive)
+		l, err := socket.Listen(ctx, addr, alive)
 		if err != nil {
 			closeAll(listeners)
 			return nil, explainListen(addr, err)

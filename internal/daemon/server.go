@@ -11,10 +11,8 @@ import (
 	"slices"
 
 	"portredirector/internal/config"
-	"portredirector/internal/relay"
 	"portredirector/internal/returnroute"
 	"portredirector/internal/server"
-	"portredirector/internal/tcpserver"
 	"portredirector/internal/transparent"
 )
 
@@ -47,33 +45,30 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		return err
 	}
 
-	engine, err := relay.New(cfg.Relay)
+	engine, err := newEngine(cfg.Relay, log)
 	if err != nil {
 		closeAll(listeners)
 		return err
 	}
 	dialer := &transparent.Dialer{KeepAlive: cfg.KeepAlive}
-	accept := &tcpserver.Server{Log: log}
 	s := &server.Server{
 		Services: cfg.Services,
 		Names:    net.DefaultResolver,
 		Dialer:   dialer,
 		Relay:    engine,
 		Log:      log,
-		Mark:     routes.Mark,
-		Draining: accept.Draining,
+		Routes:   routes,
 
 		HeaderTimeout:  cfg.HeaderTimeout,
 		ConnectTimeout: cfg.ConnectTimeout,
 	}
-	accept.Handler = s.Handle
 	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)))
 	defer func() {
 		n := dialer.Counts()
-		log.Info("server has ended", slog.Uint64("peers", n.Exact+n.AnyPort),
+		log.Info("server has ended", slog.Uint64("dials", n.Exact+n.AnyPort),
 			slog.Uint64("with_another_port", n.AnyPort), slog.Uint64("collisions_refused", n.Refused))
 	}()
-	run := &service{accept: accept, relay: engine, drainTimeout: cfg.DrainTimeout, log: log}
+	run := &service{handle: s.Handle, relay: engine, drainTimeout: cfg.DrainTimeout, log: log}
 	return run.run(life, listeners, routes.Run)
 }
 

@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
+
+	"portredirector/internal/socket"
 )
 
 // portTries is how many source ports of our choice are tried before it is
@@ -21,39 +24,80 @@ const portTries = 16
 // Dialer opens links to one server. NewDialer makes one.
 type Dialer struct {
 	server  string
+	addr    netip.AddrPort // of a server that is no name
 	timeout time.Duration
 	alive   net.KeepAliveConfig
 	ports   *ports
 }
 
 // NewDialer returns a dialer to server, "host:port"; a name is resolved at
-// each dial. The timeout is for one link, names included.
+// each dial. The timeout is for a Dial, names included.
 func NewDialer(server string, timeout time.Duration, alive net.KeepAliveConfig) *Dialer {
-	return &Dialer{server: server, timeout: timeout, alive: alive, ports: newPorts()}
+	addr, _ := netip.ParseAddrPort(server)
+	return &Dialer{
+		server: server, addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()),
+		timeout: timeout, alive: alive, ports: newPorts(),
+	}
 }
 
 // Server is where the links lead to.
 func (d *Dialer) Server() string { return d.server }
 
-// Dial opens a link, which the caller owns.
-func (d *Dialer) Dial(ctx context.Context) (*net.TCPConn, error) {
+// Named reports whether the server is a name, so that a link takes a Dial.
+func (d *Dialer) Named() bool { return !d.addr.IsValid() }
+
+// Connect begins to open a link to a server that is no name, and does not wait;
+// see [socket.Connect]. The caller owns the descriptor.
+func (d *Dialer) Connect() (fd int, err error) {
+	anyAddr := netip.IPv6Unspecified()
+	if d.addr.Addr().Is4() {
+		anyAddr = netip.IPv4Unspecified()
+	}
+	err = d.fromPort(func(port uint16) error {
+		switch port {
+		case 0:
+			fd, err = socket.Connect(netip.AddrPort{}, d.addr, d.alive, nil)
+		case d.addr.Port():
+			return syscall.EADDRINUSE // it might meet itself (RFC 9293, 3.5, simultaneous open)
+		default:
+			fd, err = socket.Connect(netip.AddrPortFrom(anyAddr, port), d.addr, d.alive, reuseAddr)
+		}
+		return err
+	})
+	if err != nil {
+		return -1, fmt.Errorf("open link: %w", err)
+	}
+	return fd, nil
+}
+
+// Dial opens a link and waits for it. The caller owns the descriptor.
+func (d *Dialer) Dial(ctx context.Context) (fd int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	var conn net.Conn
-	var err error
+	err = d.fromPort(func(port uint16) error {
+		conn, err = d.dialFrom(ctx, port)
+		return err
+	})
+	if err != nil {
+		return -1, fmt.Errorf("open link: %w", err)
+	}
+	return socket.Detach(conn.(*net.TCPConn)) //nolint:errcheck,forcetypeassert // "tcp" gives no other
+}
+
+// fromPort tries source ports until dial can have one.
+func (d *Dialer) fromPort(dial func(port uint16) error) error {
 	for range portTries {
-		conn, err = d.dialFrom(ctx, d.ports.take())
-		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
-			break
+		if err := dial(d.ports.take()); !isTaken(err) {
+			return err
 		}
 	}
-	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
-		conn, err = d.dialFrom(ctx, 0)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open link: %w", err)
-	}
-	return conn.(*net.TCPConn), nil //nolint:errcheck,forcetypeassert // "tcp" gives no other
+	return dial(0) // one of the kernel's choice
+}
+
+// isTaken reports whether a dial failed for its source port.
+func isTaken(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
 // dialFrom dials from the given source port, 0 for one of the kernel's choice.
@@ -62,12 +106,14 @@ func (d *Dialer) dialFrom(ctx context.Context, port uint16) (net.Conn, error) {
 	dialer.SetMultipathTCP(false)                                 // it cannot be spliced at full speed
 	if port != 0 {
 		dialer.LocalAddr = &net.TCPAddr{Port: int(port)}
-		dialer.Control = reuseAddr
+		dialer.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+			cerr := raw.Control(func(fd uintptr) { err = reuseAddr(int(fd)) })
+			return errors.Join(cerr, err)
+		}
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", d.server)
 	if err == nil && conn.LocalAddr().String() == conn.RemoteAddr().String() {
-		// Nobody listens, and the socket met itself (RFC 9293, 3.5, simultaneous
-		// open).
+		// Nobody listens, and the socket met itself.
 		_ = conn.Close()
 		return nil, syscall.ECONNREFUSED
 	}
@@ -76,12 +122,6 @@ func (d *Dialer) dialFrom(ctx context.Context, port uint16) (net.Conn, error) {
 
 // reuseAddr lets a socket have the source port of a connection that is in
 // TIME_WAIT, or that leads elsewhere.
-func reuseAddr(_, _ string, raw syscall.RawConn) error {
-	var err error
-	if cerr := raw.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	}); cerr != nil {
-		return cerr
-	}
-	return err
+func reuseAddr(fd int) error {
+	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
 }

@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/link"
 	"portredirector/internal/netns"
 	"portredirector/internal/nstest"
+	"portredirector/internal/socket"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -34,7 +35,7 @@ func TestPastTimeWait(t *testing.T) {
 	})
 	for i := range 100 {
 		var c *net.TCPConn
-		run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
+		run(t, h, func() (err error) { c, err = dial(t, d); return err })
 		if err := c.CloseWrite(); err != nil { // the first FIN is ours: TIME_WAIT is ours
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func TestTakenPorts(t *testing.T) {
 		return nil
 	})
 	var c *net.TCPConn
-	run(t, h, func() (err error) { c, err = d.Dial(t.Context()); return err })
+	run(t, h, func() (err error) { c, err = dial(t, d); return err })
 	defer c.Close()
 	if port := c.LocalAddr().(*net.TCPAddr).Port; port != 40003 {
 		t.Errorf("dialled from port %d", port)
@@ -84,7 +85,7 @@ func TestOthersHavePorts(t *testing.T) {
 	})
 	for range 60 {
 		run(t, h, func() error {
-			c, err := d.Dial(t.Context())
+			c, err := dial(t, d)
 			if err == nil {
 				t.Cleanup(func() { _ = c.Close() })
 			}
@@ -112,10 +113,28 @@ func TestNoLinkToItself(t *testing.T) {
 	var d *link.Dialer
 	run(t, h, func() error { d = link.NewDialer("127.0.0.1:40001", time.Second, net.KeepAliveConfig{}); return nil })
 	for range 8 {
-		if err := h.Do(func() error { _, err := d.Dial(t.Context()); return err }); err == nil {
+		if err := h.Do(func() error { _, err := dial(t, d); return err }); err == nil {
 			t.Fatal("a link to a port on which nobody listens")
 		}
 	}
+}
+
+// dial opens a link, as a client does for a server that is no name, or one that is.
+func dial(t *testing.T, d *link.Dialer) (*net.TCPConn, error) {
+	t.Helper()
+	open := d.Connect
+	if d.Named() {
+		open = func() (int, error) { return d.Dial(t.Context()) }
+	}
+	fd, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if err := socket.Wait(t.Context(), fd); err != nil {
+		socket.Close(fd)
+		return nil, err
+	}
+	return socket.Conn(fd)
 }
 
 func run(t *testing.T, h *netns.Host, fn func() error) {

@@ -15,8 +15,9 @@ import (
 // answering is a rig whose dialled side has to answer first.
 func answering(t *testing.T, o relay.Options, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
 	t.Helper()
-	peer, p.Accepted = tcpPair(t)
-	p.Dialled, service = tcpPair(t)
+	peer, acceptedEnd := tcpPair(t)
+	dialledEnd, service := tcpPair(t)
+	p.Accepted, p.Dialled = detach(t, acceptedEnd), detach(t, dialledEnd)
 	result = make(chan relay.Result, 1)
 	p.Done = func(r relay.Result) { result <- r }
 	newEngine(t, o).Relay(p)
@@ -29,8 +30,8 @@ func TestAnswer(t *testing.T) { bothPaths(t, testAnswer) }
 func testAnswer(t *testing.T, o relay.Options) {
 	var got byte
 	peer, service, result := answering(t, o, relay.Pair{
-		AnswerTimeout: time.Minute,
-		Answer:        func(b byte) error { got = b; return nil },
+		OpenTimeout: time.Minute,
+		Answer:      func(b byte) error { got = b; return nil },
 	})
 	// Much goes up, and ends, before the answer.
 	data := bytes.Repeat([]byte("0123456789"), 500_000)
@@ -81,7 +82,7 @@ func noAnswer(t *testing.T, o relay.Options) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			peer, service, result := answering(t, o, relay.Pair{
-				AnswerTimeout: tt.timeout, Answer: func(byte) error { return refusal },
+				OpenTimeout: tt.timeout, Answer: func(byte) error { return refusal },
 			})
 			tt.act(peer, service)
 			if name != "the peer resets" {
@@ -103,7 +104,7 @@ func TestBugEndsItsPairOnly(t *testing.T) {
 	defer peer.Close()
 	result := make(chan relay.Result, 1)
 	engine.Relay(relay.Pair{
-		Accepted: acceptedEnd, Dialled: dialledEnd,
+		Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd),
 		Answer: func(byte) error { panic("a bug") },
 		Done:   func(r relay.Result) { result <- r },
 	})

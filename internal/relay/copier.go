@@ -10,31 +10,47 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
 )
 
 // longAgo as a deadline wakes whoever waits on a socket.
 var longAgo = time.Unix(1, 0)
 
-// copies are the pairs on the goroutine path. It is not for urgent data, at
-// which splice(2) stops without a word.
+// copies are the pairs on the goroutine path. Their sockets are connected, and
+// have neither a prefix nor a greeting. It is not for urgent data, at which
+// splice(2) stops without a word.
 type copies struct {
+	engine *Engine
 	resets *resets
 
 	mu    sync.Mutex
 	pairs map[*pair]struct{} // guarded by mu
 }
 
-func newCopies() (*copies, error) {
+func newCopies(e *Engine) (*copies, error) {
 	r, err := newResets()
 	if err != nil {
 		return nil, err
 	}
-	return &copies{resets: r, pairs: make(map[*pair]struct{})}, nil
+	return &copies{engine: e, resets: r, pairs: make(map[*pair]struct{})}, nil
 }
 
 // relay starts the copiers of a pair.
-func (cs *copies) relay(p Pair) *Meter {
-	live := &pair{Pair: p}
+func (cs *copies) relay(p Pair) {
+	live := &pair{Pair: p, Meter: p.meter()}
+	var errs [2]error
+	live.accepted, errs[0] = socket.Conn(p.Accepted)
+	live.dialled, errs[1] = socket.Conn(p.Dialled)
+	if err := errors.Join(errs[:]...); err != nil {
+		for _, c := range []*net.TCPConn{live.accepted, live.dialled} {
+			if c != nil {
+				_ = c.Close()
+			}
+		}
+		cs.engine.leave(p.Done, Result{End: Failed, Err: err})
+		return
+	}
 	cs.mu.Lock()
 	cs.pairs[live] = struct{}{}
 	cs.mu.Unlock()
@@ -48,9 +64,8 @@ func (cs *copies) relay(p Pair) *Meter {
 		cs.mu.Lock()
 		delete(cs.pairs, live)
 		cs.mu.Unlock()
-		live.finish()
+		cs.engine.leave(p.Done, live.close())
 	}()
-	return &live.Meter
 }
 
 // cut aborts the pairs that there are.
@@ -58,14 +73,16 @@ func (cs *copies) cut() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for p := range cs.pairs {
-		p.abort(Cut, errCut)
+		p.abort(Cut, ErrCut)
 	}
 }
 
 // pair is a Pair under way: one goroutine for each direction.
 type pair struct {
 	Pair
-	Meter
+	*Meter
+
+	accepted, dialled *net.TCPConn
 
 	numbers [2]int32 // of the sockets, in resets
 
@@ -83,9 +100,9 @@ func (p *pair) run() {
 			p.abort(Refused, err)
 			return
 		}
-		p.pump(p.Accepted, p.Dialled, &p.moved[dialled])
+		p.pump(p.accepted, p.dialled, &p.moved[dialled])
 	}()
-	p.pump(p.Dialled, p.Accepted, &p.moved[accepted])
+	p.pump(p.dialled, p.accepted, &p.moved[accepted])
 	<-down
 }
 
@@ -94,13 +111,13 @@ func (p *pair) readAnswer() error {
 	if p.Answer == nil {
 		return nil
 	}
-	if p.AnswerTimeout > 0 {
-		if err := p.Dialled.SetReadDeadline(time.Now().Add(p.AnswerTimeout)); err != nil {
+	if p.OpenTimeout > 0 {
+		if err := p.dialled.SetReadDeadline(time.Now().Add(p.OpenTimeout)); err != nil {
 			return err
 		}
 	}
 	var b [1]byte
-	_, err := io.ReadFull(p.Dialled, b[:])
+	_, err := io.ReadFull(p.dialled, b[:])
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ErrNoAnswer
@@ -112,7 +129,7 @@ func (p *pair) readAnswer() error {
 	if err := p.Answer(b[0]); err != nil {
 		return err
 	}
-	return p.Dialled.SetReadDeadline(time.Time{})
+	return p.dialled.SetReadDeadline(time.Time{})
 }
 
 // chunk is how much a copier moves between two updates of the meter. A
@@ -148,14 +165,14 @@ func (p *pair) abort(end End, err error) {
 	}
 	p.mu.Unlock()
 	if first {
-		_ = p.Accepted.SetDeadline(longAgo)
-		_ = p.Dialled.SetDeadline(longAgo)
+		_ = p.accepted.SetDeadline(longAgo)
+		_ = p.dialled.SetDeadline(longAgo)
 	}
 }
 
 // linger waits until everything was delivered, or the pair is aborted.
 func (p *pair) linger() {
-	for _, c := range []*net.TCPConn{p.Accepted, p.Dialled} {
+	for _, c := range []*net.TCPConn{p.accepted, p.dialled} {
 		raw, err := c.SyscallConn()
 		if err != nil {
 			continue
@@ -175,23 +192,23 @@ func (p *pair) linger() {
 // lingerPoll is how often a copier looks whether all was delivered.
 const lingerPoll = 20 * time.Millisecond
 
-// finish closes both sockets and tells Done.
-func (p *pair) finish() {
+// close closes both sockets.
+func (p *pair) close() Result {
 	p.mu.Lock()
 	r := Result{Up: p.Up(), Down: p.Down(), End: p.end, Err: p.err}
 	p.mu.Unlock()
 	if r.Err != nil {
 		// SO_LINGER of zero makes close(2) send RST and drop what is unsent
 		// (socket(7)).
-		_ = p.Accepted.SetLinger(0)
-		_ = p.Dialled.SetLinger(0)
+		_ = p.accepted.SetLinger(0)
+		_ = p.dialled.SetLinger(0)
 	}
-	_ = p.Accepted.Close()
-	_ = p.Dialled.Close()
+	_ = p.accepted.Close()
+	_ = p.dialled.Close()
 	if r.End == Cut {
 		r.Err = nil
 	}
-	p.Done(r)
+	return r
 }
 
 // culprit tells which side failed a copy towards dst: net reports an error
@@ -200,7 +217,7 @@ func (p *pair) culprit(dst *net.TCPConn) End {
 	if broken(dst) {
 		return p.endOf(dst)
 	}
-	if dst == p.Accepted {
+	if dst == p.accepted {
 		return DialledReset
 	}
 	return AcceptedReset
@@ -208,7 +225,7 @@ func (p *pair) culprit(dst *net.TCPConn) End {
 
 // endOf is the end of a pair whose socket c broke.
 func (p *pair) endOf(c *net.TCPConn) End {
-	if c == p.Accepted {
+	if c == p.accepted {
 		return AcceptedReset
 	}
 	return DialledReset

@@ -15,7 +15,8 @@ import (
 func TestMeterCountsLive(t *testing.T) {
 	peer, acceptedEnd := tcpPair(t)
 	dialledEnd, service := tcpPair(t)
-	m := newEngine(t, relay.Options{}).Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+	m := new(relay.Meter)
+	newEngine(t, relay.Options{}).Relay(relay.Pair{Meter: m, Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
 	must(t, second(peer.Write(make([]byte, 1000))))
 	must(t, second(io.ReadFull(service, make([]byte, 1000))))
 	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 0 })
@@ -60,7 +61,7 @@ func TestIdlePairsAreLean(t *testing.T) {
 	for range pairs {
 		peer, acceptedEnd := tcpPair(t)
 		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		must(t, second(peer.Write([]byte("x"))))
 		must(t, second(io.ReadFull(service, make([]byte, 1))))
@@ -83,7 +84,7 @@ func TestPipesAreBorrowed(t *testing.T) {
 	for range pairs {
 		peer, acceptedEnd := tcpPair(t)
 		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		sent := make(chan error, 1)
 		const much = 4 << 20
@@ -100,7 +101,7 @@ func TestBulkDoesNotStarve(t *testing.T) {
 	connect := func() (a, b io.ReadWriteCloser) {
 		peer, acceptedEnd := tcpPair(t)
 		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd})
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		return peer, service
 	}
@@ -135,7 +136,7 @@ func TestLeaks(t *testing.T) {
 		for i := range n {
 			peer, acceptedEnd := tcpPair(t)
 			dialledEnd, service := tcpPair(t)
-			engine.Relay(relay.Pair{Accepted: acceptedEnd, Dialled: dialledEnd, Done: func(relay.Result) { ended.Add(1) }})
+			engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd), Done: func(relay.Result) { ended.Add(1) }})
 			if i%4 == 0 {
 				_, _ = peer.Write([]byte("hello"))
 			}

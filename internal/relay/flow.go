@@ -4,19 +4,19 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
 )
 
-// flow is a pair under way in a loop.
+// flow is a pair under way in a loop, or what is to become one.
 type flow struct {
-	Meter
+	meter *Meter
 
-	side   [2]side
-	dir    [2]direction // dir[d] carries from side[d] to side[1-d]
-	done   func(Result)
-	active int64 // when it last carried something, ms on the loop's clock
-
-	answer   func(byte) error // asked about the first byte from the dialled side; nil when that has come
-	answerBy int64            // when it is too late for that, ms on the loop's clock; 0 is never
+	side    [2]side
+	dir     [2]direction // dir[d] carries from side[d] to side[1-d]
+	opening *opening     // what is left to be done before bytes go both ways; nil if nothing is
+	done    func(Result)
+	active  int64 // when it last carried something, ms on the loop's clock
 
 	number int32 // in the loop
 	queued bool  // is in the loop's line
@@ -27,10 +27,13 @@ type flow struct {
 // is only told once, so it is kept until a call says otherwise.
 type side struct {
 	fd       int
+	watched  bool // the loop is told of its events
+	awaited  bool // and when a write may take something
 	readable bool // a read may give something
 	writable bool // a write may take something
 	ending   bool // FIN has come, behind what is still to be read
 	failed   bool // there is an error to be asked for
+	broken   bool // the connection is no more, and needs no reset
 	urgent   bool // urgent data has come, at which reads stop short
 
 	suspect int64 // since when something was to be acknowledged, ms on the loop's clock; 0 is not, see dead.go
@@ -61,25 +64,22 @@ func (f *flow) step(l *loop) (more bool) {
 	if f.ended {
 		return false
 	}
-	// The answer comes before the reset that may follow it.
-	if f.answer != nil {
-		if err := f.readAnswer(l); err != nil {
-			l.end(f, Refused, err)
-			return false
-		}
+	if f.opening != nil && !f.open(l) {
+		return false
 	}
 	for s := range f.side {
 		if !f.side[s].failed {
 			continue
 		}
 		f.side[s].failed = false
-		if errno, err := unix.GetsockoptInt(f.side[s].fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
-			l.end(f, resetBy(s), os.NewSyscallError("read", unix.Errno(errno)))
+		if err := socket.Error(f.side[s].fd); err != nil {
+			f.side[s].broken = true
+			l.end(f, resetBy(s), os.NewSyscallError("recv", err))
 			return false
 		}
 	}
 	for d := range f.dir {
-		if d == dialled && f.answer != nil {
+		if d == dialled && f.opening != nil {
 			continue // nothing goes down before the answer
 		}
 		again, broken, err := f.pump(l, d)
@@ -88,6 +88,12 @@ func (f *flow) step(l *loop) (more bool) {
 			return false
 		}
 		more = more || again
+		if to := 1 - d; !f.side[to].writable && !f.side[to].awaited {
+			if err := l.await(f, to); err != nil {
+				l.end(f, Failed, err)
+				return false
+			}
+		}
 	}
 	if f.dir[0].finished && f.dir[1].finished {
 		// The last acknowledgement changes the state of the socket, which is
@@ -103,7 +109,7 @@ func (f *flow) step(l *loop) (more bool) {
 // breakDown ends the flow after an error on one side. A link that refused may
 // be broken before its answer was read, which tells more.
 func (f *flow) breakDown(l *loop, broken int, err error) {
-	if f.answer != nil && broken == dialled {
+	if f.opening != nil && broken == dialled {
 		f.side[dialled].readable = true
 		if err := f.readAnswer(l); err != nil {
 			l.end(f, Refused, err)
@@ -111,36 +117,6 @@ func (f *flow) breakDown(l *loop, broken int, err error) {
 		}
 	}
 	l.end(f, resetBy(broken), err)
-}
-
-// readAnswer takes in the one byte that is not relayed, when it is there.
-func (f *flow) readAnswer(l *loop) error {
-	src := &f.side[dialled]
-	if !src.readable {
-		return nil
-	}
-	var b [1]byte
-	n, err := src.read(b[:])
-	switch {
-	case err != nil:
-		return err
-	case n == 0 && !src.readable:
-		return nil
-	case n == 0:
-		return errEndsUnanswered
-	}
-	err = f.answer(b[0])
-	f.answered(l)
-	return err
-}
-
-// answered notes that no answer is waited for any more.
-func (f *flow) answered(l *loop) {
-	if f.answerBy > 0 {
-		f.answerBy = 0
-		l.awaiting.Add(-1)
-	}
-	f.answer = nil
 }
 
 // halfClosed reports whether one direction has ended.
@@ -155,15 +131,16 @@ func (f *flow) close(l *loop, reset bool) {
 		f.dir[d] = direction{finished: true}
 	}
 	for s := range f.side {
-		closeSocket(f.side[s].fd, reset)
+		closeSocket(f.side[s].fd, reset && !f.side[s].broken)
 	}
 }
 
 // direction is one way of a flow.
 type direction struct {
 	// What was read and not written yet is in rest or in pipe, never in both.
-	rest []byte
-	pipe *pipe
+	rest  []byte
+	pipe  *pipe
+	extra int // bytes at the head of rest that are no payload
 
 	large    uint8 // reads in a row that brought much
 	small    uint8 // splices in a row that brought little
@@ -181,6 +158,8 @@ const (
 	// After as many splices of less it goes back.
 	bulkRead  = 16 << 10
 	bulkAfter = 3
+	// scantRest is a rest that is written together with what comes next.
+	scantRest = 1 << 10
 )
 
 // pump moves direction d on until its source has no more, its destination
@@ -191,7 +170,7 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 	moved := 0
 	defer func() {
 		if moved > 0 {
-			f.moved[d].Add(int64(moved))
+			f.meter.moved[d].Add(int64(moved))
 			f.active = l.now
 			l.suspect(dst)
 		}
@@ -207,12 +186,11 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 			if err != nil {
 				return false, 1 - d, err
 			}
-		case len(dir.rest) > 0:
-			if !dst.writable {
-				return false, 0, nil
-			}
+		case len(dir.rest) > 0 && !dst.writable:
+			return false, 0, nil
+		case len(dir.rest) > 0 && (len(dir.rest) > scantRest || !src.readable || dir.eof):
 			n, err := dst.write(dir.rest)
-			moved += n
+			moved += dir.payload(n)
 			if err != nil {
 				return false, 1 - d, err
 			}
@@ -229,7 +207,7 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 		case !src.readable:
 			dir.giveBack(l)
 			return false, 0, nil
-		case dir.bulk && !src.urgent:
+		case dir.bulk && !src.urgent && len(dir.rest) == 0:
 			if err := dir.fill(l, src); err != nil {
 				return false, d, err
 			}
@@ -248,35 +226,55 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 	return false, 0, nil
 }
 
-// carry reads once, through the loop's buffer, and writes what it read. What
-// the destination does not take is kept in rest. With an error, writing tells
-// that it is the destination's.
+// carry reads once, through the loop's buffer, and writes what it read, behind
+// the rest: so the header of a link and the first bytes of its peer are one
+// segment. What the destination does not take is the rest then. It returns how
+// much payload it wrote. With an error, writing tells that it is the destination's.
 func (dir *direction) carry(l *loop, src, dst *side) (moved int, writing bool, err error) {
-	n, err := src.read(l.buf)
-	if err != nil || !src.readable && n == 0 {
+	n := copy(l.buf, dir.rest)
+	read, err := dir.read(src, l.buf[n:])
+	if err != nil {
 		return 0, false, err
 	}
-	if n == 0 {
-		dir.eof = true
+	if n += read; n == 0 {
 		return 0, false, nil
-	}
-	if n >= bulkRead {
-		if dir.large++; dir.large >= bulkAfter {
-			dir.bulk, dir.large, dir.small = true, 0, 0
-		}
-	} else {
-		dir.large = 0
 	}
 	w := 0
 	if dst.writable {
 		if w, err = dst.write(l.buf[:n]); err != nil {
-			return w, true, err
+			return 0, true, err
 		}
 	}
+	dir.rest = nil
 	if w < n {
 		dir.rest = append([]byte(nil), l.buf[w:n]...)
 	}
-	return w, false, nil
+	return dir.payload(w), false, nil
+}
+
+// payload is how much of n bytes that were written is payload.
+func (dir *direction) payload(n int) int {
+	extra := min(n, dir.extra)
+	dir.extra -= extra
+	return n - extra
+}
+
+// read reads once, and finds out from how much it was what the direction is.
+func (dir *direction) read(src *side, b []byte) (int, error) {
+	n, err := src.read(b)
+	switch {
+	case err != nil || !src.readable && n == 0:
+		return 0, err
+	case n == 0:
+		dir.eof = true
+	case n < bulkRead:
+		dir.large = 0
+	default:
+		if dir.large++; dir.large >= bulkAfter {
+			dir.bulk, dir.large, dir.small = true, 0, 0
+		}
+	}
+	return n, nil
 }
 
 // fill moves what the source has into a pipe, without copying it.
@@ -344,48 +342,30 @@ func (p *pipe) add(n int) {
 // a short read is the end too, unless FIN is behind it, for which there will
 // be no further event, or urgent data, which splits what is there.
 func (s *side) read(b []byte) (int, error) {
-	for {
-		n, err := unix.Read(s.fd, b)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			s.readable = false
-			return 0, nil
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n > 0 && n < len(b) && !s.ending && !s.urgent:
-			s.readable = false
-		}
-		return n, nil
+	n, errno := recv(s.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		s.readable = false
+		return 0, nil
+	case errno != 0:
+		return 0, os.NewSyscallError("recv", errno)
+	case n > 0 && n < len(b) && !s.ending && !s.urgent:
+		s.readable = false
 	}
+	return n, nil
 }
 
 // write writes once, and makes the side unwritable if it did not take all.
 func (s *side) write(b []byte) (int, error) {
-	for {
-		n, err := unix.Write(s.fd, b)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			s.writable = false
-			return 0, nil
-		case err != nil:
-			return 0, os.NewSyscallError("write", err)
-		case n < len(b):
-			s.writable = false
-		}
-		return n, nil
+	n, errno := send(s.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		s.writable = false
+		return 0, nil
+	case errno != 0:
+		return 0, os.NewSyscallError("send", errno)
+	case n < len(b):
+		s.writable = false
 	}
-}
-
-// splice moves up to n bytes between a socket and a pipe, whichever is which.
-func splice(from, to, n int) (int, unix.Errno) {
-	for {
-		m, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if errno, _ := err.(unix.Errno); errno != unix.EINTR { //nolint:errorlint // a system call's own
-			return int(m), errno
-		}
-	}
+	return n, nil
 }

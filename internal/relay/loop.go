@@ -1,56 +1,66 @@
 package relay
 
 import (
+	"context"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
 )
 
 // A loop relays its share of the pairs on one goroutine, with one epoll
-// instance. All sockets are edge-triggered for everything from the start, so
-// that a pair costs two epoll_ctl(2) in its life.
+// instance. All sockets are edge-triggered from the start, so that a pair costs
+// two epoll_ctl(2) in its life, and one more for an accepted socket that does not
+// take what is written at once.
 //
-// A loop waits inside epoll_wait(2), as in any blocking system call: the
-// scheduler gives its processor to other goroutines when they need it. More
-// processors than there are (GOMAXPROCS) were tried for the loops' sake, and
-// made new connections and echoes slower.
+// A loop keeps one of the scheduler's processors (GOMAXPROCS) as long as it has
+// something to do, so there must be one more for everybody else. To wait in the
+// runtime's own poller instead was tried, and halved the rate of an echo.
 type loop struct {
+	engine *Engine
 	epoll  int
 	wake   int           // eventfd(2): there are orders
 	orders atomic.Uint32 // of others to this loop
 	opts   Options
 	start  time.Time
 
-	awaiting atomic.Int32 // flows whose answer must come in time
+	awaiting atomic.Int32 // flows that must be open in time
 
 	mu    sync.Mutex
 	flows []*flow // by the number in the event, nil if free; guarded by mu
 	free  []int32 // free numbers; guarded by mu
 
 	// The rest is the loop's own.
-	ready    []*flow // flows that have something to do
-	freed    []int32 // numbers to be freed after this round
-	suspects bool    // there may be sides that have yet to acknowledge something
-	pipes    pipes
-	buf      []byte        // of one read
-	now      int64         // what clock said at the start of this round
-	stopped  chan struct{} // closed when the loop has ended
+	listeners []*listener // by -2 - the number in the event
+	paused    int         // listeners that pause
+	deaf      bool        // it accepts no more
+	ready     []*flow     // flows that have something to do
+	freed     []int32     // numbers to be freed after this round
+	suspects  bool        // there may be sides that have yet to acknowledge something
+	pipes     pipes
+	buf       []byte        // of one read
+	now       int64         // what clock said at the start of this round
+	stopped   chan struct{} // closed when the loop has ended
 }
 
 // Orders to a loop.
 const (
-	orderCut  = 1 << iota // cut all pairs
-	orderStop             // end
+	orderListen = 1 << iota // take the listeners that are new
+	orderDeafen             // accept no more
+	orderCut                // cut all pairs
+	orderStop               // end
 )
 
-// wakeNumber is the number in the event of the eventfd.
+// wakeNumber is the number in the event of the eventfd. Listeners have the
+// numbers below it, flows those from 0 on.
 const wakeNumber = -1
 
 // scratch is the length of a loop's buffer.
@@ -59,14 +69,14 @@ const scratch = 64 << 10
 // tick is how often a loop looks for time-outs, where there are any.
 const tick = time.Second
 
-func startLoops(o Options) ([]*loop, error) {
+func startLoops(e *Engine, o Options) ([]*loop, error) {
 	n := o.Loops
 	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
+		n = max(1, runtime.GOMAXPROCS(0)-1)
 	}
 	var loops []*loop
 	for range n {
-		l, err := newLoop(o)
+		l, err := newLoop(e, o)
 		if err != nil {
 			for _, l := range loops {
 				l.close()
@@ -81,20 +91,22 @@ func startLoops(o Options) ([]*loop, error) {
 	return loops, nil
 }
 
-func newLoop(o Options) (*loop, error) {
+func newLoop(e *Engine, o Options) (*loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	l := &loop{epoll: epoll, wake: -1, opts: o, buf: make([]byte, scratch), start: time.Now(), stopped: make(chan struct{})}
+	l := &loop{
+		engine: e, epoll: epoll, wake: -1, opts: o,
+		buf: make([]byte, scratch), start: time.Now(), stopped: make(chan struct{}),
+	}
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		l.close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeNumber}
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, l.wake, &ev); err != nil {
+	if err := l.control(l.wake, unix.EPOLLIN, wakeNumber, 0); err != nil {
 		l.close()
-		return nil, os.NewSyscallError("epoll_ctl", err)
+		return nil, err
 	}
 	return l, nil
 }
@@ -113,63 +125,38 @@ func (l *loop) order(o uint32) {
 	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }
 
-// relay adds a pair to the loop. The events that follow at once are what
-// tells the loop.
-func (l *loop) relay(p Pair) *Meter {
-	a, err := takeOver(p.Accepted)
-	if err != nil {
-		return refuse(p, Result{End: Failed, Err: err})
-	}
-	d, err := takeOver(p.Dialled)
-	if err != nil {
-		closeSocket(a, true)
-		_ = p.Dialled.SetLinger(0)
-		_ = p.Dialled.Close()
-		p.Done(Result{End: Failed, Err: err})
-		return new(Meter)
-	}
-	f := &flow{done: p.Done, answer: p.Answer, active: l.clock()}
-	if p.Answer != nil && p.AnswerTimeout > 0 {
-		f.answerBy = f.active + p.AnswerTimeout.Milliseconds() + 1
-		l.awaiting.Add(1)
-	}
-	f.side[accepted].fd, f.side[dialled].fd = a, d
-	f.side[accepted].writable, f.side[dialled].writable = true, true
-	if err := l.add(f); err != nil {
-		f.answered(l)
-		f.close(l, true)
-		p.Done(Result{End: Failed, Err: err})
-	}
-	return &f.Meter
+// control adds a descriptor to the epoll instance.
+func (l *loop) control(fd int, events uint32, number, side int32) error {
+	ev := unix.EpollEvent{Events: events, Fd: number, Pad: side}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
-// takeOver makes a socket the engine's own: out of the runtime's poller, which
-// would be woken at every byte, and without what package net keeps for it.
-func takeOver(c *net.TCPConn) (fd int, err error) {
-	defer func() {
-		if err != nil {
-			return
-		}
-		_ = c.Close()
-	}()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	if cerr := raw.Control(func(s uintptr) {
-		// Urgent data goes on as what it is to nearly everybody, a byte among
-		// others (RFC 6093).
-		_ = unix.SetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
-	}); cerr != nil {
-		return -1, cerr
-	}
-	return fd, os.NewSyscallError("dup", err)
+// What a loop is told of a socket: all but that a write may take something, unless
+// that is waited for.
+const (
+	watched  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
+	writable = unix.EPOLLOUT
+)
+
+// watch has the loop told of what happens to a side of a flow.
+func (l *loop) watch(f *flow, s int, events uint32) error {
+	f.side[s].watched = true
+	f.side[s].awaited = events&writable != 0
+	return l.control(f.side[s].fd, events, f.number, int32(s))
 }
 
-// add gives the flow a number and its sockets to epoll. The lock keeps the
-// loop from acting on the first before the second is there.
-func (l *loop) add(f *flow) error {
+// await has the loop told when a write to a side may take something again; from
+// then on it always is.
+func (l *loop) await(f *flow, s int) error {
+	f.side[s].awaited = true
+	ev := unix.EpollEvent{Events: watched | writable, Fd: f.number, Pad: int32(s)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, f.side[s].fd, &ev))
+}
+
+// add gives the flow a number, and has the loop told of the events of the side on
+// which something will happen first. The events that follow are what tells the loop
+// of the flow; the lock keeps it from acting on them before all is there.
+func (l *loop) add(f *flow, first int, events uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.free) - 1; n >= 0 {
@@ -180,18 +167,62 @@ func (l *loop) add(f *flow) error {
 		f.number = int32(len(l.flows))
 		l.flows = append(l.flows, f)
 	}
-	for s := range f.side {
-		ev := unix.EpollEvent{
-			Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1),
-			Fd:     f.number, Pad: int32(s),
-		}
-		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, f.side[s].fd, &ev); err != nil {
-			l.flows[f.number] = nil
-			l.free = append(l.free, f.number)
-			return os.NewSyscallError("epoll_ctl", err)
-		}
+	err := l.watch(f, first, events)
+	if err != nil {
+		l.flows[f.number] = nil
+		l.free = append(l.free, f.number)
 	}
-	return nil
+	return err
+}
+
+// relay adds a pair to the loop.
+func (l *loop) relay(p *Pair) {
+	f := &flow{active: l.clock()}
+	f.side[accepted].fd = p.Accepted
+	l.become(f, p)
+	if err := l.add(f, dialled, watched|writable); err != nil {
+		f.opened(l)
+		f.close(l, true)
+		l.engine.leave(p.Done, Result{End: Failed, Err: err})
+	}
+}
+
+// listen adds an opening to the loop.
+func (l *loop) listen(o Opening) {
+	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, gone: o.Gone}, active: l.clock()}
+	f.side[accepted] = side{fd: o.Accepted, writable: true}
+	f.side[dialled].fd = -1
+	l.limit(f, o.Timeout)
+	if err := l.add(f, accepted, watched); err != nil {
+		f.opened(l)
+		f.close(l, true)
+		l.engine.leaveOpening(o.Gone, err)
+	}
+}
+
+// limit bounds the time that the opening of a flow may take from now on.
+func (l *loop) limit(f *flow, timeout time.Duration) {
+	if f.opening.by > 0 {
+		l.awaiting.Add(-1)
+	}
+	f.opening.by = 0
+	if timeout > 0 {
+		f.opening.by = l.clock() + timeout.Milliseconds() + 1
+		l.awaiting.Add(1)
+	}
+}
+
+// become makes a flow that of a pair: from now on its dialled socket is awaited.
+func (l *loop) become(f *flow, p *Pair) {
+	if f.opening == nil {
+		f.opening = new(opening)
+	}
+	l.limit(f, p.OpenTimeout)
+	*f.opening = opening{stage: connecting, by: f.opening.by, answer: p.Answer, unreached: p.Unreached}
+	f.side[dialled] = side{fd: p.Dialled}
+	f.meter, f.done = p.meter(), p.Done
+	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix)}
+	f.dir[dialled] = direction{rest: p.Greeting, extra: len(p.Greeting)}
 }
 
 // run is the loop.
@@ -201,12 +232,9 @@ func (l *loop) run() {
 	var events [256]unix.EpollEvent
 	lastTick, lastLook := l.now, l.now
 	for {
-		n, err := unix.EpollWait(l.epoll, events[:], l.patience())
-		if err != nil && err != unix.EINTR {
-			panic(fmt.Sprintf("epoll_wait: %v", err)) // our own descriptor is broken
-		}
+		n := l.wait(events[:])
 		l.now = l.clock()
-		l.note(events[:max(n, 0)])
+		l.note(events[:n])
 		l.turn()
 		if l.timed() && l.now-lastTick >= tick.Milliseconds() {
 			lastTick = l.now
@@ -216,17 +244,55 @@ func (l *loop) run() {
 			lastLook = l.now
 			l.lookForDead()
 		}
-		if o := l.orders.Swap(0); o != 0 {
-			if o&orderCut != 0 {
-				l.cut()
-			}
-			if o&orderStop != 0 {
-				return
-			}
+		if l.paused > 0 {
+			l.resume()
+		}
+		if o := l.orders.Swap(0); o != 0 && !l.obey(o) {
+			return
 		}
 		l.release()
 	}
 }
+
+// obey carries out orders. It returns false for the last.
+func (l *loop) obey(o uint32) bool {
+	if o&orderListen != 0 {
+		l.takeListeners()
+	}
+	if o&orderDeafen != 0 {
+		l.deafen()
+	}
+	if o&orderCut != 0 {
+		for _, f := range l.all() {
+			l.end(f, Cut, ErrCut)
+		}
+	}
+	return o&orderStop == 0
+}
+
+// wait waits for events, in two steps.
+//
+// To the scheduler the first is a goroutine that computes: it takes the processor
+// from none that is in an ordinary system call, and need not look at it every 20
+// µs (retake and sysmon in the runtime's proc.go), which would take a tenth of
+// the time of a busy loop. Whoever waits for this goroutine to stop, and after 10 ms
+// sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends. Then
+// there is not much to do, and the second step gives the processor away.
+func (l *loop) wait(events []unix.EpollEvent) int {
+	patience := l.patience()
+	if n := pollEvents(l.epoll, events, patience != 0 && signalled); n > 0 || patience == 0 {
+		return n
+	}
+	n, err := unix.EpollWait(l.epoll, events, patience)
+	if err != nil && err != unix.EINTR {
+		panic(fmt.Sprintf("epoll_wait: %v", err)) // our own descriptor is broken
+	}
+	return max(n, 0)
+}
+
+// signalled is whether the scheduler interrupts goroutines by signals, as it does
+// unless it was told not to.
+var signalled = !strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1")
 
 // clock is the loop's clock: milliseconds, monotonic.
 func (l *loop) clock() int64 { return time.Since(l.start).Milliseconds() }
@@ -236,36 +302,44 @@ func (l *loop) timed() bool {
 	return l.opts.IdleTimeout > 0 || l.opts.HalfCloseTimeout > 0 || l.awaiting.Load() > 0
 }
 
-// patience is how long to wait for events, in ms.
+// patience is how long to wait for events, in ms: at most a tick, because those
+// who add a flow with a time-out do not wake the loop.
 func (l *loop) patience() int {
+	patience := tick
 	switch {
 	case len(l.ready) > 0:
-		return 0
-	case l.suspects && l.timed():
-		return int(min(tick, l.lookEvery()) / time.Millisecond)
+		patience = 0
+	case l.paused > 0:
+		patience = minPause
 	case l.suspects:
-		return int(l.lookEvery() / time.Millisecond)
-	case l.timed():
-		return int(tick / time.Millisecond)
+		patience = min(tick, l.lookEvery())
 	}
-	return -1
+	return int(patience / time.Millisecond)
 }
 
-// note tells the flows of their events and lines them up.
+// note tells the flows of their events and lines them up, and accepts.
 func (l *loop) note(events []unix.EpollEvent) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	listening := false
 	for i := range events {
 		ev := &events[i]
-		if ev.Fd == wakeNumber {
+		switch {
+		case ev.Fd == wakeNumber:
 			var b [8]byte
 			_, _ = unix.Read(l.wake, b[:])
-			continue
+		case ev.Fd < wakeNumber:
+			l.listeners[wakeNumber-1-ev.Fd].readable = true
+			listening = true
+		default:
+			if f := l.flows[ev.Fd]; f != nil {
+				f.side[ev.Pad].note(ev.Events)
+				l.lineUp(f)
+			}
 		}
-		if f := l.flows[ev.Fd]; f != nil {
-			f.side[ev.Pad].note(ev.Events)
-			l.lineUp(f)
-		}
+	}
+	l.mu.Unlock()
+	if listening {
+		l.acceptAll()
 	}
 }
 
@@ -310,14 +384,40 @@ func (l *loop) end(f *flow, end End, err error) {
 	if f.ended {
 		return
 	}
+	o := f.opening
+	l.forget(f)
+	f.close(l, end != Finished)
+	if o != nil && o.stage == hearing {
+		l.engine.leaveOpening(o.gone, err)
+		return
+	}
+	if end == Cut {
+		err = nil
+	}
+	l.engine.leave(f.done, Result{Up: f.meter.Up(), Down: f.meter.Down(), End: end, Err: err})
+}
+
+// handOver ends the flow and gives its accepted socket away, to a goroutine that
+// the engine waits for.
+func (l *loop) handOver(f *flow, to func(ctx context.Context, fd int)) {
+	fd := f.side[accepted].fd
+	if f.side[accepted].watched {
+		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+	f.side[accepted].fd = -1
+	l.forget(f)
+	f.close(l, true)
+	l.engine.goOn(func(ctx context.Context) { to(ctx, fd) })
+}
+
+// forget takes the flow out of the loop.
+func (l *loop) forget(f *flow) {
 	f.ended = true
-	f.answered(l)
+	f.opened(l)
 	l.mu.Lock()
 	l.flows[f.number] = nil
 	l.mu.Unlock()
 	l.freed = append(l.freed, f.number)
-	f.close(l, end != Finished)
-	f.done(Result{Up: f.Up(), Down: f.Down(), End: end, Err: err})
 }
 
 // release makes the numbers of ended flows free: no event of this round can
@@ -345,17 +445,13 @@ func (l *loop) all() []*flow {
 	return list
 }
 
-func (l *loop) cut() {
-	for _, f := range l.all() {
-		l.end(f, Cut, nil)
-	}
-}
-
 // endLate ends the flows whose time is over.
 func (l *loop) endLate() {
 	for _, f := range l.all() {
-		if f.answerBy > 0 && l.now >= f.answerBy {
-			l.end(f, Refused, ErrNoAnswer)
+		if f.opening != nil {
+			if f.opening.by > 0 && l.now >= f.opening.by {
+				l.late(f)
+			}
 			continue
 		}
 		limit := l.opts.IdleTimeout
@@ -378,11 +474,13 @@ func undelivered(fd int) bool {
 	return err == nil && n > 1
 }
 
-// closeSocket closes a socket, by RST if so asked: SO_LINGER of zero makes
-// close(2) send one and drop what is unsent (socket(7)).
+// closeSocket closes a socket, by RST if so asked.
 func closeSocket(fd int, reset bool) {
-	if reset {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	switch {
+	case fd < 0:
+	case reset:
+		socket.Reset(fd)
+	default:
+		socket.Close(fd)
 	}
-	_ = unix.Close(fd)
 }

@@ -2,9 +2,15 @@
 // carries over how each side closes.
 //
 // An [Engine] takes a [Pair]: the socket that was accepted and the socket
-// that was dialled for it. From [Engine.Relay] on it owns both, closes both,
+// that is dialled for it. From [Engine.Relay] on it owns both, closes both,
 // and calls the pair's Done exactly once. The caller keeps no goroutine for
 // it.
+//
+// What comes before is done on the same loops, so that a new connection wakes
+// no other thread: [Engine.Accept] accepts, [Engine.Open] has an accepted socket
+// say first what it wants, and a pair may be handed over while it is still being
+// connected. All functions that the engine calls, but for those that say so, are
+// called on a loop, where everybody else waits meanwhile: they must not block.
 //
 // Close semantics, the same in both directions and on both paths:
 //
@@ -21,10 +27,7 @@
 // The event loops are for what the product relays: an idle pair is two
 // descriptors and a small struct. See loop.go. The copiers are one goroutine
 // for each direction and io.Copy, for connections that are more than a socket.
-// See copier.go.
-//
-// The sockets are bare *net.TCPConn because splice(2) needs them so: any
-// wrapper around one silently turns the copy into read and write.
+// See copier.go. They take pairs only.
 package relay
 
 import (
@@ -32,38 +35,50 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"portredirector/internal/socket"
 )
 
 // Pair is one connection to relay. "Up" is the way from the accepted socket
 // to the dialled one: on the client and on the server alike that is the way
 // from the peer to the service.
 type Pair struct {
-	Accepted *net.TCPConn
-	Dialled  *net.TCPConn
+	Accepted int // descriptors of TCP sockets that do not wait, see package socket
+	Dialled  int // its connect(2) may be under way
 
-	// Done is told how it ended, once both sockets are closed. It is called
-	// on a goroutine of the engine and must not block. It may be nil.
-	Done func(Result)
+	Prefix   []byte // goes up before anything else
+	Head     []byte // goes up next: payload that was read from the accepted socket already
+	Greeting []byte // goes down before anything else, once the dialled socket is connected
 
 	// Answer, if set, is asked about the first byte that comes from the
 	// dialled socket, which is not relayed. An error from it resets both
-	// sockets and ends the pair as Refused. Bytes go up meanwhile. Like Done it
-	// must not block.
+	// sockets and ends the pair as Refused. Bytes go up meanwhile.
 	Answer func(byte) error
-	// AnswerTimeout is how long that byte may take, to the second; 0 is for
-	// ever.
-	AnswerTimeout time.Duration
+	// OpenTimeout is how long connecting and that byte may take, to the second;
+	// 0 is for ever.
+	OpenTimeout time.Duration
+	// Unreached, if set, gets the accepted socket back if the dialled one could not
+	// be connected. Done is not called then. It may block: it is called on a
+	// goroutine of its own, and ctx ends when what outlives a Shutdown is cut.
+	Unreached func(ctx context.Context, accepted int, err error)
+
+	// Meter, if set, counts what the pair carries while it lives.
+	Meter *Meter
+	// Done is told how it ended, once both sockets are closed. It may be nil.
+	Done func(Result)
 }
 
-// Errors of a pair whose answer did not come.
-var (
-	ErrNoAnswer       = errors.New("no answer in time")
-	errEndsUnanswered = errors.New("ended before its answer")
-)
+// meter is the pair's, or a new one.
+func (p *Pair) meter() *Meter {
+	if p.Meter == nil {
+		return new(Meter)
+	}
+	return p.Meter
+}
 
 // Result tells what a pair carried, in bytes of payload, and why it ended.
 type Result struct {
@@ -143,10 +158,13 @@ type Options struct {
 	// an hour. It is for the event loops. Where nothing is sent keepalive is what
 	// finds a dead path.
 	DeadAfter time.Duration
-	// Loops is the number of event loops; 0 is one for each processor (GOMAXPROCS).
+	// Loops is the number of event loops; 0 is one less than there are processors
+	// (GOMAXPROCS), which is the most that there should be.
 	Loops int
 	// Copiers takes the goroutine path for every pair.
 	Copiers bool
+	// Log is told what concerns no single pair; nil is nobody.
+	Log *slog.Logger
 }
 
 // Meter counts the bytes of a pair while it lives.
@@ -165,24 +183,36 @@ type Engine struct {
 	loops  []*loop
 	next   atomic.Uint32 // the loop that gets the next pair
 	copies *copies
+	log    *slog.Logger
 
-	mu     sync.RWMutex // held for reading while a pair is being added
-	closed bool         // Shutdown was called; guarded by mu
-	live   sync.WaitGroup
-	count  atomic.Int64
+	ctx context.Context //nolint:containedctx // ends when what outlives a Shutdown is cut, as net/http's BaseContext
+	cut context.CancelFunc
+
+	mu        sync.RWMutex
+	listening []*listening // guarded by mu
+	draining  bool         // Shutdown was called; guarded by mu
+	closed    bool         // there are no loops any more; guarded by mu
+
+	deaf  sync.WaitGroup // loops that still accept
+	live  sync.WaitGroup // pairs, openings, and goroutines
+	count atomic.Int64   // of pairs and openings
 }
 
-// errCut ends the pairs that outlive a Shutdown's context.
-var errCut = errors.New("relay is shut down")
+// ErrCut ends what outlives a Shutdown's context.
+var ErrCut = errors.New("relay is shut down")
 
 // New makes an engine. Shutdown gives back what it holds.
 func New(o Options) (*Engine, error) {
-	e := new(Engine)
+	e := &Engine{log: o.Log}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	e.ctx, e.cut = context.WithCancel(context.Background())
 	var err error
 	if o.Copiers {
-		e.copies, err = newCopies()
+		e.copies, err = newCopies(e)
 	} else {
-		e.loops, err = startLoops(o)
+		e.loops, err = startLoops(e, o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start relay: %w", err)
@@ -192,51 +222,116 @@ func New(o Options) (*Engine, error) {
 
 // Relay takes over both sockets of p and returns at once. On an engine that
 // is shut down the pair is reset and ends as Cut.
-func (e *Engine) Relay(p Pair) *Meter {
+func (e *Engine) Relay(p Pair) {
+	if !e.enter() {
+		socket.Reset(p.Accepted)
+		socket.Reset(p.Dialled)
+		if p.Done != nil {
+			p.Done(Result{End: Cut})
+		}
+		return
+	}
+	if e.copies != nil {
+		e.copies.relay(p)
+		return
+	}
+	e.loop().relay(&p)
+}
+
+// Open takes over an accepted socket that has to say first what it wants. On an
+// engine that is shut down it is reset.
+func (e *Engine) Open(o Opening) {
+	if !e.enter() {
+		socket.Reset(o.Accepted)
+		o.Gone(ErrCut)
+		return
+	}
+	e.loop().listen(o)
+}
+
+// Go runs f on a goroutine of its own, for what must wait; Shutdown waits for
+// it, and ends ctx when what is left is cut. On an engine that is shut down ctx
+// has ended.
+func (e *Engine) Go(f func(ctx context.Context)) {
+	if !e.enter() {
+		f(e.ctx)
+		return
+	}
+	e.goOn(f)
+}
+
+// loop is the one whose turn it is.
+func (e *Engine) loop() *loop {
+	return e.loops[e.next.Add(1)%uint32(len(e.loops))]
+}
+
+// enter counts one more pair or opening, unless the engine is closed.
+func (e *Engine) enter() bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.closed {
-		return refuse(p, Result{End: Cut})
+		return false
 	}
 	e.live.Add(1)
 	e.count.Add(1)
-	done := p.Done
-	p.Done = func(r Result) {
-		defer e.live.Done()
-		e.count.Add(-1)
-		if done != nil {
-			done(r)
-		}
-	}
-	if e.copies != nil {
-		return e.copies.relay(p)
-	}
-	return e.loops[e.next.Add(1)%uint32(len(e.loops))].relay(p)
+	return true
 }
 
-// refuse resets both sockets of a pair that was not taken over.
-func refuse(p Pair, r Result) *Meter {
-	for _, c := range []*net.TCPConn{p.Accepted, p.Dialled} {
-		_ = c.SetLinger(0)
-		_ = c.Close()
+// leave is the end of a pair.
+func (e *Engine) leave(done func(Result), r Result) {
+	defer e.live.Done()
+	e.count.Add(-1)
+	if done != nil {
+		done(r)
 	}
-	if p.Done != nil {
-		p.Done(r)
+}
+
+// leaveOpening is the end of an opening.
+func (e *Engine) leaveOpening(gone func(error), err error) {
+	defer e.live.Done()
+	e.count.Add(-1)
+	gone(err)
+}
+
+// goOn is the end of a pair or opening that goes on as a goroutine.
+func (e *Engine) goOn(f func(context.Context)) {
+	e.count.Add(-1)
+	go func() {
+		defer e.live.Done()
+		defer e.survive()
+		f(e.ctx)
+	}()
+}
+
+// survive, deferred, has a bug in a function of others end that function only.
+func (e *Engine) survive() {
+	if v := recover(); v != nil {
+		e.log.Error("a connection's handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 	}
-	return new(Meter)
 }
 
 // Len is the number of live pairs.
 func (e *Engine) Len() int { return int(e.count.Load()) }
 
-// Shutdown takes no new pairs and waits for the live ones. Those that are
-// still there when ctx ends are cut: both their sockets are reset. It returns
-// when none is left, with ctx's error if any had to be cut.
+// Draining reports whether Shutdown was called.
+func (e *Engine) Draining() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.draining
+}
+
+// Shutdown closes the listeners and waits for all that is live. What is still
+// there when ctx ends is cut: its sockets are reset. It returns when nothing is
+// left, with ctx's error if anything had to be cut.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.mu.Lock()
-	e.closed = true
+	again := e.draining
+	e.draining = true
 	e.mu.Unlock()
-
+	if again {
+		return nil
+	}
+	e.deafen()
 	finished := make(chan struct{})
 	go func() {
 		e.live.Wait()
@@ -249,6 +344,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	cut := e.Len()
+	e.cut()
 	for _, l := range e.loops {
 		l.order(orderCut)
 	}
@@ -262,8 +358,24 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// stop ends what the engine runs, once no pair is left.
+// deafen closes the listeners, once no loop accepts from them any more.
+func (e *Engine) deafen() {
+	e.deaf.Add(len(e.loops))
+	for _, l := range e.loops {
+		l.order(orderDeafen)
+	}
+	e.deaf.Wait()
+	for _, s := range e.listening {
+		socket.Close(s.fd)
+	}
+}
+
+// stop ends what the engine runs, once nothing is live.
 func (e *Engine) stop() {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.cut()
 	for _, l := range e.loops {
 		l.order(orderStop)
 		<-l.stopped

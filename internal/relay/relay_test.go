@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 )
 
 // bulk is how much is under way in the tests of close semantics: more than
@@ -50,6 +51,12 @@ func newRig(t testing.TB, o relay.Options) *rig {
 	return r
 }
 
+// TestMain has a processor for others beside the loops, as the daemon does.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	os.Exit(m.Run())
+}
+
 // newEngine is an engine that is cut when the test is over.
 func newEngine(t testing.TB, o relay.Options) *relay.Engine {
 	t.Helper()
@@ -71,7 +78,7 @@ func (r *rig) connect(t testing.TB) {
 	var accepted, dialled *net.TCPConn
 	r.peer, accepted = tcpPair(t)
 	dialled, r.service = tcpPair(t)
-	r.engine.Relay(relay.Pair{Accepted: accepted, Dialled: dialled, Done: func(res relay.Result) { r.result <- res }})
+	r.engine.Relay(relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(res relay.Result) { r.result <- res }})
 }
 
 // tcpPair is a TCP connection: the end that dialled, the end that accepted.
@@ -91,6 +98,16 @@ func tcpPair(t testing.TB) (dialled, accepted *net.TCPConn) {
 		t.Fatal(err)
 	}
 	return d, a
+}
+
+// detach takes a connection out of package net.
+func detach(t testing.TB, c *net.TCPConn) int {
+	t.Helper()
+	fd, err := socket.Detach(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
 }
 
 func (r *rig) wantResult(t *testing.T, up, down int64, end relay.End) {
@@ -423,7 +440,7 @@ func testNothingLeaks(t *testing.T, o relay.Options) {
 	for i := range pairs {
 		peer, accepted := tcpPair(t)
 		dialled, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: accepted, Dialled: dialled, Done: func(relay.Result) { ended.Add(1) }})
+		engine.Relay(relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(relay.Result) { ended.Add(1) }})
 		if _, err := peer.Write(make([]byte, 10_000)); err != nil {
 			t.Fatal(err)
 		}

@@ -19,8 +19,8 @@ type resets struct {
 	ended chan struct{} // closed when watch has returned
 
 	mu      sync.Mutex
-	watched map[int32]socket // by the number in the event; guarded by mu
-	last    int32            // the last number given out; guarded by mu
+	watched map[int32]end // by the number in the event; guarded by mu
+	last    int32         // the last number given out; guarded by mu
 }
 
 // rawReader is the part of syscall.RawConn that waits.
@@ -28,8 +28,8 @@ type rawReader interface {
 	Read(f func(fd uintptr) (done bool)) error
 }
 
-// socket is one of the two of a pair.
-type socket struct {
+// end is one of the two sockets of a pair.
+type end struct {
 	pair *pair
 	conn *net.TCPConn
 }
@@ -51,7 +51,7 @@ func newResets() (*resets, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("poll epoll: %w", err)
 	}
-	r := &resets{epoll: f, raw: raw, ended: make(chan struct{}), watched: make(map[int32]socket)}
+	r := &resets{epoll: f, raw: raw, ended: make(chan struct{}), watched: make(map[int32]end)}
 	go r.watch()
 	return r, nil
 }
@@ -65,7 +65,7 @@ func (r *resets) close() {
 // add watches both sockets of p. The kernel forgets a socket when it is
 // closed; remove forgets the pair.
 func (r *resets) add(p *pair) error {
-	for i, c := range []*net.TCPConn{p.Accepted, p.Dialled} {
+	for i, c := range []*net.TCPConn{p.accepted, p.dialled} {
 		r.mu.Lock()
 		for r.last++; ; r.last++ {
 			if _, taken := r.watched[r.last]; !taken {
@@ -73,7 +73,7 @@ func (r *resets) add(p *pair) error {
 			}
 		}
 		p.numbers[i] = r.last
-		r.watched[r.last] = socket{p, c}
+		r.watched[r.last] = end{p, c}
 		r.mu.Unlock()
 		if err := r.control(c, p.numbers[i]); err != nil {
 			return err

@@ -77,10 +77,10 @@ func (m *Manager) turnOn() error {
 		// On, with a marker: another server turned it on, and the last of us
 		// turns it off. On, without: an administrator did.
 		if (!on || len(markers[i]) > 0) && !slices.Contains(m.marked, i) {
-			m.marked = append(m.marked, i)
 			if err := m.routes.addMarker(m.plan.Table, i); err != nil {
 				return err
 			}
+			m.marked = append(m.marked, i)
 		}
 		if on {
 			continue

@@ -125,9 +125,15 @@ func (m *Manager) takeTable(first int) (int, error) {
 	return 0, fmt.Errorf("routing tables %d to %d are all in use: choose others with --table", first, first+Tables-1)
 }
 
-// Mark returns the mark for a transparent dial to a service at addr. The
-// first dial of its kind sets up the return route and proves it; all others
-// cost one atomic load.
+// Ready returns the mark for a transparent dial to a service at addr, if its
+// return route is there: one atomic load.
+func (m *Manager) Ready(addr netip.Addr) (mark uint32, ok bool) {
+	way := WayTo(addr)
+	return m.plan.Marks.Mark(way), Way(m.ready.Load())&way != 0
+}
+
+// Mark is Ready, and has the return route set up and proved first where it is
+// not, which takes a while.
 func (m *Manager) Mark(ctx context.Context, addr netip.Addr) (uint32, error) {
 	way := WayTo(addr)
 	if Way(m.ready.Load())&way == 0 {

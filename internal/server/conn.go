@@ -1,30 +1,28 @@
 // Package server takes links from clients and reaches services with the
 // peers' addresses as the source.
 //
-// [Server.Handle] is the whole life of one link up to the relay: read the
-// header, find the service of its port, dial it transparently, answer, hand
-// both sockets over.
+// A link goes through three steps: its header is read, the service of its port
+// is dialled transparently, and both sockets are handed to the relay. All of it
+// happens on the relay's loops and waits for nothing, unless a name has to be
+// resolved or a return route set up: that is done on a goroutine.
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
 	"portredirector/internal/header"
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 	"portredirector/internal/transparent"
 )
-
-// longAgo as a deadline wakes whoever waits on a socket.
-var longAgo = time.Unix(1, 0)
 
 // Server is the server's end of any number of links. Its fields must be set
 // before the first Handle.
@@ -33,169 +31,219 @@ type Server struct {
 	Names    Resolver           // for services with a host name
 	Dialer   *transparent.Dialer
 	Relay    *relay.Engine
+	Routes   Routes
 	Log      *slog.Logger
-
-	// Mark gives the mark of a dial to an address, having made sure that its
-	// return route is there.
-	Mark func(ctx context.Context, service netip.Addr) (uint32, error)
-	// Draining reports whether new peers are to be sent elsewhere.
-	Draining func() bool
 
 	HeaderTimeout  time.Duration // for the whole header
 	ConnectTimeout time.Duration // for reaching the service, names included
 }
 
+// Routes are the return routes. A *returnroute.Manager is that.
+type Routes interface {
+	// Ready gives the mark of a dial to an address, if its return route is there.
+	Ready(service netip.Addr) (mark uint32, ok bool)
+	// Mark does so too, and sees to the return route first.
+	Mark(ctx context.Context, service netip.Addr) (mark uint32, err error)
+}
+
 // errDraining refuses a header that comes after the drain began.
 var errDraining = errors.New("draining")
 
-// Handle serves one link, which it owns. It returns when the relay has taken
-// over, or the link was refused. When ctx ends, the link is cut.
-func (s *Server) Handle(ctx context.Context, link *net.TCPConn) {
-	h, form, err := s.readHeader(ctx, link)
-	if err != nil {
-		reset(link)
-		s.logHeader(link, err)
+// Handle serves a link that was accepted, and owns it. It is called on a loop of
+// the relay, and does not wait.
+func (s *Server) Handle(link int, from netip.AddrPort) {
+	s.Relay.Open(relay.Opening{
+		Accepted: link, Timeout: s.HeaderTimeout,
+		Hear: func(said []byte) (relay.Next, error) { return s.next(said, from) },
+		Gone: func(err error) { s.logHeader(from, err) },
+	})
+}
+
+// next says what becomes of a link that has said so much, once its header is
+// there.
+func (s *Server) next(said []byte, from netip.AddrPort) (relay.Next, error) {
+	there := bytes.NewReader(said)
+	h, form, err := header.Read(there)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return relay.Next{}, nil // there is more to come
+	case err != nil:
+		return relay.Next{}, err
+	}
+	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
+	switch {
+	case h.Local:
+		return relay.Next{Release: c.healthCheck}, nil
+	case h.Source == from:
+		return relay.Next{Release: c.ofItself}, nil
+	}
+	return c.next()
+}
+
+// conn is one link on its way to a service.
+type conn struct {
+	server *Server
+	header header.Header
+	form   header.Form
+	from   netip.AddrPort // the client's end of the link
+	head   []byte         // what came behind the header
+
+	service  Service
+	addrs    []netip.Addr // of the service, those that were not tried yet
+	deadline time.Time    // of reaching it
+}
+
+// healthCheck is for a load balancer, which wants to see that we are here.
+func (c *conn) healthCheck(_ context.Context, link int) {
+	c.server.Log.Debug("health check", slog.Any("link", c.from))
+	if c.header.Answer {
+		_ = socket.Send(link, []byte{byte(header.Connected)})
+	}
+	socket.Close(link)
+}
+
+// ofItself is for a link whose header claims its own address. HAProxy's health
+// checks with send-proxy do, and name their own destination, too.
+func (c *conn) ofItself(ctx context.Context, link int) {
+	if socket.Local(link) == c.header.Destination {
+		c.healthCheck(ctx, link)
 		return
 	}
-	if h.Local || claimsItself(link, h) {
-		// A health check of a load balancer: it wants to see that we are here.
-		s.Log.Debug("health check", slog.Any("link", link.RemoteAddr()))
-		if h.Answer {
-			_, _ = link.Write([]byte{byte(header.Connected)})
+	switch next, err := c.next(); {
+	case err != nil:
+		c.refuse(ctx, link, err)
+	case next.Release != nil:
+		next.Release(ctx, link)
+	default:
+		next.Pair.Accepted = link
+		c.server.Relay.Relay(*next.Pair)
+	}
+}
+
+// next says what follows on the header.
+func (c *conn) next() (relay.Next, error) {
+	s := c.server
+	refuse := func(err error) (relay.Next, error) {
+		return relay.Next{Release: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
+	}
+	if s.Relay.Draining() {
+		return refuse(errDraining)
+	}
+	var ok bool
+	if c.service, ok = s.Services[c.header.Destination.Port()]; !ok {
+		return refuse(ErrNoService)
+	}
+	c.deadline = time.Now().Add(s.ConnectTimeout)
+	addr, literal, err := c.service.literal(c.header.Source.Addr())
+	if err != nil {
+		return refuse(fmt.Errorf("service %s: %w", c.service, err))
+	}
+	mark, ready := s.Routes.Ready(addr)
+	if !literal || !ready {
+		return relay.Next{Release: c.resolve}, nil
+	}
+	p, err := c.dial(addr, mark)
+	if err != nil {
+		return refuse(err)
+	}
+	return relay.Next{Pair: p}, nil
+}
+
+// resolve finds the addresses of the service, and tries them.
+func (c *conn) resolve(ctx context.Context, link int) {
+	rctx, cancel := context.WithDeadline(ctx, c.deadline)
+	defer cancel()
+	addrs, err := c.service.addresses(rctx, c.server.Names, c.header.Source.Addr())
+	if err != nil {
+		c.refuse(ctx, link, fmt.Errorf("service %s: %w", c.service, err))
+		return
+	}
+	c.addrs = addrs
+	c.try(ctx, link, nil)
+}
+
+// try tries the next address of the service, after err at the last. Of several
+// the first that answers is taken.
+func (c *conn) try(ctx context.Context, link int, err error) {
+	for len(c.addrs) > 0 && ctx.Err() == nil && time.Now().Before(c.deadline) {
+		addr := c.addrs[0]
+		c.addrs = c.addrs[1:]
+		var mark uint32
+		mark, err = c.server.Routes.Mark(ctx, addr)
+		if err != nil {
+			continue
 		}
-		_ = link.Close()
-		return
-	}
-	service, err := s.reach(ctx, h)
-	if err != nil {
-		s.log(slog.LevelWarn, "peer refused", h, slog.Any("link", link.RemoteAddr()), slog.Any("error", err))
-		s.refuse(link, h, err)
-		return
-	}
-	if h.Answer {
-		if _, err := link.Write([]byte{byte(header.Connected)}); err != nil {
-			reset(link)
-			reset(service)
-			s.log(slog.LevelDebug, "link ended before the answer", h, slog.Any("error", err))
+		var p *relay.Pair
+		if p, err = c.dial(addr, mark); err == nil {
+			p.Accepted = link
+			c.server.Relay.Relay(*p)
 			return
 		}
 	}
-	s.log(slog.LevelDebug, "peer connected", h, slog.Any("link", link.RemoteAddr()),
-		slog.Any("service", service.RemoteAddr()), slog.Any("form", form))
-	s.Relay.Relay(relay.Pair{Accepted: link, Dialled: service, Done: func(r relay.Result) { s.gone(h, r) }})
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
+	c.refuse(ctx, link, err)
 }
 
-// claimsItself reports whether a header speaks of the link's own connection,
-// which no peer can have. HAProxy's health checks with send-proxy do.
-func claimsItself(link *net.TCPConn, h header.Header) bool {
-	same := func(a net.Addr, b netip.AddrPort) bool {
-		ap := a.(*net.TCPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a TCP connection's
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()) == b
+// dial begins to dial an address of the service. The pair lacks the link.
+func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
+	service := netip.AddrPortFrom(addr, c.service.Port)
+	fd, rung, err := c.server.Dialer.Connect(c.header.Source, service, mark)
+	if err != nil {
+		return nil, fmt.Errorf("dial service: %w", err)
 	}
-	return same(link.RemoteAddr(), h.Source) && same(link.LocalAddr(), h.Destination)
+	if rung == transparent.AnyPort {
+		c.log(slog.LevelInfo, "the peer's port is taken at the service, using another of the same address",
+			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
+	}
+	c.log(slog.LevelDebug, "peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
+	p := &relay.Pair{
+		Dialled: fd, Head: c.head, Done: c.gone,
+		// Each address gets an equal share of the time that is left.
+		OpenTimeout: time.Until(c.deadline) / time.Duration(len(c.addrs)+1),
+		Unreached: func(ctx context.Context, link int, err error) {
+			c.try(ctx, link, fmt.Errorf("dial service %s: %w", service, err))
+		},
+	}
+	if c.header.Answer {
+		p.Greeting = []byte{byte(header.Connected)}
+	}
+	return p, nil
 }
 
 // gone tells the end of a peer.
-func (s *Server) gone(h header.Header, r relay.Result) {
+func (c *conn) gone(r relay.Result) {
 	if r.End == relay.Failed {
-		s.log(slog.LevelError, "relay failed", h, slog.Any("error", r.Err))
+		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 		return
 	}
-	s.log(slog.LevelDebug, "peer gone", h, slog.Any("result", r))
+	c.log(slog.LevelDebug, "peer gone", slog.Any("result", r))
 }
 
 // log logs an event of a peer. Attributes are made only for lines that are
 // written: most peers leave none.
-func (s *Server) log(level slog.Level, event string, h header.Header, more ...slog.Attr) {
-	if !s.Log.Enabled(context.Background(), level) {
+func (c *conn) log(level slog.Level, event string, more ...slog.Attr) {
+	log, h := c.server.Log, c.header
+	if !log.Enabled(context.Background(), level) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}
-	s.Log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
-}
-
-// readHeader reads the header and not a byte more.
-func (s *Server) readHeader(ctx context.Context, link *net.TCPConn) (header.Header, header.Form, error) {
-	if err := link.SetReadDeadline(time.Now().Add(s.HeaderTimeout)); err != nil {
-		return header.Header{}, 0, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = link.SetReadDeadline(longAgo) })
-	h, form, err := header.Read(link)
-	if !stop() {
-		return header.Header{}, 0, context.Cause(ctx)
-	}
-	if err != nil {
-		return header.Header{}, 0, err
-	}
-	return h, form, link.SetReadDeadline(time.Time{})
+	log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
 }
 
 // logHeader tells of a link that brought no header. Nothing at all is an
 // ordinary port probe.
-func (s *Server) logHeader(link *net.TCPConn, err error) {
+func (s *Server) logHeader(from netip.AddrPort, err error) {
 	level := slog.LevelWarn
-	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, io.EOF) || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
 		level = slog.LevelDebug
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, relay.ErrTimeout) {
 		err = fmt.Errorf("no whole header within %s", s.HeaderTimeout)
 	}
-	s.Log.Log(context.Background(), level, "link refused", slog.String("link", link.RemoteAddr().String()), slog.Any("error", err))
-}
-
-// reach dials the service that the header asks for, with the claim as the
-// source. Of several addresses the first that answers is taken.
-func (s *Server) reach(ctx context.Context, h header.Header) (*net.TCPConn, error) {
-	if s.Draining() {
-		return nil, errDraining
-	}
-	service, ok := s.Services[h.Destination.Port()]
-	if !ok {
-		return nil, ErrNoService
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.ConnectTimeout)
-	defer cancel()
-	addrs, err := service.addresses(ctx, s.Names, h.Source.Addr())
-	if err != nil {
-		return nil, fmt.Errorf("service %s: %w", service, err)
-	}
-	deadline, _ := ctx.Deadline()
-	for i, addr := range addrs {
-		// Each address gets an equal share of the time that is left.
-		share := time.Until(deadline) / time.Duration(len(addrs)-i)
-		var conn *net.TCPConn
-		conn, err = s.dial(ctx, share, h, netip.AddrPortFrom(addr, service.Port))
-		if err == nil {
-			return conn, nil
-		}
-	}
-	return nil, err
-}
-
-// dial dials one address of a service.
-func (s *Server) dial(ctx context.Context, share time.Duration, h header.Header, service netip.AddrPort) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, share)
-	defer cancel()
-	mark, err := s.Mark(ctx, service.Addr())
-	if err != nil {
-		return nil, err
-	}
-	conn, rung, err := s.Dialer.Dial(ctx, h.Source, service, mark)
-	if err != nil {
-		return nil, fmt.Errorf("dial service: %w", err)
-	}
-	if rung == transparent.AnyPort {
-		s.log(slog.LevelInfo, "the peer's port is taken at the service, using another of the same address", h,
-			slog.Any("source", conn.LocalAddr()), slog.Any("service", service))
-	}
-	return conn, nil
-}
-
-// reset closes a connection by RST.
-func reset(conn *net.TCPConn) {
-	_ = conn.SetLinger(0)
-	_ = conn.Close()
+	s.Log.Log(context.Background(), level, "link refused", slog.String("link", from.String()), slog.Any("error", err))
 }

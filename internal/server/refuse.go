@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
 
 	"portredirector/internal/header"
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 	"portredirector/internal/transparent"
 )
 
@@ -21,18 +24,28 @@ const (
 // refuse ends a link whose peer cannot be served: by the status byte, if the
 // client asked for it, else by RST, which is all that other clients can tell
 // their peer.
-func (s *Server) refuse(link *net.TCPConn, h header.Header, err error) {
-	if !h.Answer {
-		reset(link)
+func (c *conn) refuse(ctx context.Context, link int, err error) {
+	c.log(slog.LevelWarn, "peer refused", slog.Any("link", c.from), slog.Any("error", err))
+	if !c.header.Answer || ctx.Err() != nil {
+		socket.Reset(link)
 		return
 	}
-	// Closing a socket that has unread bytes sends RST, which may overtake
-	// the status byte. So: FIN, and read on for a moment.
-	_ = link.SetDeadline(time.Now().Add(lingerTime))
-	if _, werr := link.Write([]byte{byte(statusOf(err))}); werr == nil && link.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, link, lingerBytes)
+	farewell(ctx, link, statusOf(err))
+}
+
+// farewell ends a link by a status byte. Closing a socket that has unread bytes
+// sends RST, which may overtake the byte. So: FIN, and read on for a moment.
+func farewell(ctx context.Context, link int, status header.Status) {
+	conn, err := socket.Conn(link)
+	if err != nil {
+		return
 	}
-	_ = link.Close()
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := conn.Write([]byte{byte(status)}); err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, lingerBytes)
+	}
 }
 
 // statusOf is what the client is told of an error.
@@ -48,6 +61,7 @@ func statusOf(err error) header.Status {
 		{transparent.ErrCollision, header.Internal},
 		{transparent.ErrClaim, header.ClaimDenied},
 		{context.DeadlineExceeded, header.Unreachable},
+		{relay.ErrTimeout, header.Unreachable},
 		{syscall.ETIMEDOUT, header.Unreachable},
 		{syscall.EHOSTUNREACH, header.Unreachable},
 		{syscall.ENETUNREACH, header.Unreachable},

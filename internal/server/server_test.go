@@ -16,6 +16,7 @@ import (
 	"portredirector/internal/nstest"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
+	"portredirector/internal/socket"
 	"portredirector/internal/transparent"
 )
 
@@ -40,6 +41,24 @@ func (n names) LookupNetIP(_ context.Context, network, host string) (list []neti
 	return list, nil
 }
 
+// moving is a resolver whose one name comes to mean something else.
+type moving struct {
+	mu    sync.Mutex
+	addrs []string
+}
+
+func (m *moving) set(addrs ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.addrs = addrs
+}
+
+func (m *moving) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return names{host: m.addrs}.LookupNetIP(ctx, network, host)
+}
+
 // stuck is a resolver that never answers.
 type stuck struct{}
 
@@ -47,6 +66,23 @@ func (stuck) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error)
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
+
+// routes are return routes that are all there.
+type routes struct{ marked chan netip.Addr }
+
+func (r routes) Ready(netip.Addr) (uint32, bool) { return 0, true }
+
+func (r routes) Mark(_ context.Context, a netip.Addr) (uint32, error) {
+	r.marked <- a
+	return 0, nil
+}
+
+// noRoutes are return routes that cannot be had.
+type noRoutes struct{}
+
+func (noRoutes) Ready(netip.Addr) (uint32, bool) { return 0, false }
+
+func (noRoutes) Mark(context.Context, netip.Addr) (uint32, error) { return 0, errors.New("none") }
 
 type rig struct {
 	server  *server.Server
@@ -77,16 +113,12 @@ func newRig(t *testing.T) *rig {
 		marked:  make(chan netip.Addr, 10),
 	}
 	r.server = &server.Server{
-		Services: map[uint16]server.Service{80: {Port: r.service.port}},
-		Names:    names{},
-		Dialer:   new(transparent.Dialer),
-		Relay:    engine,
-		Log:      slog.New(slog.DiscardHandler),
-		Mark: func(_ context.Context, a netip.Addr) (uint32, error) {
-			r.marked <- a
-			return 0, nil
-		},
-		Draining:       func() bool { return false },
+		Services:       map[uint16]server.Service{80: {Port: r.service.port}},
+		Names:          names{},
+		Dialer:         new(transparent.Dialer),
+		Relay:          engine,
+		Log:            slog.New(slog.DiscardHandler),
+		Routes:         routes{r.marked},
 		HeaderTimeout:  30 * time.Second,
 		ConnectTimeout: 30 * time.Second,
 	}
@@ -115,7 +147,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // open opens a link, which the server handles, and writes b to it.
-func (r *rig) open(ctx context.Context, t *testing.T, b []byte) *net.TCPConn {
+func (r *rig) open(t *testing.T, b []byte) *net.TCPConn {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -130,15 +162,12 @@ func (r *rig) open(ctx context.Context, t *testing.T, b []byte) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handled := make(chan struct{})
-	go func() {
-		defer close(handled)
-		r.server.Handle(ctx, accepted)
-	}()
-	t.Cleanup(func() {
-		_ = c.Close()
-		<-handled
-	})
+	fd, err := socket.Detach(accepted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	r.server.Handle(fd, c.LocalAddr().(*net.TCPAddr).AddrPort())
 	if _, err := c.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +195,7 @@ func TestServiceSeesTheClaim(t *testing.T) {
 	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
 		t.Run(form.String(), func(t *testing.T) {
 			r := newRig(t)
-			c := r.open(t.Context(), t, append(encode(t, to(80), form), "hello"...))
+			c := r.open(t, append(encode(t, to(80), form), "hello"...))
 			if got := <-r.service.peers; got != claim.String() {
 				t.Errorf("the service saw %s, want %s", got, claim)
 			}
@@ -224,14 +253,8 @@ func TestAnswers(t *testing.T) {
 			want: header.Unreachable,
 		},
 		"no return route": {
-			set: func(s *server.Server) {
-				s.Mark = func(context.Context, netip.Addr) (uint32, error) { return 0, errors.New("none") }
-			},
+			set:  func(s *server.Server) { s.Routes = noRoutes{} },
 			want: header.Internal,
-		},
-		"draining": {
-			set:  func(s *server.Server) { s.Draining = func() bool { return true } },
-			want: header.Draining,
 		},
 	}
 	for name, tt := range tests {
@@ -247,7 +270,7 @@ func TestAnswers(t *testing.T) {
 				}
 				// The peer's bytes are there already: they must not keep the
 				// answer from arriving.
-				c := r.open(t.Context(), t, append(encode(t, h, form), strings.Repeat("early", 1000)...))
+				c := r.open(t, append(encode(t, h, form), strings.Repeat("early", 1000)...))
 				got, err := io.ReadAll(c)
 				if form == header.Native {
 					if err != nil || len(got) != 1 || header.Status(got[0]) != tt.want {
@@ -265,11 +288,12 @@ func TestAnswers(t *testing.T) {
 // mark is asked for each by itself, at each dial.
 func TestNames(t *testing.T) {
 	r := newRig(t)
-	list := names{"svc": {"127.0.0.9", "127.0.0.1", "::1"}} // nobody listens on the first
-	r.server.Names = list
+	name := new(moving)
+	name.set("127.0.0.9", "127.0.0.1", "::1") // nobody listens on the first
+	r.server.Names = name
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
 	visit := func() {
-		c := r.open(t.Context(), t, encode(t, to(80), header.Native))
+		c := r.open(t, encode(t, to(80), header.Native))
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +301,7 @@ func TestNames(t *testing.T) {
 		<-r.service.peers
 	}
 	visit()
-	list["svc"] = []string{"127.0.0.1"}
+	name.set("127.0.0.1")
 	visit()
 	for _, want := range []string{"127.0.0.9", "127.0.0.1", "127.0.0.1"} {
 		if got := <-r.marked; got.String() != want {
@@ -320,7 +344,7 @@ func TestNoHeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.server.HeaderTimeout = 50 * time.Millisecond
-			c := r.open(t.Context(), t, []byte(b))
+			c := r.open(t, []byte(b))
 			if got, err := io.ReadAll(c); len(got) != 0 || err == nil {
 				t.Errorf("got %q, %v, want a reset", got, err)
 			}
@@ -337,7 +361,7 @@ func TestNoHeader(t *testing.T) {
 func TestHealthCheck(t *testing.T) {
 	for _, form := range []header.Form{header.Native, header.V2, header.V1} {
 		r := newRig(t)
-		c := r.open(t.Context(), t, encode(t, header.Header{Local: true}, form))
+		c := r.open(t, encode(t, header.Header{Local: true}, form))
 		got, err := io.ReadAll(c)
 		if want := form == header.Native; err != nil || (len(got) == 1) != want {
 			t.Errorf("%s: got %q, %v", form, got, err)
@@ -348,13 +372,51 @@ func TestHealthCheck(t *testing.T) {
 	}
 }
 
-// TestCut: a link that is waited for ends when the server is cut.
-func TestCut(t *testing.T) {
+// TestDraining: a header that comes after the drain began is refused, and one that
+// does not come is cut.
+func TestDraining(t *testing.T) {
 	r := newRig(t)
+	late, never := r.open(t, []byte("\r\n\r\n")), r.open(t, []byte("PROXY "))
 	ctx, cut := context.WithCancel(t.Context())
-	c := r.open(ctx, t, []byte("PROXY "))
+	ended := make(chan error, 1)
+	go func() { ended <- r.server.Relay.Shutdown(ctx) }()
+	for !r.server.Relay.Draining() {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := late.Write(encode(t, to(80), header.Native)[4:]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(late); err != nil || string(got) != string(byte(header.Draining)) {
+		t.Errorf("got %q, %v, want status %d and the end", got, err, header.Draining)
+	}
 	cut()
-	if got, err := io.ReadAll(c); len(got) != 0 || err == nil {
+	if got, err := io.ReadAll(never); len(got) != 0 || err == nil {
 		t.Errorf("got %q, %v, want a reset", got, err)
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown returned %v", err)
+	}
+}
+
+// TestHeaderByteByByte: however a header comes in, what is behind it is the peer's.
+func TestHeaderByteByByte(t *testing.T) {
+	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+		r := newRig(t)
+		c := r.open(t, nil)
+		for _, b := range append(encode(t, to(80), form), "hello"...) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		<-r.service.peers
+		want := "hello"
+		if form == header.Native {
+			want = "\x00hello"
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v", form, got, err)
+		}
 	}
 }

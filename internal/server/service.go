@@ -37,18 +37,29 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// literal is the address of s in the family of claim, unless it has a name.
+func (s Service) literal(claim netip.Addr) (addr netip.Addr, ok bool, err error) {
+	switch {
+	case s.Host == "" && claim.Is4():
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true, nil
+	case s.Host == "":
+		return netip.IPv6Loopback(), true, nil
+	}
+	addr, err = netip.ParseAddr(s.Host)
+	if err != nil {
+		return netip.Addr{}, false, nil //nolint:nilerr // a name
+	}
+	if addr = addr.Unmap(); addr.Is4() != claim.Is4() {
+		return netip.Addr{}, true, ErrFamily
+	}
+	return addr, true, nil
+}
+
 // addresses lists the addresses of s in the family of claim.
 func (s Service) addresses(ctx context.Context, names Resolver, claim netip.Addr) ([]netip.Addr, error) {
-	if s.Host == "" {
-		if claim.Is4() {
-			return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, nil
-		}
-		return []netip.Addr{netip.IPv6Loopback()}, nil
-	}
-	if a, err := netip.ParseAddr(s.Host); err == nil {
-		if a = a.Unmap(); a.Is4() != claim.Is4() {
-			return nil, ErrFamily
-		}
+	if a, ok, err := s.literal(claim); err != nil {
+		return nil, err
+	} else if ok {
 		return []netip.Addr{a}, nil
 	}
 	network := "ip6"

@@ -26,6 +26,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
 )
 
 // Rung is how far down the collision ladder a dial had to go.
@@ -45,7 +47,7 @@ var ErrCollision = errors.New("every source port of the claim is taken at the se
 // address of this machine in its place, as it does for broadcast addresses.
 var ErrClaim = errors.New("the claim is no address of a peer")
 
-// Counts tells how many dials ended on which rung.
+// Counts tells how many dials were begun on which rung, or on none.
 type Counts struct {
 	Exact, AnyPort, Refused uint64
 }
@@ -63,29 +65,44 @@ func (d *Dialer) Counts() Counts {
 	return Counts{Exact: d.exact.Load(), AnyPort: d.anyPort.Load(), Refused: d.refused.Load()}
 }
 
-// Dial connects to service with claim as the source, marking the socket's
-// packets with mark. Both must be of one family. The errors of the kernel are
-// found by errors.Is (syscall.ECONNREFUSED, …); running out of the ladder is
-// ErrCollision.
-func (d *Dialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, Rung, error) {
-	conn, err := d.dial(ctx, claim, service, mark)
+// Connect begins to connect to service with claim as the source, marking the
+// socket's packets with mark, and does not wait; see [socket.Connect]. Both must
+// be of one family. Running out of the ladder is ErrCollision. The caller owns
+// the descriptor.
+func (d *Dialer) Connect(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
+	fd, err = d.connect(claim, service, mark)
 	if err == nil {
 		d.exact.Add(1)
-		return conn, Exact, nil
+		return fd, Exact, nil
 	}
 	if !collides(err) {
-		return nil, Exact, err
+		return -1, Exact, err
 	}
-	conn, err = d.dial(ctx, netip.AddrPortFrom(claim.Addr(), 0), service, mark)
+	fd, err = d.connect(netip.AddrPortFrom(claim.Addr(), 0), service, mark)
 	if err == nil {
 		d.anyPort.Add(1)
-		return conn, AnyPort, nil
+		return fd, AnyPort, nil
 	}
 	if collides(err) {
 		d.refused.Add(1)
 		err = fmt.Errorf("%w: %w", ErrCollision, err)
 	}
-	return nil, AnyPort, err
+	return -1, AnyPort, err
+}
+
+// Dial is Connect, and waits. The errors of the kernel are found by errors.Is
+// (syscall.ECONNREFUSED, …).
+func (d *Dialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, Rung, error) {
+	fd, rung, err := d.Connect(claim, service, mark)
+	if err != nil {
+		return nil, rung, err
+	}
+	if err := socket.Wait(ctx, fd); err != nil {
+		socket.Close(fd)
+		return nil, rung, err
+	}
+	conn, err := socket.Conn(fd)
+	return conn, rung, err
 }
 
 // collides reports whether a dial failed because its source is taken:
@@ -96,37 +113,23 @@ func collides(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
 }
 
-func (d *Dialer) dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, error) {
-	dialer := net.Dialer{
-		KeepAlive:       -1, // unless the configuration has it
-		KeepAliveConfig: d.KeepAlive,
-		Control: func(network, _ string, raw syscall.RawConn) error {
-			var err error
-			if cerr := raw.Control(func(fd uintptr) {
-				err = prepare(int(fd), network, mark, claim.Port() == 0)
-			}); cerr != nil {
-				return cerr
-			}
-			return err
-		},
-	}
-	dialer.SetMultipathTCP(false)
-	conn, err := dialer.DialTCP(ctx, "tcp", claim, service)
+func (d *Dialer) connect(claim, service netip.AddrPort, mark uint32) (int, error) {
+	fd, err := socket.Connect(claim, service, d.KeepAlive, func(fd int) error {
+		return prepare(fd, service.Addr().Is4(), mark, claim.Port() == 0)
+	})
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
-	source := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr() //nolint:errcheck,forcetypeassert // a TCP connection's
-	if source.Unmap() != claim.Addr() {
-		_ = conn.SetLinger(0)
-		_ = conn.Close()
-		return nil, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source)
+	if source := socket.Local(fd).Addr(); source != claim.Addr() {
+		socket.Reset(fd)
+		return -1, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source)
 	}
-	return conn, nil
+	return fd, nil
 }
 
 // prepare sets what a transparent dial needs, before bind(2).
-func prepare(fd int, network string, mark uint32, anyPort bool) error {
-	if err := setTransparent(fd, network); err != nil {
+func prepare(fd int, is4 bool, mark uint32, anyPort bool) error {
+	if err := setTransparent(fd, is4); err != nil {
 		return err
 	}
 	// Several connections of one peer leave from one ip:port, each to another
@@ -156,11 +159,11 @@ func Permitted() error {
 		return fmt.Errorf("open socket: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return setTransparent(fd, "tcp4")
+	return setTransparent(fd, true)
 }
 
-func setTransparent(fd int, network string) error {
-	if network == "tcp6" {
+func setTransparent(fd int, is4 bool) error {
+	if !is4 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1); err != nil {
 			return fmt.Errorf("set IPV6_TRANSPARENT: %w", err)
 		}

@@ -1,0 +1,203 @@
+package relay
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
+)
+
+// Pauses of a listener that cannot accept, doubled each time.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
+)
+
+// acceptsPerTurn bounds how many sockets a loop accepts before it sees to its
+// flows again.
+const acceptsPerTurn = 16
+
+// Accept has the loops accept from l, which the engine owns from then on, until
+// Shutdown. Each socket goes to handle, with the address of its other end; handle
+// owns it, is called on a loop, and must not block. Out of descriptors or memory
+// the listener pauses, says so once, and goes on by itself.
+func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrPort)) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	fd := -1
+	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return os.NewSyscallError("dup", err)
+	}
+	log := e.log.With(slog.String("listener", l.Addr().String()))
+	_ = l.Close()
+	shared := &listening{fd: fd, handle: handle, pauser: pauser{log: log}}
+	e.mu.Lock()
+	e.listening = append(e.listening, shared)
+	e.mu.Unlock()
+	for _, l := range e.loops {
+		l.order(orderListen)
+	}
+	return nil
+}
+
+// listening is a listener, which all loops share.
+type listening struct {
+	fd     int
+	handle func(fd int, from netip.AddrPort)
+	pauser pauser
+}
+
+// listener is a loop's part in it.
+type listener struct {
+	*listening
+
+	readable bool
+	until    time.Time // of a pause; zero if there is none
+}
+
+// takeListeners adds those that are new.
+func (l *loop) takeListeners() {
+	if l.deaf {
+		return
+	}
+	l.engine.mu.RLock()
+	all := l.engine.listening
+	l.engine.mu.RUnlock()
+	for _, shared := range all[len(l.listeners):] {
+		l.listeners = append(l.listeners, &listener{listening: shared})
+		l.hearken(len(l.listeners) - 1)
+	}
+}
+
+// hearken has the loop told of what comes to a listener: one of the loops, not
+// all (EPOLLEXCLUSIVE), and again as long as something is there.
+func (l *loop) hearken(i int) {
+	if err := l.control(l.listeners[i].fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, int32(wakeNumber-1-i), 0); err != nil {
+		l.pause(i, err)
+	}
+}
+
+// deafen takes the listeners out of the loop. The last of the loops closes them.
+func (l *loop) deafen() {
+	for _, s := range l.listeners {
+		if s.until.IsZero() {
+			_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, s.fd, nil)
+		}
+		s.readable = false
+	}
+	l.paused = 0
+	l.deaf = true
+	l.engine.deaf.Done()
+}
+
+// acceptAll accepts from the listeners to which somebody has come.
+func (l *loop) acceptAll() {
+	for i, s := range l.listeners {
+		if !s.readable {
+			continue
+		}
+		s.readable = false
+		l.accept(i)
+	}
+}
+
+// accept accepts what is there, or as much as a turn allows: what is left is
+// reported again.
+func (l *loop) accept(i int) {
+	s := l.listeners[i]
+	for range acceptsPerTurn {
+		fd, from, err := socket.Accept(s.fd)
+		switch {
+		case err == nil:
+			s.pauser.worked()
+			l.serve(s, fd, from)
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
+			// The peer left before we came: accept(2).
+		default:
+			_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, s.fd, nil)
+			l.pause(i, os.NewSyscallError("accept4", err))
+			return
+		}
+	}
+}
+
+// serve gives a socket to the handler. A bug in it costs what it had opened so far,
+// and nothing else.
+func (l *loop) serve(s *listener, fd int, from netip.AddrPort) {
+	defer l.engine.survive()
+	s.handle(fd, from)
+}
+
+// pause leaves a listener alone for a while.
+func (l *loop) pause(i int, err error) {
+	l.listeners[i].until = time.Now().Add(l.listeners[i].pauser.next(err))
+	l.paused++
+}
+
+// resume ends the pauses that are over.
+func (l *loop) resume() {
+	now := time.Now()
+	for i, s := range l.listeners {
+		if !s.until.IsZero() && now.After(s.until) {
+			s.until = time.Time{}
+			l.paused--
+			l.hearken(i)
+		}
+	}
+}
+
+// pauser counts the pauses of one listener. At the limit of descriptors,
+// accepting works and fails by turns; that is one run of pauses, and it says
+// so once.
+type pauser struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	pause time.Duration
+	since time.Time // the run began
+	last  time.Time // the last failure
+}
+
+// calm is how long nothing must fail for a run of pauses to be over.
+const calm = time.Second
+
+// next is how long to pause after an error.
+func (p *pauser) next(err error) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = time.Now()
+	if p.since.IsZero() {
+		p.since = p.last
+		p.log.Warn("cannot accept, pausing until it works again", slog.Any("error", err))
+	}
+	p.pause = min(max(2*p.pause, minPause), maxPause)
+	return p.pause
+}
+
+// worked notes a connection that was accepted.
+func (p *pauser) worked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		return
+	}
+	p.pause /= 2
+	if now := time.Now(); now.Sub(p.last) >= calm {
+		p.log.Info("accepting again", slog.Duration("after", now.Sub(p.since)))
+		p.pause, p.since = 0, time.Time{}
+	}
+}

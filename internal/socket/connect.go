@@ -1,0 +1,84 @@
+package socket
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Connect begins to connect a new socket to an address, from source unless that
+// is the zero value, and does not wait: the socket is writable when it is
+// connected or has failed (connect(2), EINPROGRESS). prepare, if set, is called
+// before bind(2) and connect(2).
+func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(fd int) error) (fd int, err error) {
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	defer func() {
+		if err != nil {
+			Close(fd)
+			fd = -1
+		}
+	}()
+	if err := setCommon(fd, alive); err != nil {
+		return fd, err
+	}
+	if prepare != nil {
+		if err := prepare(fd); err != nil {
+			return fd, err
+		}
+	}
+	if source.IsValid() {
+		if err := unix.Bind(fd, sockaddr(source)); err != nil {
+			return fd, os.NewSyscallError("bind", err)
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fd, os.NewSyscallError("connect", err)
+	}
+	return fd, nil
+}
+
+// setCommon sets what all sockets have: no Nagle delay, keepalive (its zero value
+// is off), and urgent data in its place, as what it is to nearly everybody, a byte
+// among others (RFC 6093).
+func setCommon(fd int, c net.KeepAliveConfig) error {
+	for _, o := range []struct {
+		level, option, value int
+		wanted               bool
+	}{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, true},
+		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, true},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, c.Enable},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle / time.Second), c.Enable},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval / time.Second), c.Enable},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count, c.Enable},
+	} {
+		if !o.wanted {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// Close closes a socket; what was written is still delivered.
+func Close(fd int) { _ = unix.Close(fd) }
+
+// Reset closes a socket by RST: SO_LINGER of zero makes close(2) send one and
+// drop what is unsent (socket(7)).
+func Reset(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	Close(fd)
+}

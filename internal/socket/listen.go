@@ -1,0 +1,44 @@
+package socket
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Listen announces on addr ("host:port"; without a host on all addresses of
+// both families). What is accepted there inherits what a socket of [Connect] has
+// (tcp(7)): some system calls once, not for each connection.
+//
+// Multipath TCP stays off: its sockets can be neither spliced at full speed nor
+// asked for TCP_INFO.
+func Listen(ctx context.Context, addr string, alive net.KeepAliveConfig) (*net.TCPListener, error) {
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		cerr := raw.Control(func(s uintptr) { err = setCommon(int(s), alive) })
+		if cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	lc.SetMultipathTCP(false)
+	network := "tcp"
+	if ap, err := netip.ParseAddrPort(addr); err == nil && ap.Addr().Is4() {
+		network = "tcp4" // else 0.0.0.0 is the addresses of both families to package net
+	}
+	l, err := lc.Listen(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil //nolint:errcheck,forcetypeassert // "tcp" gives no other
+}
+
+// Accept accepts from a listener, which does not wait, and tells the address of
+// the other end. Errors are those of accept(2) as they are.
+func Accept(listener int) (fd int, from netip.AddrPort, err error) {
+	fd, sa, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+	if err != nil {
+		return -1, netip.AddrPort{}, err
+	}
+	return fd, addrPort(sa), nil
+}

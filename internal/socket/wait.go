@@ -1,0 +1,42 @@
+package socket
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// waitSlice is how long a wait does not look at its context.
+const waitSlice = 50 * time.Millisecond
+
+// Wait waits until what [Connect] began has succeeded or failed. It blocks a
+// thread, so it is for the few that connect outside of an event loop.
+func Wait(ctx context.Context, fd int) error {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := unix.Poll(poll, int(waitSlice/time.Millisecond))
+		if err != nil && err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
+		if n > 0 {
+			return Error(fd)
+		}
+	}
+}
+
+// Error takes the pending error of a socket; nil if there is none.
+func Error(fd int) error {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
+	if errno != 0 {
+		return unix.Errno(errno)
+	}
+	return nil
+}
