@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/netns"
 )
 
-// TestDeadPath cuts a cable: what is left of each connection, idle or busy, is reset.
+// TestDeadPath cuts a cable: what is left of each connection, idle, busy or half-closed, is reset.
 func TestDeadPath(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -26,18 +26,26 @@ func TestDeadPath(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newChain(t, guest80, "--dead-after 3s")
-			idle, up, down := c.connect(t), c.connect(t), c.connect(t)
+			idle, up, down, half := c.connect(t), c.connect(t), c.connect(t), c.connect(t)
 			sentUp, sentDown := flow(t, up.peer, up.service), flow(t, down.service, down.peer)
 			must(t, tt.cut(c))
+			if tt.peer {
+				must(t, half.peer.CloseWrite())
+			}
+			if tt.service {
+				must(t, half.service.CloseWrite())
+			}
 			if tt.peer {
 				wantReset(t, idle.peer)
 				wantSenderReset(t, sentUp)
 				wantTold(t, down.peer)
+				wantReset(t, half.peer)
 			}
 			if tt.service {
 				wantReset(t, idle.service)
 				wantTold(t, up.service)
 				wantSenderReset(t, sentDown)
+				wantReset(t, half.service)
 			}
 		})
 	}

@@ -108,7 +108,10 @@ func (s *service) run(life Life, listeners []*net.TCPListener, task func(context
 	g, ctx := errgroup.WithContext(life.Drain)
 	for _, l := range listeners {
 		if err := s.relay.Accept(l, s.handle); err != nil {
-			return errors.Join(err, s.relay.Shutdown(life.Cut))
+			closeAll(listeners)
+			ctx, cancel := context.WithTimeout(life.Cut, s.drainTimeout)
+			defer cancel()
+			return errors.Join(fmt.Errorf("accept on %s: %w", l.Addr(), err), s.relay.Shutdown(ctx))
 		}
 	}
 	if task != nil {

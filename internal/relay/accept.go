@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ const acceptsPerTurn = 16
 // owns it, is called on a loop, and must not block. Out of descriptors or memory
 // the listener pauses, says so once, and goes on by itself.
 func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrPort)) error {
+	defer func() { _ = l.Close() }()
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return err
@@ -41,7 +43,6 @@ func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrP
 		return os.NewSyscallError("dup", err)
 	}
 	log := e.log.With(slog.String("listener", l.Addr().String()))
-	_ = l.Close()
 	shared := &listening{fd: fd, handle: handle, pauser: pauser{log: log}}
 	e.mu.Lock()
 	e.listening = append(e.listening, shared)
@@ -63,8 +64,7 @@ type listening struct {
 type listener struct {
 	*listening
 
-	readable bool
-	until    time.Time // of a pause; zero if there is none
+	until time.Time // of a pause; zero if there is none
 }
 
 // takeListeners adds those that are new.
@@ -89,29 +89,26 @@ func (l *loop) hearken(i int) {
 	}
 }
 
-// deafen takes the listeners out of the loop. The last of the loops closes them.
+// deafen takes the listeners out of the loop.
 func (l *loop) deafen() {
 	for _, s := range l.listeners {
 		if s.until.IsZero() {
 			_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, s.fd, nil)
 		}
-		s.readable = false
 	}
-	l.paused = 0
+	l.paused = nil
 	l.deaf = true
 	l.engine.deaf.Done()
-}
-
-// acceptAll accepts from the listeners to which somebody has come.
-func (l *loop) acceptAll() {
-	for i, s := range l.listeners {
-		if !s.readable {
-			continue
+	for _, f := range l.all() {
+		if f.opening != nil && f.opening.stage == hearing {
+			l.limit(f, lastWords)
 		}
-		s.readable = false
-		l.accept(i)
 	}
 }
+
+// lastWords is how long an opening has for what it says first once there is a
+// Shutdown: what is under way arrives, and silence does not hold up everybody.
+const lastWords = 3 * time.Second
 
 // accept accepts what is there, or as much as a turn allows: what is left is
 // reported again.
@@ -145,18 +142,17 @@ func (l *loop) serve(s *listener, fd int, from netip.AddrPort) {
 // pause leaves a listener alone for a while.
 func (l *loop) pause(i int, err error) {
 	l.listeners[i].until = time.Now().Add(l.listeners[i].pauser.next(err))
-	l.paused++
+	l.paused = append(l.paused, i)
 }
 
 // resume ends the pauses that are over.
 func (l *loop) resume() {
 	now := time.Now()
-	for i, s := range l.listeners {
-		if !s.until.IsZero() && now.After(s.until) {
-			s.until = time.Time{}
-			l.paused--
-			l.hearken(i)
-		}
+	over := slices.DeleteFunc(slices.Clone(l.paused), func(i int) bool { return now.Before(l.listeners[i].until) })
+	l.paused = slices.DeleteFunc(l.paused, func(i int) bool { return !now.Before(l.listeners[i].until) })
+	for _, i := range over {
+		l.listeners[i].until = time.Time{}
+		l.hearken(i)
 	}
 }
 

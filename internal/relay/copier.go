@@ -58,6 +58,9 @@ func (cs *copies) relay(p Pair) {
 		if err := cs.resets.add(live); err != nil {
 			live.abort(Failed, err)
 		}
+		if cs.engine.ctx.Err() != nil { // too late to be cut with the others
+			live.abort(Cut, ErrCut)
+		}
 		live.run()
 		live.linger()
 		cs.resets.remove(live)

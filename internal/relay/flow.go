@@ -34,6 +34,7 @@ type side struct {
 	ending   bool // FIN has come, behind what is still to be read
 	failed   bool // there is an error to be asked for
 	broken   bool // the connection is no more, and needs no reset
+	owes     bool // something was sent in this step that is to be acknowledged
 	urgent   bool // urgent data has come, at which reads stop short
 
 	suspect int64 // since when something was to be acknowledged, ms on the loop's clock; 0 is not, see dead.go
@@ -70,6 +71,18 @@ func (f *flow) step(l *loop) (more bool) {
 	for s := range f.side {
 		if !f.side[s].failed {
 			continue
+		}
+		// What came before the error goes on first; asking for the error would
+		// make the rest look like an end.
+		if s == accepted || f.opening == nil {
+			again, broken, err := f.pump(l, s)
+			if err != nil {
+				f.breakDown(l, broken, err)
+				return false
+			}
+			if again {
+				return true
+			}
 		}
 		f.side[s].failed = false
 		if err := socket.Error(f.side[s].fd); err != nil {
@@ -172,6 +185,9 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 		if moved > 0 {
 			f.meter.moved[d].Add(int64(moved))
 			f.active = l.now
+		}
+		if dst.owes {
+			dst.owes = false
 			l.suspect(dst)
 		}
 	}()
@@ -201,7 +217,7 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 			if err := unix.Shutdown(dst.fd, unix.SHUT_WR); err != nil {
 				return false, 1 - d, os.NewSyscallError("shutdown", err)
 			}
-			dir.finished = true
+			dir.finished, dst.owes = true, true
 		case moved >= turnBytes:
 			return true, 0, nil
 		case !src.readable:
@@ -320,6 +336,7 @@ func (dir *direction) drain(dst *side) (moved int, err error) {
 		return 0, os.NewSyscallError("splice", errno)
 	}
 	dir.pipe.n -= n
+	dst.owes = true
 	return n, nil
 }
 
@@ -367,5 +384,6 @@ func (s *side) write(b []byte) (int, error) {
 	case n < len(b):
 		s.writable = false
 	}
+	s.owes = true
 	return n, nil
 }

@@ -40,7 +40,8 @@ type loop struct {
 
 	// The rest is the loop's own.
 	listeners []*listener // by -2 - the number in the event
-	paused    int         // listeners that pause
+	called    []int       // those to which somebody has come
+	paused    []int       // those that pause
 	deaf      bool        // it accepts no more
 	ready     []*flow     // flows that have something to do
 	freed     []int32     // numbers to be freed after this round
@@ -218,7 +219,7 @@ func (l *loop) become(f *flow, p *Pair) {
 		f.opening = new(opening)
 	}
 	l.limit(f, p.OpenTimeout)
-	*f.opening = opening{stage: connecting, by: f.opening.by, answer: p.Answer, unreached: p.Unreached}
+	*f.opening = opening{stage: connecting, by: f.opening.by, timeout: p.OpenTimeout, answer: p.Answer, unreached: p.Unreached}
 	f.side[dialled] = side{fd: p.Dialled}
 	f.meter, f.done = p.meter(), p.Done
 	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix)}
@@ -244,7 +245,7 @@ func (l *loop) run() {
 			lastLook = l.now
 			l.lookForDead()
 		}
-		if l.paused > 0 {
+		if len(l.paused) > 0 {
 			l.resume()
 		}
 		if o := l.orders.Swap(0); o != 0 && !l.obey(o) {
@@ -309,7 +310,7 @@ func (l *loop) patience() int {
 	switch {
 	case len(l.ready) > 0:
 		patience = 0
-	case l.paused > 0:
+	case len(l.paused) > 0:
 		patience = minPause
 	case l.suspects:
 		patience = min(tick, l.lookEvery())
@@ -320,7 +321,6 @@ func (l *loop) patience() int {
 // note tells the flows of their events and lines them up, and accepts.
 func (l *loop) note(events []unix.EpollEvent) {
 	l.mu.Lock()
-	listening := false
 	for i := range events {
 		ev := &events[i]
 		switch {
@@ -328,8 +328,7 @@ func (l *loop) note(events []unix.EpollEvent) {
 			var b [8]byte
 			_, _ = unix.Read(l.wake, b[:])
 		case ev.Fd < wakeNumber:
-			l.listeners[wakeNumber-1-ev.Fd].readable = true
-			listening = true
+			l.called = append(l.called, int(wakeNumber-1-ev.Fd))
 		default:
 			if f := l.flows[ev.Fd]; f != nil {
 				f.side[ev.Pad].note(ev.Events)
@@ -338,9 +337,10 @@ func (l *loop) note(events []unix.EpollEvent) {
 		}
 	}
 	l.mu.Unlock()
-	if listening {
-		l.acceptAll()
+	for _, i := range l.called {
+		l.accept(i)
 	}
+	l.called = l.called[:0]
 }
 
 // lineUp puts a flow among those that have something to do.

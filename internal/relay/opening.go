@@ -43,6 +43,10 @@ var (
 	errEndsUnanswered = errors.New("ended before its answer")
 )
 
+// answerGrace is for an answer that is on its way when its time is over: who is to
+// answer may have just as long for it, and looks at its clock once a tick, too.
+const answerGrace = 2 * tick
+
 // stage is how far a flow is from being open.
 type stage uint8
 
@@ -56,6 +60,8 @@ const (
 type opening struct {
 	stage stage
 	by    int64 // when it is too late, ms on the loop's clock; 0 is never
+
+	timeout time.Duration // of connecting, and again of the answer
 
 	hear func(said []byte) (Next, error)
 	said []byte // what it was given already
@@ -155,10 +161,14 @@ func (f *flow) connected(l *loop) bool {
 		a.writable = true
 	}
 	a.readable = true // perhaps
+	f.active = l.now
 	if f.opening.answer == nil {
 		f.opened(l)
-	} else {
-		f.opening.stage = answering
+		return true
+	}
+	f.opening.stage = answering
+	if timeout := f.opening.timeout; timeout > 0 {
+		l.limit(f, timeout+answerGrace)
 	}
 	return true
 }
@@ -202,6 +212,7 @@ func (f *flow) readAnswer(l *loop) error {
 	if n > 1 {
 		f.dir[dialled].rest = append([]byte(nil), l.buf[1:n]...)
 	}
+	f.active = l.now
 	f.opened(l)
 	return nil
 }

@@ -58,8 +58,8 @@ type Pair struct {
 	// dialled socket, which is not relayed. An error from it resets both
 	// sockets and ends the pair as Refused. Bytes go up meanwhile.
 	Answer func(byte) error
-	// OpenTimeout is how long connecting and that byte may take, to the second;
-	// 0 is for ever.
+	// OpenTimeout is how long connecting may take, and then that byte, to a few
+	// seconds; 0 is for ever.
 	OpenTimeout time.Duration
 	// Unreached, if set, gets the accepted socket back if the dialled one could not
 	// be connected. Done is not called then. It may block: it is called on a
@@ -235,7 +235,9 @@ func (e *Engine) Relay(p Pair) {
 		e.copies.relay(p)
 		return
 	}
-	e.loop().relay(&p)
+	l := e.loop()
+	l.relay(&p)
+	e.cutLate(l)
 }
 
 // Open takes over an accepted socket that has to say first what it wants. On an
@@ -246,7 +248,16 @@ func (e *Engine) Open(o Opening) {
 		o.Gone(ErrCut)
 		return
 	}
-	e.loop().listen(o)
+	l := e.loop()
+	l.listen(o)
+	e.cutLate(l)
+}
+
+// cutLate has a loop cut what was added to it after all else was.
+func (e *Engine) cutLate(l *loop) {
+	if e.ctx.Err() != nil {
+		l.order(orderCut)
+	}
 }
 
 // Go runs f on a goroutine of its own, for what must wait; Shutdown waits for

@@ -376,6 +376,36 @@ func testReset(t *testing.T, o relay.Options) {
 }
 
 // halfClose ends one direction and waits until the other end has read that.
+// TestDataBeforeReset: what was said before a reset arrives before it, as it does
+// on a connection of one's own.
+func TestDataBeforeReset(t *testing.T) {
+	r := newRig(t, relay.Options{})
+	for range 300 {
+		must(t, second(r.peer.Write([]byte("unread")))) // which makes a close a reset
+		waitFor(t, "it to arrive", func() bool { return available(t, r.service) > 0 })
+		must(t, second(r.service.Write([]byte("the last word"))))
+		must(t, r.service.Close())
+		got := make([]byte, 100)
+		n, err := io.ReadFull(r.peer, got)
+		if string(got[:n]) != "the last word" || !isReset(err) {
+			t.Fatalf("read %q, %v", got[:n], err)
+		}
+		_ = r.peer.Close()
+		<-r.result
+		r.connect(t)
+	}
+}
+
+// available is how much a connection has to read, in bytes.
+func available(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }))
+	must(t, err)
+	return n
+}
+
 func halfClose(t *testing.T, from, to *net.TCPConn) {
 	t.Helper()
 	must(t, from.CloseWrite())

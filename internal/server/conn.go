@@ -165,11 +165,13 @@ func (c *conn) resolve(ctx context.Context, link int) {
 // try tries the next address of the service, after err at the last. Of several
 // the first that answers is taken.
 func (c *conn) try(ctx context.Context, link int, err error) {
-	for len(c.addrs) > 0 && ctx.Err() == nil && time.Now().Before(c.deadline) {
+	for len(c.addrs) > 0 && ctx.Err() == nil {
 		addr := c.addrs[0]
 		c.addrs = c.addrs[1:]
 		var mark uint32
-		mark, err = c.server.Routes.Mark(ctx, addr)
+		mctx, cancel := context.WithDeadline(ctx, c.deadline)
+		mark, err = c.server.Routes.Mark(mctx, addr)
+		cancel()
 		if err != nil {
 			continue
 		}
@@ -201,7 +203,7 @@ func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
 	p := &relay.Pair{
 		Dialled: fd, Head: c.head, Done: c.gone,
 		// Each address gets an equal share of the time that is left.
-		OpenTimeout: time.Until(c.deadline) / time.Duration(len(c.addrs)+1),
+		OpenTimeout: max(time.Until(c.deadline)/time.Duration(len(c.addrs)+1), time.Millisecond),
 		Unreached: func(ctx context.Context, link int, err error) {
 			c.try(ctx, link, fmt.Errorf("dial service %s: %w", service, err))
 		},

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Detach takes a socket out of package net: the connection is closed, and its
-// socket goes on as the descriptor that is returned.
+// Detach takes a socket out of package net: the connection is closed, also with an
+// error, and its socket goes on as the descriptor that is returned.
 func Detach(c *net.TCPConn) (fd int, err error) {
+	defer func() { _ = c.Close() }()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return -1, err
@@ -25,7 +26,6 @@ func Detach(c *net.TCPConn) (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("dup", err)
 	}
-	_ = c.Close()
 	return fd, nil
 }
 

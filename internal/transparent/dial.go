@@ -43,8 +43,9 @@ const (
 // service.
 var ErrCollision = errors.New("every source port of the claim is taken at the service")
 
-// ErrClaim says that no connection can come from the claim: the kernel put an
-// address of this machine in its place, as it does for broadcast addresses.
+// ErrClaim says that no connection can come from the claim: it is the service
+// itself, or the kernel put an address of this machine in its place, as it does for
+// broadcast addresses.
 var ErrClaim = errors.New("the claim is no address of a peer")
 
 // Counts tells how many dials were begun on which rung, or on none.
@@ -120,9 +121,15 @@ func (d *Dialer) connect(claim, service netip.AddrPort, mark uint32) (int, error
 	if err != nil {
 		return -1, err
 	}
-	if source := socket.Local(fd).Addr(); source != claim.Addr() {
+	switch source := socket.Local(fd); {
+	case source.Addr() != claim.Addr():
 		socket.Reset(fd)
-		return -1, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source)
+		return -1, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source.Addr())
+	case source == service:
+		// A socket that connects to itself (RFC 9293, 3.5, simultaneous open) would
+		// keep the service from its port.
+		socket.Reset(fd)
+		return -1, fmt.Errorf("%w: %s is the service", ErrClaim, source)
 	}
 	return fd, nil
 }

@@ -170,6 +170,18 @@ func TestBroadcastClaim(t *testing.T) {
 }
 
 // TestRefusalIsNoCollision: only a taken source goes down the ladder.
+// TestClaimOfTheService: a socket that connects to itself is no peer's, and does
+// not keep the port.
+func TestClaimOfTheService(t *testing.T) {
+	h := newHost(t)
+	var d transparent.Dialer
+	to := netip.MustParseAddrPort("127.0.0.1:8080")
+	if _, _, err := dial(t, h, &d, to.String(), to); !errors.Is(err, transparent.ErrClaim) {
+		t.Errorf("got %v, want %v", err, transparent.ErrClaim)
+	}
+	service(t, h, to.String())
+}
+
 func TestRefusalIsNoCollision(t *testing.T) {
 	h := newHost(t)
 	var d transparent.Dialer
