@@ -18,9 +18,10 @@
 //
 // [Read] takes any io.Reader and consumes the header and nothing after it: at
 // each moment it asks for no more bytes than every possible continuation of the
-// header still has. So the caller keeps the connection that it had, without a
-// buffered tail and without a wrapper between the socket and the relay, and
-// the number of system calls stays small: three for a v2 header that has arrived.
+// header still has. So it serves both who reads from a connection, three system
+// calls for a v2 header that has arrived, and who has in memory what has arrived
+// so far: io.ErrUnexpectedEOF then means that there is more to come, and what it
+// left behind is the peer's.
 //
 // Headers come from strangers. What Read takes in is bounded (4 KiB and 16
 // bytes for v2, 107 for v1, 28 for PyPortRedirector), a byte that fits no form

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"portredirector/internal/socket"
 )
 
 // A loop relays its share of the pairs on one goroutine, with one epoll
@@ -124,106 +121,6 @@ func (l *loop) close() {
 func (l *loop) order(o uint32) {
 	l.orders.Or(o)
 	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-}
-
-// control adds a descriptor to the epoll instance.
-func (l *loop) control(fd int, events uint32, number, side int32) error {
-	ev := unix.EpollEvent{Events: events, Fd: number, Pad: side}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
-}
-
-// What a loop is told of a socket: all but that a write may take something, unless
-// that is waited for.
-const (
-	watched  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
-	writable = unix.EPOLLOUT
-)
-
-// watch has the loop told of what happens to a side of a flow.
-func (l *loop) watch(f *flow, s int, events uint32) error {
-	f.side[s].watched = true
-	f.side[s].awaited = events&writable != 0
-	return l.control(f.side[s].fd, events, f.number, int32(s))
-}
-
-// await has the loop told when a write to a side may take something again; from
-// then on it always is.
-func (l *loop) await(f *flow, s int) error {
-	f.side[s].awaited = true
-	ev := unix.EpollEvent{Events: watched | writable, Fd: f.number, Pad: int32(s)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.epoll, unix.EPOLL_CTL_MOD, f.side[s].fd, &ev))
-}
-
-// add gives the flow a number, and has the loop told of the events of the side on
-// which something will happen first. The events that follow are what tells the loop
-// of the flow; the lock keeps it from acting on them before all is there.
-func (l *loop) add(f *flow, first int, events uint32) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.free) - 1; n >= 0 {
-		f.number = l.free[n]
-		l.free = l.free[:n]
-		l.flows[f.number] = f
-	} else {
-		f.number = int32(len(l.flows))
-		l.flows = append(l.flows, f)
-	}
-	err := l.watch(f, first, events)
-	if err != nil {
-		l.flows[f.number] = nil
-		l.free = append(l.free, f.number)
-	}
-	return err
-}
-
-// relay adds a pair to the loop.
-func (l *loop) relay(p *Pair) {
-	f := &flow{active: l.clock()}
-	f.side[accepted].fd = p.Accepted
-	l.become(f, p)
-	if err := l.add(f, dialled, watched|writable); err != nil {
-		f.opened(l)
-		f.close(l, true)
-		l.engine.leave(p.Done, Result{End: Failed, Err: err})
-	}
-}
-
-// listen adds an opening to the loop.
-func (l *loop) listen(o Opening) {
-	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, gone: o.Gone}, active: l.clock()}
-	f.side[accepted] = side{fd: o.Accepted, writable: true}
-	f.side[dialled].fd = -1
-	l.limit(f, o.Timeout)
-	if err := l.add(f, accepted, watched); err != nil {
-		f.opened(l)
-		f.close(l, true)
-		l.engine.leaveOpening(o.Gone, err)
-	}
-}
-
-// limit bounds the time that the opening of a flow may take from now on.
-func (l *loop) limit(f *flow, timeout time.Duration) {
-	if f.opening.by > 0 {
-		l.awaiting.Add(-1)
-	}
-	f.opening.by = 0
-	if timeout > 0 {
-		f.opening.by = l.clock() + timeout.Milliseconds() + 1
-		l.awaiting.Add(1)
-	}
-}
-
-// become makes a flow that of a pair: from now on its dialled socket is awaited.
-func (l *loop) become(f *flow, p *Pair) {
-	if f.opening == nil {
-		f.opening = new(opening)
-	}
-	l.limit(f, p.OpenTimeout)
-	*f.opening = opening{stage: connecting, by: f.opening.by, timeout: p.OpenTimeout, answer: p.Answer, unreached: p.Unreached}
-	f.side[dialled] = side{fd: p.Dialled}
-	f.meter, f.done = p.meter(), p.Done
-	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix)}
-	f.dir[dialled] = direction{rest: p.Greeting, extra: len(p.Greeting)}
 }
 
 // run is the loop.
@@ -376,111 +273,4 @@ func (l *loop) step(f *flow) (more bool) {
 		}
 	}()
 	return f.step(l)
-}
-
-// end closes the flow's sockets, by RST if end is not Finished, and tells its
-// owner.
-func (l *loop) end(f *flow, end End, err error) {
-	if f.ended {
-		return
-	}
-	o := f.opening
-	l.forget(f)
-	f.close(l, end != Finished)
-	if o != nil && o.stage == hearing {
-		l.engine.leaveOpening(o.gone, err)
-		return
-	}
-	if end == Cut {
-		err = nil
-	}
-	l.engine.leave(f.done, Result{Up: f.meter.Up(), Down: f.meter.Down(), End: end, Err: err})
-}
-
-// handOver ends the flow and gives its accepted socket away, to a goroutine that
-// the engine waits for.
-func (l *loop) handOver(f *flow, to func(ctx context.Context, fd int)) {
-	fd := f.side[accepted].fd
-	if f.side[accepted].watched {
-		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
-	}
-	f.side[accepted].fd = -1
-	l.forget(f)
-	f.close(l, true)
-	l.engine.goOn(func(ctx context.Context) { to(ctx, fd) })
-}
-
-// forget takes the flow out of the loop.
-func (l *loop) forget(f *flow) {
-	f.ended = true
-	f.opened(l)
-	l.mu.Lock()
-	l.flows[f.number] = nil
-	l.mu.Unlock()
-	l.freed = append(l.freed, f.number)
-}
-
-// release makes the numbers of ended flows free: no event of this round can
-// have them any more.
-func (l *loop) release() {
-	if len(l.freed) == 0 {
-		return
-	}
-	l.mu.Lock()
-	l.free = append(l.free, l.freed...)
-	l.mu.Unlock()
-	l.freed = l.freed[:0]
-}
-
-// all lists the live flows.
-func (l *loop) all() []*flow {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []*flow
-	for _, f := range l.flows {
-		if f != nil {
-			list = append(list, f)
-		}
-	}
-	return list
-}
-
-// endLate ends the flows whose time is over.
-func (l *loop) endLate() {
-	for _, f := range l.all() {
-		if f.opening != nil {
-			if f.opening.by > 0 && l.now >= f.opening.by {
-				l.late(f)
-			}
-			continue
-		}
-		limit := l.opts.IdleTimeout
-		if half := l.opts.HalfCloseTimeout; half > 0 && f.halfClosed() && (limit == 0 || half < limit) {
-			limit = half
-		}
-		if limit > 0 && l.now-f.active >= limit.Milliseconds() {
-			l.end(f, Idle, nil)
-		}
-	}
-}
-
-// undelivered reports whether the other end of a socket has yet to acknowledge
-// payload. Such a socket is kept, though there is nothing more to do for it:
-// as long as its pair lives, a drain is not over, and what brings the
-// acknowledgements back is not taken away. One byte is the FIN (tcp(7),
-// SIOCOUTQ).
-func undelivered(fd int) bool {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-	return err == nil && n > 1
-}
-
-// closeSocket closes a socket, by RST if so asked.
-func closeSocket(fd int, reset bool) {
-	switch {
-	case fd < 0:
-	case reset:
-		socket.Reset(fd)
-	default:
-		socket.Close(fd)
-	}
 }
