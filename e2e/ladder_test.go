@@ -101,7 +101,7 @@ func wantLadder(t *testing.T, server *daemon, p peer, first, second session) {
 	if seen.Addr() != p.addr || seen.Port() == sharedPort {
 		t.Errorf("the service saw %v second, want %v with another port", seen, p.addr)
 	}
-	line := server.WaitOutput("port is taken at the service")
+	line := server.WaitOutput("ip:port is taken")
 	for _, want := range []string{
 		fmt.Sprintf("peer=%v ", netip.AddrPortFrom(p.addr, sharedPort)),
 		fmt.Sprintf("source=%v ", seen),

@@ -36,7 +36,7 @@ that the peer connected to.`,
 
 func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
-		f.StringVarP(&c.Connect, "connect", "c", "", "`HOST:PORT` of the server")
+		f.VarP(&once{at: &c.Connect}, "connect", "c", "`HOST:PORT` of the server")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
 		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")

@@ -44,7 +44,7 @@ server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 		SilenceErrors: true,
 	}
 	root.Flags().StringArrayVarP(&flags.Ports, "port", "p", nil,
-		"with -c where to listen, with -l a service; `[HOST:]PORT` or a range, repeatable")
+		"with -c where to listen, with -l a service; `[HOST:]PORT`, a range, or with -l PORT=[HOST:]PORT, repeatable")
 	serverFlags(root.Flags(), &flags)
 	clientFlags(root.Flags(), &flags)
 	commonFlags(root.PersistentFlags(), &verbose)
@@ -129,6 +129,29 @@ func sharedFlags(f *pflag.FlagSet, c *config.Flags) {
 	f.IntVarP(&c.Threads, "threads", "t", 0, "accepted for the original's sake; no longer needed")
 	_ = f.MarkHidden("interface")
 	_ = f.MarkHidden("threads")
+}
+
+// once is an option that may be given once: of two, one would go unheeded.
+type once struct {
+	at  *string
+	set bool
+}
+
+func (o *once) String() string {
+	if o.at == nil {
+		return ""
+	}
+	return *o.at
+}
+
+func (o *once) Type() string { return "string" }
+
+func (o *once) Set(s string) error {
+	if o.set {
+		return fmt.Errorf("it was given already, as %s", *o.at)
+	}
+	*o.at, o.set = s, true
+	return nil
 }
 
 // define adds the flags of one set that another has not.

@@ -45,7 +45,7 @@ or an nftables table) is proved before the first peer and removed at exit.`,
 
 func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
-		f.StringVarP(&c.Listen, "listen", "l", "", "`[HOST:]PORT` on which to take links from clients")
+		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which to take links from clients")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
 		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take")

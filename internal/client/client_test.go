@@ -268,7 +268,7 @@ func TestRefusals(t *testing.T) {
 		l, _, _ := r.link(t)
 		wantReset(t, peer)
 		wantReset(t, l)
-		r.wantLog(t, "peer refused", "no answer within")
+		r.wantLog(t, "peer refused", "no answer in time")
 	})
 	t.Run("no answer at all", func(t *testing.T) {
 		r := newRig(t, header.Native)

@@ -116,7 +116,7 @@ func (c *Client) gone(h header.Header, r relay.Result) {
 	switch {
 	case r.End == relay.Refused && errors.Is(r.Err, relay.ErrNoAnswer):
 		c.log(slog.LevelWarn, "peer refused", h,
-			slog.String("error", fmt.Sprintf("server %s: no answer within %s; %s", c.Links.Server(), c.OpenTimeout, otherServers)))
+			slog.String("error", fmt.Sprintf("server %s: no answer in time (--connect-timeout %s); %s", c.Links.Server(), c.OpenTimeout, otherServers)))
 	case r.End == relay.Refused:
 		c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", r.Err))
 	case r.End == relay.Failed:

@@ -78,6 +78,9 @@ func splitHost(s string) (host, port string, err error) {
 	}
 	host, port, err = net.SplitHostPort(s)
 	if err != nil {
+		if strings.HasPrefix(s, "[") && !strings.Contains(s, "]") {
+			return "", "", fmt.Errorf("%q: the bracket is not closed", s)
+		}
 		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
 			return "", "", fmt.Errorf("%q: an IPv6 address goes in brackets, as in [::1]:80", s)
 		}

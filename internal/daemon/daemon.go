@@ -131,7 +131,7 @@ func (s *service) run(life Life, listeners []*net.TCPListener, task func(context
 func (s *service) drain(cut context.Context) {
 	ctx, cancel := context.WithTimeoutCause(cut, s.drainTimeout, errDrainOver)
 	defer cancel()
-	s.log.Info("draining", slog.Int("peers", s.relay.Len()), slog.Duration("at_most", s.drainTimeout))
+	s.log.Info("draining, a second signal cuts", slog.Int("peers", s.relay.Len()), slog.Duration("at_most", s.drainTimeout))
 	if err := s.relay.Shutdown(ctx); err != nil {
 		s.log.Warn("peers were cut", slog.Any("why", err))
 	}

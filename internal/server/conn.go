@@ -196,7 +196,7 @@ func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
 		return nil, fmt.Errorf("dial service: %w", err)
 	}
 	if rung == transparent.AnyPort {
-		c.log(slog.LevelInfo, "the peer's port is taken at the service, using another of the same address",
+		c.log(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, using another port of its address",
 			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
 	}
 	c.log(slog.LevelDebug, "peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
