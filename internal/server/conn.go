@@ -46,6 +46,9 @@ type Routes interface {
 	Mark(ctx context.Context, service netip.Addr) (mark uint32, err error)
 }
 
+// errNoHeader is the end of a link that said too little for too long.
+var errNoHeader = errors.New("no whole header in time")
+
 // errDraining refuses a header that comes after the drain began.
 var errDraining = errors.New("draining")
 
@@ -245,7 +248,7 @@ func (s *Server) logHeader(from netip.AddrPort, err error) {
 		level = slog.LevelDebug
 	}
 	if errors.Is(err, relay.ErrTimeout) {
-		err = fmt.Errorf("no whole header within %s", s.HeaderTimeout)
+		err = errNoHeader
 	}
 	s.Log.Log(context.Background(), level, "link refused", slog.String("link", from.String()), slog.Any("error", err))
 }
