@@ -31,7 +31,7 @@ type Client struct {
 	Relay *relay.Engine
 	Log   *slog.Logger
 
-	// OpenTimeout is for the server to be reached, and to answer.
+	// OpenTimeout is for the server to be reached, and again for its answer.
 	OpenTimeout time.Duration
 }
 
@@ -66,7 +66,7 @@ func (c *Client) relay(peer int, h header.Header, prefix []byte, link int, err e
 		c.refuse(peer, h, err)
 		return
 	}
-	c.log(slog.LevelDebug, "peer connected", h, slog.Any("link", lazyLocal(link)))
+	c.log(slog.LevelDebug, "peer connects", h, slog.Any("link", lazyLocal(link)))
 	pair := relay.Pair{
 		Accepted: peer, Dialled: link, Prefix: prefix, OpenTimeout: c.OpenTimeout,
 		Unreached: func(_ context.Context, peer int, err error) {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -30,17 +29,9 @@ const acceptsPerTurn = 16
 // owns it, is called on a loop, and must not block. Out of descriptors or memory
 // the listener pauses, says so once, and goes on by itself.
 func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrPort)) error {
-	defer func() { _ = l.Close() }()
-	raw, err := l.SyscallConn()
+	fd, err := socket.Detach(l)
 	if err != nil {
 		return err
-	}
-	fd := -1
-	if cerr := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
-		return cerr
-	}
-	if err != nil {
-		return os.NewSyscallError("dup", err)
 	}
 	log := e.log.With(slog.String("listener", l.Addr().String()))
 	shared := &listening{fd: fd, handle: handle, pauser: pauser{log: log}}
@@ -147,12 +138,15 @@ func (l *loop) pause(i int, err error) {
 
 // resume ends the pauses that are over.
 func (l *loop) resume() {
-	now := time.Now()
-	over := slices.DeleteFunc(slices.Clone(l.paused), func(i int) bool { return now.Before(l.listeners[i].until) })
-	l.paused = slices.DeleteFunc(l.paused, func(i int) bool { return !now.Before(l.listeners[i].until) })
-	for _, i := range over {
-		l.listeners[i].until = time.Time{}
-		l.hearken(i)
+	now, paused := time.Now(), l.paused
+	l.paused = nil
+	for _, i := range paused {
+		if s := l.listeners[i]; now.Before(s.until) {
+			l.paused = append(l.paused, i)
+		} else {
+			s.until = time.Time{}
+			l.hearken(i)
+		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // The system calls that a loop makes for every few bytes. None of them waits, so
-// the scheduler need not know of them: an echo through two loops is a fifth
+// the scheduler need not know of them: an echo through two loops is up to a fifth
 // faster so. And recv(2) and send(2) do without what read(2) and write(2) do for
 // files.
 

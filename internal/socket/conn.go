@@ -2,15 +2,21 @@ package socket
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// Detach takes a socket out of package net: the connection is closed, also with an
-// error, and its socket goes on as the descriptor that is returned.
-func Detach(c *net.TCPConn) (fd int, err error) {
+// Detach takes a socket out of package net: the connection or listener is closed,
+// also with an error, and its socket goes on as the descriptor that is returned.
+func Detach(c interface {
+	syscall.Conn
+	io.Closer
+},
+) (fd int, err error) {
 	defer func() { _ = c.Close() }()
 	raw, err := c.SyscallConn()
 	if err != nil {
