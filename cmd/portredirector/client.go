@@ -20,9 +20,13 @@ func clientCommand(e env, verbose *bool) *cobra.Command {
 
 -p says where to listen: a port on all addresses of both families, or
 HOST:PORT; a range as 8000-8099. The server chooses the service by the port
-that the peer connected to.`,
+that the peer connected to.
+
+Of several servers (-c repeated, or SRV records) one that fails is left out until
+it works again, and its peers go to the next, if nothing of theirs was delivered.`,
 		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
+  portredirector client -c 2.2.2.2:12345 -c 3.3.3.3:12345 --balance round-robin -p 80
   HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
     portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
 		Args: noArgs,
@@ -36,7 +40,10 @@ that the peer connected to.`,
 
 func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
-		f.VarP(&once{at: &c.Connect}, "connect", "c", "`HOST:PORT` of the server")
+		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
+		f.Var(&c.Balance, "balance", "which of several servers gets a peer: failover (the first that works), round-robin or least-peers")
+		f.IntVar(&c.PoolMin, "pool-min", config.DefaultPoolMin, "links to be open ahead of need to each server, at least")
+		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "and at most, when many peers come; 0 opens none ahead")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
 		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")

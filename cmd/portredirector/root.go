@@ -56,9 +56,9 @@ server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 		switch {
 		case c.Flags().NFlag() == 0:
 			return errors.Join(c.Help(), usageError{errors.New("nothing to do: give -c, -l or a command")})
-		case flags.Connect != "" && flags.Listen != "":
+		case len(flags.Connect) > 0 && flags.Listen != "":
 			return usageError{errors.New("-c and -l: it is either a client or a server, not both")}
-		case flags.Connect != "":
+		case len(flags.Connect) > 0:
 			if err := foreignFlag(c, client); err != nil {
 				return err
 			}

@@ -26,6 +26,7 @@ type rig struct {
 	log    safeBuffer
 	peers  *net.TCPListener
 	server *net.TCPListener
+	other  *net.TCPListener // a second server
 	client *client.Client
 	ctx    context.Context
 	cut    context.CancelFunc
@@ -60,20 +61,31 @@ func listen(t *testing.T) *net.TCPListener {
 
 func newRig(t *testing.T, form header.Form) *rig {
 	t.Helper()
+	return newRigOf(t, form, 1)
+}
+
+// newRigOf is a rig with so many servers, of two at most.
+func newRigOf(t *testing.T, form header.Form, servers int) *rig {
+	t.Helper()
 	engine, err := relay.New(relay.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{peers: listen(t), server: listen(t)}
+	r := &rig{peers: listen(t), server: listen(t), other: listen(t)}
 	r.ctx, r.cut = context.WithCancel(context.Background())
 	r.client = &client.Client{
-		Links: link.NewDialer(r.server.Addr().String(), 5*time.Second, net.KeepAliveConfig{}),
-		Form:  form, Relay: engine, OpenTimeout: 30 * time.Second,
+		Form: form, Relay: engine, OpenTimeout: 30 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	r.client.Links = link.New(link.Config{
+		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == header.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
+	})
+	var links sync.WaitGroup
+	links.Go(func() { _ = r.client.Links.Run(r.ctx) })
 	t.Cleanup(func() {
 		r.cut()
 		_ = engine.Shutdown(r.ctx)
+		links.Wait()
 	})
 	return r
 }
@@ -101,8 +113,14 @@ func (r *rig) visit(t *testing.T) *net.TCPConn {
 // link is the server's end of the next link, its header read.
 func (r *rig) link(t *testing.T) (*net.TCPConn, header.Header, header.Form) {
 	t.Helper()
-	_ = r.server.SetDeadline(time.Now().Add(10 * time.Second))
-	l, err := r.server.AcceptTCP()
+	return linkTo(t, r.server)
+}
+
+// linkTo is the end of the next link to a server.
+func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, header.Header, header.Form) {
+	t.Helper()
+	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
+	l, err := server.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,6 +262,9 @@ func TestRefusals(t *testing.T) {
 	for status := header.Refused; status <= header.Internal; status++ {
 		t.Run(status.String(), func(t *testing.T) {
 			r := newRig(t, header.Native)
+			if status == header.Draining { // that one is waited for
+				r.client.OpenTimeout = 0
+			}
 			peer := r.visit(t)
 			l, _, _ := r.link(t)
 			write(t, l, string([]byte{byte(status)}))
@@ -272,6 +293,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("no answer at all", func(t *testing.T) {
 		r := newRig(t, header.Native)
+		r.client.OpenTimeout = 200 * time.Millisecond
 		peer := r.visit(t)
 		l, _, _ := r.link(t)
 		_ = l.Close()
@@ -279,6 +301,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("the server is away", func(t *testing.T) {
 		r := newRig(t, header.Native)
+		r.client.OpenTimeout = 200 * time.Millisecond
 		_ = r.server.Close()
 		peer := r.visit(t)
 		wantReset(t, peer)

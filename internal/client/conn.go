@@ -1,8 +1,9 @@
-// Package client accepts peers and carries each over a link to the server.
+// Package client accepts peers and carries each over a link to a server.
 //
-// [Client.Handle] is the whole life of one peer up to the relay: open a link,
-// send the header, hand both sockets over. The server's answer is awaited in
-// the relay, so the peer's first bytes do not wait for it.
+// [Client.Handle] is the whole life of one peer up to the relay: take a link, send
+// the header, hand both sockets over. The server's answer is awaited in the relay,
+// so the peer's first bytes do not wait for it. A peer of whom nothing was delivered
+// comes back from there, and is offered to another server; see retry.go.
 package client
 
 import (
@@ -26,13 +27,26 @@ const headerRoom = 107
 // Client is the client's end of any number of peers. Its fields must be set
 // before the first Handle.
 type Client struct {
-	Links *link.Dialer
+	Links *link.Links
 	Form  header.Form
 	Relay *relay.Engine
 	Log   *slog.Logger
 
-	// OpenTimeout is for the server to be reached, and again for its answer.
+	// OpenTimeout is for a server to be reached, however many are tried, and again
+	// for an answer.
 	OpenTimeout time.Duration
+}
+
+// conn is one peer on its way to a server.
+type conn struct {
+	client *Client
+	header header.Header
+	prefix []byte // the header as it is sent
+
+	link     link.Link  // the one in use
+	tried    link.Tried // servers that have refused it
+	deadline time.Time  // of reaching one
+	deaths   int        // links in a row that had been opened ahead and ended unanswered
 }
 
 // Handle serves a peer that was accepted, and owns it. It is called on a loop of
@@ -41,41 +55,43 @@ type Client struct {
 // A peer that cannot be served is reset, as it would have been by a direct
 // connection, never closed as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
-	h := header.Header{Source: from, Destination: socket.Local(peer)}
+	k := &conn{client: c, header: header.Header{Source: from, Destination: socket.Local(peer)}}
 	if c.Form == header.Native {
-		h.ID = header.NewID()
+		k.header.ID = header.NewID()
 	}
-	prefix, err := h.Append(make([]byte, 0, headerRoom), c.Form)
+	var err error
+	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {
+		k.refuse(peer, err)
+		return
+	}
+	k.deadline = time.Now().Add(c.OpenTimeout)
+	k.open(relay.Undelivered{Accepted: peer})
+}
+
+// open takes a link for a peer, or has it wait for one.
+func (k *conn) open(u relay.Undelivered) {
+	l, ok, err := k.client.Links.Take(&k.tried)
 	switch {
 	case err != nil:
-		c.refuse(peer, h, err)
-	case c.Links.Named():
-		c.Relay.Go(func(ctx context.Context) {
-			link, err := c.Links.Dial(ctx)
-			c.relay(peer, h, prefix, link, err)
-		})
+		k.refuse(u.Accepted, err)
+	case !ok:
+		k.client.Relay.Go(func(ctx context.Context) { k.wait(ctx, u) })
 	default:
-		link, err := c.Links.Connect()
-		c.relay(peer, h, prefix, link, err)
+		k.relay(l, u)
 	}
 }
 
-// relay hands both sockets over, unless there is no link.
-func (c *Client) relay(peer int, h header.Header, prefix []byte, link int, err error) {
-	if err != nil {
-		c.refuse(peer, h, err)
-		return
-	}
-	c.log(slog.LevelDebug, "peer connects", h, slog.Any("link", lazyLocal(link)))
+// relay hands both sockets over.
+func (k *conn) relay(l link.Link, u relay.Undelivered) {
+	c := k.client
+	k.link = l
+	k.log(slog.LevelDebug, "peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
 	pair := relay.Pair{
-		Accepted: peer, Dialled: link, Prefix: prefix, OpenTimeout: c.OpenTimeout,
-		Unreached: func(_ context.Context, peer int, err error) {
-			c.refuse(peer, h, fmt.Errorf("open link to %s: %w", c.Links.Server(), err))
-		},
-		Done: func(r relay.Result) { c.gone(h, r) },
+		Accepted: u.Accepted, Dialled: l.FD(), Prefix: k.prefix, Head: u.Head, Ended: u.Ended,
+		ConnectTimeout: l.Timeout, Undelivered: k.retry, Done: k.gone,
 	}
 	if c.Form == header.Native {
-		pair.Answer = c.judge
+		pair.Answer, pair.AnswerTimeout = k.judge, c.OpenTimeout
 	}
 	c.Relay.Relay(pair)
 }
@@ -87,54 +103,48 @@ type lazyLocal int
 func (fd lazyLocal) LogValue() slog.Value { return slog.StringValue(socket.Local(int(fd)).String()) }
 
 // refuse resets a peer.
-func (c *Client) refuse(peer int, h header.Header, err error) {
+func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", err))
-}
-
-// judge takes the server's answer.
-func (c *Client) judge(answer byte) error {
-	switch status := header.Status(answer); {
-	case status == header.Connected:
-		return nil
-	case status == header.NoService:
-		return fmt.Errorf("server %s: %s for this port and address family", c.Links.Server(), status)
-	case status == header.Internal:
-		return fmt.Errorf("server %s: %s, its log has it", c.Links.Server(), status)
-	case status > header.Internal:
-		return fmt.Errorf("server %s: the answer %#x is none that we know; %s", c.Links.Server(), answer, otherServers)
-	default:
-		return fmt.Errorf("server %s: %s", c.Links.Server(), status)
-	}
+	k.log(slog.LevelWarn, "peer refused", slog.Any("error", err))
 }
 
 // otherServers is for who forgot it.
 const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
 
 // gone tells the end of a peer.
-func (c *Client) gone(h header.Header, r relay.Result) {
+func (k *conn) gone(r relay.Result) {
+	k.link.Leave()
 	switch {
-	case r.End == relay.Refused && errors.Is(r.Err, relay.ErrNoAnswer):
-		c.log(slog.LevelWarn, "peer refused", h,
-			slog.String("error", fmt.Sprintf("server %s: no answer in time (--connect-timeout %s); %s", c.Links.Server(), c.OpenTimeout, otherServers)))
 	case r.End == relay.Refused:
-		c.log(slog.LevelWarn, "peer refused", h, slog.Any("error", r.Err))
+		k.log(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
 	case r.End == relay.Failed:
-		c.log(slog.LevelError, "relay failed", h, slog.Any("error", r.Err))
+		k.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
-		c.log(slog.LevelDebug, "peer gone", h, slog.Any("result", r))
+		k.log(slog.LevelDebug, "peer gone", slog.Any("result", r))
 	}
 }
 
+// explain says what an error of the link in use is about.
+func (k *conn) explain(err error) error {
+	if errors.Is(err, relay.ErrNoAnswer) {
+		return fmt.Errorf("%w (--connect-timeout %s); %s", err, k.client.OpenTimeout, otherServers)
+	}
+	return err
+}
+
+// named says of which server an error is.
+func (k *conn) named(err error) error { return fmt.Errorf("server %s: %w", k.link.Server(), err) }
+
 // log logs an event of a peer. Attributes are made only for lines that are
 // written: most peers leave none.
-func (c *Client) log(level slog.Level, event string, h header.Header, more slog.Attr) {
-	if !c.Log.Enabled(context.Background(), level) {
+func (k *conn) log(level slog.Level, event string, more ...slog.Attr) {
+	log, h := k.client.Log, k.header
+	if !log.Enabled(context.Background(), level) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}
-	c.Log.LogAttrs(context.Background(), level, event, append(attrs, more)...) //nolint:sloglint // a constant of the callers
+	log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"portredirector/internal/header"
+	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 )
@@ -26,6 +27,13 @@ const (
 	DefaultHeaderTimeout  = 15 * time.Second
 	DefaultDrainTimeout   = 10 * time.Second
 	DefaultDeadAfter      = 30 * time.Second
+)
+
+// The pool of links: its defaults, and how many there may be at most.
+const (
+	DefaultPoolMin = 8
+	DefaultPoolMax = 256
+	MaxPool        = 1024
 )
 
 // Bounds of --dead-after: keepalive counts in seconds, and in no more than 32,767
@@ -40,13 +48,17 @@ const maxTable = 1<<31 - 1000
 
 // Flags are the options of the command line as they were written.
 type Flags struct {
-	Connect string   // -c
+	Connect []string // -c
 	Listen  string   // -l
 	Ports   []string // -p
 	Replace []string // -r
 
 	Interface string // -i, of the original's container; not needed
 	Threads   int    // -t, of an older original; not needed
+
+	Balance link.Balance
+	PoolMin int
+	PoolMax int
 
 	Header         header.Form
 	Mark           uint32
@@ -62,7 +74,10 @@ type Flags struct {
 
 // Client is the configuration of a client.
 type Client struct {
-	Server         string   // host:port
+	Servers        []string // host:port, or srv:name
+	Balance        link.Balance
+	PoolMin        int      // links ahead of need, to each server
+	PoolMax        int      // 0 is none
 	Listen         []string // host:port; host "" is all addresses
 	Header         header.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
@@ -92,20 +107,12 @@ func (f Flags) Client() (Client, error) {
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
 	}
-	if f.Connect == "" {
+	if len(f.Connect) == 0 {
 		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT")
 	}
-	host, port, err := splitHost(f.Connect)
-	if err != nil {
-		return Client{}, fmt.Errorf("-c %s: %w", f.Connect, err)
+	if err := f.addServers(&c); err != nil {
+		return Client{}, err
 	}
-	if host == "" {
-		return Client{}, fmt.Errorf("-c %s: it has no host", f.Connect)
-	}
-	if _, err := parsePort(port); err != nil {
-		return Client{}, fmt.Errorf("-c %s: %w", f.Connect, err)
-	}
-	c.Server = f.Connect
 	if len(f.Ports) == 0 {
 		return Client{}, fmt.Errorf("a client needs ports to listen on: -p [HOST:]PORT")
 	}
@@ -126,8 +133,11 @@ func (f Flags) Client() (Client, error) {
 		}
 		c.Listen = append(c.Listen, e.expand()...)
 	}
-	if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
-		return Client{}, fmt.Errorf("-c %s: that is this client itself (-p %d)", f.Connect, number)
+	for _, server := range c.Servers {
+		host, port, _ := splitHost(server)
+		if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
+			return Client{}, fmt.Errorf("-c %s: that is this client itself (-p %d)", server, number)
+		}
 	}
 	return c, f.checkTimes()
 }

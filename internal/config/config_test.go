@@ -28,7 +28,7 @@ func flags(set func(*config.Flags)) config.Flags {
 func TestKeepAlive(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
 		f := config.Flags{
-			Connect: "m2:1", Ports: []string{"80"}, DeadAfter: d,
+			Connect: []string{"m2:1"}, Ports: []string{"80"}, DeadAfter: d,
 			ConnectTimeout: time.Second, DrainTimeout: time.Second,
 		}
 		c, err := f.Client()
@@ -62,13 +62,13 @@ func TestClient(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := flags(func(f *config.Flags) {
-				f.Connect, f.Ports, f.Header, f.HeaderTimeout = "2.2.2.2:12345", tt.ports, header.Py, 0
+				f.Connect, f.Ports, f.Header, f.HeaderTimeout = []string{"2.2.2.2:12345"}, tt.ports, header.Py, 0
 			}).Client()
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := config.Client{
-				Server: "2.2.2.2:12345", Listen: tt.want, Header: header.Py,
+				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: header.Py,
 				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -137,7 +137,7 @@ func TestServer(t *testing.T) {
 func TestErrors(t *testing.T) {
 	client := func(c string, ports ...string) func() error {
 		return func() error {
-			_, err := flags(func(f *config.Flags) { f.Connect, f.Ports = c, ports }).Client()
+			_, err := flags(func(f *config.Flags) { f.Connect, f.Ports = []string{c}, ports }).Client()
 			return err
 		}
 	}
@@ -150,6 +150,12 @@ func TestErrors(t *testing.T) {
 	with := func(set func(*config.Flags)) func() error {
 		return func() error {
 			_, err := flags(func(f *config.Flags) { f.Listen, f.Ports = "1", []string{"80"}; set(f) }).Server()
+			return err
+		}
+	}
+	dial := func(set func(*config.Flags)) func() error {
+		return func() error {
+			_, err := flags(func(f *config.Flags) { f.Connect, f.Ports = []string{"h:1"}, []string{"80"}; set(f) }).Client()
 			return err
 		}
 	}
@@ -192,6 +198,14 @@ func TestErrors(t *testing.T) {
 		"the server's own port":  {serve("12345", "80", "12300-12400"), []string{"port 12345", "-l"}},
 		"its own port by -r":     {with(func(f *config.Flags) { f.Replace = []string{"80.1"} }), []string{"port 1 ", "-l"}},
 		"the client itself":      {client("127.0.0.1:8888", "8888"), []string{"-c 127.0.0.1:8888", "itself"}},
+		"server twice":           {dial(func(f *config.Flags) { f.Connect = []string{"h:1", "i:1", "h:1"} }), []string{"-c h:1", "already"}},
+		"one of many is bad":     {dial(func(f *config.Flags) { f.Connect = []string{"h:1", "h:0"} }), []string{"-c h:0"}},
+		"one of many is itself":  {dial(func(f *config.Flags) { f.Connect = []string{"h:1", "localhost:80"} }), []string{"-c localhost:80", "itself"}},
+		"records with a port":    {client("srv:_a._tcp.b:80", "80"), []string{"-c srv:_a._tcp.b:80", "have the ports"}},
+		"records without a name": {client("srv:", "80"), []string{"-c srv:", "takes a name"}},
+		"pool below 0":           {dial(func(f *config.Flags) { f.PoolMin, f.PoolMax = -1, 1 }), []string{"--pool-min -1"}},
+		"pool upside down":       {dial(func(f *config.Flags) { f.PoolMin, f.PoolMax = 2, 1 }), []string{"--pool-min 2", "is 1"}},
+		"pool too large":         {dial(func(f *config.Flags) { f.PoolMax = 5000 }), []string{"--pool-max 5000", "1024"}},
 		"table 0":                {with(func(f *config.Flags) { f.Table = 0 }), []string{"--table 0"}},
 	}
 	for name, tt := range tests {
@@ -228,7 +242,7 @@ func FuzzPorts(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := flags(func(f *config.Flags) { f.Connect, f.Ports = "h:1", []string{s} }).Client()
+		c, err := flags(func(f *config.Flags) { f.Connect, f.Ports = []string{"h:1"}, []string{s} }).Client()
 		if err == nil && len(c.Listen) == 0 {
 			t.Errorf("-p %q is valid and listens nowhere", s)
 		}
@@ -242,4 +256,19 @@ func FuzzPorts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPool: links ahead of need are for servers of ours.
+func TestPool(t *testing.T) {
+	for form, want := range map[header.Form]int{header.Native: 9, header.V2: 0, header.V1: 0, header.Py: 0} {
+		got, err := flags(func(f *config.Flags) {
+			f.Connect, f.Ports, f.Header, f.PoolMin, f.PoolMax = []string{"h:1", "srv:_a._tcp.b"}, []string{"80"}, form, 3, 9
+		}).Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.PoolMax != want || got.PoolMin != want/3 {
+			t.Errorf("%s: from %d to %d", form, got.PoolMin, got.PoolMax)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"portredirector/internal/client"
 	"portredirector/internal/config"
+	"portredirector/internal/header"
 	"portredirector/internal/link"
 )
 
@@ -20,8 +21,12 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		closeAll(listeners)
 		return err
 	}
+	links := link.New(link.Config{
+		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
+		Answers: cfg.Header == header.Native, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
+	})
 	c := &client.Client{
-		Links:       link.NewDialer(cfg.Server, cfg.ConnectTimeout, cfg.KeepAlive),
+		Links:       links,
 		Form:        cfg.Header,
 		Relay:       engine,
 		Log:         log,
@@ -33,8 +38,8 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,
 	}
-	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Server),
+	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", brief(cfg.Servers)),
 		slog.String("header", cfg.Header.String()))
 	defer log.Info("client has ended")
-	return s.run(life, listeners, nil)
+	return s.run(life, listeners, links.Run)
 }

@@ -76,6 +76,15 @@ func raiseLimit() {
 	}
 }
 
+// descriptors is how many there may be.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Cur, 1<<30)) //nolint:gosec // it fits
+}
+
 // newEngine starts a relay with a loop for each processor. The scheduler gets one
 // processor more, for everything else: a loop keeps its own while it is busy.
 func newEngine(o relay.Options, log *slog.Logger) (*relay.Engine, error) {

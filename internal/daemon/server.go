@@ -16,6 +16,13 @@ import (
 	"portredirector/internal/transparent"
 )
 
+// Bounds of the links that say nothing; fewer where descriptors are scarce. A client
+// has at most config.MaxPool of them in its pool.
+const (
+	maxSilent          = 4096
+	maxSilentPerClient = 2 * config.MaxPool
+)
+
 // RunServer runs a server to the end of its life. The return routes are up
 // and proved before it accepts the first link, and go after the last peer.
 func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
@@ -61,6 +68,9 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 
 		HeaderTimeout:  cfg.HeaderTimeout,
 		ConnectTimeout: cfg.ConnectTimeout,
+
+		MaxSilent:          min(maxSilent, descriptors()/4),
+		MaxSilentPerClient: min(maxSilentPerClient, descriptors()/8),
 	}
 	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)))
 	defer func() {

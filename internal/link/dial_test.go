@@ -1,7 +1,10 @@
 package link_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -28,14 +31,10 @@ func TestPastTimeWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	echo := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
-	var d *link.Dialer
-	run(t, h, func() error {
-		d = link.NewDialer(echo.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
-		return nil
-	})
+	d := newDialer(t, h, echo.Addr().String())
 	for i := range 100 {
 		var c *net.TCPConn
-		run(t, h, func() (err error) { c, err = dial(t, d); return err })
+		run(t, h, func() (err error) { c, err = d.dial(t); return err })
 		if err := c.CloseWrite(); err != nil { // the first FIN is ours: TIME_WAIT is ours
 			t.Fatal(err)
 		}
@@ -56,13 +55,9 @@ func TestTakenPorts(t *testing.T) {
 	for _, port := range []uint16{40001} {
 		nstest.Echo(t, h, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	}
-	var d *link.Dialer
-	run(t, h, func() error {
-		d = link.NewDialer(echo.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
-		return nil
-	})
+	d := newDialer(t, h, echo.Addr().String())
 	var c *net.TCPConn
-	run(t, h, func() (err error) { c, err = dial(t, d); return err })
+	run(t, h, func() (err error) { c, err = d.dial(t); return err })
 	defer c.Close()
 	if port := c.LocalAddr().(*net.TCPAddr).Port; port != 40003 {
 		t.Errorf("dialled from port %d", port)
@@ -78,14 +73,10 @@ func TestOthersHavePorts(t *testing.T) {
 	}
 	server := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:80"))
 	other := nstest.Echo(t, h, netip.MustParseAddrPort("127.0.0.1:81"))
-	var d *link.Dialer
-	run(t, h, func() error {
-		d = link.NewDialer(server.Addr().String(), 10*time.Second, net.KeepAliveConfig{})
-		return nil
-	})
+	d := newDialer(t, h, server.Addr().String())
 	for range 60 {
 		run(t, h, func() error {
-			c, err := dial(t, d)
+			c, err := d.dial(t)
 			if err == nil {
 				t.Cleanup(func() { _ = c.Close() })
 			}
@@ -110,31 +101,43 @@ func TestNoLinkToItself(t *testing.T) {
 	if err := h.SetSysctl("net.ipv4.ip_local_port_range", "40000 40003"); err != nil {
 		t.Fatal(err)
 	}
-	var d *link.Dialer
-	run(t, h, func() error { d = link.NewDialer("127.0.0.1:40001", time.Second, net.KeepAliveConfig{}); return nil })
+	d := newDialer(t, h, "127.0.0.1:40001")
 	for range 8 {
-		if err := h.Do(func() error { _, err := dial(t, d); return err }); err == nil {
+		if err := h.Do(func() error { _, err := d.dial(t); return err }); err == nil {
 			t.Fatal("a link to a port on which nobody listens")
 		}
 	}
 }
 
-// dial opens a link, as a client does for a server that is no name, or one that is.
-func dial(t *testing.T, d *link.Dialer) (*net.TCPConn, error) {
+// dialer opens links to one server, one by one.
+type dialer struct {
+	links *link.Links
+}
+
+func newDialer(t *testing.T, h *netns.Host, server string) *dialer {
 	t.Helper()
-	open := d.Connect
-	if d.Named() {
-		open = func() (int, error) { return d.Dial(t.Context()) }
+	d := new(dialer)
+	run(t, h, func() error { // which ports there are is asked for here
+		d.links = link.New(link.Config{
+			Servers: []string{server}, ConnectTimeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+		})
+		return nil
+	})
+	return d
+}
+
+// dial opens a link, on the thread that calls.
+func (d *dialer) dial(t *testing.T) (*net.TCPConn, error) {
+	t.Helper()
+	l, ok, err := d.links.Take(new(link.Tried))
+	if err != nil || !ok {
+		return nil, errors.Join(err, fmt.Errorf("there is a link: %v", ok))
 	}
-	fd, err := open()
-	if err != nil {
+	if err := socket.Wait(t.Context(), l.FD()); err != nil {
+		socket.Close(l.FD())
 		return nil, err
 	}
-	if err := socket.Wait(t.Context(), fd); err != nil {
-		socket.Close(fd)
-		return nil, err
-	}
-	return socket.Conn(fd)
+	return socket.Conn(l.FD())
 }
 
 func run(t *testing.T, h *netns.Host, fn func() error) {

@@ -91,15 +91,23 @@ func (l *loop) deafen() {
 	l.deaf = true
 	l.engine.deaf.Done()
 	for _, f := range l.all() {
-		if f.opening != nil && f.opening.stage == hearing {
-			l.limit(f, lastWords)
+		if f.opening == nil || f.opening.stage != hearing {
+			continue
+		}
+		l.limit(f, lastWords)
+		if f.silent() && l.now-f.active >= longSilence.Milliseconds() {
+			l.late(f)
 		}
 	}
 }
 
-// lastWords is how long an opening has for what it says first once there is a
-// Shutdown: what is under way arrives, and silence does not hold up everybody.
-const lastWords = 3 * time.Second
+// Once there is a Shutdown an opening has lastWords for what it says first: what is
+// under way arrives, and silence does not hold up everybody. One that was silent for
+// longSilence by then has nothing under way.
+const (
+	lastWords   = 3 * time.Second
+	longSilence = 2 * time.Second
+)
 
 // accept accepts what is there, or as much as a turn allows: what is left is
 // reported again.
@@ -110,7 +118,7 @@ func (l *loop) accept(i int) {
 		switch {
 		case err == nil:
 			s.pauser.worked()
-			l.serve(s, fd, from)
+			l.engine.serve(s.listening, fd, from)
 		case errors.Is(err, unix.EAGAIN):
 			return
 		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
@@ -125,8 +133,8 @@ func (l *loop) accept(i int) {
 
 // serve gives a socket to the handler. A bug in it costs what it had opened so far,
 // and nothing else.
-func (l *loop) serve(s *listener, fd int, from netip.AddrPort) {
-	defer l.engine.survive()
+func (e *Engine) serve(s *listening, fd int, from netip.AddrPort) {
+	defer e.survive()
 	s.handle(fd, from)
 }
 

@@ -172,12 +172,12 @@ func TestUnreached(t *testing.T) {
 					t.Error(err)
 				}
 				e.Relay(relay.Pair{
-					Accepted: fd, Dialled: d, OpenTimeout: time.Millisecond, Prefix: []byte("not delivered"),
+					Accepted: fd, Dialled: d, ConnectTimeout: time.Millisecond, Prefix: []byte("not delivered"),
 					Done: func(r relay.Result) { t.Errorf("it ended as %+v", r) },
-					Unreached: func(_ context.Context, fd int, err error) {
-						_ = socket.Send(fd, []byte("sorry"))
-						socket.Close(fd)
-						got <- err
+					Undelivered: func(_ context.Context, u relay.Undelivered) {
+						_ = socket.Send(u.Accepted, []byte("sorry"))
+						socket.Close(u.Accepted)
+						got <- u.Err
 					},
 				})
 			})

@@ -30,8 +30,8 @@ func TestAnswer(t *testing.T) { bothPaths(t, testAnswer) }
 func testAnswer(t *testing.T, o relay.Options) {
 	var got byte
 	peer, service, result := answering(t, o, relay.Pair{
-		OpenTimeout: time.Minute,
-		Answer:      func(b byte) error { got = b; return nil },
+		AnswerTimeout: time.Minute,
+		Answer:        func(b byte) error { got = b; return nil },
 	})
 	// Much goes up, and ends, before the answer.
 	data := bytes.Repeat([]byte("0123456789"), 500_000)
@@ -82,7 +82,7 @@ func noAnswer(t *testing.T, o relay.Options) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			peer, service, result := answering(t, o, relay.Pair{
-				OpenTimeout: tt.timeout, Answer: func(byte) error { return refusal },
+				AnswerTimeout: tt.timeout, Answer: func(byte) error { return refusal },
 			})
 			tt.act(peer, service)
 			if name != "the peer resets" {

@@ -114,8 +114,8 @@ func (p *pair) readAnswer() error {
 	if p.Answer == nil {
 		return nil
 	}
-	if p.OpenTimeout > 0 {
-		if err := p.dialled.SetReadDeadline(time.Now().Add(p.OpenTimeout)); err != nil {
+	if p.AnswerTimeout > 0 {
+		if err := p.dialled.SetReadDeadline(time.Now().Add(p.AnswerTimeout)); err != nil {
 			return err
 		}
 	}

@@ -124,12 +124,11 @@ func (f *flow) step(l *loop) (more bool) {
 func (f *flow) breakDown(l *loop, broken int, err error) {
 	if f.opening != nil && broken == dialled {
 		f.side[dialled].readable = true
-		if err := f.readAnswer(l); err != nil {
-			l.end(f, Refused, err)
+		if !f.readAnswer(l) {
 			return
 		}
 	}
-	l.end(f, resetBy(broken), err)
+	f.broke(l, broken, err)
 }
 
 // halfClosed reports whether one direction has ended.
@@ -204,7 +203,7 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 			}
 		case len(dir.rest) > 0 && !dst.writable:
 			return false, 0, nil
-		case len(dir.rest) > 0 && (len(dir.rest) > scantRest || !src.readable || dir.eof):
+		case len(dir.rest) > 0 && (len(dir.rest) > scantRest || !src.readable || dir.eof || f.room(d) == 0):
 			n, err := dst.write(dir.rest)
 			moved += dir.payload(n)
 			if err != nil {
@@ -220,15 +219,15 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 			dir.finished, dst.owes = true, true
 		case moved >= turnBytes:
 			return true, 0, nil
-		case !src.readable:
+		case !src.readable || f.room(d) == 0:
 			dir.giveBack(l)
 			return false, 0, nil
-		case dir.bulk && !src.urgent && len(dir.rest) == 0:
+		case dir.bulk && !src.urgent && len(dir.rest) == 0 && f.opening == nil:
 			if err := dir.fill(l, src); err != nil {
 				return false, d, err
 			}
 		default:
-			n, writing, err := dir.carry(l, src, dst)
+			n, writing, err := f.carry(l, d)
 			moved += n
 			if err != nil && writing {
 				return false, 1 - d, err
@@ -246,11 +245,16 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 // the rest: so the header of a link and the first bytes of its peer are one
 // segment. What the destination does not take is the rest then. It returns how
 // much payload it wrote. With an error, writing tells that it is the destination's.
-func (dir *direction) carry(l *loop, src, dst *side) (moved int, writing bool, err error) {
+func (f *flow) carry(l *loop, d int) (moved int, writing bool, err error) {
+	dir, src, dst := &f.dir[d], &f.side[d], &f.side[1-d]
 	n := copy(l.buf, dir.rest)
-	read, err := dir.read(src, l.buf[n:])
+	end := min(len(l.buf), n+f.room(d))
+	read, err := dir.read(src, l.buf[n:end])
 	if err != nil {
 		return 0, false, err
+	}
+	if d == accepted {
+		f.opening.keep(l.buf[n : n+read])
 	}
 	if n += read; n == 0 {
 		return 0, false, nil
@@ -266,6 +270,14 @@ func (dir *direction) carry(l *loop, src, dst *side) (moved int, writing bool, e
 		dir.rest = append([]byte(nil), l.buf[w:n]...)
 	}
 	return dir.payload(w), false, nil
+}
+
+// room is how much direction d may read now.
+func (f *flow) room(d int) int {
+	if d == accepted {
+		return f.opening.room()
+	}
+	return scratch
 }
 
 // payload is how much of n bytes that were written is payload.

@@ -31,9 +31,10 @@ type loop struct {
 
 	awaiting atomic.Int32 // flows that must be open in time
 
-	mu    sync.Mutex
-	flows []*flow // by the number in the event, nil if free; guarded by mu
-	free  []int32 // free numbers; guarded by mu
+	mu       sync.Mutex
+	flows    []*flow // by the number in the event, nil if free; guarded by mu
+	free     []int32 // free numbers; guarded by mu
+	retiring []*flow // that are to be retired; guarded by mu
 
 	// The rest is the loop's own.
 	listeners []*listener // by -2 - the number in the event
@@ -53,6 +54,7 @@ type loop struct {
 const (
 	orderListen = 1 << iota // take the listeners that are new
 	orderDeafen             // accept no more
+	orderRetire             // wait no longer for some that are silent
 	orderCut                // cut all pairs
 	orderStop               // end
 )
@@ -159,6 +161,9 @@ func (l *loop) obey(o uint32) bool {
 	}
 	if o&orderDeafen != 0 {
 		l.deafen()
+	}
+	if o&orderRetire != 0 {
+		l.retireAll()
 	}
 	if o&orderCut != 0 {
 		for _, f := range l.all() {

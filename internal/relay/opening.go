@@ -20,11 +20,30 @@ type Opening struct {
 	// Hear is given what the socket has said so far, whenever there is more, and
 	// says what is next. It must keep no part of it. An error resets the socket.
 	Hear func(said []byte) (Next, error)
-	// Timeout is how long that may take; 0 is for ever.
+	// Timeout is how long that may take from its first byte on; 0 is for ever. It may
+	// be silent before for as long as it likes.
 	Timeout time.Duration
+	// Silent is given the socket if it has said nothing when it is retired, or when
+	// there is a Shutdown. It is called on a goroutine of its own; ctx ends when what
+	// outlives a Shutdown is cut.
+	Silent func(ctx context.Context, fd int)
 	// Gone is told of the error of a socket that was reset: Hear's, ErrTimeout,
 	// io.EOF if it said nothing, or ErrCut.
 	Gone func(error)
+}
+
+// Opened is an opening under way.
+type Opened struct {
+	loop *loop
+	flow *flow
+}
+
+// Retire waits no longer for an opening that has said nothing, and gives it to
+// Silent. It does nothing to any other.
+func (o Opened) Retire() {
+	if o.loop != nil {
+		o.loop.retire(o.flow)
+	}
 }
 
 // Next is what follows on an opening. The zero value is to wait for more.
@@ -38,8 +57,10 @@ type Next struct {
 
 // Errors of pairs and openings that did not come about.
 var (
-	ErrTimeout        = errors.New("timeout")
-	ErrNoAnswer       = errors.New("no answer in time")
+	ErrTimeout  = errors.New("timeout")
+	ErrNoAnswer = errors.New("no answer in time")
+	// ErrUndelivered, from Pair.Answer, promises that no payload was delivered.
+	ErrUndelivered    = errors.New("nothing was delivered")
 	errEndsUnanswered = errors.New("ended before its answer")
 )
 
@@ -61,14 +82,31 @@ type opening struct {
 	stage stage
 	by    int64 // when it is too late, ms on the loop's clock; 0 is never
 
-	timeout time.Duration // of connecting, and again of the answer
+	timeout time.Duration // of hearing, once something was said, or of the answer
 
-	hear func(said []byte) (Next, error)
-	said []byte // what it was given already
-	gone func(error)
+	hear   func(said []byte) (Next, error)
+	said   []byte // what it was given already
+	silent func(ctx context.Context, fd int)
+	gone   func(error)
 
-	answer    func(byte) error // nil if there is nothing to be answered
-	unreached func(ctx context.Context, fd int, err error)
+	answer      func(byte) error // nil if there is nothing to be answered
+	undelivered func(ctx context.Context, u Undelivered)
+	kept        []byte // for undelivered: what was read so far
+}
+
+// room is how much more may be read before the answer.
+func (o *opening) room() int {
+	if o == nil || o.undelivered == nil {
+		return scratch
+	}
+	return KeptBytes - len(o.kept)
+}
+
+// keep notes what was read before the answer.
+func (o *opening) keep(b []byte) {
+	if o != nil && o.undelivered != nil {
+		o.kept = append(o.kept, b...)
+	}
 }
 
 // open moves the opening on. It reports whether bytes may go up by now.
@@ -87,11 +125,7 @@ func (f *flow) open(l *loop) bool {
 		return true
 	}
 	// The answer comes before the reset that may follow it.
-	if err := f.readAnswer(l); err != nil {
-		l.end(f, Refused, err)
-		return false
-	}
-	return true
+	return f.readAnswer(l)
 }
 
 // hear lets the accepted socket say what it wants.
@@ -125,6 +159,7 @@ func (f *flow) hear(l *loop) {
 			l.handOver(f, next.Release)
 			return
 		case next.Pair != nil:
+			l.engine.pairs.Add(1)
 			l.become(f, next.Pair)
 			if err := l.watch(f, dialled, watched|writable); err != nil {
 				l.end(f, Failed, err)
@@ -134,8 +169,17 @@ func (f *flow) hear(l *loop) {
 			o.said = said
 		default:
 			o.said = bytes.Clone(said)
+			if o.by == 0 {
+				l.limit(f, o.timeout)
+			}
 		}
 	}
+}
+
+// silent reports whether nothing was heard of the accepted socket so far.
+func (f *flow) silent() bool {
+	o := f.opening
+	return !f.ended && o != nil && o.stage == hearing && len(o.said) == 0 && !f.side[accepted].readable
 }
 
 // connected reports whether the dialled socket is connected, and has the accepted
@@ -167,9 +211,11 @@ func (f *flow) connected(l *loop) bool {
 		return true
 	}
 	f.opening.stage = answering
-	if timeout := f.opening.timeout; timeout > 0 {
-		l.limit(f, timeout+answerGrace)
+	timeout := f.opening.timeout
+	if timeout > 0 {
+		timeout += answerGrace
 	}
+	l.limit(f, timeout)
 	return true
 }
 
@@ -181,40 +227,66 @@ func (f *flow) notConnected(l *loop, err error) {
 	}
 	// It was connected before (tcp_reset in the kernel's net/ipv4/tcp_input.c).
 	f.side[dialled].failed, f.side[dialled].broken = false, true
-	if f.opening.answer != nil {
-		if aerr := f.readAnswer(l); aerr != nil {
-			l.end(f, Refused, aerr)
-			return
-		}
+	err = os.NewSyscallError("recv", err)
+	if f.opening.stage = answering; f.opening.answer == nil {
+		l.end(f, resetBy(dialled), err)
+	} else if f.readAnswer(l) {
+		f.broke(l, dialled, err)
 	}
-	l.end(f, resetBy(dialled), os.NewSyscallError("recv", err))
 }
 
 // readAnswer takes in the one byte that is not relayed, when it is there. What
-// comes with it is the rest of its direction.
-func (f *flow) readAnswer(l *loop) error {
+// comes with it is the rest of its direction. It reports whether the flow lives on.
+func (f *flow) readAnswer(l *loop) bool {
 	src := &f.side[dialled]
 	if !src.readable {
-		return nil
+		return true
 	}
 	n, err := src.read(l.buf)
 	switch {
 	case err != nil:
-		return err
+		src.broken = true
+		f.unanswered(l, err)
+		return false
 	case n == 0 && !src.readable:
-		return nil
+		return true
 	case n == 0:
-		return errEndsUnanswered
+		f.unanswered(l, errEndsUnanswered)
+		return false
 	}
-	if err := f.opening.answer(l.buf[0]); err != nil {
-		return err
+	switch err := f.opening.answer(l.buf[0]); {
+	case errors.Is(err, ErrUndelivered) && f.opening.undelivered != nil:
+		l.giveBack(f, err)
+		return false
+	case err != nil:
+		l.end(f, Refused, err)
+		return false
 	}
 	if n > 1 {
 		f.dir[dialled].rest = append([]byte(nil), l.buf[1:n]...)
 	}
 	f.active = l.now
 	f.opened(l)
-	return nil
+	return true
+}
+
+// broke ends a flow of which one side is broken.
+func (f *flow) broke(l *loop, s int, err error) {
+	if s == dialled && f.opening != nil && f.opening.stage == answering {
+		f.unanswered(l, err)
+		return
+	}
+	l.end(f, resetBy(s), err)
+}
+
+// unanswered ends a flow that gets no answer. That nothing was delivered is sure
+// only if nothing was written.
+func (f *flow) unanswered(l *loop, err error) {
+	if f.opening.undelivered != nil && f.meter.Up() == 0 {
+		l.giveBack(f, err)
+		return
+	}
+	l.end(f, Refused, err)
 }
 
 // opened notes that nothing is waited for any more.
@@ -229,21 +301,34 @@ func (f *flow) opened(l *loop) {
 func (l *loop) late(f *flow) {
 	switch f.opening.stage {
 	case hearing:
+		if give := f.opening.silent; give != nil && f.silent() {
+			l.handOver(f, give)
+			return
+		}
 		l.end(f, Failed, ErrTimeout)
 	case connecting:
 		l.unreached(f, ErrTimeout)
 	case answering:
-		l.end(f, Refused, ErrNoAnswer)
+		f.unanswered(l, ErrNoAnswer)
 	}
 }
 
-// unreached ends a flow whose dialled socket could not be connected: its owner
-// gets the accepted socket back, if that is what they want.
+// unreached ends a flow whose dialled socket could not be connected.
 func (l *loop) unreached(f *flow, err error) {
-	give := f.opening.unreached
-	if give == nil {
+	if f.opening.undelivered == nil {
 		l.end(f, Refused, err)
 		return
 	}
-	l.handOver(f, func(ctx context.Context, fd int) { give(ctx, fd, err) })
+	l.giveBack(f, err)
+}
+
+// giveBack ends a flow and gives its accepted socket back.
+func (l *loop) giveBack(f *flow, err error) {
+	to := f.opening.undelivered
+	u := Undelivered{Head: f.opening.kept, Ended: f.dir[accepted].eof, Err: err}
+	l.engine.pairs.Add(-1)
+	l.handOver(f, func(ctx context.Context, fd int) {
+		u.Accepted = fd
+		to(ctx, u)
+	})
 }

@@ -54,23 +54,43 @@ type Pair struct {
 	Head     []byte // goes up next: payload that was read from the accepted socket already
 	Greeting []byte // goes down before anything else, once the dialled socket is connected
 
+	Ended bool // Head is the last of it: its FIN was read, too
+
+	// ConnectTimeout is how long connecting may take, to a second; 0 is for ever.
+	ConnectTimeout time.Duration
 	// Answer, if set, is asked about the first byte that comes from the
 	// dialled socket, which is not relayed. An error from it resets both
-	// sockets and ends the pair as Refused. Bytes go up meanwhile.
+	// sockets and ends the pair as Refused, unless it is an ErrUndelivered. Bytes
+	// go up meanwhile.
 	Answer func(byte) error
-	// OpenTimeout is how long connecting may take, and then that byte, to a few
-	// seconds; 0 is for ever.
-	OpenTimeout time.Duration
-	// Unreached, if set, gets the accepted socket back if the dialled one could not
-	// be connected. Done is not called then. It may block: it is called on a
-	// goroutine of its own, and ctx ends when what outlives a Shutdown is cut.
-	Unreached func(ctx context.Context, accepted int, err error)
+	// AnswerTimeout is how long that byte may take, to a few seconds; 0 is for ever.
+	AnswerTimeout time.Duration
+	// Undelivered, if set, gets the accepted socket back if nothing that it said has
+	// been delivered: the dialled one could not be connected, or Answer says so, or
+	// there was no answer and none of the payload was written. Done is not called
+	// then. It may block: it is called on a goroutine of its own, and ctx ends when
+	// what outlives a Shutdown is cut.
+	//
+	// For its sake what goes up before the answer is kept, and is no more than
+	// KeptBytes.
+	Undelivered func(ctx context.Context, u Undelivered)
 
 	// Meter, if set, counts what the pair carries while it lives.
 	Meter *Meter
 	// Done is told how it ended, once both sockets are closed. It may be nil.
 	Done func(Result)
 }
+
+// Undelivered is an accepted socket that is given back, to be relayed to another.
+type Undelivered struct {
+	Accepted int
+	Head     []byte // all that was read from it
+	Ended    bool   // and its FIN, too
+	Err      error  // why
+}
+
+// KeptBytes bounds what goes up before the answer of a pair that may be given back.
+const KeptBytes = 64 << 10
 
 // meter is the pair's, or a new one.
 func (p *Pair) meter() *Meter {
@@ -195,7 +215,7 @@ type Engine struct {
 
 	deaf  sync.WaitGroup // loops that still accept
 	live  sync.WaitGroup // pairs, openings, and goroutines
-	count atomic.Int64   // of pairs and openings
+	pairs atomic.Int64   // that live
 }
 
 // ErrCut ends what outlives a Shutdown's context.
@@ -231,6 +251,7 @@ func (e *Engine) Relay(p Pair) {
 		}
 		return
 	}
+	e.pairs.Add(1)
 	if e.copies != nil {
 		e.copies.relay(p)
 		return
@@ -242,15 +263,16 @@ func (e *Engine) Relay(p Pair) {
 
 // Open takes over an accepted socket that has to say first what it wants. On an
 // engine that is shut down it is reset.
-func (e *Engine) Open(o Opening) {
+func (e *Engine) Open(o Opening) Opened {
 	if !e.enter() {
 		socket.Reset(o.Accepted)
 		o.Gone(ErrCut)
-		return
+		return Opened{}
 	}
 	l := e.loop()
-	l.listen(o)
+	f := l.listen(o)
 	e.cutLate(l)
+	return Opened{loop: l, flow: f}
 }
 
 // cutLate has a loop cut what was added to it after all else was.
@@ -276,7 +298,7 @@ func (e *Engine) loop() *loop {
 	return e.loops[e.next.Add(1)%uint32(len(e.loops))]
 }
 
-// enter counts one more pair or opening, unless the engine is closed.
+// enter lets one more pair, opening or goroutine in, unless the engine is closed.
 func (e *Engine) enter() bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -284,14 +306,13 @@ func (e *Engine) enter() bool {
 		return false
 	}
 	e.live.Add(1)
-	e.count.Add(1)
 	return true
 }
 
 // leave is the end of a pair.
 func (e *Engine) leave(done func(Result), r Result) {
 	defer e.live.Done()
-	e.count.Add(-1)
+	e.pairs.Add(-1)
 	if done != nil {
 		done(r)
 	}
@@ -300,13 +321,11 @@ func (e *Engine) leave(done func(Result), r Result) {
 // leaveOpening is the end of an opening.
 func (e *Engine) leaveOpening(gone func(error), err error) {
 	defer e.live.Done()
-	e.count.Add(-1)
 	gone(err)
 }
 
 // goOn is the end of a pair or opening that goes on as a goroutine.
 func (e *Engine) goOn(f func(context.Context)) {
-	e.count.Add(-1)
 	go func() {
 		defer e.live.Done()
 		defer e.survive()
@@ -322,7 +341,7 @@ func (e *Engine) survive() {
 }
 
 // Len is the number of live pairs.
-func (e *Engine) Len() int { return int(e.count.Load()) }
+func (e *Engine) Len() int { return int(e.pairs.Load()) }
 
 // Draining reports whether Shutdown was called.
 func (e *Engine) Draining() bool {
@@ -333,7 +352,7 @@ func (e *Engine) Draining() bool {
 
 // Shutdown closes the listeners and waits for all that is live. What is still
 // there when ctx ends is cut: its sockets are reset. It returns when nothing is
-// left, with ctx's error if anything had to be cut.
+// left, with ctx's error if a pair had to be cut.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.mu.Lock()
 	again := e.draining
@@ -377,6 +396,10 @@ func (e *Engine) deafen() {
 	}
 	e.deaf.Wait()
 	for _, s := range e.listening {
+		// Whoever has been connected by the kernel has come in time, and would be reset.
+		for fd, from, err := socket.Accept(s.fd); err == nil; fd, from, err = socket.Accept(s.fd) {
+			e.serve(s, fd, from)
+		}
 		socket.Close(s.fd)
 	}
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,15 +76,39 @@ func (l *loop) relay(p *Pair) {
 }
 
 // listen adds an opening to the loop.
-func (l *loop) listen(o Opening) {
-	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, gone: o.Gone}, active: l.clock()}
+func (l *loop) listen(o Opening) *flow {
+	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, timeout: o.Timeout, silent: o.Silent, gone: o.Gone}, active: l.clock()}
 	f.side[accepted] = side{fd: o.Accepted, writable: true}
 	f.side[dialled].fd = -1
-	l.limit(f, o.Timeout)
+	if l.engine.Draining() {
+		l.limit(f, lastWords)
+	}
 	if err := l.add(f, accepted, watched); err != nil {
 		f.opened(l)
 		f.close(l, true)
 		l.engine.leaveOpening(o.Gone, err)
+	}
+	return f
+}
+
+// retire tells the loop to wait no longer for a flow that has said nothing.
+func (l *loop) retire(f *flow) {
+	l.mu.Lock()
+	l.retiring = append(l.retiring, f)
+	l.mu.Unlock()
+	l.order(orderRetire)
+}
+
+// retireAll does that.
+func (l *loop) retireAll() {
+	l.mu.Lock()
+	list := l.retiring
+	l.retiring = nil
+	l.mu.Unlock()
+	for _, f := range list {
+		if f.silent() {
+			l.late(f)
+		}
 	}
 }
 
@@ -104,11 +129,14 @@ func (l *loop) become(f *flow, p *Pair) {
 	if f.opening == nil {
 		f.opening = new(opening)
 	}
-	l.limit(f, p.OpenTimeout)
-	*f.opening = opening{stage: connecting, by: f.opening.by, timeout: p.OpenTimeout, answer: p.Answer, unreached: p.Unreached}
+	l.limit(f, p.ConnectTimeout)
+	*f.opening = opening{
+		stage: connecting, by: f.opening.by, timeout: p.AnswerTimeout, answer: p.Answer,
+		undelivered: p.Undelivered, kept: slices.Clip(p.Head),
+	}
 	f.side[dialled] = side{fd: p.Dialled}
 	f.meter, f.done = p.meter(), p.Done
-	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix)}
+	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix), eof: p.Ended}
 	f.dir[dialled] = direction{rest: p.Greeting, extra: len(p.Greeting)}
 }
 

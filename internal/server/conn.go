@@ -34,8 +34,14 @@ type Server struct {
 	Routes   Routes
 	Log      *slog.Logger
 
-	HeaderTimeout  time.Duration // for the whole header
+	HeaderTimeout  time.Duration // for the whole header, once it has begun
 	ConnectTimeout time.Duration // for reaching the service, names included
+
+	// MaxSilent is how many links may wait in silence, and MaxSilentPerClient how many
+	// of those from one IPv4 address or IPv6 /64. Beyond, the oldest is ended.
+	MaxSilent, MaxSilentPerClient int
+
+	silent silents
 }
 
 // Routes are the return routes. A *returnroute.Manager is that.
@@ -54,12 +60,27 @@ var errDraining = errors.New("draining")
 
 // Handle serves a link that was accepted, and owns it. It is called on a loop of
 // the relay, and does not wait.
+//
+// A link that says nothing has been opened ahead of need, and may wait for its peer
+// as long as it likes; or it is nobody's. See silent.go.
 func (s *Server) Handle(link int, from netip.AddrPort) {
-	s.Relay.Open(relay.Opening{
+	waits := s.silent.add(s, from)
+	opened := s.Relay.Open(relay.Opening{
 		Accepted: link, Timeout: s.HeaderTimeout,
-		Hear: func(said []byte) (relay.Next, error) { return s.next(said, from) },
-		Gone: func(err error) { s.logHeader(from, err) },
+		Hear: func(said []byte) (relay.Next, error) {
+			waits.over()
+			return s.next(said, from)
+		},
+		Silent: func(ctx context.Context, link int) {
+			waits.over()
+			farewell(ctx, link, header.Draining)
+		},
+		Gone: func(err error) {
+			waits.over()
+			s.logHeader(from, err)
+		},
 	})
+	waits.began(opened.Retire)
 }
 
 // next says what becomes of a link that has said so much, once its header is
@@ -206,9 +227,9 @@ func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
 	p := &relay.Pair{
 		Dialled: fd, Head: c.head, Done: c.gone,
 		// Each address gets an equal share of the time that is left.
-		OpenTimeout: max(time.Until(c.deadline)/time.Duration(len(c.addrs)+1), time.Millisecond),
-		Unreached: func(ctx context.Context, link int, err error) {
-			c.try(ctx, link, fmt.Errorf("dial service %s: %w", service, err))
+		ConnectTimeout: max(time.Until(c.deadline)/time.Duration(len(c.addrs)+1), time.Millisecond),
+		Undelivered: func(ctx context.Context, u relay.Undelivered) {
+			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
 	}
 	if c.header.Answer {

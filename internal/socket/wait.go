@@ -29,6 +29,24 @@ func Wait(ctx context.Context, fd int) error {
 	}
 }
 
+// WaitAny waits until what Connect began has succeeded or failed for any of the
+// sockets, or for so long, and tells for which: their indices. It blocks a thread.
+func WaitAny(fds []int, d time.Duration) (done []int, err error) {
+	poll := make([]unix.PollFd, len(fds))
+	for i, fd := range fds {
+		poll[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+	}
+	if _, err := unix.Poll(poll, int(d/time.Millisecond)); err != nil && err != unix.EINTR {
+		return nil, os.NewSyscallError("poll", err)
+	}
+	for i := range poll {
+		if poll[i].Revents != 0 {
+			done = append(done, i)
+		}
+	}
+	return done, nil
+}
+
 // Error takes the pending error of a socket; nil if there is none.
 func Error(fd int) error {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)

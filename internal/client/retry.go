@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"portredirector/internal/header"
+	"portredirector/internal/link"
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
+)
+
+// answer is a status other than Connected, as an error. All but the final ones are
+// relay.ErrUndelivered: another server may do better.
+type answer header.Status
+
+func (a answer) Error() string {
+	switch status := header.Status(a); {
+	case status == header.NoService:
+		return status.String() + " for this port and address family"
+	case status == header.Internal:
+		return status.String() + ", its log has it"
+	case status > header.Internal:
+		return fmt.Sprintf("the answer %#x is none that we know; %s", byte(a), otherServers)
+	default:
+		return status.String()
+	}
+}
+
+// Is makes it a relay.ErrUndelivered where the peer may be offered to another.
+func (a answer) Is(target error) bool {
+	switch header.Status(a) {
+	case header.Refused, header.ClaimDenied, header.NotAuthorised:
+		return false
+	}
+	return target == relay.ErrUndelivered
+}
+
+// judge takes the server's answer.
+func (k *conn) judge(b byte) error {
+	k.link.Works()
+	if status := header.Status(b); status != header.Connected {
+		return answer(status)
+	}
+	return nil
+}
+
+// mostDeaths is how many links that were opened ahead may end unanswered, one after
+// the other, before that is blamed on the server.
+const mostDeaths = 3
+
+// retry offers a peer of whom nothing was delivered to another server, or to the
+// same, once it works again.
+func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
+	k.link.Leave()
+	why := k.explain(u.Err)
+	k.log(slog.LevelDebug, "nothing was delivered, trying again", slog.Any("error", k.named(why)))
+	a, answered := errors.AsType[answer](u.Err)
+	if answered && a != answer(header.Draining) {
+		// What it could not do now it cannot do in a moment either.
+		k.tried.Add(k.link)
+		l, ok, err := k.client.Links.Take(&k.tried)
+		switch {
+		case err != nil:
+			k.refuse(u.Accepted, err)
+		case !ok:
+			k.refuse(u.Accepted, k.named(why))
+		default:
+			k.relay(l, u)
+		}
+		return
+	}
+	switch {
+	case answered:
+		k.link.Fail(link.ErrDraining)
+	case k.link.Ready() && k.deaths < mostDeaths:
+		k.deaths++ // it may have been closed just when the peer got it
+	default:
+		k.link.Fail(why)
+	}
+	k.wait(ctx, u)
+}
+
+// wait waits for a server.
+func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
+	ctx, cancel := context.WithDeadline(ctx, k.deadline)
+	defer cancel()
+	l, err := k.client.Links.Wait(ctx, &k.tried)
+	switch {
+	case err != nil:
+		k.refuse(u.Accepted, fmt.Errorf("no server within --connect-timeout %s: %w", k.client.OpenTimeout, err))
+	case socket.Look(u.Accepted).Broken:
+		socket.Close(u.Accepted)
+		socket.Close(l.FD())
+		l.Leave()
+		k.log(slog.LevelDebug, "peer gone, while it waited")
+	default:
+		k.relay(l, u)
+	}
+}

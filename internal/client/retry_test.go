@@ -1,0 +1,157 @@
+package client_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+)
+
+// again are the answers after which a peer is offered to the next server.
+var again = map[header.Status]bool{
+	header.Unreachable: true, header.NoService: true, header.Draining: true, header.Internal: true, 0x40: true, 0xff: true,
+}
+
+// TestEachStatus goes through the answers that are no consent, with a second server
+// there: either that one gets the peer, and all that it said once, or the peer is reset.
+func TestEachStatus(t *testing.T) {
+	for _, status := range []header.Status{1, 2, 3, 4, 5, 6, 7, 0x40, 0xff} {
+		for _, size := range []int{0, 5, 64 << 10, 1 << 20} {
+			t.Run(status.String(), func(t *testing.T) {
+				t.Parallel()
+				r := newRigOf(t, header.Native, 2)
+				peer := r.visit(t)
+				data := bytes.Repeat([]byte("x"), size)
+				go func() {
+					_, _ = peer.Write(data)
+					_ = peer.CloseWrite()
+				}()
+				first, h, _ := r.link(t)
+				if size > 0 {
+					read(t, first, string(data[:min(size, 64<<10)]))
+				}
+				write(t, first, string([]byte{byte(status)}))
+				if !again[status] {
+					wantReset(t, peer)
+					r.wantLog(t, "peer refused", status.String())
+					wantNoLink(t, r.other)
+					return
+				}
+				second, h2, _ := linkTo(t, r.other)
+				if h2 != h {
+					t.Errorf("the second server is told %v, the first was told %v", h2, h)
+				}
+				write(t, second, "\x00welcome")
+				read(t, peer, "welcome")
+				if b, err := io.ReadAll(second); err != nil || !bytes.Equal(b, data) {
+					t.Errorf("%d bytes of %d arrived, %v", len(b), size, err)
+				}
+				wantReset(t, first)
+				if strings.Contains(r.log.String(), "peer refused") {
+					t.Error("the log says that the peer was refused")
+				}
+			})
+		}
+	}
+}
+
+// TestBothRefuse: when all servers were asked, the peer is reset.
+func TestBothRefuse(t *testing.T) {
+	r := newRigOf(t, header.Native, 2)
+	peer := r.visit(t)
+	l, _, _ := r.link(t)
+	write(t, l, "\x02")
+	l, _, _ = linkTo(t, r.other)
+	write(t, l, "\x03")
+	wantReset(t, peer)
+	r.wantLog(t, "peer refused", "no service", r.other.Addr().String())
+	wantNoLink(t, r.server)
+}
+
+// TestDeadLink: of a link that ends without an answer a peer goes to the next server
+// only if it had said nothing.
+func TestDeadLink(t *testing.T) {
+	for _, said := range []string{"", "hello"} {
+		r := newRigOf(t, header.Native, 2)
+		peer := r.visit(t)
+		write(t, peer, said)
+		l, _, _ := r.link(t)
+		read(t, l, said)
+		_ = l.Close()
+		if said == "" {
+			second, _, _ := linkTo(t, r.other)
+			write(t, second, "\x00welcome")
+			read(t, peer, "welcome")
+			continue
+		}
+		wantReset(t, peer)
+		wantNoLink(t, r.other)
+	}
+}
+
+// TestOneServerDrains: with no other, a peer waits until it is back, and loses nothing.
+func TestOneServerDrains(t *testing.T) {
+	r := newRig(t, header.Native)
+	peer := r.visit(t)
+	write(t, peer, "hello")
+	l, _, _ := r.link(t)
+	read(t, l, "hello")
+	addr := r.server.Addr().(*net.TCPAddr)
+	_ = r.server.Close()
+	write(t, l, "\x06")
+	wantReset(t, l)
+	time.Sleep(300 * time.Millisecond) // away for some tries
+	back, err := net.ListenTCP("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	for { // a try of the client's may have been there first
+		_ = back.SetDeadline(time.Now().Add(10 * time.Second))
+		c, err := back.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, _, err := header.Read(c); err != nil {
+			continue
+		}
+		read(t, c, "hello")
+		write(t, c, "\x00welcome")
+		read(t, peer, "welcome")
+		break
+	}
+	r.wantLog(t, "server drains", "server is back")
+}
+
+// TestOthersAreNotAsked: a server that does not answer gives nothing back.
+func TestOthersAreNotAsked(t *testing.T) {
+	for _, form := range []header.Form{header.V2, header.V1, header.Py} {
+		r := newRigOf(t, form, 2)
+		peer := r.visit(t)
+		l, h, _ := r.link(t)
+		if h.Answer {
+			t.Error("an answer is asked for")
+		}
+		write(t, l, "\x06bytes")
+		read(t, peer, "\x06bytes")
+		_ = l.Close()
+		wantNoLink(t, r.other)
+	}
+}
+
+// wantNoLink fails the test if there is a link to a server now.
+func wantNoLink(t *testing.T, server *net.TCPListener) {
+	t.Helper()
+	_ = server.SetDeadline(time.Now().Add(50 * time.Millisecond))
+	if c, err := server.AcceptTCP(); err == nil {
+		defer c.Close()
+		if _, _, err := header.Read(c); err == nil {
+			t.Error("it was offered to one more server")
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"portredirector/internal/header"
+)
+
+// srvPrefix marks a server that is a list of SRV records.
+const srvPrefix = "srv:"
+
+// addServers adds what -c, --balance and the pool's options say.
+func (f Flags) addServers(c *Client) error {
+	for _, server := range f.Connect {
+		if err := checkServer(server); err != nil {
+			return fmt.Errorf("-c %s: %w", server, err)
+		}
+		if slices.Contains(c.Servers, server) {
+			return fmt.Errorf("-c %s: it was given already", server)
+		}
+		c.Servers = append(c.Servers, server)
+	}
+	c.Balance, c.PoolMin, c.PoolMax = f.Balance, f.PoolMin, f.PoolMax
+	switch {
+	case f.PoolMax < 0 || f.PoolMax > MaxPool:
+		return fmt.Errorf("--pool-max %d: must be from 0, which is no pool, to %d", f.PoolMax, MaxPool)
+	case f.PoolMin < 0 || f.PoolMax > 0 && f.PoolMin > f.PoolMax:
+		return fmt.Errorf("--pool-min %d: must be from 0 to --pool-max, which is %d", f.PoolMin, f.PoolMax)
+	case f.PoolMax == 0 || c.Header != header.Native:
+		// Only a server of ours knows what to do with a link that says nothing.
+		c.PoolMin, c.PoolMax = 0, 0
+	}
+	return nil
+}
+
+// checkServer checks one -c.
+func checkServer(server string) error {
+	if name, ok := strings.CutPrefix(server, srvPrefix); ok {
+		if name == "" || strings.ContainsAny(name, ":/ ") {
+			return errors.New("srv: takes a name, as in srv:_portredirector._tcp.example.com; the records have the ports")
+		}
+		return nil
+	}
+	host, port, err := splitHost(server)
+	if err != nil {
+		return err
+	}
+	if host == "" {
+		return errors.New("it has no host")
+	}
+	_, err = parsePort(port)
+	return err
+}

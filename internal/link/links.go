@@ -1,0 +1,276 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Config is what links are to be like.
+type Config struct {
+	// Servers are where they lead: "host:port", or "srv:name" for what the SRV
+	// records of a name say. There is at least one.
+	Servers []string
+	Balance Balance
+	// PoolMin and PoolMax bound how many links are open ahead of need, to each
+	// server; with 0 as the second there are none.
+	PoolMin, PoolMax int
+	// Answers says that servers answer, by which it is known that they work. Of
+	// others it is known only that they can be connected.
+	Answers        bool
+	ConnectTimeout time.Duration       // for one link
+	KeepAlive      net.KeepAliveConfig // of links that are in use
+	Resolver       Resolver            // nil is the system's
+	Log            *slog.Logger
+}
+
+// Links are the links of a client. New makes one, and Run has to run for most of
+// what it does.
+type Links struct {
+	cfg   Config
+	dial  *dialer // for now
+	ahead *dialer // for the pools
+	lists []*list
+
+	all     atomic.Pointer[[]*server] // of all lists, in their order
+	turns   sync.Mutex                // guards server.current
+	waiting atomic.Int64              // peers in Wait
+
+	mu      sync.Mutex
+	changed chan struct{}  // closed when a server comes back; guarded by mu
+	tasks   sync.WaitGroup // of Run
+}
+
+// New makes links. Servers that are no names can be linked to at once.
+func New(cfg Config) *Links {
+	if cfg.Resolver == nil {
+		cfg.Resolver = net.DefaultResolver
+	}
+	ls := &Links{cfg: cfg, dial: &dialer{alive: cfg.KeepAlive, ports: newPorts()}, changed: make(chan struct{})}
+	ls.ahead = ls.dial.ahead()
+	for _, name := range cfg.Servers {
+		l := &list{links: ls, name: name, again: make(chan struct{}, 1)}
+		if at, ok := l.literal(); ok {
+			l.servers = []*server{newServer(ls, l, target{name: name, addrs: []netip.AddrPort{at}, weight: 1})}
+		}
+		ls.lists = append(ls.lists, l)
+	}
+	ls.publish()
+	return ls
+}
+
+// Run does what no peer should wait for, until ctx ends. Then it closes the links
+// that nobody has taken.
+func (ls *Links) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer ls.tasks.Wait()
+	defer cancel()
+	for _, l := range ls.lists {
+		if _, ok := l.literal(); ok {
+			ls.start(ctx, l.servers[0])
+		} else {
+			ls.tasks.Go(func() { l.run(ctx) })
+		}
+	}
+	if !ls.pooling() {
+		<-ctx.Done()
+		return nil
+	}
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		for _, s := range *ls.all.Load() {
+			s.fill()
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// start starts the task of a server.
+func (ls *Links) start(ctx context.Context, s *server) {
+	ctx, s.stop = context.WithCancel(ctx)
+	ls.tasks.Go(func() { s.run(ctx) })
+}
+
+// apply makes the servers of a list those that its name stands for now.
+func (ls *Links) apply(ctx context.Context, l *list, targets []target) {
+	var now []*server
+	for _, t := range targets {
+		i := slices.IndexFunc(l.servers, func(s *server) bool { return s.name == t.name })
+		if i >= 0 {
+			l.servers[i].aim(t)
+			now = append(now, l.servers[i])
+			continue
+		}
+		s := newServer(ls, l, t)
+		ls.start(ctx, s)
+		now = append(now, s)
+	}
+	for _, s := range l.servers {
+		if !slices.Contains(now, s) {
+			s.stop()
+		}
+	}
+	ls.mu.Lock()
+	l.servers = now
+	ls.mu.Unlock()
+	ls.publish()
+	ls.announce()
+}
+
+// publish makes known which servers there are.
+func (ls *Links) publish() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var all []*server
+	for _, l := range ls.lists {
+		all = append(all, l.servers...)
+	}
+	ls.all.Store(&all)
+}
+
+// announce wakes those that wait for a server.
+func (ls *Links) announce() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	close(ls.changed)
+	ls.changed = make(chan struct{})
+}
+
+func (ls *Links) pooling() bool { return ls.cfg.PoolMax > 0 }
+
+// timeout is how long a link to a server may take to connect: less if there is
+// something else to be tried.
+func (ls *Links) timeout(s *server) time.Duration {
+	if len(*ls.all.Load()) > 1 || s.several.Load() {
+		return min(tryTimeout, ls.cfg.ConnectTimeout)
+	}
+	return ls.cfg.ConnectTimeout
+}
+
+// Link is a link to a server.
+type Link struct {
+	pooled
+
+	server *server
+	ready  bool // it was connected when it was taken
+
+	Timeout time.Duration // for what is left of connecting
+}
+
+// FD is the descriptor, which belongs to whoever has taken the link.
+func (l Link) FD() int { return l.fd }
+
+// Server is where it leads, by name.
+func (l Link) Server() string { return l.server.name }
+
+// Leave notes that its peer is gone.
+func (l Link) Leave() { l.server.peers.Add(-1) }
+
+// Ready reports whether the link had been opened ahead, so that its failure is not
+// yet one of the server.
+func (l Link) Ready() bool { return l.ready }
+
+// Fail notes that the link could not be connected, or ended without an answer: its
+// server is left out.
+func (l Link) Fail(err error) { l.server.fail(l.to, err) }
+
+// Works notes that the server answers.
+func (l Link) Works() { l.server.works() }
+
+// Errors of links.
+var (
+	// ErrDraining is the failure of a server that takes no new peers.
+	ErrDraining = errors.New("draining")
+	errTried    = errors.New("there is no other server")
+)
+
+// Take gives a link to a server that works and is not among those tried. It does not
+// wait. With none it is false; an error is one of this machine.
+func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
+	for {
+		s := ls.choose(tried)
+		if s == nil {
+			return Link{}, false, nil
+		}
+		at := s.best.Load()
+		l, err := s.take()
+		switch {
+		case err == nil:
+			return l, true, nil
+		case exhausted(err):
+			return Link{}, false, err
+		case at != nil:
+			s.fail(*at, err)
+		}
+	}
+}
+
+// exhausted is an error that no other server mends.
+func exhausted(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// Wait does so too, and waits until there is one.
+func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
+	ls.waiting.Add(1)
+	defer ls.waiting.Add(-1)
+	for _, s := range *ls.all.Load() {
+		s.poke()
+	}
+	for {
+		ls.mu.Lock()
+		changed := ls.changed
+		ls.mu.Unlock()
+		if l, ok, err := ls.Take(tried); ok || err != nil {
+			return l, err
+		}
+		if !ls.untried(tried) {
+			return Link{}, errTried
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return Link{}, ls.why(tried)
+		}
+	}
+}
+
+// untried reports whether there is, or may be, a server that was not tried.
+func (ls *Links) untried(tried *Tried) bool {
+	all := *ls.all.Load()
+	return len(all) == 0 || slices.ContainsFunc(all, func(s *server) bool { return !tried.has(s) })
+}
+
+// why tells why there is no server.
+func (ls *Links) why(tried *Tried) error {
+	var errs []error
+	for _, s := range *ls.all.Load() {
+		s.mu.Lock()
+		if s.failed != nil && !tried.has(s) {
+			errs = append(errs, fmt.Errorf("server %s: %w", s.name, s.failed))
+		}
+		s.mu.Unlock()
+	}
+	if len(errs) == 0 {
+		return errors.New("no server is known yet")
+	}
+	return errs[0]
+}

@@ -1,0 +1,176 @@
+package link
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"portredirector/internal/socket"
+)
+
+// pool has links to one server that were opened ahead of need, so that a peer does
+// not wait for the round trip that opening takes. A link is put in while it is still
+// being connected; nobody is told when it is, whoever takes it looks.
+//
+// It is to have as many links as peers come while one is opened, and some more for
+// those that come in a bunch. So it grows by one whenever a peer finds none that is
+// connected, is never less than what the rate of peers and the round trip make, and
+// shrinks slowly.
+type pool struct {
+	least, most int // 0 and 0 is no pool
+
+	mu     sync.Mutex
+	links  []pooled // the oldest first; guarded by mu
+	target float64  // how many there are to be; guarded by mu
+	taken  float64  // peers since the last tick; guarded by mu
+	rate   float64  // peers a second, the most of lately; guarded by mu
+	rtt    float64  // seconds that opening takes, the last that was seen; guarded by mu
+	closed bool     // guarded by mu
+}
+
+// pooled is a link in the pool.
+type pooled struct {
+	fd   int
+	to   netip.AddrPort
+	late int // ticks at which it was still being connected
+}
+
+const (
+	// keep is what is left of a surplus after a second.
+	keep = 0.9
+	// slack is added to the round trip, for the other end to take the link.
+	slack = 0.01
+	// spread is how many standard deviations of the number of peers (which is that
+	// of a Poisson distribution) the pool is above their mean.
+	spread = 3
+)
+
+// take gives the oldest link that lives, and closes those that do not. Without one
+// its descriptor is -1. One that is not ready is still being connected. want is how
+// many links the caller should open and put in.
+func (p *pool) take() (link pooled, ready bool, want int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken++
+	p.target = max(p.target, float64(p.least))
+	link.fd = -1
+	for len(p.links) > 0 && link.fd < 0 {
+		first := p.links[0]
+		p.links = p.links[1:]
+		state := socket.Look(first.fd)
+		switch ready = state.Connected && !suspicious(state); {
+		case ready:
+			p.rtt = state.RTT.Seconds()
+			link = first
+		case state.Connecting:
+			link = first
+		default:
+			socket.Close(first.fd)
+		}
+	}
+	if !ready {
+		p.target = min(p.target+1, float64(p.most))
+	}
+	return link, ready, p.lacks()
+}
+
+// lacks is how many links there are too few.
+func (p *pool) lacks() int {
+	if p.closed || p.most == 0 {
+		return 0
+	}
+	return max(0, int(math.Ceil(p.target))-len(p.links))
+}
+
+// suspicious is a link whose other end has not answered the last keepalive: its path
+// may be dead, or the network has forgotten it.
+func suspicious(s socket.State) bool {
+	const late = 1500 * time.Millisecond
+	return s.Unanswered > 0 && s.Silence > pooledIdle+late
+}
+
+// put puts a link in, which it owns from then on.
+func (p *pool) put(fd int, to netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		socket.Close(fd)
+		return
+	}
+	p.links = append(p.links, pooled{fd: fd, to: to})
+}
+
+// tick, once a second, sorts out what is broken or too much, and tells how many
+// links are lacking. An error is that of links that cannot be connected.
+func (p *pool) tick() (want int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.adjust()
+	live := p.links[:0]
+	for _, l := range p.links {
+		state := socket.Look(l.fd)
+		if state.Connecting {
+			if l.late++; l.late >= stuck {
+				err = errStuck
+			}
+		} else if !state.Connected || suspicious(state) {
+			if why := socket.Error(l.fd); errors.Is(why, syscall.ECONNREFUSED) {
+				err = os.NewSyscallError("connect", why)
+			}
+			socket.Close(l.fd)
+			continue
+		}
+		live = append(live, l)
+	}
+	p.links = live
+	for len(p.links) > int(math.Ceil(p.target)) {
+		socket.Close(p.links[0].fd)
+		p.links = p.links[1:]
+	}
+	return p.lacks(), err
+}
+
+// stuck is how many ticks a link may take to connect: a lost SYN is sent again after
+// one second.
+const stuck = 3
+
+// errStuck is the failure of a server that does not answer at all.
+var errStuck = errors.New("connect: no answer")
+
+// adjust finds out how many links there are to be.
+func (p *pool) adjust() {
+	p.rate = max(p.taken, p.rate*keep)
+	p.taken = 0
+	need := 0.0
+	if p.rate >= 1 {
+		mean := p.rate * (p.rtt + slack)
+		need = math.Ceil(mean + spread*math.Sqrt(mean))
+	}
+	p.target = min(max(p.target*keep, need, float64(p.least)), float64(p.most))
+}
+
+// keepOnly closes the links that lead elsewhere.
+func (p *pool) keepOnly(addrs []netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.links = slices.DeleteFunc(p.links, func(l pooled) bool {
+		gone := !slices.Contains(addrs, l.to)
+		if gone {
+			socket.Close(l.fd)
+		}
+		return gone
+	})
+}
+
+// close closes all links, and those that come later.
+func (p *pool) close() {
+	p.keepOnly(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}

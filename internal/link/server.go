@@ -1,0 +1,277 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"portredirector/internal/socket"
+)
+
+// Back-off of a server that fails: the first pause, doubled each time, and the
+// longest, also while peers wait for it.
+const (
+	minBackOff     = 50 * time.Millisecond
+	maxBackOff     = 30 * time.Second
+	maxWhileWaited = time.Second
+)
+
+// tryTimeout bounds an attempt where there is something else to be tried: two SYNs,
+// and some seconds for an answer.
+const tryTimeout = 3 * time.Second
+
+// server is one that links lead to.
+//
+// It is in use as long as it has a best address. One that fails is left out, and
+// run tries it until a connect succeeds; of several addresses the one that answers
+// first becomes the best.
+type server struct {
+	target // addrs: those that were not tried lately first; guarded by mu
+
+	links *Links
+	list  *list // that it is of
+	pool  *pool
+	peers atomic.Int64 // that have a link to it
+	best  atomic.Pointer[netip.AddrPort]
+	wake  chan struct{} // run is to look what has changed
+	stop  context.CancelFunc
+
+	current int // of the smooth weighted round-robin; guarded by Links.turns
+
+	troubled atomic.Bool // failures is not 0
+	several  atomic.Bool // it has more than one address
+
+	mu       sync.Mutex
+	failures int           // in a row; guarded by mu
+	failed   error         // the last; guarded by mu
+	tried    time.Time     // when it was; guarded by mu
+	pause    time.Duration // from then on; guarded by mu
+	told     bool          // the log has it; guarded by mu
+}
+
+func newServer(ls *Links, l *list, t target) *server {
+	s := &server{
+		target: target{name: t.name}, links: ls, list: l, wake: make(chan struct{}, 1), stop: func() {},
+		pool: &pool{least: ls.cfg.PoolMin, most: ls.cfg.PoolMax},
+	}
+	s.aim(t)
+	return s
+}
+
+// aim has the server be where t says from now on. A single address is taken for the
+// best without a try.
+func (s *server) aim(t target) {
+	s.links.turns.Lock()
+	s.priority, s.weight = t.priority, t.weight
+	s.links.turns.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sameAddrs(s.addrs, t.addrs) {
+		return
+	}
+	s.addrs = t.addrs
+	s.several.Store(len(t.addrs) > 1)
+	s.pool.keepOnly(t.addrs)
+	if best := s.best.Load(); best != nil && slices.Contains(t.addrs, *best) {
+		return
+	}
+	s.best.Store(nil)
+	s.tried, s.pause = time.Time{}, 0
+	if len(t.addrs) == 1 && s.failures == 0 {
+		s.best.Store(&t.addrs[0])
+		s.links.announce()
+	}
+	s.poke()
+}
+
+func sameAddrs(a, b []netip.AddrPort) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(at netip.AddrPort) bool { return !slices.Contains(b, at) })
+}
+
+// poke has run look what has changed.
+func (s *server) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail leaves the server out, because a link to an address of it failed.
+func (s *server) fail(at netip.AddrPort, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best := s.best.Load()
+	if best == nil || *best != at {
+		return // it is known
+	}
+	s.best.Store(nil)
+	s.backOff(err)
+	if len(s.addrs) > 1 && s.failures == 1 {
+		s.pause = 0 // another address may do
+	}
+	s.poke()
+}
+
+// backOff notes a failure. The caller holds mu.
+func (s *server) backOff(err error) {
+	s.failures++
+	s.troubled.Store(true)
+	s.failed, s.tried = err, time.Now()
+	pause := min(minBackOff<<min(s.failures-1, 20), maxBackOff)
+	s.pause = pause/2 + rand.N(pause/2) //nolint:gosec // no secret
+	if s.told {
+		return
+	}
+	s.told = true
+	if errors.Is(err, ErrDraining) {
+		s.links.cfg.Log.Info("server drains, leaving it out", slog.String("server", s.name))
+		return
+	}
+	s.links.cfg.Log.Warn("server cannot be reached, leaving it out", slog.String("server", s.name), slog.Any("error", err))
+}
+
+// works notes that a server that had failed does its work again.
+func (s *server) works() {
+	if !s.troubled.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = 0
+	s.troubled.Store(false)
+	if s.told {
+		s.told = false
+		s.links.cfg.Log.Info("server is back", slog.String("server", s.name))
+	}
+}
+
+// run tries the server again while it is left out, until ctx ends.
+func (s *server) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		due := s.due()
+		if due == 0 {
+			s.try(ctx)
+			continue
+		}
+		timer := time.NewTimer(due)
+		select {
+		case <-timer.C:
+		case <-s.wake:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	s.best.Store(nil)
+	s.pool.close()
+}
+
+// due is how long it is until the next try.
+func (s *server) due() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.best.Load() != nil || len(s.addrs) == 0 {
+		return time.Hour // until it is poked
+	}
+	pause := s.pause
+	if s.links.waiting.Load() > 0 {
+		pause = min(pause, maxWhileWaited)
+	}
+	return max(0, time.Until(s.tried.Add(pause)))
+}
+
+// try connects to the address that answers first.
+func (s *server) try(ctx context.Context) {
+	s.mu.Lock()
+	addrs := slices.Clone(s.addrs)
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, s.links.cfg.ConnectTimeout), errStuck)
+	defer cancel()
+	fd, winner, err := race(ctx, s.links.ahead, addrs)
+
+	s.mu.Lock()
+	if err == nil && !slices.Contains(s.addrs, winner) {
+		socket.Close(fd)
+		s.mu.Unlock()
+		return // it has moved meanwhile
+	}
+	if err != nil {
+		s.backOff(err)
+		s.mu.Unlock()
+		s.list.resolveSoon()
+		return
+	}
+	// Those after the winner come first in the next race, if it fails.
+	i := slices.Index(s.addrs, winner)
+	s.addrs = append(slices.Clone(s.addrs[i+1:]), s.addrs[:i+1]...)
+	s.mu.Unlock()
+	if s.links.pooling() || s.links.waiting.Load() > 0 {
+		s.pool.put(fd, winner)
+	} else {
+		socket.Close(fd)
+	}
+	s.best.Store(&winner)
+	if !s.links.cfg.Answers {
+		s.works()
+	}
+	s.links.announce()
+	s.fill()
+}
+
+// fill has the pool have what it is to have.
+func (s *server) fill() {
+	want, err := s.pool.tick()
+	if best := s.best.Load(); best != nil && err != nil {
+		s.fail(*best, err)
+		return
+	}
+	s.open(want)
+}
+
+// open puts so many links into the pool.
+func (s *server) open(n int) {
+	best := s.best.Load()
+	if best == nil {
+		return
+	}
+	for range n {
+		fd, err := s.links.ahead.connect(*best)
+		if err != nil {
+			return // a peer will see whether it lasts
+		}
+		s.pool.put(fd, *best)
+	}
+}
+
+// take gives a link, if there is one to be had.
+func (s *server) take() (Link, error) {
+	best := s.best.Load()
+	if best == nil {
+		return Link{}, errLeftOut
+	}
+	l := Link{server: s, Timeout: s.links.timeout(s)}
+	var want int
+	if l.pooled, l.ready, want = s.pool.take(); l.pooled.fd >= 0 {
+		s.links.dial.use(l.pooled.fd)
+	} else {
+		fd, err := s.links.dial.connect(*best)
+		if err != nil {
+			return Link{}, err
+		}
+		l.pooled = pooled{fd: fd, to: *best}
+	}
+	s.peers.Add(1)
+	s.open(min(want, openPerPeer))
+	return l, nil
+}
+
+// openPerPeer is how many links are opened at most while a peer is served: the one
+// that replaces its own, and one by which the pool grows. The tick does the rest.
+const openPerPeer = 2
+
+var errLeftOut = errors.New("it is left out")

@@ -1,0 +1,229 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
+)
+
+var errElsewhere = fmt.Errorf("try another: %w", relay.ErrUndelivered)
+
+// again relays a peer to one service and, when that gives it back, to another.
+type again struct {
+	peer, first, second *net.TCPConn
+	back                chan relay.Undelivered
+	result              chan relay.Result
+}
+
+func newAgain(t *testing.T, timeout time.Duration) *again {
+	t.Helper()
+	a := &again{back: make(chan relay.Undelivered, 1), result: make(chan relay.Result, 1)}
+	engine := newEngine(t, relay.Options{})
+	var acceptedEnd, firstEnd, secondEnd *net.TCPConn
+	a.peer, acceptedEnd = tcpPair(t)
+	firstEnd, a.first = tcpPair(t)
+	secondEnd, a.second = tcpPair(t)
+	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Close(), a.second.Close() })
+	other := detach(t, secondEnd)
+	answer := func(b byte) error {
+		return map[byte]error{0: nil, 6: errElsewhere}[b]
+	}
+	done := func(r relay.Result) { a.result <- r }
+	engine.Relay(relay.Pair{
+		Accepted: detach(t, acceptedEnd), Dialled: detach(t, firstEnd), Prefix: []byte("[first]"),
+		Answer: answer, AnswerTimeout: timeout, Done: done,
+		Undelivered: func(_ context.Context, u relay.Undelivered) {
+			engine.Relay(relay.Pair{
+				Accepted: u.Accepted, Dialled: other, Prefix: []byte("[second]"), Head: u.Head, Ended: u.Ended,
+				Answer: answer, Done: done,
+			})
+			a.back <- u
+		},
+	})
+	return a
+}
+
+// TestUndelivered: what a peer said before an answer that nothing was delivered is
+// said to the next, all of it and once.
+func TestUndelivered(t *testing.T) {
+	const most = relay.KeptBytes
+	for _, size := range []int{0, 1, 5, 1 << 10, most - 1, most, most + 1, 10 * most, 100 * most} {
+		for _, ended := range []bool{false, true} {
+			t.Run(fmt.Sprint(size, ended), func(t *testing.T) {
+				a := newAgain(t, 0)
+				data := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
+				sent := make(chan struct{})
+				go func() {
+					defer close(sent)
+					_, _ = a.peer.Write(data)
+					if ended {
+						_ = a.peer.CloseWrite()
+					}
+				}()
+				want := "[first]" + string(data[:min(size, most)])
+				wantRead(t, a.first, want)
+				if ended && size < most {
+					if b, err := io.ReadAll(a.first); err != nil || len(b) > 0 {
+						t.Fatalf("after the payload: %d bytes, %v", len(b), err)
+					}
+				} else if n := tryRead(a.first); n > 0 {
+					t.Fatalf("%d bytes more than are kept went up before the answer", n)
+				}
+				must(t, second(a.first.Write([]byte{6})))
+				u := <-a.back
+				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Head, data[:len(u.Head)]) || len(u.Head) > most {
+					t.Fatalf("given back with %d bytes, for %v", len(u.Head), u.Err)
+				}
+				wantReset(t, a.first)
+				must(t, second(a.second.Write([]byte("\x00welcome"))))
+				wantRead(t, a.peer, "welcome")
+				wantRead(t, a.second, "[second]"+string(data))
+				<-sent
+				if !ended {
+					must(t, a.peer.CloseWrite())
+				}
+				if b, err := io.ReadAll(a.second); err != nil || len(b) > 0 {
+					t.Fatalf("after the payload: %d bytes, %v", len(b), err)
+				}
+				must(t, a.second.Close())
+				if r := <-a.result; r.End != relay.Finished || r.Up != int64(size) || r.Down != 7 {
+					t.Errorf("it ended as %+v", r)
+				}
+			})
+		}
+	}
+}
+
+// TestUnansweredIsUndeliveredOnlyUnwritten: without an answer only a peer of whom
+// nothing was written may be given to another.
+func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
+	for name, tt := range map[string]struct {
+		timeout time.Duration
+		act     func(first *net.TCPConn)
+	}{
+		"reset":    {act: func(first *net.TCPConn) { resetting(first) }},
+		"ended":    {act: func(first *net.TCPConn) { _ = first.CloseWrite() }},
+		"too late": {timeout: time.Millisecond, act: func(*net.TCPConn) {}},
+	} {
+		t.Run(name+", silent peer", func(t *testing.T) {
+			a := newAgain(t, tt.timeout)
+			wantRead(t, a.first, "[first]")
+			tt.act(a.first)
+			<-a.back
+			wantRead(t, a.second, "[second]")
+			must(t, second(a.second.Write([]byte("\x00"))))
+			must(t, second(a.peer.Write([]byte("hello"))))
+			wantRead(t, a.second, "hello")
+		})
+		t.Run(name+", peer that spoke", func(t *testing.T) {
+			a := newAgain(t, tt.timeout)
+			must(t, second(a.peer.Write([]byte("hello"))))
+			wantRead(t, a.first, "[first]hello")
+			tt.act(a.first)
+			if r := <-a.result; r.End != relay.Refused || r.Err == nil {
+				t.Errorf("it ended as %+v", r)
+			}
+			wantReset(t, a.peer)
+			if n := tryRead(a.second); n > 0 {
+				t.Errorf("%d bytes went to the other", n)
+			}
+		})
+	}
+}
+
+// TestFinalAnswer: an answer that is no ErrUndelivered ends the peer.
+func TestFinalAnswer(t *testing.T) {
+	final := errors.New("no")
+	peer, service, result := answering(t, relay.Options{}, relay.Pair{
+		Answer:      func(byte) error { return final },
+		Undelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
+	})
+	must(t, second(service.Write([]byte{1})))
+	wantReset(t, peer)
+	if r := <-result; r.End != relay.Refused || !errors.Is(r.Err, final) {
+		t.Errorf("it ended as %+v", r)
+	}
+}
+
+// TestSilentOpening: one that says nothing is given away when it is retired and when
+// there is a Shutdown, others are not.
+func TestSilentOpening(t *testing.T) {
+	for _, how := range []string{"retired", "shut down"} {
+		t.Run(how, func(t *testing.T) {
+			engine := newEngine(t, relay.Options{})
+			type opening struct {
+				peer   *net.TCPConn
+				opened relay.Opened
+				heard  chan string
+				silent chan struct{}
+			}
+			open := func() *opening {
+				peer, end := tcpPair(t)
+				o := &opening{peer: peer, heard: make(chan string, 10), silent: make(chan struct{})}
+				o.opened = engine.Open(relay.Opening{
+					Accepted: detach(t, end), Timeout: time.Minute,
+					Hear: func(said []byte) (relay.Next, error) {
+						o.heard <- string(said)
+						return relay.Next{}, nil
+					},
+					Silent: func(_ context.Context, fd int) {
+						socket.Close(fd)
+						close(o.silent)
+					},
+					Gone: func(error) {},
+				})
+				return o
+			}
+			silent, speaking := open(), open()
+			must(t, second(speaking.peer.Write([]byte("x"))))
+			<-speaking.heard
+			ended := make(chan error, 1)
+			if how == "retired" {
+				silent.opened.Retire()
+				speaking.opened.Retire()
+			} else {
+				go func() { ended <- engine.Shutdown(context.Background()) }()
+			}
+			<-silent.silent
+			if b, err := io.ReadAll(silent.peer); err != nil || len(b) > 0 {
+				t.Errorf("the silent one read %q, %v", b, err)
+			}
+			silent.opened.Retire() // it is gone, and nothing happens
+			if how != "retired" {
+				must(t, <-ended)
+				return
+			}
+			must(t, second(speaking.peer.Write([]byte("y"))))
+			if got := <-speaking.heard; got != "xy" {
+				t.Errorf("the other was heard saying %q", got)
+			}
+		})
+	}
+}
+
+// wantRead reads so much, and fails the test unless it is that.
+func wantRead(t *testing.T, c *net.TCPConn, want string) {
+	t.Helper()
+	must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	b := make([]byte, len(want))
+	if n, err := io.ReadFull(c, b); err != nil || string(b) != want {
+		t.Fatalf("read %d bytes, %v, or others than the %d expected", n, err, len(want))
+	}
+	must(t, c.SetReadDeadline(time.Time{}))
+}
+
+// tryRead reads what comes in a moment.
+func tryRead(c *net.TCPConn) int {
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	n, _ := c.Read(make([]byte, 1<<16))
+	_ = c.SetReadDeadline(time.Time{})
+	return n
+}

@@ -1,0 +1,85 @@
+package server_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+)
+
+// TestSilentLinks: links may say nothing for longer than a header may take, and of
+// too many the oldest ends; its client is told that it has delivered nothing.
+func TestSilentLinks(t *testing.T) {
+	for name, bound := range map[string]func(r *rig){
+		"each client": func(r *rig) { r.server.MaxSilent, r.server.MaxSilentPerClient = 100, 3 },
+		"in all":      func(r *rig) { r.server.MaxSilent, r.server.MaxSilentPerClient = 3, 100 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			bound(r)
+			r.server.HeaderTimeout = 10 * time.Millisecond
+			speaking := r.open(t, encode(t, to(80), header.Native))
+			<-r.service.peers
+			var links []*net.TCPConn
+			for range 5 {
+				links = append(links, r.open(t, nil))
+			}
+			for _, l := range links[:2] {
+				wantDraining(t, l)
+			}
+			time.Sleep(50 * time.Millisecond) // for longer than a header may take
+			h := encode(t, to(80), header.Native)
+			for _, l := range links[2:] {
+				if _, err := l.Write(append(h, "hello"...)); err != nil {
+					t.Fatal(err)
+				}
+				<-r.service.peers
+				got := make([]byte, 6)
+				if _, err := io.ReadFull(l, got); err != nil || string(got) != "\x00hello" {
+					t.Errorf("got %q, %v", got, err)
+				}
+				_ = l.Close()
+			}
+			// Those that have spoken are not counted any more.
+			for range 3 {
+				links = append(links, r.open(t, nil))
+			}
+			for _, l := range append(links[5:], speaking) {
+				wantAlive(t, l)
+			}
+		})
+	}
+}
+
+// TestDrainEndsSilentLinks: they hold up nobody.
+func TestDrainEndsSilentLinks(t *testing.T) {
+	r := newRig(t)
+	l := r.open(t, nil)
+	ended := make(chan error, 1)
+	go func() { ended <- r.server.Relay.Shutdown(context.Background()) }()
+	wantDraining(t, l)
+	_ = l.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func wantDraining(t *testing.T, l *net.TCPConn) {
+	t.Helper()
+	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(header.Draining)) {
+		t.Errorf("got %q, %v, want status %d", got, err, header.Draining)
+	}
+}
+
+func wantAlive(t *testing.T, l *net.TCPConn) {
+	t.Helper()
+	_ = l.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	n, err := l.Read(make([]byte, 1))
+	if ne, ok := err.(net.Error); (!ok || !ne.Timeout()) && n == 0 {
+		t.Errorf("a link has ended: %v", err)
+	}
+}

@@ -1,0 +1,44 @@
+package socket
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// State is what the kernel knows of a connection (tcp(7), TCP_INFO).
+type State struct {
+	Connected  bool          // and neither end has closed it
+	Connecting bool          // connect(2) is under way
+	Broken     bool          // it was reset, or given up, or never connected
+	RTT        time.Duration // of its round trip, smoothed
+	Unanswered int           // probes in a row that nobody has answered
+	Silence    time.Duration // since something came from the other end
+}
+
+// Look tells the state of a socket.
+func Look(fd int) State {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return State{Broken: true}
+	}
+	return State{
+		Connected:  info.State == unix.BPF_TCP_ESTABLISHED,
+		Connecting: info.State == unix.BPF_TCP_SYN_SENT,
+		Broken:     info.State == unix.BPF_TCP_CLOSE,
+		RTT:        time.Duration(info.Rtt) * time.Microsecond,
+		Unanswered: int(info.Probes),
+		Silence:    time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond,
+	}
+}
+
+// KeepIdle has keepalive begin after so much silence.
+func KeepIdle(fd int, d time.Duration) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(d/time.Second)))
+}
+
+// StopKeepAlive turns it off.
+func StopKeepAlive(fd int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0))
+}
