@@ -38,7 +38,7 @@ func (l *loop) lookForDead() {
 			case allAcknowledged(side.fd):
 				side.suspect = 0
 			case l.now-side.suspect >= limit.Milliseconds() && dead(side.fd, limit):
-				l.end(f, resetBy(s), errDead)
+				f.broke(l, s, errDead)
 			default:
 				l.suspects = true
 			}

@@ -228,9 +228,7 @@ func (f *flow) notConnected(l *loop, err error) {
 	// It was connected before (tcp_reset in the kernel's net/ipv4/tcp_input.c).
 	f.side[dialled].failed, f.side[dialled].broken = false, true
 	err = os.NewSyscallError("recv", err)
-	if f.opening.stage = answering; f.opening.answer == nil {
-		l.end(f, resetBy(dialled), err)
-	} else if f.readAnswer(l) {
+	if f.opening.stage = answering; f.opening.answer == nil || f.readAnswer(l) {
 		f.broke(l, dialled, err)
 	}
 }
@@ -272,9 +270,14 @@ func (f *flow) readAnswer(l *loop) bool {
 
 // broke ends a flow of which one side is broken.
 func (f *flow) broke(l *loop, s int, err error) {
-	if s == dialled && f.opening != nil && f.opening.stage == answering {
+	if o := f.opening; s == dialled && o != nil && o.answer != nil && o.stage == answering {
 		f.unanswered(l, err)
 		return
+	}
+	// That it was connected is told also if it was at once reset: whoever gave us the
+	// accepted socket would believe otherwise, and try again.
+	if dir := &f.dir[dialled]; s == dialled && dir.extra > 0 {
+		_, _ = f.side[accepted].write(dir.rest[:dir.extra])
 	}
 	l.end(f, resetBy(s), err)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -226,4 +227,31 @@ func tryRead(c *net.TCPConn) int {
 	n, _ := c.Read(make([]byte, 1<<16))
 	_ = c.SetReadDeadline(time.Time{})
 	return n
+}
+
+// TestGreetedBeforeReset: a service that accepts and resets at once was connected, and
+// whoever waits to hear so must hear it before the reset.
+func TestGreetedBeforeReset(t *testing.T) {
+	l := listenTCP(t)
+	for range 200 {
+		peer, acceptedEnd := tcpPair(t)
+		d, err := socket.Connect(netip.AddrPort{}, l.Addr().(*net.TCPAddr).AddrPort(), net.KeepAliveConfig{}, nil)
+		must(t, err)
+		service, err := l.AcceptTCP()
+		must(t, err)
+		resetting(service)
+		result := make(chan relay.Result, 1)
+		newEngine(t, relay.Options{Loops: 1}).Relay(relay.Pair{
+			Accepted: detach(t, acceptedEnd), Dialled: d, Greeting: []byte("connected"), Prefix: []byte("x"),
+			Done: func(r relay.Result) { result <- r },
+		})
+		if r := <-result; r.End != relay.DialledReset {
+			t.Fatalf("it ended as %+v", r)
+		}
+		b, err := io.ReadAll(peer)
+		if string(b) != "connected" || err == nil {
+			t.Fatalf("the other end read %q, %v", b, err)
+		}
+		_ = peer.Close()
+	}
 }
