@@ -114,10 +114,10 @@ const otherServers = "a server that is not portredirector needs --header v2, v1 
 // gone tells the end of a peer.
 func (k *conn) gone(r relay.Result) {
 	k.link.Leave()
-	switch {
-	case r.End == relay.Refused:
+	switch r.End {
+	case relay.Refused:
 		k.log(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
-	case r.End == relay.Failed:
+	case relay.Failed:
 		k.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
 		k.log(slog.LevelDebug, "peer gone", slog.Any("result", r))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"portredirector/internal/header"
 	"portredirector/internal/link"
@@ -31,11 +32,8 @@ func (a answer) Error() string {
 
 // Is makes it a relay.ErrUndelivered where the peer may be offered to another.
 func (a answer) Is(target error) bool {
-	switch header.Status(a) {
-	case header.Refused, header.ClaimDenied, header.NotAuthorised:
-		return false
-	}
-	return target == relay.ErrUndelivered
+	final := []header.Status{header.Refused, header.ClaimDenied, header.NotAuthorised}
+	return target == relay.ErrUndelivered && !slices.Contains(final, header.Status(a))
 }
 
 // judge takes the server's answer.

@@ -82,7 +82,7 @@ func descriptors() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024
 	}
-	return int(min(limit.Cur, 1<<30)) //nolint:gosec // it fits
+	return int(min(limit.Cur, 1<<30))
 }
 
 // newEngine starts a relay with a loop for each processor. The scheduler gets one

@@ -256,8 +256,8 @@ func (s *server) take() (Link, error) {
 	}
 	l := Link{server: s, Timeout: s.links.timeout(s)}
 	var want int
-	if l.pooled, l.ready, want = s.pool.take(); l.pooled.fd >= 0 {
-		s.links.dial.use(l.pooled.fd)
+	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
+		s.links.dial.use(l.fd)
 	} else {
 		fd, err := s.links.dial.connect(*best)
 		if err != nil {
