@@ -42,7 +42,7 @@ type pooled struct {
 
 const (
 	// keep is what is left of a surplus after a second.
-	keep = 0.9
+	keep = 0.8
 	// slack is added to the round trip, for the other end to take the link.
 	slack = 0.01
 	// spread is how many standard deviations of the number of peers (which is that
