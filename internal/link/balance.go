@@ -32,7 +32,7 @@ func (b *Balance) Set(s string) error {
 }
 
 // Type is what stands for the value in a help text.
-func (b *Balance) Type() string { return "string" }
+func (b *Balance) Type() string { return "way" }
 
 // choose chooses a server that works, from which not is tried; nil if there is none.
 // Of the servers of one SRV name only those of the lowest priority that works count.

@@ -89,7 +89,7 @@ func (l *list) update(ctx context.Context) error {
 		return ctx.Err()
 	case err != nil && !l.told:
 		l.told = true
-		log.Warn("server cannot be resolved, keeping what is known of it", slog.Any("error", err))
+		log.Warn("server cannot be resolved, trying again", slog.Any("error", err))
 	case err == nil && l.told:
 		l.told = false
 		log.Info("server is resolved again")

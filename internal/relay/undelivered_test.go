@@ -232,7 +232,7 @@ func tryRead(c *net.TCPConn) int {
 // TestGreetedBeforeReset: a service that accepts and resets at once was connected, and
 // whoever waits to hear so must hear it before the reset.
 func TestGreetedBeforeReset(t *testing.T) {
-	l := listenTCP(t)
+	l, engine := listenTCP(t), newEngine(t, relay.Options{Loops: 1})
 	for range 200 {
 		peer, acceptedEnd := tcpPair(t)
 		d, err := socket.Connect(netip.AddrPort{}, l.Addr().(*net.TCPAddr).AddrPort(), net.KeepAliveConfig{}, nil)
@@ -241,7 +241,7 @@ func TestGreetedBeforeReset(t *testing.T) {
 		must(t, err)
 		resetting(service)
 		result := make(chan relay.Result, 1)
-		newEngine(t, relay.Options{Loops: 1}).Relay(relay.Pair{
+		engine.Relay(relay.Pair{
 			Accepted: detach(t, acceptedEnd), Dialled: d, Greeting: []byte("connected"), Prefix: []byte("x"),
 			Done: func(r relay.Result) { result <- r },
 		})

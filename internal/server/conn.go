@@ -73,7 +73,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 		},
 		Silent: func(ctx context.Context, link int) {
 			waits.over()
-			farewell(ctx, link, header.Draining)
+			s.dismiss(ctx, link)
 		},
 		Gone: func(err error) {
 			waits.over()

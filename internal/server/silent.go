@@ -2,10 +2,14 @@ package server
 
 import (
 	"container/list"
+	"context"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/socket"
 )
 
 // silents are the links that have said nothing so far. Clients open links ahead of
@@ -71,6 +75,17 @@ func (ss *silents) add(s *Server, from netip.AddrPort) *silent {
 			slog.Int("most", s.MaxSilent), slog.Int("most_per_client", s.MaxSilentPerClient))
 	}
 	return x
+}
+
+// dismiss ends a link that has said nothing. In a drain a header may be under way.
+// Otherwise there are too many of them, and to wait for one would make it one more.
+func (s *Server) dismiss(ctx context.Context, link int) {
+	if s.Relay.Draining() {
+		farewell(ctx, link, header.Draining)
+		return
+	}
+	_ = socket.Send(link, []byte{byte(header.Draining)})
+	socket.Close(link)
 }
 
 // clientOf is what counts as one client.
