@@ -76,8 +76,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 			s.dismiss(ctx, link)
 		},
 		Gone: func(err error) {
-			waits.over()
-			s.logHeader(from, err)
+			s.logHeader(from, err, waits.over())
 		},
 	})
 	waits.began(opened.Retire)
@@ -261,11 +260,11 @@ func (c *conn) log(level slog.Level, event string, more ...slog.Attr) {
 	log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
 }
 
-// logHeader tells of a link that brought no header. Nothing at all is an
-// ordinary port probe.
-func (s *Server) logHeader(from netip.AddrPort, err error) {
+// logHeader tells of a link that brought no header. One that ends in silence is of a
+// pool, or an ordinary port probe.
+func (s *Server) logHeader(from netip.AddrPort, err error, silent bool) {
 	level := slog.LevelWarn
-	if errors.Is(err, io.EOF) || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
+	if silent || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
 		level = slog.LevelDebug
 	}
 	if errors.Is(err, relay.ErrTimeout) {

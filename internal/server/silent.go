@@ -109,17 +109,17 @@ func (x *silent) began(retire func()) {
 	}
 }
 
-// over is the end of its silence.
-func (x *silent) over() {
+// over is the end of its silence. It reports whether it was silent until now.
+func (x *silent) over() bool {
 	x.among.mu.Lock()
 	defer x.among.mu.Unlock()
-	x.remove()
+	return x.remove()
 }
 
-// remove forgets it. The caller holds mu.
-func (x *silent) remove() {
+// remove forgets it, if it is known. The caller holds mu.
+func (x *silent) remove() bool {
 	if x.inAll == nil {
-		return
+		return false
 	}
 	same := x.among.of[x.client]
 	x.among.all.Remove(x.inAll)
@@ -128,4 +128,5 @@ func (x *silent) remove() {
 		delete(x.among.of, x.client)
 	}
 	x.inAll, x.inOf = nil, nil
+	return true
 }

@@ -1,0 +1,151 @@
+package e2e_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/nstest"
+)
+
+const (
+	loadPorts    = "-p 80 -p 81"
+	secondLinkTo = "10.0.0.2:12346"
+	peersASecond = 200
+)
+
+// TestKilledUnderLoad kills a server again and again, while there is another: no peer fails of whom nothing had been said to
+// the killed one, and nothing is said twice.
+func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := newLoad(t, w)
+	first := w.server(t, loadPorts)
+	start(t, w.m2, "server", "-l 12346 "+loadPorts)
+	w.client(t, "-c "+secondLinkTo+" "+loadPorts)
+
+	const kills = 4
+	l.during(func() {
+		for range kills {
+			time.Sleep(time.Second)
+			first.ended = true
+			first.Signal(syscall.SIGKILL)
+			first.Wait()
+			time.Sleep(500 * time.Millisecond)
+			first = w.server(t, loadPorts)
+		}
+		time.Sleep(time.Second)
+	})
+	// What was written to a server that was killed before its answer, and can not be said again.
+	l.want(t, 2*kills)
+}
+
+// TestRestartedUnderLoad restarts the only server: peers wait for it, and none fails.
+func TestRestartedUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := newLoad(t, w)
+	server := w.server(t, loadPorts)
+	w.client(t, loadPorts)
+	l.during(func() {
+		for range 3 {
+			time.Sleep(time.Second)
+			server.Signal(syscall.SIGTERM)
+			server.wantEnd(t)
+			time.Sleep(700 * time.Millisecond)
+			server = w.server(t, loadPorts)
+		}
+		time.Sleep(time.Second)
+	})
+	l.want(t, 0)
+}
+
+// during has peers come while f runs.
+func (l *load) during(f func()) {
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() { l.run(peersASecond, stop) })
+	f()
+	close(stop)
+	running.Wait()
+}
+
+// TestCableIsPulled cuts the way between the machines for a while: connections survive a short cut, and no new peer fails; a
+// long one ends all of them, leaks nothing, and new peers are served when it is over.
+func TestCableIsPulled(t *testing.T) {
+	for _, tt := range []struct {
+		long     time.Duration
+		survives bool
+	}{{5 * time.Second, true}, {time.Minute, false}} {
+		t.Run(tt.long.String(), func(t *testing.T) {
+			t.Parallel()
+			c := newChain(t, loopback80)
+			c.connect(t).talk(t)
+			before := [2]int{descriptors(t, c.server), descriptors(t, c.client)}
+			idle, busy := c.connect(t), c.connect(t)
+			finish := func() {}
+			if tt.survives {
+				finish = transfer(t, busy.peer, busy.service)
+			}
+			must(t, cut(c.m1, "m2", "10.0.0.2", c.m2, "m1", "10.0.0.1"))
+			late := dial(t, c.alice.Host, c.alice.at(80))
+			time.Sleep(tt.long)
+			if !tt.survives {
+				for _, end := range []*net.TCPConn{idle.peer, idle.service, busy.peer, busy.service, late} {
+					must(t, end.SetDeadline(time.Now().Add(patience)))
+					wantReset(t, end)
+				}
+			}
+			must(t, c.m1.Regain("m2", netip.MustParseAddr("10.0.0.2")))
+			must(t, c.m2.Regain("m1", netip.MustParseAddr("10.0.0.1")))
+			if tt.survives {
+				other := accept(t, c.service)
+				if is, seen := localAddr(late), remoteAddr(other); is != seen {
+					t.Errorf("the service saw %v, but the peer is %v", seen, is)
+				}
+				session{late, other}.talk(t)
+				idle.talk(t)
+				finish()
+				return
+			}
+			s := c.connect(t)
+			s.talk(t)
+			must(t, s.peer.Close())
+			_, err := io.ReadAll(s.service)
+			must(t, err)
+			must(t, s.service.Close())
+			for i, d := range []*daemon{c.server, c.client} {
+				waitDescriptors(t, d, before[i])
+			}
+		})
+	}
+}
+
+// descriptors is how many a program has, once that does not change for a moment.
+func descriptors(t *testing.T, d *daemon) int {
+	t.Helper()
+	last := -1
+	for same := 0; same < 5; time.Sleep(50 * time.Millisecond) {
+		n := nstest.Descriptors(t, d.Pid())
+		if same++; n != last {
+			last, same = n, 0
+		}
+	}
+	return last
+}
+
+// waitDescriptors waits until a program has no more descriptors than it had.
+func waitDescriptors(t *testing.T, d *daemon, before int) {
+	t.Helper()
+	n := 0
+	for range 200 {
+		if n = descriptors(t, d); n <= before {
+			return
+		}
+	}
+	t.Errorf("%d descriptors, %d before", n, before)
+}
