@@ -1,6 +1,6 @@
 // Package netns builds small networks of hosts on one machine: every [Host] is a network namespace, and [Connect],
-// [Host.Bridge] and [Host.Attach] join them by veth pairs and bridges. All of it is done by netlink and system calls; no
-// program is run. It serves the demo of the product and, by way of package nstest, the tests.
+// [Host.Bridge] and [Host.Attach] join them by veth pairs and bridges, [ConnectFar] by a way that takes its time. All of it is
+// done by netlink and system calls; no program is run. It serves the demo of the product and, by way of package nstest, the tests.
 //
 // Making a namespace takes privileges that a plain user has only inside a user namespace of their own. [Isolate] starts the
 // program again inside one, together with a network, mount and PID namespace, so that no privilege is needed, nothing of the

@@ -21,7 +21,7 @@ func (h *Host) settle(ifname string) error {
 	return h.withLink(ifname, func(link netlink.Link) error {
 		return await("to be in operation", func() (bool, error) {
 			link, err := netlink.LinkByIndex(link.Attrs().Index)
-			if err != nil || link.Attrs().OperState != netlink.OperUp {
+			if err != nil || !operates(link) {
 				return false, err
 			}
 			disabled, err := os.ReadFile(sysctlPath("net/ipv6/conf/" + ifname + "/disable_ipv6"))
@@ -31,6 +31,13 @@ func (h *Host) settle(ifname string) error {
 			return delivers(link, netip.Addr.IsLinkLocalUnicast)
 		})
 	})
+}
+
+// operates reports whether an interface carries packets. Of a TUN device the kernel says no more than that it is not down.
+func operates(link netlink.Link) bool {
+	state := link.Attrs().OperState
+	_, isTUN := link.(*netlink.Tuntap)
+	return state == netlink.OperUp || isTUN && state == netlink.OperUnknown
 }
 
 // settleAddr waits until an IPv6 address that an interface was given is of use, which it is once neighbours can find it.
