@@ -21,6 +21,7 @@ type about struct {
 	CPU     string `json:"cpu"`
 	Idle    string `json:"idle_cpus"`
 	Load    string `json:"load"`
+	TCP     string `json:"tcp"` // its congestion control
 	Go      string `json:"go"`
 	HAProxy string `json:"haproxy"`
 	Product string `json:"portredirector"`
@@ -36,6 +37,7 @@ func look(ctx context.Context, scratch string, opts options) about {
 		Cores:   cores(),
 		CPU:     cpuModel(),
 		Load:    readLine("/proc/loadavg"),
+		TCP:     readLine("/proc/sys/net/ipv4/tcp_congestion_control"),
 		Go:      runtime.Version(),
 		HAProxy: firstLine(ctx, "haproxy", "-v"),
 		Product: firstLine(ctx, filepath.Join(scratch, scratchBinary), "--version"),
@@ -57,6 +59,7 @@ func (a about) print(w io.Writer) {
 		{"cores", fmt.Sprintf("%d, %s", a.Cores, a.CPU)},
 		{"idle CPUs", a.Idle},
 		{"load before", a.Load},
+		{"TCP", a.TCP},
 		{"Go", a.Go},
 		{"HAProxy", a.HAProxy},
 		{"portredirector", a.Product},

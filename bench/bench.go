@@ -50,6 +50,7 @@ func measureAll(ctx context.Context, progress io.Writer, scratch string, opts op
 	var samples []sample
 	for round := range opts.rounds {
 		for _, r := range opts.rows {
+			r.way.Seed = uint64(round) // a way treats all contenders of a round alike
 			for i := range opts.contenders {
 				c := opts.contenders[(i+round)%len(opts.contenders)]
 				if !due(r, c, round) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/netns"
 	"portredirector/internal/nstest"
 )
 
@@ -27,6 +28,27 @@ func TestMain(m *testing.M) {
 
 // TestBench runs two rows with all contenders that are there, in no time.
 func TestBench(t *testing.T) {
+	runRows(t, "echo-1", "conn-reset")
+}
+
+// TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
+func TestBenchFar(t *testing.T) {
+	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, netns.Way{}) // skips where it cannot be
+	for _, s := range runRows(t, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
+		// A proxy may save one of the two round trips.
+		least := float64(farRoundTrip.Milliseconds())
+		if s.Contender == nameDirect {
+			least *= 2
+		}
+		if v, ok := s.Values["p50-ms"]; ok && v < least {
+			t.Errorf("%s: the first byte took %g ms", s.Contender, v)
+		}
+	}
+}
+
+// runRows runs some rows and returns what was measured, which makes sense.
+func runRows(t *testing.T, rows ...string) []sample {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("takes ten seconds, and builds the product")
 	}
@@ -41,11 +63,12 @@ func TestBench(t *testing.T) {
 		t.Log("without HAProxy: ", err)
 	}
 	e := env{stdout: new(strings.Builder), stderr: t.Output()}
-	opts, err := parseOptions(e, []string{"-quick", "-rows", "^(echo-1|conn-reset)$", "-json", file, "-contenders", strings.Join(contenders, ",")})
+	opts, err := parseOptions(e, []string{"-quick", "-rows", "^(" + strings.Join(rows, "|") + ")$", "-json", file, "-contenders", strings.Join(contenders, ",")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	opts.times.echo, opts.times.sustained, opts.times.window = time.Second/2, time.Second, time.Second/3
+	opts.times.far = farTimes{warmUp: time.Second / 2, bulk: time.Second / 2, samples: map[int]int{200: 50}}
 	if err := provideBinary(t.Context(), e, opts, filepath.Join(scratch, scratchBinary)); err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +76,16 @@ func TestBench(t *testing.T) {
 		t.Error(err)
 	}
 	t.Log(e.stdout)
-	checkSamples(t, file, contenders)
+	samples := readSamples(t, file)
+	if len(samples) != len(rows)*len(contenders) {
+		t.Errorf("%d samples of %d contenders and %d rows", len(samples), len(contenders), len(rows))
+	}
+	return samples
 }
 
-// checkSamples fails the test unless there is a sensible value for every metric
-// of both rows.
-func checkSamples(t *testing.T, file string, contenders []string) {
+// readSamples fails the test unless there is a sensible value for every metric
+// of every row.
+func readSamples(t *testing.T, file string) []sample {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -74,9 +101,6 @@ func checkSamples(t *testing.T, file string, contenders []string) {
 	if all.About.Kernel == "" || !strings.HasPrefix(all.About.Go, "go") {
 		t.Errorf("about: %+v", all.About)
 	}
-	if len(all.Samples) != 2*len(contenders) {
-		t.Errorf("%d samples of %d contenders and two rows", len(all.Samples), len(contenders))
-	}
 	rows := allRows()
 	for _, s := range all.Samples {
 		i := slices.IndexFunc(rows, func(r row) bool { return r.name == s.Row })
@@ -85,6 +109,25 @@ func checkSamples(t *testing.T, file string, contenders []string) {
 			if sensible := v > 0 || m.key == errorsMetric.key && v == 0; !ok || !sensible {
 				t.Errorf("%s, %s: %s is %g", s.Row, s.Contender, m.key, v)
 			}
+		}
+	}
+	return all.Samples
+}
+
+// TestDue is about contenders that are measured in some rows only.
+func TestDue(t *testing.T) {
+	for _, tt := range []struct{ contender, rows string }{
+		{nameNoPool, "first-byte-far-1 first-byte-far-200"},
+		{"haproxy-tuned", "bulk-1-up bulk-1-down bulk-16-up bulk-16-down conn-peer-fin"},
+		{nameProduct, strings.Join(rowNames(allRows()), " ")},
+	} {
+		found, err := contendersByName(tt.contender)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := slices.DeleteFunc(allRows(), func(r row) bool { return !due(r, found[0], 0) })
+		if got := strings.Join(rowNames(rows), " "); got != tt.rows {
+			t.Errorf("%s is measured in %s; want %s", tt.contender, got, tt.rows)
 		}
 	}
 }
@@ -120,7 +163,7 @@ func TestEstimate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := estimate(opts); all > 35*time.Minute {
+	if all := estimate(opts); all > 50*time.Minute {
 		t.Errorf("a full run takes %v", all)
 	}
 }

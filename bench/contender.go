@@ -44,6 +44,7 @@ const (
 	nameDirect  = "direct"
 	nameHAProxy = "haproxy" // what the ratios are to
 	nameProduct = "portredirector"
+	nameNoPool  = "portredirector-nopool"
 )
 
 // allContenders are those there are. The first few are those measured unless
@@ -52,13 +53,14 @@ func allContenders() []contender {
 	return []contender{
 		direct{},
 		haproxy{name: nameHAProxy, splice: spliceAuto},
-		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-.*|conn-peer-fin)$")},
+		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-[0-9].*|conn-peer-fin)$")},
 		portredirector{},
+		portredirector{noPool: true},
 		haproxy{name: "haproxy-copy"},
 	}
 }
 
-const defaultContenders = 4
+const defaultContenders = 5
 
 // names returns the names of contenders.
 func names(contenders []contender) []string {

@@ -4,16 +4,31 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"portredirector/internal/netns"
 )
 
 // portredirector is the product, started as its README says.
-type portredirector struct{}
+type portredirector struct {
+	// noPool has the client open no links ahead of need. It is there to show what
+	// these give, so it is measured where that is most.
+	noPool bool
+}
 
-func (portredirector) Name() string { return nameProduct }
+func (p portredirector) Name() string {
+	if p.noPool {
+		return nameNoPool
+	}
+	return nameProduct
+}
 
-func (portredirector) Setup(ctx context.Context, w *world) (deployment, error) {
+// Takes reports whether a row is about what there may be none of.
+func (p portredirector) Takes(r row, _ int) bool {
+	return !p.noPool || strings.HasPrefix(r.name, "first-byte-far-")
+}
+
+func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error) {
 	binary := filepath.Join(w.scratch, scratchBinary)
 	daemon := func(h *netns.Host, args ...string) (*process, error) {
 		p, err := w.start(ctx, h, binary, args...)
@@ -27,7 +42,11 @@ func (portredirector) Setup(ctx context.Context, w *world) (deployment, error) {
 	if err != nil {
 		return deployment{}, err
 	}
-	client, err := daemon(w.m1, "client", "-c", linkAddr.String(), "-p", entryAddr.String())
+	args := []string{"client", "-c", linkAddr.String(), "-p", entryAddr.String()}
+	if p.noPool {
+		args = append(args, "--pool-max", "0")
+	}
+	client, err := daemon(w.m1, args...)
 	if err != nil {
 		return deployment{}, err
 	}

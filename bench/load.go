@@ -16,6 +16,7 @@ const roleLoad = "load"
 
 // The kinds of load.
 const (
+	loadArrive    = "arrive"
 	loadBulk      = "bulk"
 	loadConnect   = "connect"
 	loadEcho      = "echo"
@@ -31,6 +32,7 @@ type loadConfig struct {
 	length      time.Duration // of what counts
 	window      time.Duration // of its beginning and end, which are shown apart
 	samples     int
+	rate        int            // of arrivals, in a second
 	down        bool           // bytes come from the service
 	closing     string         // how a connection ends
 	pids        map[string]int // whose CPU time to measure
@@ -56,6 +58,8 @@ func load(ctx context.Context, e env, args []string) error {
 	p := newPeers(c.target)
 	var o outcome
 	switch args[0] {
+	case loadArrive:
+		o, err = arrive(ctx, p, c)
 	case loadBulk:
 		o, err = bulk(ctx, p, c)
 	case loadConnect:
@@ -84,6 +88,7 @@ func parseLoad(e env, args []string) (c loadConfig, err error) {
 	f.DurationVar(&c.length, "length", 0, "of what counts")
 	f.DurationVar(&c.window, "window", 0, "of the beginning and the end")
 	f.IntVar(&c.samples, "samples", 0, "how many")
+	f.IntVar(&c.rate, "rate", 1, "how many arrive in a second")
 	f.BoolVar(&c.down, "down", false, "bytes come from the service")
 	f.StringVar(&c.closing, "closing", closingReset, "how a connection ends")
 	f.Func("pid", "HOST=PID, whose CPU time to measure", func(s string) error {

@@ -7,10 +7,11 @@
 //	go run ./bench -rows bulk   # only the rows that match
 //
 // It needs Linux, iproute2 and Debian's haproxy, and either root or leave to
-// make user namespaces. All of it happens in network namespaces of its own, see
-// package netns: three hosts, the peers' one, M1 and M2, built afresh for every
-// single measurement, so that none finds the TIME_WAIT sockets of the one
-// before. The contenders take turns within a row, and the rows within a round.
+// make user namespaces; for the rows over a distance also /dev/net/tun. All of
+// it happens in network namespaces of its own, see package netns: three hosts,
+// the peers' one, M1 and M2, built afresh for every single measurement, so that
+// none finds the TIME_WAIT sockets of the one before. The contenders take turns
+// within a row, and the rows within a round.
 //
 // The peers and the service are processes of this very program, each in its
 // host, so that the CPU time and the memory that are shown are those of the

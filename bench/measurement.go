@@ -12,10 +12,11 @@ import (
 
 // measurement is a contender at work in a world of its own.
 type measurement struct {
-	times  times
-	world  *world
-	target netip.AddrPort
-	pids   map[string]int
+	times   times
+	world   *world
+	service *process
+	target  netip.AddrPort
+	pids    map[string]int
 }
 
 // measureLimit is how long a measurement may take beside what it is meant to.
@@ -26,7 +27,7 @@ const measureLimit = 90 * time.Second
 func measure(ctx context.Context, scratch string, t times, r row, c contender) (o outcome, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.lasts(t)+measureLimit, errors.New("took too long"))
 	defer cancel()
-	w, err := newWorld(scratch)
+	w, err := newWorld(scratch, r.way)
 	if err != nil {
 		return outcome{}, fmt.Errorf("build the hosts: %w", err)
 	}
@@ -50,7 +51,7 @@ func measure(ctx context.Context, scratch string, t times, r row, c contender) (
 	if err != nil {
 		return outcome{}, fmt.Errorf("set up: %w", err)
 	}
-	o, err = r.measure(ctx, &measurement{times: t, world: w, target: d.target, pids: d.pids})
+	o, err = r.measure(ctx, &measurement{times: t, world: w, service: service, target: d.target, pids: d.pids})
 	if serr := checkSources(ctx, service); serr != nil {
 		return outcome{}, errors.Join(err, serr)
 	}
@@ -63,18 +64,26 @@ func checkSources(ctx context.Context, service *process) error {
 	if err := service.stdin.Close(); err != nil {
 		return err
 	}
-	line, err := service.line(ctx)
+	seen, err := readTally(ctx, service)
 	if err != nil {
 		return err
-	}
-	var seen tally
-	if err := json.Unmarshal([]byte(line), &seen); err != nil {
-		return fmt.Errorf("what the service saw: %w", err)
 	}
 	if seen.Foreign > 0 || seen.Connections == 0 {
 		return fmt.Errorf("of %d connections the service saw %d from another address than the peer's", seen.Connections, seen.Foreign)
 	}
 	return nil
+}
+
+// readTally reads what the service has seen.
+func readTally(ctx context.Context, service *process) (seen tally, err error) {
+	line, err := service.line(ctx)
+	if err != nil {
+		return tally{}, err
+	}
+	if err := json.Unmarshal([]byte(line), &seen); err != nil {
+		return tally{}, fmt.Errorf("what the service saw: %w", err)
+	}
+	return seen, nil
 }
 
 // load runs a load to its end.

@@ -30,6 +30,14 @@ type times struct {
 	burst     time.Duration // of new connections beside idle ones
 	settle    time.Duration // before memory is read
 	samples   int           // of a first byte
+	far       farTimes
+}
+
+// farTimes are those of the rows in which M1 and M2 are far from each other.
+type farTimes struct {
+	warmUp  time.Duration // until a stream is as fast as it gets, and a pool as large
+	bulk    time.Duration // the window after that, for bytes
+	samples map[int]int   // of a first byte, by the rate at which peers come
 }
 
 var (
@@ -37,11 +45,13 @@ var (
 		warmUp: 500 * time.Millisecond, bulk: 4 * time.Second, echo: 3 * time.Second,
 		sustained: 30 * time.Second, window: 5 * time.Second, burst: 5 * time.Second,
 		settle: 3 * time.Second, samples: 100,
+		far: farTimes{warmUp: 3 * time.Second, bulk: 8 * time.Second, samples: map[int]int{1: 30, 200: 1000}},
 	}
 	quickTimes = times{
 		warmUp: 300 * time.Millisecond, bulk: time.Second, echo: time.Second,
 		sustained: 6 * time.Second, window: 2 * time.Second, burst: 2 * time.Second,
 		settle: time.Second, samples: 25,
+		far: farTimes{warmUp: time.Second, bulk: 2 * time.Second, samples: map[int]int{1: 5, 200: 400}},
 	}
 )
 

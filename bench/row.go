@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"portredirector/internal/netns"
 )
 
 // row is one kind of measurement.
@@ -17,6 +19,8 @@ type row struct {
 	// proxies says that it is about the processes of a contender, and so for
 	// those only that have some.
 	proxies bool
+	// way is that between M1 and M2; without a delay it is a cable.
+	way netns.Way
 	// lasts is how long measure takes, but for starting and stopping things.
 	lasts   func(t times) time.Duration
 	measure func(ctx context.Context, m *measurement) (outcome, error)
@@ -66,6 +70,12 @@ func allRows() []row {
 		echoRow("echo-1", "64 B echo, 1 connection", 1),
 		echoRow("echo-64", "64 B echo, 64 connections", 64),
 		firstByteRow(),
+		firstByteFarRow("first-byte-far-1", "first byte over 50 ms, 1 peer/s", 1, 3),
+		firstByteFarRow("first-byte-far-200", "first byte over 50 ms, 200 peers/s", 200, 0),
+		bulkFarRow("bulk-far-up", "bulk over 50 ms, 1 stream up", false, 0),
+		bulkFarRow("bulk-far-down", "bulk over 50 ms, 1 stream down", true, 0),
+		bulkFarRow("bulk-far-loss-up", "bulk over 50 ms, 0.1 % lost, 1 stream up", false, farLoss),
+		bulkFarRow("bulk-far-loss-down", "bulk over 50 ms, 0.1 % lost, 1 stream down", true, farLoss),
 		idleRow(),
 		loadedRow(),
 		heldRow(),

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 // roleService is the hidden subcommand that is the service.
@@ -34,6 +35,10 @@ type tally struct {
 	// Foreign counts the connections that did not come from a peer's address. A
 	// contender with any does not do the job.
 	Foreign int64 `json:"foreign"`
+	// Bytes counts those that were moved in bulk.
+	Bytes int64 `json:"bytes"`
+	// At is the time since the service was started.
+	At time.Duration `json:"at"`
 }
 
 // count takes note of a connection.
@@ -44,8 +49,8 @@ func (t *tally) count(from netip.Addr) {
 	}
 }
 
-// service serves until the end of its standard input, and then prints its
-// tally.
+// service serves until the end of its standard input. It prints its tally then,
+// and for each line before.
 func service(ctx context.Context, e env, args []string) error {
 	var mode string
 	f := flag.NewFlagSet(roleService, flag.ContinueOnError)
@@ -69,33 +74,46 @@ func service(ctx context.Context, e env, args []string) error {
 	}
 
 	var seen tally
+	begin := time.Now()
+	tell := func() error {
+		return json.NewEncoder(e.stdout).Encode(tally{
+			Connections: atomic.LoadInt64(&seen.Connections),
+			Foreign:     atomic.LoadInt64(&seen.Foreign),
+			Bytes:       atomic.LoadInt64(&seen.Bytes),
+			At:          time.Since(begin),
+		})
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- serve(ctx, &seen, func() { fmt.Fprintln(e.stdout, "ready") }) }()
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		_, _ = io.Copy(io.Discard, e.stdin)
+		for lines := bufio.NewScanner(e.stdin); lines.Scan(); {
+			if err := tell(); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- tell()
 	}()
 	select {
 	case err := <-failed:
 		return err
-	case <-done:
+	case err := <-done:
+		return err
 	}
-	return json.NewEncoder(e.stdout).Encode(tally{
-		Connections: atomic.LoadInt64(&seen.Connections),
-		Foreign:     atomic.LoadInt64(&seen.Foreign),
-	})
 }
 
 // serveBulk does the same on every connection for ever.
 func serveBulk(do func(net.Conn, []byte) (int, error)) func(context.Context, *tally, func()) error {
-	handle := func(conn net.Conn) {
+	handle := func(conn net.Conn, seen *tally) {
 		defer conn.Close()
 		b := make([]byte, bulkSize)
 		for {
-			if _, err := do(conn, b); err != nil {
+			n, err := do(conn, b)
+			if err != nil {
 				return
 			}
+			atomic.AddInt64(&seen.Bytes, int64(n))
 		}
 	}
 	return func(ctx context.Context, seen *tally, ready func()) error {
@@ -113,7 +131,7 @@ func serveBulk(do func(net.Conn, []byte) (int, error)) func(context.Context, *ta
 				return err
 			}
 			seen.count(conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()) //nolint:errcheck,forcetypeassert // a TCP connection's
-			go handle(conn)
+			go handle(conn, seen)
 		}
 	}
 }

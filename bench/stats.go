@@ -27,6 +27,9 @@ func median(samples []float64) float64 {
 // microseconds is a duration as a number of them.
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
+// milliseconds is a duration as a number of them.
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // addLatencies adds the median and the 99th percentile of some samples in µs,
 // if there are any. It sorts them.
 func addLatencies(values map[string]float64, suffix string, samples []time.Duration) {

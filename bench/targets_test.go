@@ -60,14 +60,22 @@ func TestPrintTargets(t *testing.T) {
 		{Row: "bulk-1-up", Contender: nameProduct, outcome: outcome{Values: values{"gbit": 6}}},
 		{Row: "bulk-1-down", Contender: nameHAProxy, outcome: outcome{Values: values{"gbit": 2}}},
 		{Row: "bulk-1-down", Contender: nameProduct, outcome: outcome{Values: values{"gbit": 4}}},
+		{Row: "first-byte-far-1", Contender: nameHAProxy, outcome: outcome{Values: values{"p50-ms": 101.5}}},
+		{Row: "first-byte-far-1", Contender: nameProduct, outcome: outcome{Values: values{"p50-ms": 51.25}}},
+		{Row: "bulk-far-up", Contender: nameDirect, outcome: outcome{Values: values{"mbit": 400}}},
+		{Row: "bulk-far-up", Contender: nameProduct, outcome: outcome{Values: values{"mbit": 500}}},
+		{Row: "bulk-far-down", Contender: nameDirect, outcome: outcome{Values: values{"mbit": 400}}},
+		{Row: "bulk-far-down", Contender: nameProduct, outcome: outcome{Values: values{"mbit": 300}}},
 		{Row: "held", Contender: nameProduct, outcome: outcome{Values: values{"failed": 0}}},
 	})
 	var out strings.Builder
 	printTargets(&out, r)
 	for _, want := range []string{
-		"| ≥ 2.50 |    2.00 |       MISSED |", // the worse direction counts
-		"|     ok |      ok |          met |",
-		"| ≤ 0.80 |         | not measured |",
+		"|  ≥ 2.50 |    2.00 |       MISSED |", // the worse direction counts
+		"| ≥ 50.00 |   50.25 |          met |",
+		"|  ≥ 1.00 |    0.75 |       MISSED |",
+		"|      ok |      ok |          met |",
+		"|  ≤ 0.80 |         | not measured |",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)

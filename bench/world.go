@@ -35,25 +35,35 @@ var (
 	serviceAddr = netip.AddrPortFrom(netip.MustParseAddr("0.0.0.0"), servicePort) // where the service listens, on M2
 )
 
+// The sizes of socket buffers, least, at first and most, where M1 and M2 are far
+// from each other: more than the bytes that are on such a way, so that nobody
+// waits for a window. They are what the kernel has by default, but for the most.
+const (
+	farReceive = "4096 131072 67108864"
+	farSend    = "4096 16384 67108864"
+)
+
 // world is the network of one measurement, and what runs in it:
 //
 //	peers (10.64.0.0/16) ── M1 ── M2 (the service)
 type world struct {
 	peers, m1, m2 *netns.Host
-	scratch       string // a directory for files
+	far           *netns.LongWay // between M1 and M2, if they are far from each other
+	scratch       string         // a directory for files
 	processes     []*process
 }
 
-// newWorld builds a world. Whoever calls it closes it.
-func newWorld(scratch string) (*world, error) {
+// newWorld builds a world with a way between M1 and M2. One without a delay is
+// a cable. Whoever calls it closes it.
+func newWorld(scratch string, way netns.Way) (*world, error) {
 	w := &world{scratch: scratch}
-	if err := w.build(); err != nil {
+	if err := w.build(way); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-func (w *world) build() (err error) {
+func (w *world) build(way netns.Way) (err error) {
 	for name, host := range map[string]**netns.Host{"peers": &w.peers, "m1": &w.m1, "m2": &w.m2} {
 		if *host, err = netns.NewHost(name); err != nil {
 			return err
@@ -62,13 +72,28 @@ func (w *world) build() (err error) {
 	one := func(p netip.Prefix) []netip.Prefix { return []netip.Prefix{p} }
 	return errors.Join(
 		netns.Connect(w.peers, one(peersUplink), w.m1, one(m1Peers)),
-		netns.Connect(w.m1, one(m1Link), w.m2, one(m2Link)),
+		w.connect(one(m1Link), one(m2Link), way),
 		// All of a network that the loopback interface has is local, as 127.0.0.0/8 is.
 		w.peers.AddAddr("lo", peersNet),
 		w.peers.AddRoute(everywhere, m1Peers.Addr()),
 		w.m1.AddRoute(peersNet, peersUplink.Addr()),
 		w.m2.AddRoute(everywhere, m1Link.Addr()),
 	)
+}
+
+// connect joins M1 and M2.
+func (w *world) connect(m1, m2 []netip.Prefix, way netns.Way) (err error) {
+	if way.Delay == 0 {
+		return netns.Connect(w.m1, m1, w.m2, m2)
+	}
+	if w.far, err = netns.ConnectFar(w.m1, m1, w.m2, m2, way); err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range []*netns.Host{w.peers, w.m1, w.m2} {
+		errs = append(errs, h.SetSysctl("net.ipv4.tcp_rmem", farReceive), h.SetSysctl("net.ipv4.tcp_wmem", farSend))
+	}
+	return errors.Join(errs...)
 }
 
 // start starts a program in one of the hosts. It runs until the world is
@@ -92,6 +117,9 @@ func (w *world) close() error {
 	var errs []error
 	for _, p := range slices.Backward(w.processes) {
 		errs = append(errs, p.kill())
+	}
+	if w.far != nil {
+		errs = append(errs, w.far.Close())
 	}
 	for _, h := range []*netns.Host{w.peers, w.m1, w.m2} {
 		if h != nil {
