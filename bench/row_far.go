@@ -16,8 +16,14 @@ const farRoundTrip = 50 * time.Millisecond
 // farLoss is the share of packets that a bad way loses.
 const farLoss = 0.001
 
+// farRate is what goes over the way, in bits a second: a good line, and well below
+// what the two processors can carry in single packets.
+const farRate = 400e6
+
 // far is the way in these rows.
-func far(loss float64) netns.Way { return netns.Way{Delay: farRoundTrip / 2, Loss: loss} }
+func far(loss float64) netns.Way {
+	return netns.Way{Delay: farRoundTrip / 2, Rate: farRate, Loss: loss}
+}
 
 // firstByteFarRow is about how long a new peer waits. Whoever connects a link
 // when the peer is there pays a round trip for that, and another one for the

@@ -24,6 +24,8 @@ type carrier struct {
 type lane struct {
 	from, to *tun
 	delay    time.Duration
+	rate     float64   // bits a second, 0 if there is no bound
+	free     time.Time // when the last packet is in, and the next can follow
 	held     delayLine
 	loss     float64
 	luck     *rand.Rand
@@ -42,7 +44,7 @@ func startCarrier(a, b *tun, way Way) (*carrier, error) {
 	c := &carrier{bell: bell, ended: make(chan struct{})}
 	for i, ends := range [][2]*tun{{a, b}, {b, a}} {
 		c.lanes[i] = lane{
-			from: ends[0], to: ends[1], delay: way.Delay, loss: way.Loss,
+			from: ends[0], to: ends[1], delay: way.Delay, rate: way.Rate, loss: way.Loss,
 			luck:  rand.New(rand.NewPCG(way.Seed, uint64(i))), //nolint:gosec // it is to repeat
 			waste: make([]byte, tunMost),
 		}
@@ -118,11 +120,29 @@ func (l *lane) take(cut bool) error {
 			return err
 		}
 		lost := l.loss > 0 && l.luck.Float64() < l.loss
-		if !full && !lost && !cut {
-			l.held.push(n, time.Now().Add(l.delay))
+		if full || lost || cut {
+			continue
+		}
+		if in, ok := l.enter(n, time.Now()); ok {
+			l.held.push(n, in.Add(l.delay))
 		}
 	}
 	return nil
+}
+
+// enter returns when a packet that comes now is on the way, behind those before it; false if the queue is full.
+func (l *lane) enter(size int, now time.Time) (in time.Time, ok bool) {
+	if l.rate == 0 {
+		return now, true
+	}
+	if l.free.Before(now) {
+		l.free = now
+	}
+	if l.free.Sub(now) > 2*l.delay {
+		return time.Time{}, false
+	}
+	l.free = l.free.Add(time.Duration(float64(size) * 8 / l.rate * float64(time.Second)))
+	return l.free, true
 }
 
 // deliver gives the receiver what is due, and returns when the next packet is.

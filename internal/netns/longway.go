@@ -12,6 +12,9 @@ type Way struct {
 	// Delay is how long a packet is held back, in either direction: a round trip takes at least twice as long. None comes
 	// earlier, and some come a little later, as the machine has time for them.
 	Delay time.Duration
+	// Rate is how many bits a second go over it, in either direction; 0 is as many as come. What comes faster waits in front of
+	// it, for at most one round trip, and the rest is lost.
+	Rate float64
 	// Loss is the share of packets that are lost at random, from 0 to 1, in either direction. A packet is one of at most the
 	// MTU of 1500 bytes, as on any wire.
 	Loss float64
@@ -33,7 +36,7 @@ type LongWay struct {
 // A way that loses nothing gets up to 64 KiB of a TCP stream at once, which the receiving host takes for the segments that
 // they stand for. That is what makes it fast enough for bulk. Where packets are to be lost it gets each for itself.
 func ConnectFar(a *Host, aAddrs []netip.Prefix, b *Host, bAddrs []netip.Prefix, way Way) (*LongWay, error) {
-	if way.Delay < 0 || way.Loss < 0 || way.Loss > 1 {
+	if way.Delay < 0 || way.Rate < 0 || way.Loss < 0 || way.Loss > 1 {
 		return nil, fmt.Errorf("connect %s and %s: no way can be like %+v", a.Name, b.Name, way)
 	}
 	l := new(LongWay)

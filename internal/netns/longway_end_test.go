@@ -13,7 +13,7 @@ import (
 
 func TestConnectFarRefuses(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	for _, way := range []netns.Way{{Delay: -1}, {Loss: -0.1}, {Loss: 1.1}} {
+	for _, way := range []netns.Way{{Delay: -1}, {Rate: -1}, {Loss: -0.1}, {Loss: 1.1}} {
 		if _, err := netns.ConnectFar(a, nil, b, nil, way); err == nil {
 			t.Errorf("%+v was taken", way)
 		}

@@ -49,6 +49,24 @@ func TestConnectFarHoldsBack(t *testing.T) {
 	}
 }
 
+// TestConnectFarHasARate: nothing goes over it faster.
+func TestConnectFarHasARate(t *testing.T) {
+	const rate, size = 80e6, 2 << 20
+	a, b, _ := farHosts(t, netns.Way{Delay: 10 * time.Millisecond, Rate: rate})
+	service := nstest.Echo(t, b, netip.MustParseAddrPort("10.0.0.2:0"))
+	conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
+	must(t, err)
+	defer conn.Close()
+	begin := time.Now()
+	go func() { _, _ = conn.Write(make([]byte, size)) }()
+	if n, err := io.CopyN(io.Discard, conn, size); err != nil {
+		t.Fatal(n, err)
+	}
+	if d, least := time.Since(begin), time.Duration(size*8/rate*float64(time.Second)); d < least {
+		t.Errorf("%d bytes took %v, want at least %v", size, d, least)
+	}
+}
+
 // TestConnectFarCarriesBulk sends more at once than a packet holds, with checksums and without segments when something is lost.
 func TestConnectFarCarriesBulk(t *testing.T) {
 	for _, way := range []netns.Way{{Delay: time.Millisecond}, {Delay: time.Millisecond, Loss: 0.005}} {
