@@ -52,14 +52,14 @@ func TestRestartedUnderLoad(t *testing.T) {
 	server := w.server(t, loadPorts)
 	w.client(t, loadPorts)
 	l.during(func() {
-		for range 3 {
-			time.Sleep(time.Second)
+		for range 2 {
+			time.Sleep(2 * time.Second)
 			server.Signal(syscall.SIGTERM)
 			server.wantEnd(t)
-			time.Sleep(700 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 			server = w.server(t, loadPorts)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 	})
 	l.want(t, 0)
 }

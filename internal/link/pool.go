@@ -26,6 +26,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	links  []pooled // the oldest first; guarded by mu
+	coming int      // links that somebody has promised to put in; guarded by mu
 	target float64  // how many there are to be; guarded by mu
 	taken  float64  // peers since the last tick; guarded by mu
 	rate   float64  // peers a second, the most of lately; guarded by mu
@@ -52,7 +53,7 @@ const (
 
 // take gives the oldest link that lives, and closes those that do not. Without one
 // its descriptor is -1. One that is not ready is still being connected. want is how
-// many links the caller should open and put in.
+// many links the caller has to open and put in, or to say that it did not.
 func (p *pool) take() (link pooled, ready bool, want int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,15 +77,22 @@ func (p *pool) take() (link pooled, ready bool, want int) {
 	if !ready {
 		p.target = min(p.target+1, float64(p.most))
 	}
-	return link, ready, p.lacks()
+	return link, ready, p.order(openPerPeer)
 }
 
-// lacks is how many links there are too few.
-func (p *pool) lacks() int {
+// openPerPeer is how many links are opened at most while a peer is served: the one
+// that replaces its own, and one by which the pool grows. The tick does the rest.
+const openPerPeer = 2
+
+// order is how many links, of at most so many, the caller has to open, because there
+// are too few.
+func (p *pool) order(most int) int {
 	if p.closed || p.most == 0 {
 		return 0
 	}
-	return max(0, int(math.Ceil(p.target))-len(p.links))
+	n := max(0, min(most, int(math.Ceil(p.target))-len(p.links)-p.coming))
+	p.coming += n
+	return n
 }
 
 // suspicious is a link whose other end has not answered the last keepalive: its path
@@ -94,10 +102,17 @@ func suspicious(s socket.State) bool {
 	return s.Unanswered > 0 && s.Silence > pooledIdle+late
 }
 
-// put puts a link in, which it owns from then on.
-func (p *pool) put(fd int, to netip.AddrPort) {
+// put puts a link in, which it owns from then on. One that was ordered could also not
+// be opened: then fd is -1.
+func (p *pool) put(fd int, to netip.AddrPort, ordered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if ordered {
+		p.coming--
+	}
+	if fd < 0 {
+		return
+	}
 	if p.closed {
 		socket.Close(fd)
 		return
@@ -106,7 +121,7 @@ func (p *pool) put(fd int, to netip.AddrPort) {
 }
 
 // tick, once a second, sorts out what is broken or too much, and tells how many
-// links are lacking. An error is that of links that cannot be connected.
+// links the caller has to open. An error is that of links that cannot be connected.
 func (p *pool) tick() (want int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +147,7 @@ func (p *pool) tick() (want int, err error) {
 		socket.Close(p.links[0].fd)
 		p.links = p.links[1:]
 	}
-	return p.lacks(), err
+	return p.order(p.most), err
 }
 
 // stuck is how many ticks a link may take to connect: a lost SYN is sent again after

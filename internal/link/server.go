@@ -136,9 +136,10 @@ func (s *server) backOff(err error) {
 	s.links.cfg.Log.Warn("server cannot be reached, leaving it out", slog.String("server", s.name), slog.Any("error", err))
 }
 
-// works notes that a server that had failed does its work again.
+// works notes that a server that had failed does its work again. The answers to those
+// that it had taken before it failed are not meant.
 func (s *server) works() {
-	if !s.troubled.Load() {
+	if !s.troubled.Load() || s.best.Load() == nil {
 		return
 	}
 	s.mu.Lock()
@@ -211,7 +212,7 @@ func (s *server) try(ctx context.Context) {
 	s.addrs = append(slices.Clone(s.addrs[i+1:]), s.addrs[:i+1]...)
 	s.mu.Unlock()
 	if s.links.pooling() || s.links.waiting.Load() > 0 {
-		s.pool.put(fd, winner)
+		s.pool.put(fd, winner, false)
 	} else {
 		socket.Close(fd)
 	}
@@ -228,23 +229,23 @@ func (s *server) fill() {
 	want, err := s.pool.tick()
 	if best := s.best.Load(); best != nil && err != nil {
 		s.fail(*best, err)
-		return
 	}
 	s.open(want)
 }
 
-// open puts so many links into the pool.
+// open puts so many links into the pool, which has ordered them. Whether an error
+// lasts a peer will see.
 func (s *server) open(n int) {
 	best := s.best.Load()
-	if best == nil {
-		return
-	}
 	for range n {
-		fd, err := s.links.ahead.connect(*best)
-		if err != nil {
-			return // a peer will see whether it lasts
+		fd, to := -1, netip.AddrPort{}
+		if best != nil {
+			to = *best
+			if s, err := s.links.ahead.connect(to); err == nil {
+				fd = s
+			}
 		}
-		s.pool.put(fd, *best)
+		s.pool.put(fd, to, true)
 	}
 }
 
@@ -261,17 +262,14 @@ func (s *server) take() (Link, error) {
 	} else {
 		fd, err := s.links.dial.connect(*best)
 		if err != nil {
+			s.open(want)
 			return Link{}, err
 		}
 		l.pooled = pooled{fd: fd, to: *best}
 	}
 	s.peers.Add(1)
-	s.open(min(want, openPerPeer))
+	s.open(want)
 	return l, nil
 }
-
-// openPerPeer is how many links are opened at most while a peer is served: the one
-// that replaces its own, and one by which the pool grows. The tick does the rest.
-const openPerPeer = 2
 
 var errLeftOut = errors.New("it is left out")

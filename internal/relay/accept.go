@@ -94,19 +94,23 @@ func (l *loop) deafen() {
 		if f.opening == nil || f.opening.stage != hearing {
 			continue
 		}
-		l.limit(f, lastWords)
-		if f.silent() && l.now-f.active >= longSilence.Milliseconds() {
+		if !f.silent() {
+			l.limit(f, lastWords)
+			continue
+		}
+		age := time.Duration(l.now-f.active) * time.Millisecond
+		if l.limit(f, max(longSilence-age, time.Millisecond)); age >= longSilence {
 			l.late(f)
 		}
 	}
 }
 
-// Once there is a Shutdown an opening has lastWords for what it says first: what is
-// under way arrives, and silence does not hold up everybody. One that was silent for
-// longSilence by then has nothing under way.
+// Once there is a Shutdown an opening has lastWords for the rest of what it says first,
+// and one that is silent has nothing under way at the age of longSilence: silence is
+// not to hold up everybody.
 const (
 	lastWords   = 3 * time.Second
-	longSilence = 2 * time.Second
+	longSilence = time.Second
 )
 
 // accept accepts what is there, or as much as a turn allows: what is left is

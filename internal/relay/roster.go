@@ -81,7 +81,7 @@ func (l *loop) listen(o Opening) *flow {
 	f.side[accepted] = side{fd: o.Accepted, writable: true}
 	f.side[dialled].fd = -1
 	if l.engine.Draining() {
-		l.limit(f, lastWords)
+		l.limit(f, longSilence)
 	}
 	if err := l.add(f, accepted, watched); err != nil {
 		f.opened(l)

@@ -29,6 +29,7 @@ type silent struct {
 	among  *silents
 	client netip.Prefix
 	retire func()        // guarded by among.mu
+	ended  bool          // it was the oldest of too many; guarded by among.mu
 	inAll  *list.Element // nil once it is over; guarded by among.mu
 	inOf   *list.Element // guarded by among.mu
 }
@@ -58,7 +59,7 @@ func (ss *silents) add(s *Server, from netip.AddrPort) *silent {
 			continue
 		}
 		oldest := bound.among.Front().Value.(*silent) //nolint:errcheck,forcetypeassert // there are no others
-		if oldest.retire != nil {
+		if oldest.ended = true; oldest.retire != nil {
 			retire = oldest.retire
 		}
 		oldest.remove()
@@ -101,11 +102,11 @@ func clientOf(a netip.Addr) netip.Prefix {
 // began gives what ends the link.
 func (x *silent) began(retire func()) {
 	x.among.mu.Lock()
-	late := x.retire == nil && x.inAll == nil
+	ended := x.ended
 	x.retire = retire
 	x.among.mu.Unlock()
-	if late {
-		retire() // it does nothing, if the link was merely faster
+	if ended {
+		retire()
 	}
 }
 
