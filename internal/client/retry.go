@@ -36,10 +36,14 @@ func (a answer) Is(target error) bool {
 	return target == relay.ErrUndelivered && !slices.Contains(final, header.Status(a))
 }
 
-// judge takes the server's answer.
+// judge takes the server's answer. By every answer but one it works: it may tell many
+// peers that it drains, and is not back in between.
 func (k *conn) judge(b byte) error {
-	k.link.Works()
-	if status := header.Status(b); status != header.Connected {
+	status := header.Status(b)
+	if status != header.Draining {
+		k.link.Works()
+	}
+	if status != header.Connected {
 		return answer(status)
 	}
 	return nil

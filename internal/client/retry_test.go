@@ -128,6 +128,25 @@ func TestOneServerDrains(t *testing.T) {
 	r.wantLog(t, "server drains", "server is back")
 }
 
+// TestDrainIsToldOnce: a server that tells one more peer that it drains is not back for that.
+func TestDrainIsToldOnce(t *testing.T) {
+	r := newRigOf(t, header.Native, 2)
+	first, second := r.visit(t), r.visit(t)
+	l1, _, _ := r.link(t)
+	l2, _, _ := r.link(t)
+	_ = r.server.Close()
+	for _, l := range []*net.TCPConn{l1, l2} {
+		write(t, l, "\x06")
+		next, _, _ := linkTo(t, r.other)
+		write(t, next, "\x00welcome")
+	}
+	read(t, first, "welcome")
+	read(t, second, "welcome")
+	if log := r.log.String(); strings.Count(log, "server drains") != 1 || strings.Contains(log, "server is back") {
+		t.Errorf("the log does not say once that the server drains, or that it is back:\n%s", log)
+	}
+}
+
 // TestOthersAreNotAsked: a server that does not answer gives nothing back.
 func TestOthersAreNotAsked(t *testing.T) {
 	for _, form := range []header.Form{header.V2, header.V1, header.Py} {
