@@ -115,7 +115,7 @@ func TestIdleRestart(t *testing.T) {
 	waitFor(t, "links ahead of the first peer", func() bool { return links() == 8 })
 	server.Signal(syscall.SIGTERM)
 	server.wantEnd(t)
-	server = w.server(t, "-p 80")
+	w.server(t, "-p 80")
 	newSession(t, w.alice, 80, service).talk(t)
 	waitFor(t, "links ahead of the next peer", func() bool { return links() > 8 })
 }
