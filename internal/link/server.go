@@ -191,9 +191,12 @@ func (s *server) try(ctx context.Context) {
 	s.mu.Lock()
 	addrs := slices.Clone(s.addrs)
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, s.links.cfg.ConnectTimeout), errStuck)
+	tctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, s.links.cfg.ConnectTimeout), errStuck)
 	defer cancel()
-	fd, winner, err := race(ctx, s.links.ahead, addrs)
+	fd, winner, err := race(tctx, s.links.ahead, addrs)
+	if err != nil && ctx.Err() != nil {
+		return // it says nothing of the server
+	}
 
 	s.mu.Lock()
 	if err == nil && !slices.Contains(s.addrs, winner) {
