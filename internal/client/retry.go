@@ -60,7 +60,8 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	why := k.explain(u.Err)
 	k.log(slog.LevelDebug, "nothing was delivered, trying again", slog.Any("error", k.named(why)))
 	a, answered := errors.AsType[answer](u.Err)
-	if answered && a != answer(header.Draining) {
+	slow := errors.Is(u.Err, relay.ErrNoAnswer) && !k.link.Mute() // it is the service that says nothing
+	if answered && a != answer(header.Draining) || slow {
 		// What it could not do now it cannot do in a moment either.
 		k.tried.Add(k.link)
 		l, ok, err := k.client.Links.Take(&k.tried)
@@ -75,10 +76,10 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 		return
 	}
 	switch {
+	case k.link.Ready() && k.deaths < mostDeaths:
+		k.deaths++ // it may have been ended just when the peer got it
 	case answered:
 		k.link.Fail(link.ErrDraining)
-	case k.link.Ready() && k.deaths < mostDeaths:
-		k.deaths++ // it may have been closed just when the peer got it
 	default:
 		k.link.Fail(why)
 	}
@@ -91,8 +92,10 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 	defer cancel()
 	l, err := k.client.Links.Wait(ctx, &k.tried)
 	switch {
-	case err != nil:
+	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("no server within --connect-timeout %s: %w", k.client.OpenTimeout, err))
+	case err != nil:
+		k.refuse(u.Accepted, err)
 	case socket.Look(u.Accepted).Broken:
 		socket.Close(u.Accepted)
 		socket.Close(l.FD())

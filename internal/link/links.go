@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type Config struct {
 // what it does.
 type Links struct {
 	cfg   Config
+	start time.Time
 	dial  *dialer // for now
 	ahead *dialer // for the pools
 	lists []*list
@@ -54,7 +56,7 @@ func New(cfg Config) *Links {
 	if cfg.Resolver == nil {
 		cfg.Resolver = net.DefaultResolver
 	}
-	ls := &Links{cfg: cfg, dial: &dialer{alive: cfg.KeepAlive, ports: newPorts()}, changed: make(chan struct{})}
+	ls := &Links{cfg: cfg, start: time.Now(), dial: &dialer{alive: cfg.KeepAlive, ports: newPorts()}, changed: make(chan struct{})}
 	ls.ahead = ls.dial.ahead()
 	for _, name := range cfg.Servers {
 		l := &list{links: ls, name: name, again: make(chan struct{}, 1)}
@@ -75,7 +77,7 @@ func (ls *Links) Run(ctx context.Context) error {
 	defer cancel()
 	for _, l := range ls.lists {
 		if _, ok := l.literal(); ok {
-			ls.start(ctx, l.servers[0])
+			ls.serve(ctx, l.servers[0])
 		} else {
 			ls.tasks.Go(func() { l.run(ctx) })
 		}
@@ -98,8 +100,8 @@ func (ls *Links) Run(ctx context.Context) error {
 	}
 }
 
-// start starts the task of a server.
-func (ls *Links) start(ctx context.Context, s *server) {
+// serve starts the task of a server.
+func (ls *Links) serve(ctx context.Context, s *server) {
 	ctx, s.stop = context.WithCancel(ctx)
 	ls.tasks.Go(func() { s.run(ctx) })
 }
@@ -115,7 +117,7 @@ func (ls *Links) apply(ctx context.Context, l *list, targets []target) {
 			continue
 		}
 		s := newServer(ls, l, t)
-		ls.start(ctx, s)
+		ls.serve(ctx, s)
 		now = append(now, s)
 	}
 	for _, s := range l.servers {
@@ -123,11 +125,25 @@ func (ls *Links) apply(ctx context.Context, l *list, targets []target) {
 			s.stop()
 		}
 	}
+	if ls.cfg.Balance == Failover {
+		// Package net shuffles records of one priority. Those that are known keep their order.
+		slices.SortStableFunc(now, func(a, b *server) int {
+			return cmp.Or(cmp.Compare(a.priority, b.priority), l.place(a)-l.place(b))
+		})
+	}
 	ls.mu.Lock()
 	l.servers = now
 	ls.mu.Unlock()
 	ls.publish()
 	ls.announce()
+}
+
+// place is where a server stands in the list, the end if it is new.
+func (l *list) place(s *server) int {
+	if i := slices.Index(l.servers, s); i >= 0 {
+		return i
+	}
+	return len(l.servers)
 }
 
 // publish makes known which servers there are.
@@ -149,6 +165,9 @@ func (ls *Links) announce() {
 	ls.changed = make(chan struct{})
 }
 
+// clock is the clock of links: nanoseconds, monotonic.
+func (ls *Links) clock() int64 { return int64(time.Since(ls.start)) }
+
 func (ls *Links) pooling() bool { return ls.cfg.PoolMax > 0 }
 
 // timeout is how long a link to a server may take to connect: less if there is
@@ -165,7 +184,8 @@ type Link struct {
 	pooled
 
 	server *server
-	ready  bool // it was connected when it was taken
+	ready  bool  // it was connected when it was taken
+	taken  int64 // when, on the clock of links
 
 	Timeout time.Duration // for what is left of connecting
 }
@@ -186,6 +206,9 @@ func (l Link) Ready() bool { return l.ready }
 // Fail notes that the link could not be connected, or ended without an answer: its
 // server is left out.
 func (l Link) Fail(err error) { l.server.fail(l.to, err) }
+
+// Mute reports whether the server has answered nobody since the link was taken.
+func (l Link) Mute() bool { return l.server.answered.Load() < l.taken }
 
 // Works notes that the server answers.
 func (l Link) Works() { l.server.works() }
@@ -212,6 +235,7 @@ func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
 			return l, true, nil
 		case exhausted(err):
 			return Link{}, false, err
+		case errors.Is(err, errLeftOut): // just now
 		case at != nil:
 			s.fail(*at, err)
 		}
@@ -220,7 +244,7 @@ func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
 
 // exhausted is an error that no other server mends.
 func exhausted(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, errno) {
 			return true
 		}

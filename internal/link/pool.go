@@ -32,13 +32,16 @@ type pool struct {
 	rate   float64  // peers a second, the most of lately; guarded by mu
 	rtt    float64  // seconds that opening takes, the last that was seen; guarded by mu
 	closed bool     // guarded by mu
+
+	allowed []netip.AddrPort // where links may lead; guarded by mu
 }
 
 // pooled is a link in the pool.
 type pooled struct {
 	fd   int
 	to   netip.AddrPort
-	late int // ticks at which it was still being connected
+	late int  // ticks at which it was still being connected
+	seen bool // connected
 }
 
 const (
@@ -51,31 +54,35 @@ const (
 	spread = 3
 )
 
-// take gives the oldest link that lives, and closes those that do not. Without one
-// its descriptor is -1. One that is not ready is still being connected. want is how
-// many links the caller has to open and put in, or to say that it did not.
+// take gives the oldest link that is connected, or else the oldest that is being
+// connected, and closes those that are no more. Without one its descriptor is -1. want
+// is how many links the caller has to open and put in, or to say that it did not.
 func (p *pool) take() (link pooled, ready bool, want int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.taken++
 	p.target = max(p.target, float64(p.least))
 	link.fd = -1
-	for len(p.links) > 0 && link.fd < 0 {
-		first := p.links[0]
-		p.links = p.links[1:]
-		state := socket.Look(first.fd)
-		switch ready = state.Connected && !suspicious(state); {
-		case ready:
+	for i := 0; i < len(p.links); i++ {
+		state := socket.Look(p.links[i].fd)
+		if ready = state.Connected && !suspicious(state); ready {
 			p.rtt = state.RTT.Seconds()
-			link = first
-		case state.Connecting:
-			link = first
-		default:
-			socket.Close(first.fd)
+			link = p.links[i]
+			p.links = slices.Delete(p.links, i, i+1)
+			break
+		}
+		if !state.Connecting {
+			socket.Close(p.links[i].fd)
+			p.links = slices.Delete(p.links, i, i+1)
+			i--
 		}
 	}
 	if !ready {
 		p.target = min(p.target+1, float64(p.most))
+		if len(p.links) > 0 {
+			link = p.links[0]
+			p.links = slices.Delete(p.links, 0, 1)
+		}
 	}
 	return link, ready, p.order(openPerPeer)
 }
@@ -113,7 +120,7 @@ func (p *pool) put(fd int, to netip.AddrPort, ordered bool) {
 	if fd < 0 {
 		return
 	}
-	if p.closed {
+	if p.closed || !slices.Contains(p.allowed, to) {
 		socket.Close(fd)
 		return
 	}
@@ -121,33 +128,40 @@ func (p *pool) put(fd int, to netip.AddrPort, ordered bool) {
 }
 
 // tick, once a second, sorts out what is broken or too much, and tells how many
-// links the caller has to open. An error is that of links that cannot be connected.
-func (p *pool) tick() (want int, err error) {
+// links the caller has to open. An error is that of a link that cannot be connected,
+// to the address at.
+func (p *pool) tick() (want int, at netip.AddrPort, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.adjust()
 	live := p.links[:0]
 	for _, l := range p.links {
 		state := socket.Look(l.fd)
-		if state.Connecting {
-			if l.late++; l.late >= stuck {
-				err = errStuck
-			}
-		} else if !state.Connected || suspicious(state) {
-			if why := socket.Error(l.fd); errors.Is(why, syscall.ECONNREFUSED) {
-				err = os.NewSyscallError("connect", why)
-			}
-			socket.Close(l.fd)
+		switch {
+		case state.Connected && !suspicious(state):
+			l.seen = true
+			live = append(live, l)
 			continue
+		case state.Connecting && l.late+1 < stuck:
+			l.late++
+			live = append(live, l)
+			continue
+		case state.Connecting:
+			at, err = l.to, errStuck
+		case !l.seen:
+			// It may have been connected between two ticks: then it was closed, or reset.
+			if why := socket.Error(l.fd); why != nil && !errors.Is(why, syscall.ECONNRESET) {
+				at, err = l.to, os.NewSyscallError("connect", why)
+			}
 		}
-		live = append(live, l)
+		socket.Close(l.fd)
 	}
 	p.links = live
 	for len(p.links) > int(math.Ceil(p.target)) {
 		socket.Close(p.links[0].fd)
 		p.links = p.links[1:]
 	}
-	return p.order(p.most), err
+	return p.order(p.most), at, err
 }
 
 // stuck is how many ticks a link may take to connect: a lost SYN is sent again after
@@ -169,12 +183,25 @@ func (p *pool) adjust() {
 	p.target = min(max(p.target*keep, need, float64(p.least)), float64(p.most))
 }
 
-// keepOnly closes the links that lead elsewhere.
-func (p *pool) keepOnly(addrs []netip.AddrPort) {
+// allow closes the links that lead elsewhere, and those that come later.
+func (p *pool) allow(addrs []netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.allowed = slices.Clone(addrs)
+	p.drop(func(l pooled) bool { return !slices.Contains(addrs, l.to) })
+}
+
+// giveUp closes the links to an address that are still being connected.
+func (p *pool) giveUp(at netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(func(l pooled) bool { return l.to == at && !socket.Look(l.fd).Connected })
+}
+
+// drop closes some links. The caller holds mu.
+func (p *pool) drop(which func(l pooled) bool) {
 	p.links = slices.DeleteFunc(p.links, func(l pooled) bool {
-		gone := !slices.Contains(addrs, l.to)
+		gone := which(l)
 		if gone {
 			socket.Close(l.fd)
 		}
@@ -184,8 +211,8 @@ func (p *pool) keepOnly(addrs []netip.AddrPort) {
 
 // close closes all links, and those that come later.
 func (p *pool) close() {
-	p.keepOnly(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
+	p.drop(func(pooled) bool { return true })
 }

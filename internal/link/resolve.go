@@ -137,7 +137,13 @@ func (l *list) lookUp(ctx context.Context) ([]target, error) {
 			name:     net.JoinHostPort(host, strconv.Itoa(int(r.Port))),
 			priority: int(r.Priority), weight: max(1, int(r.Weight)),
 		}
+		if slices.ContainsFunc(all, func(o target) bool { return o.name == t.name }) {
+			continue
+		}
 		found, err := l.host(ctx, host, r.Port, t)
+		if dns, ok := errors.AsType[*net.DNSError](err); ok && !dns.IsNotFound && len(l.servers) > 0 {
+			return nil, err // it may be known, and is to stay so
+		}
 		failed = errors.Join(failed, err)
 		all = append(all, found...)
 	}

@@ -32,7 +32,7 @@ const tryTimeout = 3 * time.Second
 // run tries it until a connect succeeds; of several addresses the one that answers
 // first becomes the best.
 type server struct {
-	target // addrs: those that were not tried lately first; guarded by mu
+	target // addrs, guarded by mu: those not tried lately first; the rest, by Links.turns
 
 	links *Links
 	list  *list // that it is of
@@ -44,8 +44,9 @@ type server struct {
 
 	current int // of the smooth weighted round-robin; guarded by Links.turns
 
-	troubled atomic.Bool // failures is not 0
-	several  atomic.Bool // it has more than one address
+	troubled atomic.Bool  // failures is not 0
+	several  atomic.Bool  // it has more than one address
+	answered atomic.Int64 // when it answered last, on the clock of links
 
 	mu       sync.Mutex
 	failures int           // in a row; guarded by mu
@@ -77,7 +78,7 @@ func (s *server) aim(t target) {
 	}
 	s.addrs = t.addrs
 	s.several.Store(len(t.addrs) > 1)
-	s.pool.keepOnly(t.addrs)
+	s.pool.allow(t.addrs)
 	if best := s.best.Load(); best != nil && slices.Contains(t.addrs, *best) {
 		return
 	}
@@ -111,6 +112,7 @@ func (s *server) fail(at netip.AddrPort, err error) {
 		return // it is known
 	}
 	s.best.Store(nil)
+	s.pool.giveUp(at)
 	s.backOff(err)
 	if len(s.addrs) > 1 && s.failures == 1 {
 		s.pause = 0 // another address may do
@@ -139,6 +141,7 @@ func (s *server) backOff(err error) {
 // works notes that a server that had failed does its work again. The answers to those
 // that it had taken before it failed are not meant.
 func (s *server) works() {
+	s.answered.Store(s.links.clock())
 	if !s.troubled.Load() || s.best.Load() == nil {
 		return
 	}
@@ -213,13 +216,13 @@ func (s *server) try(ctx context.Context) {
 	// Those after the winner come first in the next race, if it fails.
 	i := slices.Index(s.addrs, winner)
 	s.addrs = append(slices.Clone(s.addrs[i+1:]), s.addrs[:i+1]...)
-	s.mu.Unlock()
 	if s.links.pooling() || s.links.waiting.Load() > 0 {
 		s.pool.put(fd, winner, false)
 	} else {
 		socket.Close(fd)
 	}
 	s.best.Store(&winner)
+	s.mu.Unlock()
 	if !s.links.cfg.Answers {
 		s.works()
 	}
@@ -229,9 +232,9 @@ func (s *server) try(ctx context.Context) {
 
 // fill has the pool have what it is to have.
 func (s *server) fill() {
-	want, err := s.pool.tick()
-	if best := s.best.Load(); best != nil && err != nil {
-		s.fail(*best, err)
+	want, at, err := s.pool.tick()
+	if err != nil {
+		s.fail(at, err)
 	}
 	s.open(want)
 }
@@ -258,7 +261,7 @@ func (s *server) take() (Link, error) {
 	if best == nil {
 		return Link{}, errLeftOut
 	}
-	l := Link{server: s, Timeout: s.links.timeout(s)}
+	l := Link{server: s, Timeout: s.links.timeout(s), taken: s.links.clock()}
 	var want int
 	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
 		s.links.dial.use(l.fd)

@@ -90,6 +90,11 @@ func (l *loop) deafen() {
 	l.paused = nil
 	l.deaf = true
 	l.engine.deaf.Done()
+}
+
+// hurry bounds the openings that there are, in a Shutdown. Those that come later are
+// bounded when they come.
+func (l *loop) hurry() {
 	for _, f := range l.all() {
 		if f.opening == nil || f.opening.stage != hearing {
 			continue

@@ -54,6 +54,7 @@ type loop struct {
 const (
 	orderListen = 1 << iota // take the listeners that are new
 	orderDeafen             // accept no more
+	orderHurry              // bound the openings
 	orderRetire             // wait no longer for some that are silent
 	orderCut                // cut all pairs
 	orderStop               // end
@@ -161,6 +162,9 @@ func (l *loop) obey(o uint32) bool {
 	}
 	if o&orderDeafen != 0 {
 		l.deafen()
+	}
+	if o&orderHurry != 0 {
+		l.hurry()
 	}
 	if o&orderRetire != 0 {
 		l.retireAll()

@@ -38,6 +38,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"portredirector/internal/socket"
@@ -395,14 +396,29 @@ func (e *Engine) deafen() {
 		l.order(orderDeafen)
 	}
 	e.deaf.Wait()
-	for _, s := range e.listening {
+	e.mu.RLock()
+	listening := e.listening
+	e.mu.RUnlock()
+	for _, s := range listening {
 		// Whoever has been connected by the kernel has come in time, and would be reset.
-		for fd, from, err := socket.Accept(s.fd); err == nil; fd, from, err = socket.Accept(s.fd) {
-			e.serve(s, fd, from)
+		for range mostBacklog {
+			fd, from, err := socket.Accept(s.fd)
+			if err == nil {
+				e.serve(s, fd, from)
+			} else if !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.EINTR) {
+				break
+			}
 		}
 		socket.Close(s.fd)
 	}
+	for _, l := range e.loops {
+		l.order(orderHurry)
+	}
 }
+
+// mostBacklog bounds how many are accepted in the end: as many as a listener can have
+// waiting (net.core.somaxconn).
+const mostBacklog = 4096
 
 // stop ends what the engine runs, once nothing is live.
 func (e *Engine) stop() {
