@@ -5,14 +5,10 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"portredirector/internal/nstest"
 )
 
 // TestNameMoves has a service with a name that comes to mean another address, which needs another return route.
@@ -23,15 +19,10 @@ func TestNameMoves(t *testing.T) {
 	name := func(addr string) { must(t, os.WriteFile(hosts, []byte(addr+" service.test\n"), 0o644)) }
 	name("127.0.0.1")
 	for _, addr := range []string{"127.0.0.1", "192.0.2.2"} {
-		tell(t, listen(t, w.m2, addr+":80"), addr)
+		each(t, listen(t, w.m2, addr+":80"), func(c *net.TCPConn) { fmt.Fprintf(c, "%s saw %s", addr, c.RemoteAddr()) })
 	}
 
-	path, err := program()
-	must(t, err)
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh",
-		hosts, path, "server", "-l", linkPort, "-p", "service.test:80")
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
-	server := nstest.StartCmd(t, w.m2, cmd)
+	server := startWith(t, w.m2, "server -l "+linkPort+" -p service.test:80", hosts, "/etc/hosts")
 	server.WaitOutput("server is ready")
 	if strings.Contains(server.Output(), "tracked") {
 		t.Errorf("more is set up than is needed: %s", server.Output())
@@ -52,37 +43,10 @@ func TestNameMoves(t *testing.T) {
 	for range 100 {
 		got, want := ask()
 		if got == "192.0.2.2"+want {
-			server.Signal(syscall.SIGTERM)
-			if code := server.Wait(); code != 0 {
-				t.Errorf("exit status %d", code)
-			}
-			if !strings.Contains(server.Output(), "tracked IPv4") {
-				t.Error("no other return route was set up")
-			}
+			server.WaitOutput("tracked IPv4") // the other return route
 			return
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	t.Error("the service was never found at its new address")
-}
-
-// tell has a service tell each peer its own name, and what it sees of the peer.
-func tell(t *testing.T, l *net.TCPListener, name string) {
-	t.Helper()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprintf(c, "%s saw %s", name, c.RemoteAddr())
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		<-ended
-	})
 }

@@ -48,7 +48,7 @@ func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which to take links from clients")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
-		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take")
+		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take, once it has begun")
 		c.Mark = returnroute.DefaultMark
 		f.Var((*markValue)(&c.Mark), "mark", "the two bits of the packet mark to use")
 		f.IntVar(&c.Table, "table", returnroute.DefaultTable, fmt.Sprintf("the first of %d routing tables to choose from", returnroute.Tables))

@@ -7,10 +7,8 @@ import (
 	"strings"
 
 	"portredirector/internal/header"
+	"portredirector/internal/link"
 )
-
-// srvPrefix marks a server that is a list of SRV records.
-const srvPrefix = "srv:"
 
 // addServers adds what -c, --balance and the pool's options say.
 func (f Flags) addServers(c *Client) error {
@@ -38,7 +36,7 @@ func (f Flags) addServers(c *Client) error {
 
 // checkServer checks one -c.
 func checkServer(server string) error {
-	if name, ok := strings.CutPrefix(server, srvPrefix); ok {
+	if name, ok := strings.CutPrefix(server, link.SRVPrefix); ok {
 		if name == "" || strings.ContainsAny(name, ":/ ") {
 			return errors.New("srv: takes a name, as in srv:_portredirector._tcp.example.com; the records have the ports")
 		}

@@ -79,9 +79,10 @@ func (d *dialer) ahead() *dialer {
 
 // use makes a link of ahead one like those of d.
 func (d *dialer) use(fd int) {
-	if d.alive.Enable {
-		_ = socket.KeepIdle(fd, d.alive.Idle)
-	} else {
+	switch {
+	case !d.alive.Enable:
 		_ = socket.StopKeepAlive(fd)
+	case d.alive.Idle > pooledIdle: // else it is that already
+		_ = socket.KeepIdle(fd, d.alive.Idle)
 	}
 }

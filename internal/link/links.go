@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -43,7 +42,7 @@ type Links struct {
 	lists []*list
 
 	all     atomic.Pointer[[]*server] // of all lists, in their order
-	turns   sync.Mutex                // guards server.current
+	turns   sync.Mutex                // guards server.current, priority and weight
 	waiting atomic.Int64              // peers in Wait
 
 	mu      sync.Mutex
@@ -228,28 +227,10 @@ func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
 		if s == nil {
 			return Link{}, false, nil
 		}
-		at := s.best.Load()
-		l, err := s.take()
-		switch {
-		case err == nil:
-			return l, true, nil
-		case exhausted(err):
-			return Link{}, false, err
-		case errors.Is(err, errLeftOut): // just now
-		case at != nil:
-			s.fail(*at, err)
+		if l, err := s.take(); !errors.Is(err, errLeftOut) {
+			return l, err == nil, err
 		}
 	}
-}
-
-// exhausted is an error that no other server mends.
-func exhausted(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // Wait does so too, and waits until there is one.
@@ -285,16 +266,13 @@ func (ls *Links) untried(tried *Tried) bool {
 
 // why tells why there is no server.
 func (ls *Links) why(tried *Tried) error {
-	var errs []error
 	for _, s := range *ls.all.Load() {
 		s.mu.Lock()
-		if s.failed != nil && !tried.has(s) {
-			errs = append(errs, fmt.Errorf("server %s: %w", s.name, s.failed))
-		}
+		failed := s.failed
 		s.mu.Unlock()
+		if failed != nil && !tried.has(s) {
+			return fmt.Errorf("server %s: %w", s.name, failed)
+		}
 	}
-	if len(errs) == 0 {
-		return errors.New("no server is known yet")
-	}
-	return errs[0]
+	return errors.New("no server is known yet")
 }

@@ -45,7 +45,8 @@ type pooled struct {
 }
 
 const (
-	// keep is what is left of a surplus after a second.
+	// keep is how much of the size of the pool, and of the rate, is left after a second
+	// in which there was no need for it.
 	keep = 0.8
 	// slack is added to the round trip, for the other end to take the link.
 	slack = 0.01

@@ -27,8 +27,8 @@ type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
-// srvPrefix marks the name of SRV records.
-const srvPrefix = "srv:"
+// SRVPrefix marks a server that is the name of SRV records.
+const SRVPrefix = "srv:"
 
 const (
 	// resolveEvery is how often names are resolved. Package net does not tell the
@@ -45,7 +45,7 @@ type list struct {
 	links   *Links
 	name    string
 	again   chan struct{} // resolve it soon
-	servers []*server     // guarded by Links.mu
+	servers []*server     // its task alone changes them, with Links.mu
 	told    bool          // that it cannot be resolved
 }
 
@@ -110,7 +110,7 @@ func (l *list) resolveSoon() {
 
 // lookUp finds out what the name stands for now.
 func (l *list) lookUp(ctx context.Context) ([]target, error) {
-	name, isSRV := strings.CutPrefix(l.name, srvPrefix)
+	name, isSRV := strings.CutPrefix(l.name, SRVPrefix)
 	if !isSRV {
 		host, port, err := net.SplitHostPort(l.name)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"portredirector/internal/socket"
@@ -179,7 +180,7 @@ func (s *server) run(ctx context.Context) {
 func (s *server) due() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.best.Load() != nil || len(s.addrs) == 0 {
+	if s.best.Load() != nil {
 		return time.Hour // until it is poked
 	}
 	pause := s.pause
@@ -255,7 +256,8 @@ func (s *server) open(n int) {
 	}
 }
 
-// take gives a link, if there is one to be had.
+// take gives a link. Of a server that cannot be connected it gives errLeftOut, any other
+// error is of this machine.
 func (s *server) take() (Link, error) {
 	best := s.best.Load()
 	if best == nil {
@@ -269,7 +271,11 @@ func (s *server) take() (Link, error) {
 		fd, err := s.links.dial.connect(*best)
 		if err != nil {
 			s.open(want)
-			return Link{}, err
+			if exhausted(err) {
+				return Link{}, err
+			}
+			s.fail(*best, err)
+			return Link{}, errLeftOut
 		}
 		l.pooled = pooled{fd: fd, to: *best}
 	}
@@ -279,3 +285,10 @@ func (s *server) take() (Link, error) {
 }
 
 var errLeftOut = errors.New("it is left out")
+
+// exhausted is an error that no other server mends.
+func exhausted(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL,
+	}, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
+}

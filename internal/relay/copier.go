@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"portredirector/internal/socket"
 )
 
@@ -240,11 +238,7 @@ func broken(c *net.TCPConn) bool {
 	if err != nil {
 		return true
 	}
-	var info *unix.TCPInfo
-	if cerr := raw.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	}); cerr != nil || err != nil {
-		return true
-	}
-	return info.State == unix.BPF_TCP_CLOSE
+	is := true
+	_ = raw.Control(func(fd uintptr) { is = socket.Look(int(fd)).Broken }) // it fails once the connection is closed
+	return is
 }

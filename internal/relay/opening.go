@@ -169,9 +169,11 @@ func (f *flow) hear(l *loop) {
 			o.said = said
 		default:
 			o.said = bytes.Clone(said)
-			if o.by == 0 {
-				l.limit(f, o.timeout)
+			timeout := o.timeout
+			if l.deaf {
+				timeout = lastWords
 			}
+			l.limit(f, timeout)
 		}
 	}
 }
