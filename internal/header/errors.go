@@ -10,7 +10,7 @@ var (
 	ErrUnknown = errors.New("not a header of any known form")
 
 	// ErrTLS means that a TLS hello came instead of a header.
-	ErrTLS = errors.New("a TLS hello: links over TLS are not supported yet")
+	ErrTLS = errors.New("a TLS hello")
 
 	// ErrTooLong means that the header is longer than its form may be.
 	ErrTooLong = errors.New("the header is too long")
@@ -46,6 +46,10 @@ var (
 	// ErrNoChecksum means that the header asks for an answer without a
 	// checksum, as none of our clients does: a byte was changed on its way.
 	ErrNoChecksum = errors.New("the header asks for an answer but has no checksum")
+
+	// ErrSeal means that the header is not from who the link was opened by, or was
+	// changed since. Only [ReadSealed] gives it.
+	ErrSeal = errors.New("the seal of the header is not that of its link")
 )
 
 // Errors of [Read] and of [Header.Append].

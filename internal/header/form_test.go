@@ -53,10 +53,10 @@ func TestFormAsFlag(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	if got, want := header.Status(8).String(), "status 8"; got != want {
+	if got, want := header.Status(9).String(), "status 9"; got != want {
 		t.Errorf("String() of an unknown status is %q, want %q", got, want)
 	}
-	if header.Connected != 0 || header.Internal != 7 {
-		t.Error("the codes are not 0 to 7")
+	if header.Connected != 0 || header.Busy != 8 {
+		t.Error("the codes are not 0 to 8")
 	}
 }

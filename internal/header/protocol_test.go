@@ -77,7 +77,7 @@ func TestProtocolStatusTable(t *testing.T) {
 		got = append(got, row[1]+" "+row[2])
 	}
 	var want []string
-	for s := header.Connected; s <= header.Internal; s++ {
+	for s := header.Connected; s <= header.Busy; s++ {
 		want = append(want, fmt.Sprintf("%d %v", byte(s), s))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -28,7 +28,10 @@ var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 // Of a reader that breaks off, or whose bytes are refused, some bytes may have
 // been consumed; there is nothing to be done with it but to close it. Errors are
 // listed at [ErrUnknown].
-func Read(r io.Reader) (Header, Form, error) {
+func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
+
+// read is Read, or with a key ReadSealed.
+func read(r io.Reader, key []byte) (Header, Form, error) {
 	buf, _ := buffers.Get().(*[pooled]byte)
 	defer buffers.Put(buf)
 
@@ -36,7 +39,14 @@ func Read(r io.Reader) (Header, Form, error) {
 	if err != nil {
 		return Header{}, 0, err
 	}
-	return s.parse(b)
+	h, f, err := s.parse(b)
+	if err == nil && key != nil {
+		err = checkSeal(b, key, f)
+	}
+	if err != nil {
+		return Header{}, 0, err
+	}
+	return h, f, nil
 }
 
 // collect appends one whole header to b, which is empty, and says what shape it

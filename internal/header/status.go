@@ -18,6 +18,7 @@ const (
 	NotAuthorised               // the sender may not use this server
 	Draining                    // the server takes no new peers
 	Internal                    // the server could not: out of descriptors and the like
+	Busy                        // the server has as many peers as it takes
 )
 
 // statusNames are the codes in words, for logs.
@@ -30,6 +31,7 @@ var statusNames = [...]string{
 	NotAuthorised: "not authorised",
 	Draining:      "draining",
 	Internal:      "internal error",
+	Busy:          "busy",
 }
 
 // String returns the code in words; of a code that this version does not know,

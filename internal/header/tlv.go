@@ -18,6 +18,9 @@ const (
 	tlvAnswer     = 0xe0
 	answerVersion = 1
 
+	// tlvSeal is ours, too, see Seal.
+	tlvSeal = 0xe1
+
 	tlvFixed = 3 // type and length
 	crcLen   = 4
 )
@@ -40,6 +43,7 @@ type found struct {
 	id       ID
 	answer   bool
 	checksum int // where the value of the checksum begins; 0 if there is none
+	seal     int // where that of the seal does
 }
 
 // findTLVs reads the TLVs from b[at:], all of them.
@@ -67,6 +71,10 @@ func findTLVs(b []byte, at int) (found, error) {
 		case tlvAnswer:
 			if size == 1 && value[0] == answerVersion {
 				f.answer = true
+			}
+		case tlvSeal:
+			if size == sealLen {
+				f.seal = at
 			}
 		}
 		at += size
