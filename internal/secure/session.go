@@ -1,0 +1,189 @@
+package secure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/socket"
+)
+
+// What links are called in the negotiation of protocols (RFC 7301).
+const (
+	encrypted     = "portredirector/1"
+	authenticated = "portredirector-auth/1"
+)
+
+// Session is what a handshake leaves.
+type Session struct {
+	FD   int    // the socket, which whoever has the session owns
+	Conn *Conn  // what is between it and the bytes; nil if the link is only authenticated
+	MAC  []byte // the secret that authenticates its header, if it is; see header.Seal
+
+	Peer Peer
+
+	still func() error
+}
+
+// Peer is who is at the other end.
+type Peer struct {
+	Key  key.Public // zero if it has a certificate instead
+	Name string     // of the certificate
+}
+
+// Still says whether a certificate that was good at the handshake is so now. It is for
+// one goroutine at a time.
+func (s *Session) Still() error {
+	if s.still == nil {
+		return nil
+	}
+	return s.still()
+}
+
+// Refusal is the status by which the accepting end says that the link may not be used:
+// any but header.Connected.
+type Refusal header.Status
+
+func (r Refusal) Error() string {
+	if s := header.Status(r); s != header.NotAuthorised {
+		return s.String()
+	}
+	return "the server does not know this client's key (its --peer-key or --clients)"
+}
+
+// Is makes it ErrUntrusted if it is about who this end is.
+func (r Refusal) Is(target error) bool {
+	return target == ErrUntrusted && header.Status(r) == header.NotAuthorised
+}
+
+// ErrUntrusted is of ends that do not believe each other. To try again mends nothing, as
+// long as nobody gives one of them another key.
+var ErrUntrusted = errors.New("the ends of the link do not trust each other")
+
+// macLabel names what the secret of a session is for (RFC 8446, 7.5).
+const (
+	macLabel  = "EXPORTER-portredirector-header"
+	macLength = 32
+)
+
+// Dialer opens sessions.
+type Dialer struct {
+	config func() *tls.Config
+	only   bool // authenticate, and do not encrypt
+}
+
+// Open makes sure of the other end of a socket, which is connected or is being
+// connected, and owns it: with an error it is closed. name is that of the server, for its
+// certificate. It waits until ctx ends.
+func (d *Dialer) Open(ctx context.Context, fd int, name string) (*Session, error) {
+	config := d.config().Clone()
+	config.ServerName = name
+	config.NextProtos = []string{encrypted}
+	if d.only {
+		config.NextProtos = []string{authenticated}
+		// Nothing is kept from those who record it to read it in twenty years.
+		config.CurvePreferences = []tls.CurveID{tls.X25519}
+	}
+	s, err := handshake(ctx, fd, nil, func(w *wire) *tls.Conn { return tls.Client(w, config) },
+		func(t *tls.Conn, _ Peer) error {
+			var b [1]byte
+			if _, err := t.Read(b[:]); err != nil {
+				return fmt.Errorf("%w: %w", errNoWord, err)
+			}
+			if s := header.Status(b[0]); s != header.Connected {
+				return Refusal(s)
+			}
+			return nil
+		})
+	return s, d.explain(err)
+}
+
+// Acceptor accepts sessions.
+type Acceptor struct {
+	config *tls.Config
+	still  func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
+}
+
+// Accept makes sure of the other end of a socket, and owns it: with an error it is closed.
+// said is what was read of it before. judge decides what the other end is told;
+// an error is the end of the link. It waits until ctx ends.
+func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(Peer) (header.Status, error)) (*Session, error) {
+	begin := func(w *wire) *tls.Conn {
+		w.most = longestHandshake
+		return tls.Server(w, a.config)
+	}
+	var chain []*x509.Certificate
+	s, err := handshake(ctx, fd, said, begin,
+		func(t *tls.Conn, p Peer) error {
+			chain = t.ConnectionState().PeerCertificates
+			word, refused := judge(p)
+			if refused == nil && t.ConnectionState().NegotiatedProtocol == "" {
+				return nil // not one of ours, it waits for no word
+			}
+			if _, err := t.Write([]byte{byte(word)}); refused == nil {
+				return err
+			}
+			_ = t.CloseWrite()
+			return refused
+		})
+	if err == nil && a.still != nil {
+		s.still = a.still(chain)
+	}
+	return s, ofClients.explain(err)
+}
+
+// handshake does what both have in common. last is the word that follows on the handshake.
+func handshake(ctx context.Context, fd int, said []byte, begin func(*wire) *tls.Conn, last func(*tls.Conn, Peer) error) (*Session, error) {
+	conn := socket.File(fd)
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	w := newWire(conn, said)
+	t := begin(w)
+	s, err := agree(t, last)
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	if s.FD, err = w.detach(); err != nil {
+		return nil, err
+	}
+	if s.MAC == nil {
+		s.Conn = &Conn{tls: t, wire: w}
+	}
+	return s, nil
+}
+
+// agree has the handshake, and its last word.
+func agree(t *tls.Conn, last func(*tls.Conn, Peer) error) (*Session, error) {
+	if err := t.Handshake(); err != nil { //nolint:noctx // the socket has a deadline, see the caller
+		return nil, err
+	}
+	state := t.ConnectionState()
+	s := &Session{FD: -1, Peer: peerOf(state)}
+	if state.NegotiatedProtocol == authenticated {
+		var err error
+		if s.MAC, err = state.ExportKeyingMaterial(macLabel, nil, macLength); err != nil {
+			return nil, err
+		}
+	}
+	return s, last(t, s.Peer)
+}
+
+// peerOf is who has proved to be at the other end.
+func peerOf(state tls.ConnectionState) Peer {
+	if len(state.PeerCertificates) == 0 {
+		return Peer{}
+	}
+	cert := state.PeerCertificates[0]
+	if k, ok := key.Of(cert.PublicKey); ok && len(state.VerifiedChains) == 0 {
+		return Peer{Key: k}
+	}
+	return Peer{Name: cert.Subject.String()}
+}
