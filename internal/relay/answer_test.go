@@ -13,23 +13,23 @@ import (
 )
 
 // answering is a rig whose dialled side has to answer first.
-func answering(t *testing.T, o relay.Options, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
+func answering(t *testing.T, w way, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
 	dialledEnd, service := tcpPair(t)
 	p.Accepted, p.Dialled = detach(t, acceptedEnd), detach(t, dialledEnd)
 	result = make(chan relay.Result, 1)
 	p.Done = func(r relay.Result) { result <- r }
-	newEngine(t, o).Relay(p)
+	w.relay(t, newEngine(t, relay.Options{}), p)
 	t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 	return peer, service, result
 }
 
-func TestAnswer(t *testing.T) { bothPaths(t, testAnswer) }
+func TestAnswer(t *testing.T) { bothWays(t, testAnswer) }
 
-func testAnswer(t *testing.T, o relay.Options) {
+func testAnswer(t *testing.T, w way) {
 	var got byte
-	peer, service, result := answering(t, o, relay.Pair{
+	peer, service, result := answering(t, w, relay.Pair{
 		AnswerTimeout: time.Minute,
 		Answer:        func(b byte) error { got = b; return nil },
 	})
@@ -52,9 +52,9 @@ func testAnswer(t *testing.T, o relay.Options) {
 	}
 }
 
-func TestNoAnswer(t *testing.T) { bothPaths(t, noAnswer) }
+func TestNoAnswer(t *testing.T) { bothWays(t, noAnswer) }
 
-func noAnswer(t *testing.T, o relay.Options) {
+func noAnswer(t *testing.T, w way) {
 	refusal := errors.New("no")
 	tests := map[string]struct {
 		timeout time.Duration
@@ -81,7 +81,7 @@ func noAnswer(t *testing.T, o relay.Options) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			peer, service, result := answering(t, o, relay.Pair{
+			peer, service, result := answering(t, w, relay.Pair{
 				AnswerTimeout: tt.timeout, Answer: func(byte) error { return refusal },
 			})
 			tt.act(peer, service)

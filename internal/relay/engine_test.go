@@ -30,7 +30,7 @@ func second[T any](_ T, err error) error { return err }
 
 // TestIdleTimeout: an idle pair ends, one that carries something lives.
 func TestIdleTimeout(t *testing.T) {
-	r := newRig(t, relay.Options{IdleTimeout: 2 * time.Second})
+	r := newRig(t, relay.Options{IdleTimeout: 2 * time.Second}, plain)
 	for range 4 { // longer than the time-out in all
 		must(t, second(r.peer.Write([]byte("x"))))
 		must(t, second(io.ReadFull(r.service, make([]byte, 1))))
@@ -44,7 +44,7 @@ func TestIdleTimeout(t *testing.T) {
 // TestHalfCloseTimeout: it concerns pairs of which one direction has ended.
 func TestHalfCloseTimeout(t *testing.T) {
 	o := relay.Options{HalfCloseTimeout: time.Second}
-	half, whole := newRig(t, o), newRig(t, o)
+	half, whole := newRig(t, o, plain), newRig(t, o, plain)
 	halfClose(t, half.peer, half.service)
 	half.wantResult(t, 0, 0, relay.Idle)
 	wantReset(t, half.service)

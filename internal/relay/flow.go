@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -27,15 +29,17 @@ type flow struct {
 // is only told once, so it is kept until a call says otherwise.
 type side struct {
 	fd       int
-	watched  bool // the loop is told of its events
-	awaited  bool // and when a write may take something
-	readable bool // a read may give something
-	writable bool // a write may take something
-	ending   bool // FIN has come, behind what is still to be read
-	failed   bool // there is an error to be asked for
-	broken   bool // the connection is no more, and needs no reset
-	owes     bool // something was sent in this step that is to be acknowledged
-	urgent   bool // urgent data has come, at which reads stop short
+	layer    Layer // between it and its bytes; nil is nothing
+	watched  bool  // the loop is told of its events
+	awaited  bool  // and when a write may take something
+	readable bool  // a read may give something
+	writable bool  // a write may take something
+	ending   bool  // FIN has come, behind what is still to be read
+	failed   bool  // there is an error to be asked for
+	broken   bool  // the connection is no more, and needs no reset
+	owes     bool  // something was sent in this step that is to be acknowledged
+	urgent   bool  // urgent data has come, at which reads stop short
+	closing  bool  // the layer was told of the end
 
 	suspect int64 // since when something was to be acknowledged, ms on the loop's clock; 0 is not, see dead.go
 }
@@ -166,6 +170,9 @@ const (
 	// stream does not keep the loop from others. It is what a pipe holds:
 	// splices of a quarter of it took a fifth more processor time per byte.
 	turnBytes = pipeSize
+	// turnReads bounds how often it reads for that: who sends single bytes has its turns,
+	// too.
+	turnReads = 64
 	// bulkRead is a read that speaks for splice, bulkAfter how many it takes.
 	// After as many splices of less it goes back.
 	bulkRead  = 16 << 10
@@ -179,7 +186,7 @@ const (
 // with the side that broke.
 func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 	dir, src, dst := &f.dir[d], &f.side[d], &f.side[1-d]
-	moved := 0
+	moved, reads := 0, 0
 	defer func() {
 		if moved > 0 {
 			f.meter.moved[d].Add(int64(moved))
@@ -190,6 +197,9 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 			l.suspect(dst)
 		}
 	}()
+	if err := dst.flush(); err != nil {
+		return false, 1 - d, err
+	}
 	for !dir.finished {
 		switch {
 		case dir.pipe != nil && dir.pipe.n > 0:
@@ -213,22 +223,27 @@ func (f *flow) pump(l *loop, d int) (more bool, broken int, err error) {
 				dir.rest = nil
 			}
 		case dir.eof:
-			if err := unix.Shutdown(dst.fd, unix.SHUT_WR); err != nil {
-				return false, 1 - d, os.NewSyscallError("shutdown", err)
+			done, err := dst.end()
+			if err != nil {
+				return false, 1 - d, err
+			}
+			if !done {
+				return false, 0, nil
 			}
 			dir.finished, dst.owes = true, true
-		case moved >= turnBytes:
+		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
 		case !src.readable || f.room(d) == 0:
 			dir.giveBack(l)
 			return false, 0, nil
-		case dir.bulk && !src.urgent && len(dir.rest) == 0 && f.opening == nil:
+		case dir.bulk && !src.urgent && len(dir.rest) == 0 && f.opening == nil && src.layer == nil && dst.layer == nil:
 			if err := dir.fill(l, src); err != nil {
 				return false, d, err
 			}
 		default:
 			n, writing, err := f.carry(l, d)
 			moved += n
+			reads++
 			if err != nil && writing {
 				return false, 1 - d, err
 			}
@@ -371,7 +386,10 @@ func (p *pipe) add(n int) {
 // a short read is the end too, unless FIN is behind it, for which there will
 // be no further event, or urgent data, which splits what is there.
 func (s *side) read(b []byte) (int, error) {
-	n, errno := recv(s.fd, b)
+	if s.layer != nil {
+		return s.readLayer(b)
+	}
+	n, errno := socket.Recv(s.fd, b)
 	switch {
 	case errno == unix.EAGAIN:
 		s.readable = false
@@ -384,9 +402,24 @@ func (s *side) read(b []byte) (int, error) {
 	return n, nil
 }
 
+// readLayer does so through the layer.
+func (s *side) readLayer(b []byte) (int, error) {
+	n, err := s.layer.Read(b)
+	switch {
+	case err == unix.EAGAIN: //nolint:errorlint // a layer's word for it
+		s.readable = false
+	case n == 0 && err != nil && !errors.Is(err, io.EOF):
+		return 0, err
+	}
+	return n, nil
+}
+
 // write writes once, and makes the side unwritable if it did not take all.
 func (s *side) write(b []byte) (int, error) {
-	n, errno := send(s.fd, b)
+	if s.layer != nil {
+		return s.writeLayer(b)
+	}
+	n, errno := socket.SendSome(s.fd, b)
 	switch {
 	case errno == unix.EAGAIN:
 		s.writable = false
@@ -398,4 +431,43 @@ func (s *side) write(b []byte) (int, error) {
 	}
 	s.owes = true
 	return n, nil
+}
+
+// writeLayer does so through the layer.
+func (s *side) writeLayer(b []byte) (int, error) {
+	n, err := s.layer.Write(b)
+	if err != nil && err != unix.EAGAIN { //nolint:errorlint // a layer's word for it
+		return 0, err
+	}
+	s.owes = true
+	return n, s.flush()
+}
+
+// flush sends what the layer has left of the last write, and makes the side unwritable
+// if it did not send all.
+func (s *side) flush() error {
+	if s.layer == nil || !s.writable {
+		return nil
+	}
+	err := s.layer.Flush()
+	if err == unix.EAGAIN { //nolint:errorlint // a layer's word for it
+		s.writable = false
+		return nil
+	}
+	return err
+}
+
+// end passes the end of the other side on. It reports whether that is done: behind what
+// the layer has left it has to wait.
+func (s *side) end() (done bool, err error) {
+	if s.layer != nil && !s.closing {
+		s.closing = true
+		if err := s.layer.CloseWrite(); err != nil {
+			return false, err
+		}
+	}
+	if err := s.flush(); err != nil || s.layer != nil && !s.writable {
+		return false, err
+	}
+	return true, os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
 }

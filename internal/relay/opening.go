@@ -15,20 +15,21 @@ import (
 
 // Opening is an accepted socket that has to say first what it wants.
 type Opening struct {
-	Accepted int // the descriptor, which the engine owns
+	Accepted int   // the descriptor, which the engine owns
+	Layer    Layer // between it and its bytes; nil is nothing
 
 	// Hear is given what the socket has said so far, whenever there is more, and
 	// says what is next. It must keep no part of it. An error resets the socket.
 	Hear func(said []byte) (Next, error)
-	// Timeout is how long that may take from its first byte on; 0 is for ever. It may
-	// be silent before for as long as it likes.
-	Timeout time.Duration
-	// Silent is given the socket if it has said nothing when it is retired, or when
-	// there is a Shutdown. It is called on a goroutine of its own; ctx ends when what
+	// Silence is how long it may say nothing, and Timeout how long the rest may take from
+	// its first byte on; 0 is for ever.
+	Silence, Timeout time.Duration
+	// Silent is given the socket if it has said nothing for so long, or when it is retired,
+	// or when there is a Shutdown. It is called on a goroutine of its own; ctx ends when what
 	// outlives a Shutdown is cut.
 	Silent func(ctx context.Context, fd int)
 	// Gone is told of the error of a socket that was reset: Hear's, ErrTimeout,
-	// io.EOF if it said nothing, or ErrCut.
+	// ErrRetired, io.EOF if it said nothing, or ErrCut.
 	Gone func(error)
 }
 
@@ -38,8 +39,8 @@ type Opened struct {
 	flow *flow
 }
 
-// Retire waits no longer for an opening that has said nothing, and gives it to
-// Silent. It does nothing to any other.
+// Retire waits no longer for an opening: if it has said nothing it is given to Silent, or
+// else reset. It does nothing to one that has said all.
 func (o Opened) Retire() {
 	if o.loop != nil {
 		o.loop.retire(o.flow)
@@ -58,6 +59,7 @@ type Next struct {
 // Errors of pairs and openings that did not come about.
 var (
 	ErrTimeout  = errors.New("timeout")
+	ErrRetired  = errors.New("too many have not said what they want")
 	ErrNoAnswer = errors.New("no answer in time")
 	// ErrUndelivered, from Pair.Answer, promises that no payload was delivered.
 	ErrUndelivered    = errors.New("nothing was delivered")

@@ -36,7 +36,7 @@ func TestRefusedPipes(t *testing.T) {
 			size = openPipe(t)
 		}
 		t.Logf("after %d pipes they hold %d bytes", taken, size)
-		r := newRig(t, relay.Options{Loops: 1})
+		r := newRig(t, relay.Options{Loops: 1}, plain)
 		must(t, oneWay(r.peer, r.service))
 		must(t, oneWay(r.service, r.peer))
 	})
@@ -45,7 +45,7 @@ func TestRefusedPipes(t *testing.T) {
 		must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 		low := limit
 		low.Cur = uint64(descriptors(t) + 16)
-		r := newRig(t, relay.Options{Loops: 1})
+		r := newRig(t, relay.Options{Loops: 1}, plain)
 		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
 		defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
 		size := 1

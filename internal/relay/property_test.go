@@ -16,16 +16,16 @@ import (
 
 // TestRandomLives lets many pairs at once live random lives, and compares
 // what arrives with what was sent, byte for byte.
-func TestRandomLives(t *testing.T) { bothPaths(t, randomLives) }
+func TestRandomLives(t *testing.T) { bothWays(t, randomLives) }
 
-func randomLives(t *testing.T, o relay.Options) {
-	engine := newEngine(t, o)
+func randomLives(t *testing.T, w way) {
+	engine := newEngine(t, relay.Options{})
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	var lives sync.WaitGroup
 	for i := range 300 {
 		lives.Go(func() {
-			if err := randomLife(t, engine, rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
+			if err := randomLife(t, engine, w, rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
 				t.Errorf("life %d: %v", i, err)
 			}
 		})
@@ -58,13 +58,13 @@ func randomScript(r *rand.Rand) script {
 	return s
 }
 
-func randomLife(t *testing.T, engine *relay.Engine, r *rand.Rand) error {
+func randomLife(t *testing.T, engine *relay.Engine, w way, r *rand.Rand) error {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
 	dialledEnd, service := tcpPair(t)
 	result := make(chan relay.Result, 1)
 	meter := new(relay.Meter)
-	engine.Relay(relay.Pair{Meter: meter, Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd), Done: func(r relay.Result) { result <- r }})
+	w.relay(t, engine, relay.Pair{Meter: meter, Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd), Done: func(r relay.Result) { result <- r }})
 	up, down := randomScript(r), randomScript(r)
 	data := make([]byte, 1<<20)
 	_, _ = rand.NewChaCha8([32]byte{byte(r.Uint32())}).Read(data)

@@ -12,7 +12,7 @@
 // connected. All functions that the engine calls, but for those that say so, are
 // called on a loop, where everybody else waits meanwhile: they must not block.
 //
-// Close semantics, the same in both directions and on both paths:
+// Close semantics, the same in both directions, with layers and without:
 //
 //   - FIN is passed on as a half-close, after the last byte before it. The
 //     other direction lives on for as long as it likes (RFC 9293, 3.6).
@@ -22,12 +22,10 @@
 //     with something under way, by Options.DeadAfter, and counts as a reset.
 //   - A pair lives until the other ends have acknowledged its last byte.
 //
-// # Two paths
+// # Layers
 //
-// The event loops are for what the product relays: an idle pair is two
-// descriptors and a small struct. See loop.go. The copiers are one goroutine
-// for each direction and io.Copy, for connections that are more than a socket.
-// See copier.go. They take pairs only.
+// A socket may have a [Layer] between it and its bytes, as TLS is. Such a pair is relayed
+// by the same loops, but for splice(2), which moves bytes that nobody looks at.
 package relay
 
 import (
@@ -50,6 +48,8 @@ import (
 type Pair struct {
 	Accepted int // descriptors of TCP sockets that do not wait, see package socket
 	Dialled  int // its connect(2) may be under way
+	// AcceptedLayer and DialledLayer are between them and their bytes; nil is nothing.
+	AcceptedLayer, DialledLayer Layer
 
 	Prefix   []byte // goes up before anything else
 	Head     []byte // goes up next: payload that was read from the accepted socket already
@@ -92,6 +92,23 @@ type Undelivered struct {
 
 // KeptBytes bounds what goes up before the answer of a pair that may be given back.
 const KeptBytes = 64 << 10
+
+// Layer is what stands between a socket and its bytes. It never waits, uses the socket
+// without owning it, and is used on one goroutine at a time.
+type Layer interface {
+	// Read reads some of what there is, up to len(b). At the end of it it tells why:
+	// syscall.EAGAIN if no more is there for now, io.EOF if the other end has ended its
+	// direction, or what is wrong, each as often as it is asked.
+	Read(b []byte) (int, error)
+	// Write takes all of b, or none of it (syscall.EAGAIN), and sends as much as the
+	// socket takes.
+	Write(b []byte) (int, error)
+	// Flush sends what is left of the last write. As long as something is left it is
+	// syscall.EAGAIN.
+	Flush() error
+	// CloseWrite ends this direction behind what was written. It may have to be flushed.
+	CloseWrite() error
+}
 
 // meter is the pair's, or a new one.
 func (p *Pair) meter() *Meter {
@@ -176,14 +193,11 @@ type Options struct {
 	HalfCloseTimeout time.Duration
 	// DeadAfter ends pairs of which one side no longer acknowledges what was
 	// sent to it, for so long; 0 leaves that to the kernel, which takes a quarter of
-	// an hour. It is for the event loops. Where nothing is sent keepalive is what
-	// finds a dead path.
+	// an hour. Where nothing is sent keepalive is what finds a dead path.
 	DeadAfter time.Duration
 	// Loops is the number of event loops; 0 is one less than there are processors
 	// (GOMAXPROCS), which is the most that there should be.
 	Loops int
-	// Copiers takes the goroutine path for every pair.
-	Copiers bool
 	// Log is told what concerns no single pair; nil is nobody.
 	Log *slog.Logger
 }
@@ -201,17 +215,18 @@ func (m *Meter) Down() int64 { return m.moved[dialled].Load() }
 
 // Engine relays any number of pairs.
 type Engine struct {
-	loops  []*loop
-	next   atomic.Uint32 // the loop that gets the next pair
-	copies *copies
-	log    *slog.Logger
+	loops []*loop
+	next  atomic.Uint32 // the loop that gets the next pair
+	log   *slog.Logger
 
 	ctx context.Context //nolint:containedctx // ends when what outlives a Shutdown is cut, as net/http's BaseContext
 	cut context.CancelFunc
 
+	drains context.Context //nolint:containedctx // ends when there is a Shutdown
+	drain  context.CancelFunc
+
 	mu        sync.RWMutex
 	listening []*listening // guarded by mu
-	draining  bool         // Shutdown was called; guarded by mu
 	closed    bool         // there are no loops any more; guarded by mu
 
 	deaf  sync.WaitGroup // loops that still accept
@@ -229,13 +244,9 @@ func New(o Options) (*Engine, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	e.ctx, e.cut = context.WithCancel(context.Background())
+	e.drains, e.drain = context.WithCancel(context.Background())
 	var err error
-	if o.Copiers {
-		e.copies, err = newCopies(e)
-	} else {
-		e.loops, err = startLoops(e, o)
-	}
-	if err != nil {
+	if e.loops, err = startLoops(e, o); err != nil {
 		return nil, fmt.Errorf("start relay: %w", err)
 	}
 	return e, nil
@@ -253,10 +264,6 @@ func (e *Engine) Relay(p Pair) {
 		return
 	}
 	e.pairs.Add(1)
-	if e.copies != nil {
-		e.copies.relay(p)
-		return
-	}
 	l := e.loop()
 	l.relay(&p)
 	e.cutLate(l)
@@ -345,19 +352,19 @@ func (e *Engine) survive() {
 func (e *Engine) Len() int { return int(e.pairs.Load()) }
 
 // Draining reports whether Shutdown was called.
-func (e *Engine) Draining() bool {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.draining
-}
+func (e *Engine) Draining() bool { return e.drains.Err() != nil }
+
+// OnDrain calls f on a goroutine of its own once Shutdown is called, unless stop was
+// called before.
+func (e *Engine) OnDrain(f func()) (stop func() bool) { return context.AfterFunc(e.drains, f) }
 
 // Shutdown closes the listeners and waits for all that is live. What is still
 // there when ctx ends is cut: its sockets are reset. It returns when nothing is
 // left, with ctx's error if a pair had to be cut.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.mu.Lock()
-	again := e.draining
-	e.draining = true
+	again := e.Draining()
+	e.drain()
 	e.mu.Unlock()
 	if again {
 		return nil
@@ -378,9 +385,6 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	e.cut()
 	for _, l := range e.loops {
 		l.order(orderCut)
-	}
-	if e.copies != nil {
-		e.copies.cut()
 	}
 	<-finished
 	if cut == 0 {
@@ -429,8 +433,5 @@ func (e *Engine) stop() {
 	for _, l := range e.loops {
 		l.order(orderStop)
 		<-l.stopped
-	}
-	if e.copies != nil {
-		e.copies.resets.close()
 	}
 }

@@ -26,23 +26,17 @@ import (
 // all buffers between the ends can hold.
 const bulk = 64 << 20
 
-// bothPaths runs a test on the event loops and on the copiers.
-func bothPaths(t *testing.T, test func(t *testing.T, o relay.Options)) {
-	t.Helper()
-	t.Run("loops", func(t *testing.T) { test(t, relay.Options{}) })
-	t.Run("copiers", func(t *testing.T) { test(t, relay.Options{Copiers: true}) })
-}
-
 // rig is a peer and a service with an engine between them, on loopback.
 type rig struct {
 	engine        *relay.Engine
+	way           way
 	peer, service *net.TCPConn
 	result        chan relay.Result
 }
 
-func newRig(t testing.TB, o relay.Options) *rig {
+func newRig(t testing.TB, o relay.Options, w way) *rig {
 	t.Helper()
-	r := &rig{engine: newEngine(t, o), result: make(chan relay.Result, 1)}
+	r := &rig{engine: newEngine(t, o), way: w, result: make(chan relay.Result, 1)}
 	r.connect(t)
 	t.Cleanup(func() {
 		_ = r.peer.Close()
@@ -78,7 +72,7 @@ func (r *rig) connect(t testing.TB) {
 	var accepted, dialled *net.TCPConn
 	r.peer, accepted = tcpPair(t)
 	dialled, r.service = tcpPair(t)
-	r.engine.Relay(relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(res relay.Result) { r.result <- res }})
+	r.way.relay(t, r.engine, relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(res relay.Result) { r.result <- res }})
 }
 
 // tcpPair is a TCP connection: the end that dialled, the end that accepted.
@@ -167,7 +161,7 @@ func oneWay(from, to *net.TCPConn) error {
 	return nil
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -175,31 +169,31 @@ func must(t *testing.T, err error) {
 }
 
 func TestPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T) {
-	bothPaths(t, testPeerHalfClosesAndServiceAnswersAfterIt)
+	bothWays(t, testPeerHalfClosesAndServiceAnswersAfterIt)
 }
 
-func testPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func testPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T, w way) {
+	r := newRig(t, relay.Options{}, w)
 	must(t, oneWay(r.peer, r.service))
 	must(t, oneWay(r.service, r.peer))
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
 func TestServiceHalfClosesFirstAndStillReads(t *testing.T) {
-	bothPaths(t, testServiceHalfClosesFirstAndStillReads)
+	bothWays(t, testServiceHalfClosesFirstAndStillReads)
 }
 
-func testServiceHalfClosesFirstAndStillReads(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func testServiceHalfClosesFirstAndStillReads(t *testing.T, w way) {
+	r := newRig(t, relay.Options{}, w)
 	must(t, oneWay(r.service, r.peer))
 	must(t, oneWay(r.peer, r.service))
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
-func TestBothSendAtOnce(t *testing.T) { bothPaths(t, testBothSendAtOnce) }
+func TestBothSendAtOnce(t *testing.T) { bothWays(t, testBothSendAtOnce) }
 
-func testBothSendAtOnce(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func testBothSendAtOnce(t *testing.T, w way) {
+	r := newRig(t, relay.Options{}, w)
 	up := make(chan error, 1)
 	go func() { up <- oneWay(r.peer, r.service) }()
 	must(t, oneWay(r.service, r.peer))
@@ -208,13 +202,13 @@ func testBothSendAtOnce(t *testing.T, o relay.Options) {
 }
 
 func TestReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T) {
-	bothPaths(t, testReceiverReadsSlowlyLongAfterSenderClosed)
+	bothWays(t, testReceiverReadsSlowlyLongAfterSenderClosed)
 }
 
-func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, o relay.Options) {
+func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, w way) {
 	for _, dir := range []string{"up", "down"} {
 		t.Run(dir, func(t *testing.T) {
-			r := newRig(t, o)
+			r := newRig(t, relay.Options{}, w)
 			from, to := r.peer, r.service
 			if dir == "down" {
 				from, to = to, from
@@ -274,10 +268,8 @@ func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, o relay.Options)
 
 // TestLivesUntilDelivered: a pair of which all ends are closed lives while its
 // last bytes wait in the kernel for a slow receiver.
-func TestLivesUntilDelivered(t *testing.T) { bothPaths(t, livesUntilDelivered) }
-
-func livesUntilDelivered(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func TestLivesUntilDelivered(t *testing.T) {
+	r := newRig(t, relay.Options{}, plain)
 	must(t, r.service.SetReadBuffer(64<<10))
 	must(t, r.service.CloseWrite())
 	const much = 1 << 20
@@ -335,9 +327,9 @@ func isReset(err error) bool {
 
 // TestReset resets one end in each state that a connection can be in; the
 // other end must see a reset.
-func TestReset(t *testing.T) { bothPaths(t, testReset) }
+func TestReset(t *testing.T) { bothWays(t, testReset) }
 
-func testReset(t *testing.T, o relay.Options) {
+func testReset(t *testing.T, w way) {
 	states := map[string]func(t *testing.T, resetter, other *net.TCPConn){
 		"idle": func(*testing.T, *net.TCPConn, *net.TCPConn) {},
 		"resetter is sending": func(t *testing.T, resetter, other *net.TCPConn) {
@@ -359,14 +351,14 @@ func testReset(t *testing.T, o relay.Options) {
 	}
 	for name, enter := range states {
 		t.Run("peer/"+name, func(t *testing.T) {
-			r := newRig(t, o)
+			r := newRig(t, relay.Options{}, w)
 			enter(t, r.peer, r.service)
 			resetting(r.peer)
 			wantReset(t, r.service)
 			r.wantResult(t, -1, -1, relay.AcceptedReset)
 		})
 		t.Run("service/"+name, func(t *testing.T) {
-			r := newRig(t, o)
+			r := newRig(t, relay.Options{}, w)
 			enter(t, r.service, r.peer)
 			resetting(r.service)
 			wantReset(t, r.peer)
@@ -379,7 +371,7 @@ func testReset(t *testing.T, o relay.Options) {
 // TestDataBeforeReset: what was said before a reset arrives before it, as it does
 // on a connection of one's own.
 func TestDataBeforeReset(t *testing.T) {
-	r := newRig(t, relay.Options{})
+	r := newRig(t, relay.Options{}, plain)
 	for range 300 {
 		must(t, second(r.peer.Write([]byte("unread")))) // which makes a close a reset
 		waitFor(t, "it to arrive", func() bool { return available(t, r.service) > 0 })
@@ -414,10 +406,10 @@ func halfClose(t *testing.T, from, to *net.TCPConn) {
 	}
 }
 
-func TestShutdownWaits(t *testing.T) { bothPaths(t, testShutdownWaits) }
+func TestShutdownWaits(t *testing.T) { bothWays(t, testShutdownWaits) }
 
-func testShutdownWaits(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func testShutdownWaits(t *testing.T, w way) {
+	r := newRig(t, relay.Options{}, w)
 	ended := make(chan error, 1)
 	go func() { ended <- r.engine.Shutdown(t.Context()) }()
 	// The live pair lives on.
@@ -434,10 +426,10 @@ func testShutdownWaits(t *testing.T, o relay.Options) {
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
-func TestShutdownCuts(t *testing.T) { bothPaths(t, testShutdownCuts) }
+func TestShutdownCuts(t *testing.T) { bothWays(t, testShutdownCuts) }
 
-func testShutdownCuts(t *testing.T, o relay.Options) {
-	r := newRig(t, o)
+func testShutdownCuts(t *testing.T, w way) {
+	r := newRig(t, relay.Options{}, w)
 	why := errors.New("time is over")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
@@ -460,17 +452,17 @@ func testShutdownCuts(t *testing.T, o relay.Options) {
 
 // TestNothingLeaks ends many pairs in every way and counts descriptors and
 // goroutines.
-func TestNothingLeaks(t *testing.T) { bothPaths(t, testNothingLeaks) }
+func TestNothingLeaks(t *testing.T) { bothWays(t, testNothingLeaks) }
 
-func testNothingLeaks(t *testing.T, o relay.Options) {
-	engine := newEngine(t, o)
+func testNothingLeaks(t *testing.T, w way) {
+	engine := newEngine(t, relay.Options{})
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	var ended atomic.Int64
 	const pairs = 300
 	for i := range pairs {
 		peer, accepted := tcpPair(t)
 		dialled, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(relay.Result) { ended.Add(1) }})
+		w.relay(t, engine, relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(relay.Result) { ended.Add(1) }})
 		if _, err := peer.Write(make([]byte, 10_000)); err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func (l *loop) add(f *flow, first int, events uint32) error {
 // relay adds a pair to the loop.
 func (l *loop) relay(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted].fd = p.Accepted
+	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer}
 	l.become(f, p)
 	if err := l.add(f, dialled, watched|writable); err != nil {
 		f.opened(l)
@@ -78,11 +78,12 @@ func (l *loop) relay(p *Pair) {
 // listen adds an opening to the loop.
 func (l *loop) listen(o Opening) *flow {
 	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, timeout: o.Timeout, silent: o.Silent, gone: o.Gone}, active: l.clock()}
-	f.side[accepted] = side{fd: o.Accepted, writable: true}
+	f.side[accepted] = side{fd: o.Accepted, layer: o.Layer, writable: true}
 	f.side[dialled].fd = -1
 	if l.engine.Draining() {
-		l.limit(f, longSilence)
+		o.Silence = longSilence
 	}
+	l.limit(f, o.Silence)
 	if err := l.add(f, accepted, watched); err != nil {
 		f.opened(l)
 		f.close(l, true)
@@ -106,8 +107,11 @@ func (l *loop) retireAll() {
 	l.retiring = nil
 	l.mu.Unlock()
 	for _, f := range list {
-		if f.silent() {
+		switch {
+		case f.silent():
 			l.late(f)
+		case !f.ended && f.opening != nil && f.opening.stage == hearing && len(f.opening.said) > 0:
+			l.end(f, Failed, ErrRetired)
 		}
 	}
 }
@@ -134,7 +138,7 @@ func (l *loop) become(f *flow, p *Pair) {
 		stage: connecting, by: f.opening.by, timeout: p.AnswerTimeout, answer: p.Answer,
 		undelivered: p.Undelivered, kept: slices.Clip(p.Head),
 	}
-	f.side[dialled] = side{fd: p.Dialled}
+	f.side[dialled] = side{fd: p.Dialled, layer: p.DialledLayer}
 	f.meter, f.done = p.meter(), p.Done
 	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix), eof: p.Ended}
 	f.dir[dialled] = direction{rest: p.Greeting, extra: len(p.Greeting)}

@@ -6,30 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls that a loop makes for every few bytes. None of them waits, so
-// the scheduler need not know of them: an echo through two loops is up to a fifth
-// faster so. And recv(2) and send(2) do without what read(2) and write(2) do for
-// files.
-
-// recv reads once.
-func recv(fd int, b []byte) (n int, errno unix.Errno) {
-	return call(unix.SYS_RECVFROM, fd, unsafe.Pointer(&b[0]), len(b), unix.MSG_DONTWAIT)
-}
-
-// send writes once.
-func send(fd int, b []byte) (n int, errno unix.Errno) {
-	return call(unix.SYS_SENDTO, fd, unsafe.Pointer(&b[0]), len(b), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-}
-
-// call makes one of them.
-func call(trap uintptr, fd int, b unsafe.Pointer, n int, flags uintptr) (int, unix.Errno) {
-	for {
-		r, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(b), uintptr(n), flags, 0, 0)
-		if errno != unix.EINTR {
-			return int(r), errno
-		}
-	}
-}
+// The system calls of a loop beside those in package socket. None of them waits, so the
+// scheduler need not know of them.
 
 // splice moves up to n bytes between a socket and a pipe, whichever is which.
 func splice(from, to, n int) (int, unix.Errno) {

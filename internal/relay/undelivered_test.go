@@ -143,7 +143,7 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 // TestFinalAnswer: an answer that is no ErrUndelivered ends the peer.
 func TestFinalAnswer(t *testing.T) {
 	final := errors.New("no")
-	peer, service, result := answering(t, relay.Options{}, relay.Pair{
+	peer, service, result := answering(t, plain, relay.Pair{
 		Answer:      func(byte) error { return final },
 		Undelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
@@ -154,10 +154,10 @@ func TestFinalAnswer(t *testing.T) {
 	}
 }
 
-// TestSilentOpening: one that says nothing is given away when it is retired and when
-// there is a Shutdown, others are not.
+// TestSilentOpening: one that says nothing is given away when its time is over, when it is
+// retired, and when there is a Shutdown. Others are reset when they are retired.
 func TestSilentOpening(t *testing.T) {
-	for _, how := range []string{"retired", "shut down"} {
+	for _, how := range []string{"late", "retired", "shut down"} {
 		t.Run(how, func(t *testing.T) {
 			engine := newEngine(t, relay.Options{})
 			type opening struct {
@@ -165,11 +165,12 @@ func TestSilentOpening(t *testing.T) {
 				opened relay.Opened
 				heard  chan string
 				silent chan struct{}
+				gone   chan error
 			}
 			open := func() *opening {
 				peer, end := tcpPair(t)
-				o := &opening{peer: peer, heard: make(chan string, 10), silent: make(chan struct{})}
-				o.opened = engine.Open(relay.Opening{
+				o := &opening{peer: peer, heard: make(chan string, 10), silent: make(chan struct{}), gone: make(chan error, 1)}
+				opening := relay.Opening{
 					Accepted: detach(t, end), Timeout: time.Minute,
 					Hear: func(said []byte) (relay.Next, error) {
 						o.heard <- string(said)
@@ -179,18 +180,23 @@ func TestSilentOpening(t *testing.T) {
 						socket.Close(fd)
 						close(o.silent)
 					},
-					Gone: func(error) {},
-				})
+					Gone: func(err error) { o.gone <- err },
+				}
+				if how == "late" {
+					opening.Silence = time.Millisecond
+				}
+				o.opened = engine.Open(opening)
 				return o
 			}
 			silent, speaking := open(), open()
 			must(t, second(speaking.peer.Write([]byte("x"))))
 			<-speaking.heard
 			ended := make(chan error, 1)
-			if how == "retired" {
+			switch how {
+			case "retired":
 				silent.opened.Retire()
 				speaking.opened.Retire()
-			} else {
+			case "shut down":
 				go func() { ended <- engine.Shutdown(context.Background()) }()
 			}
 			<-silent.silent
@@ -198,13 +204,20 @@ func TestSilentOpening(t *testing.T) {
 				t.Errorf("the silent one read %q, %v", b, err)
 			}
 			silent.opened.Retire() // it is gone, and nothing happens
-			if how != "retired" {
+			switch how {
+			case "shut down":
 				must(t, <-ended)
 				return
+			case "late":
+				must(t, second(speaking.peer.Write([]byte("y"))))
+				if got := <-speaking.heard; got != "xy" {
+					t.Errorf("the other was heard saying %q", got)
+				}
+				speaking.opened.Retire()
 			}
-			must(t, second(speaking.peer.Write([]byte("y"))))
-			if got := <-speaking.heard; got != "xy" {
-				t.Errorf("the other was heard saying %q", got)
+			wantReset(t, speaking.peer)
+			if err := <-speaking.gone; !errors.Is(err, relay.ErrRetired) {
+				t.Errorf("the other is gone for %v", err)
 			}
 		})
 	}

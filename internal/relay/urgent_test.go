@@ -24,7 +24,7 @@ func sendUrgent(t *testing.T, c *net.TCPConn, b byte) {
 // behind it is lost or stays behind.
 func TestUrgentData(t *testing.T) {
 	t.Run("among little", func(t *testing.T) {
-		r := newRig(t, relay.Options{})
+		r := newRig(t, relay.Options{}, plain)
 		for range 50 {
 			must(t, second(r.peer.Write([]byte("abc"))))
 			sendUrgent(t, r.peer, 'X')
@@ -37,7 +37,7 @@ func TestUrgentData(t *testing.T) {
 		}
 	})
 	t.Run("among much", func(t *testing.T) {
-		r := newRig(t, relay.Options{})
+		r := newRig(t, relay.Options{}, plain)
 		const much = 16 << 20
 		before, after := bytes.Repeat([]byte("b"), much), bytes.Repeat([]byte("a"), much)
 		sent := make(chan error, 1)

@@ -1,0 +1,59 @@
+package relay_test
+
+import (
+	"context"
+	"testing"
+
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/relay"
+	"portredirector/internal/secure"
+)
+
+// way is how a pair gets from the peer to the service: by itself, or as two with an
+// encrypted link between them.
+type way bool
+
+const (
+	plain   way = false
+	secured way = true
+)
+
+// bothWays runs a test on each.
+func bothWays(t *testing.T, test func(t *testing.T, w way)) {
+	t.Helper()
+	t.Run("plain", func(t *testing.T) { test(t, plain) })
+	t.Run("secured", func(t *testing.T) { test(t, secured) })
+}
+
+// relay relays a pair that way. What is told of it is told by its first half.
+func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
+	t.Helper()
+	if w == secured {
+		near, far := securedLink(t)
+		e.Relay(relay.Pair{Accepted: far.FD, AcceptedLayer: far.Conn, Dialled: p.Dialled})
+		p.Dialled, p.DialledLayer = near.FD, near.Conn
+	}
+	e.Relay(p)
+}
+
+// securedLink is a link of which both ends are sure.
+func securedLink(t testing.TB) (client, server *secure.Session) {
+	t.Helper()
+	mine, theirs := key.New(), key.New()
+	dialer, err := secure.DialWithKey(mine, []key.Public{theirs.Public()}, false)
+	must(t, err)
+	acceptor, err := secure.AcceptWithKey(theirs, false)
+	must(t, err)
+	d, a := tcpPair(t)
+	opened := make(chan error)
+	go func() {
+		var err error
+		client, err = dialer.Open(context.Background(), detach(t, d), "")
+		opened <- err
+	}()
+	server, err = acceptor.Accept(context.Background(), detach(t, a), nil, func(secure.Peer) (header.Status, error) { return header.Connected, nil })
+	must(t, err)
+	must(t, <-opened)
+	return client, server
+}
