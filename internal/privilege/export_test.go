@@ -1,0 +1,7 @@
+package privilege
+
+// What the tests look at by itself.
+var (
+	Directories      = directories
+	KeepCapabilities = keepCapabilities
+)
