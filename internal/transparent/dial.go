@@ -13,7 +13,7 @@
 // real life one peer comes twice: through two clients, or through two ports
 // that lead to one service. So a dial goes down a ladder: the peer's exact
 // ip:port; the peer's ip with any port; refusal. Each [Dialer] counts its
-// rungs.
+// rungs. A port that this process may not bind to is as good as taken.
 package transparent
 
 import (
@@ -76,7 +76,7 @@ func (d *Dialer) Connect(claim, service netip.AddrPort, mark uint32) (fd int, ru
 		d.exact.Add(1)
 		return fd, Exact, nil
 	}
-	if !collides(err) {
+	if !collides(err) && !protected(claim, err) {
 		return -1, Exact, err
 	}
 	fd, err = d.connect(netip.AddrPortFrom(claim.Addr(), 0), service, mark)
@@ -112,6 +112,13 @@ func (d *Dialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark u
 // net/ipv4/inet_hashtables.c).
 func collides(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
+}
+
+// protected reports whether a dial failed because its source port is one of those below
+// 1024, for which the process lacks CAP_NET_BIND_SERVICE (bind(2), EACCES). Some peers
+// come from there, those of NFS on purpose.
+func protected(claim netip.AddrPort, err error) bool {
+	return claim.Port() < 1024 && errors.Is(err, syscall.EACCES)
 }
 
 func (d *Dialer) connect(claim, service netip.AddrPort, mark uint32) (int, error) {
