@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"portredirector/internal/secure"
 )
 
 // Config is what links are to be like.
@@ -25,7 +27,9 @@ type Config struct {
 	PoolMin, PoolMax int
 	// Answers says that servers answer, by which it is known that they work. Of
 	// others it is known only that they can be connected.
-	Answers        bool
+	Answers bool
+	// Secure makes sure of servers; nil is plain links.
+	Secure         *secure.Dialer
 	ConnectTimeout time.Duration       // for one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use
 	Resolver       Resolver            // nil is the system's
@@ -60,7 +64,7 @@ func New(cfg Config) *Links {
 	for _, name := range cfg.Servers {
 		l := &list{links: ls, name: name, again: make(chan struct{}, 1)}
 		if at, ok := l.literal(); ok {
-			l.servers = []*server{newServer(ls, l, target{name: name, addrs: []netip.AddrPort{at}, weight: 1})}
+			l.servers = []*server{newServer(ls, l, target{name: name, host: at.Addr().String(), addrs: []netip.AddrPort{at}, weight: 1})}
 		}
 		ls.lists = append(ls.lists, l)
 	}
@@ -192,6 +196,9 @@ type Link struct {
 // FD is the descriptor, which belongs to whoever has taken the link.
 func (l Link) FD() int { return l.fd }
 
+// Session is what its ends are sure of, nil if it is plain.
+func (l Link) Session() *secure.Session { return l.session }
+
 // Server is where it leads, by name.
 func (l Link) Server() string { return l.server.name }
 
@@ -220,20 +227,41 @@ var (
 )
 
 // Take gives a link to a server that works and is not among those tried. It does not
-// wait. With none it is false; an error is one of this machine.
+// wait. With none at hand it is false; an error is one of this machine.
 func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
 	for {
 		s := ls.choose(tried)
 		if s == nil {
 			return Link{}, false, nil
 		}
-		if l, err := s.take(); !errors.Is(err, errLeftOut) {
+		switch l, err := s.take(); {
+		case errors.Is(err, errNotReady):
+			return Link{}, false, nil
+		case !errors.Is(err, errLeftOut):
 			return l, err == nil, err
 		}
 	}
 }
 
-// Wait does so too, and waits until there is one.
+// Open does so too, and waits for a server to prove who it is, if it has to.
+func (ls *Links) Open(ctx context.Context, tried *Tried) (l Link, ok bool, err error) {
+	l, ok, err = ls.Take(tried)
+	for !ok && err == nil && ls.cfg.Secure != nil {
+		s := ls.choose(tried)
+		if s == nil {
+			break
+		}
+		switch l, err = s.dial(ctx); {
+		case err == nil:
+			return l, true, nil
+		case ctx.Err() == nil && !exhausted(err):
+			err = nil // it is left out by now
+		}
+	}
+	return l, ok, err
+}
+
+// Wait does so too, and waits until there is a server.
 func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
 	ls.waiting.Add(1)
 	defer ls.waiting.Add(-1)
@@ -244,11 +272,18 @@ func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
 		ls.mu.Lock()
 		changed := ls.changed
 		ls.mu.Unlock()
-		if l, ok, err := ls.Take(tried); ok || err != nil {
+		l, ok, err := ls.Open(ctx, tried)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return Link{}, ls.why(tried)
+		case ok || err != nil:
 			return l, err
 		}
 		if !ls.untried(tried) {
 			return Link{}, errTried
+		}
+		if err := ls.untrusted(tried); err != nil {
+			return Link{}, err
 		}
 		select {
 		case <-changed:
@@ -262,6 +297,24 @@ func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
 func (ls *Links) untried(tried *Tried) bool {
 	all := *ls.all.Load()
 	return len(all) == 0 || slices.ContainsFunc(all, func(s *server) bool { return !tried.has(s) })
+}
+
+// untrusted is an error if no server will do for as long as nobody gives it, or this
+// client, another key. To wait for that is no help to a peer.
+func (ls *Links) untrusted(tried *Tried) (err error) {
+	for _, s := range *ls.all.Load() {
+		if tried.has(s) {
+			continue
+		}
+		s.mu.Lock()
+		failed := s.failed
+		s.mu.Unlock()
+		if s.best.Load() != nil || !errors.Is(failed, secure.ErrUntrusted) {
+			return nil
+		}
+		err = fmt.Errorf("server %s: %w", s.name, failed)
+	}
+	return err
 }
 
 // why tells why there is no server.

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"portredirector/internal/secure"
 	"portredirector/internal/socket"
 )
 
@@ -38,11 +39,15 @@ type pool struct {
 
 // pooled is a link in the pool.
 type pooled struct {
-	fd   int
-	to   netip.AddrPort
-	late int  // ticks at which it was still being connected
-	seen bool // connected
+	fd      int
+	to      netip.AddrPort
+	session *secure.Session // what it is sure of; nil if it is plain
+	late    int             // ticks at which it was still being connected
+	seen    bool            // connected
 }
+
+// none is a link that could not be opened.
+var none = pooled{fd: -1}
 
 const (
 	// keep is how much of the size of the pool, and of the rate, is left after a second
@@ -63,7 +68,7 @@ func (p *pool) take() (link pooled, ready bool, want int) {
 	defer p.mu.Unlock()
 	p.taken++
 	p.target = max(p.target, float64(p.least))
-	link.fd = -1
+	link = none
 	for i := 0; i < len(p.links); i++ {
 		state := socket.Look(p.links[i].fd)
 		if ready = state.Connected && !suspicious(state); ready {
@@ -111,21 +116,21 @@ func suspicious(s socket.State) bool {
 }
 
 // put puts a link in, which it owns from then on. One that was ordered could also not
-// be opened: then fd is -1.
-func (p *pool) put(fd int, to netip.AddrPort, ordered bool) {
+// be opened: then it is none.
+func (p *pool) put(l pooled, ordered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ordered {
 		p.coming--
 	}
-	if fd < 0 {
+	if l.fd < 0 {
 		return
 	}
-	if p.closed || !slices.Contains(p.allowed, to) {
-		socket.Close(fd)
+	if p.closed || !slices.Contains(p.allowed, l.to) {
+		socket.Close(l.fd)
 		return
 	}
-	p.links = append(p.links, pooled{fd: fd, to: to})
+	p.links = append(p.links, l)
 }
 
 // tick, once a second, sorts out what is broken or too much, and tells how many

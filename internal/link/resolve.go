@@ -16,6 +16,7 @@ import (
 // target is where a server is.
 type target struct {
 	name     string // for the log, and to know it again
+	host     string // for its certificate
 	addrs    []netip.AddrPort
 	priority int // of several of one list, the lowest that works counts (RFC 2782)
 	weight   int // at least 1
@@ -120,7 +121,7 @@ func (l *list) lookUp(ctx context.Context) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		return l.host(ctx, host, uint16(number), target{name: l.name, weight: 1})
+		return l.host(ctx, host, uint16(number), target{name: l.name, host: host, weight: 1})
 	}
 	_, records, err := l.links.cfg.Resolver.LookupSRV(ctx, "", "", name)
 	if err != nil {
@@ -134,7 +135,7 @@ func (l *list) lookUp(ctx context.Context) ([]target, error) {
 			continue // it says that there is none (RFC 2782)
 		}
 		t := target{
-			name:     net.JoinHostPort(host, strconv.Itoa(int(r.Port))),
+			name: net.JoinHostPort(host, strconv.Itoa(int(r.Port))), host: host,
 			priority: int(r.Priority), weight: max(1, int(r.Weight)),
 		}
 		if slices.ContainsFunc(all, func(o target) bool { return o.name == t.name }) {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"portredirector/internal/secure"
 	"portredirector/internal/socket"
 )
 
@@ -21,6 +22,9 @@ const (
 	minBackOff     = 50 * time.Millisecond
 	maxBackOff     = 30 * time.Second
 	maxWhileWaited = time.Second
+	// maxUntrusted is the longest for a server for which nobody waits, because it may do
+	// once somebody has seen to keys.
+	maxUntrusted = 5 * time.Second
 )
 
 // tryTimeout bounds an attempt where there is something else to be tried: two SYNs,
@@ -41,6 +45,7 @@ type server struct {
 	peers atomic.Int64 // that have a link to it
 	best  atomic.Pointer[netip.AddrPort]
 	wake  chan struct{} // run is to look what has changed
+	sure  sureness
 	stop  context.CancelFunc
 
 	current int // of the smooth weighted round-robin; guarded by Links.turns
@@ -59,7 +64,7 @@ type server struct {
 
 func newServer(ls *Links, l *list, t target) *server {
 	s := &server{
-		target: target{name: t.name}, links: ls, list: l, wake: make(chan struct{}, 1), stop: func() {},
+		target: target{name: t.name, host: t.host}, links: ls, list: l, wake: make(chan struct{}, 1), stop: func() {}, sure: newSureness(),
 		pool: &pool{least: ls.cfg.PoolMin, most: ls.cfg.PoolMax},
 	}
 	s.aim(t)
@@ -127,6 +132,9 @@ func (s *server) backOff(err error) {
 	s.troubled.Store(true)
 	s.failed, s.tried = err, time.Now()
 	pause := min(minBackOff<<min(s.failures-1, 20), maxBackOff)
+	if errors.Is(err, secure.ErrUntrusted) {
+		pause = min(pause, maxUntrusted)
+	}
 	s.pause = pause/2 + rand.N(pause/2) //nolint:gosec // no secret
 	if s.told {
 		return
@@ -136,7 +144,11 @@ func (s *server) backOff(err error) {
 		s.links.cfg.Log.Info("server drains, leaving it out", slog.String("server", s.name))
 		return
 	}
-	s.links.cfg.Log.Warn("server cannot be reached, leaving it out", slog.String("server", s.name), slog.Any("error", err))
+	event := "server cannot be reached, leaving it out"
+	if errors.Is(err, secure.ErrUntrusted) {
+		event = "server and client do not trust each other, leaving it out"
+	}
+	s.links.cfg.Log.Warn(event, slog.String("server", s.name), slog.Any("error", err)) //nolint:sloglint // one of two constants
 }
 
 // works notes that a server that had failed does its work again. The answers to those
@@ -156,9 +168,12 @@ func (s *server) works() {
 	}
 }
 
-// run tries the server again while it is left out, until ctx ends.
+// run tries the server again while it is left out, and opens links that have to be made
+// sure of, until ctx ends.
 func (s *server) run(ctx context.Context) {
+	var openers sync.WaitGroup
 	for ctx.Err() == nil {
+		s.secureOrdered(ctx, &openers)
 		due := s.due()
 		if due == 0 {
 			s.try(ctx)
@@ -173,6 +188,7 @@ func (s *server) run(ctx context.Context) {
 		timer.Stop()
 	}
 	s.best.Store(nil)
+	openers.Wait()
 	s.pool.close()
 }
 
@@ -198,13 +214,17 @@ func (s *server) try(ctx context.Context) {
 	tctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, s.links.cfg.ConnectTimeout), errStuck)
 	defer cancel()
 	fd, winner, err := race(tctx, s.links.ahead, addrs)
+	l := pooled{fd: fd, to: winner}
+	if err == nil && s.links.cfg.Secure != nil {
+		l, err = s.secure(tctx, fd, winner)
+	}
 	if err != nil && ctx.Err() != nil {
 		return // it says nothing of the server
 	}
 
 	s.mu.Lock()
 	if err == nil && !slices.Contains(s.addrs, winner) {
-		socket.Close(fd)
+		socket.Close(l.fd)
 		s.mu.Unlock()
 		return // it has moved meanwhile
 	}
@@ -218,9 +238,9 @@ func (s *server) try(ctx context.Context) {
 	i := slices.Index(s.addrs, winner)
 	s.addrs = append(slices.Clone(s.addrs[i+1:]), s.addrs[:i+1]...)
 	if s.links.pooling() || s.links.waiting.Load() > 0 {
-		s.pool.put(fd, winner, false)
+		s.pool.put(l, false)
 	} else {
-		socket.Close(fd)
+		socket.Close(l.fd)
 	}
 	s.best.Store(&winner)
 	s.mu.Unlock()
@@ -243,21 +263,25 @@ func (s *server) fill() {
 // open puts so many links into the pool, which has ordered them. Whether an error
 // lasts a peer will see.
 func (s *server) open(n int) {
+	if s.links.cfg.Secure != nil {
+		s.orderSecured(n)
+		return
+	}
 	best := s.best.Load()
 	for range n {
-		fd, to := -1, netip.AddrPort{}
+		l := none
 		if best != nil {
-			to = *best
-			if s, err := s.links.ahead.connect(to); err == nil {
-				fd = s
+			if fd, err := s.links.ahead.connect(*best); err == nil {
+				l = pooled{fd: fd, to: *best}
 			}
 		}
-		s.pool.put(fd, to, true)
+		s.pool.put(l, true)
 	}
 }
 
-// take gives a link. Of a server that cannot be connected it gives errLeftOut, any other
-// error is of this machine.
+// take gives a link. Of a server that cannot be connected it gives errLeftOut, of one that
+// has to prove who it is, and has no link ahead, errNotReady; any other error is of this
+// machine.
 func (s *server) take() (Link, error) {
 	best := s.best.Load()
 	if best == nil {
@@ -267,6 +291,9 @@ func (s *server) take() (Link, error) {
 	var want int
 	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
 		s.links.dial.use(l.fd)
+	} else if s.links.cfg.Secure != nil {
+		s.open(want)
+		return Link{}, errNotReady
 	} else {
 		fd, err := s.links.dial.connect(*best)
 		if err != nil {
@@ -284,7 +311,10 @@ func (s *server) take() (Link, error) {
 	return l, nil
 }
 
-var errLeftOut = errors.New("it is left out")
+var (
+	errLeftOut  = errors.New("it is left out")
+	errNotReady = errors.New("it has no link ahead")
+)
 
 // exhausted is an error that no other server mends.
 func exhausted(err error) bool {

@@ -26,7 +26,7 @@ func TestStuckLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.put(fd, to, false)
+		p.put(pooled{fd: fd, to: to}, false)
 	}
 	add(silent)
 	add(works)
