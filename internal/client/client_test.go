@@ -77,6 +77,7 @@ func newRigOf(t *testing.T, form header.Form, servers int) *rig {
 		Form: form, Relay: engine, OpenTimeout: 30 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	r.client.Tell.To = r.client.Log
 	r.client.Links = link.New(link.Config{
 		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == header.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})

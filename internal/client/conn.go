@@ -7,6 +7,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"time"
 
 	"portredirector/internal/header"
+	"portredirector/internal/limit"
 	"portredirector/internal/link"
+	"portredirector/internal/quiet"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 )
@@ -35,6 +38,9 @@ type Client struct {
 	// OpenTimeout is for a server to be reached, however many are tried, and again
 	// for an answer.
 	OpenTimeout time.Duration
+
+	Peers limit.Peers[netip.Prefix] // bounds them, by where they are
+	Tell  quiet.Log[netip.Prefix]   // for what peers can cause, by where they are
 }
 
 // conn is one peer on its way to a server.
@@ -55,6 +61,13 @@ type conn struct {
 // A peer that cannot be served is reset, as it would have been by a direct
 // connection, never closed as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
+	if err := c.Peers.Enter(limit.Client(from.Addr())); err != nil {
+		socket.Reset(peer)
+		c.Tell.Tell(slog.LevelWarn, "peer refused", limit.Client(from.Addr()), func() []slog.Attr {
+			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
+		})
+		return
+	}
 	k := &conn{client: c, header: header.Header{Source: from, Destination: socket.Local(peer)}}
 	if c.Form == header.Native {
 		k.header.ID = header.NewID()
@@ -75,7 +88,11 @@ func (k *conn) open(u relay.Undelivered) {
 	case err != nil:
 		k.refuse(u.Accepted, err)
 	case !ok:
-		k.client.Relay.Go(func(ctx context.Context) { k.wait(ctx, u) })
+		k.client.Relay.Go(func(ctx context.Context) {
+			ctx, cancel := context.WithDeadline(ctx, k.deadline)
+			defer cancel()
+			k.wait(ctx, u)
+		})
 	default:
 		k.relay(l, u)
 	}
@@ -85,10 +102,15 @@ func (k *conn) open(u relay.Undelivered) {
 func (k *conn) relay(l link.Link, u relay.Undelivered) {
 	c := k.client
 	k.link = l
-	k.log(slog.LevelDebug, "peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
+	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialled: l.FD(), Prefix: k.prefix, Head: u.Head, Ended: u.Ended,
 		ConnectTimeout: l.Timeout, Undelivered: k.retry, Done: k.gone,
+	}
+	if s := l.Session(); s != nil && s.Conn != nil {
+		pair.DialledLayer = s.Conn
+	} else if s != nil {
+		pair.Prefix = header.Seal(bytes.Clone(k.prefix), s.MAC)
 	}
 	if c.Form == header.Native {
 		pair.Answer, pair.AnswerTimeout = k.judge, c.OpenTimeout
@@ -105,8 +127,12 @@ func (fd lazyLocal) LogValue() slog.Value { return slog.StringValue(socket.Local
 // refuse resets a peer.
 func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	k.log(slog.LevelWarn, "peer refused", slog.Any("error", err))
+	k.leave()
+	k.tell(slog.LevelWarn, "peer refused", slog.Any("error", err))
 }
+
+// leave is the end of its being one of the client's peers.
+func (k *conn) leave() { k.client.Peers.Leave(limit.Client(k.header.Source.Addr())) }
 
 // otherServers is for who forgot it.
 const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
@@ -114,13 +140,14 @@ const otherServers = "a server that is not portredirector needs --header v2, v1 
 // gone tells the end of a peer.
 func (k *conn) gone(r relay.Result) {
 	k.link.Leave()
+	k.leave()
 	switch r.End {
 	case relay.Refused:
-		k.log(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
+		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
 	case relay.Failed:
-		k.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
+		k.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
-		k.log(slog.LevelDebug, "peer gone", slog.Any("result", r))
+		k.debug("peer gone", slog.Any("result", r))
 	}
 }
 
@@ -135,16 +162,23 @@ func (k *conn) explain(err error) error {
 // named says of which server an error is.
 func (k *conn) named(err error) error { return fmt.Errorf("server %s: %w", k.link.Server(), err) }
 
-// log logs an event of a peer. Attributes are made only for lines that are
-// written: most peers leave none.
-func (k *conn) log(level slog.Level, event string, more ...slog.Attr) {
-	log, h := k.client.Log, k.header
-	if !log.Enabled(context.Background(), level) {
-		return
+// debug logs what most peers do. Attributes are made only for lines that are written.
+func (k *conn) debug(event string, more ...slog.Attr) {
+	if log := k.client.Log; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.LogAttrs(context.Background(), slog.LevelDebug, event, k.attrs(more)...) //nolint:sloglint // a constant of the callers
 	}
+}
+
+// tell logs one that may come as often as somebody likes.
+func (k *conn) tell(level slog.Level, event string, more ...slog.Attr) {
+	k.client.Tell.Tell(level, event, limit.Client(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
+}
+
+func (k *conn) attrs(more []slog.Attr) []slog.Attr {
+	h := k.header
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}
-	log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
+	return append(attrs, more...)
 }

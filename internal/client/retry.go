@@ -21,9 +21,13 @@ func (a answer) Error() string {
 	switch status := header.Status(a); {
 	case status == header.NoService:
 		return status.String() + " for this port and address family"
+	case status == header.NotAuthorised:
+		return status.String() + ": are there keys or certificates on both ends, and may this client use the port (ports= there)? Its log has it"
+	case status == header.ClaimDenied:
+		return status.String() + ": this client may not bring a peer with this address (claims=, --allow-claim there), its log has why"
 	case status == header.Internal:
 		return status.String() + ", its log has it"
-	case status > header.Internal:
+	case status > header.Busy:
 		return fmt.Sprintf("the answer %#x is none that we know; %s", byte(a), otherServers)
 	default:
 		return status.String()
@@ -57,14 +61,16 @@ const mostDeaths = 3
 // same, once it works again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
+	ctx, cancel := context.WithDeadline(ctx, k.deadline)
+	defer cancel()
 	why := k.explain(u.Err)
-	k.log(slog.LevelDebug, "nothing was delivered, trying again", slog.Any("error", k.named(why)))
+	k.debug("nothing was delivered, trying again", slog.Any("error", k.named(why)))
 	a, answered := errors.AsType[answer](u.Err)
 	slow := errors.Is(u.Err, relay.ErrNoAnswer) && !k.link.Mute() // it is the service that says nothing
 	if answered && a != answer(header.Draining) || slow {
 		// What it could not do now it cannot do in a moment either.
 		k.tried.Add(k.link)
-		l, ok, err := k.client.Links.Take(&k.tried)
+		l, ok, err := k.client.Links.Open(ctx, &k.tried)
 		switch {
 		case err != nil:
 			k.refuse(u.Accepted, err)
@@ -88,8 +94,6 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 
 // wait waits for a server.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
-	ctx, cancel := context.WithDeadline(ctx, k.deadline)
-	defer cancel()
 	l, err := k.client.Links.Wait(ctx, &k.tried)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -100,7 +104,8 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		socket.Close(u.Accepted)
 		socket.Close(l.FD())
 		l.Leave()
-		k.log(slog.LevelDebug, "peer gone, while it waited")
+		k.leave()
+		k.debug("peer gone, while it waited")
 	default:
 		k.relay(l, u)
 	}

@@ -16,6 +16,11 @@ var again = map[header.Status]bool{
 	header.Unreachable: true, header.NoService: true, header.Draining: true, header.Internal: true, 0x40: true, 0xff: true,
 }
 
+// mend is what a client's log says about what to do.
+var mend = map[header.Status]string{
+	header.ClaimDenied: "--allow-claim there", header.NotAuthorised: "keys or certificates on both ends",
+}
+
 // TestEachStatus goes through the answers that are no consent, with a second server
 // there: either that one gets the peer, and all that it said once, or the peer is reset.
 func TestEachStatus(t *testing.T) {
@@ -37,7 +42,7 @@ func TestEachStatus(t *testing.T) {
 				write(t, first, string([]byte{byte(status)}))
 				if !again[status] {
 					wantReset(t, peer)
-					r.wantLog(t, "peer refused", status.String())
+					r.wantLog(t, "peer refused", status.String(), mend[status])
 					wantNoLink(t, r.other)
 					return
 				}
