@@ -25,6 +25,7 @@ that the peer connected to.
 Of several servers (-c repeated, or SRV records) one that fails is left out until
 it works again, and its peers go to the next, if nothing of theirs was delivered.`,
 		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
+  portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
   portredirector client -c 2.2.2.2:12345 -c 3.3.3.3:12345 --balance round-robin -p 80
   HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
@@ -41,14 +42,18 @@ it works again, and its peers go to the next, if nothing of theirs was delivered
 func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
 		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
+		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
+		trustFlags(f, c)
+		peersFlag(f, c)
+		f.IntVar(&c.MaxPeersPerAddress, "max-peers-per-address", 0, "how many peers one address (IPv6: /64) may have; 0 is as many as come")
+		f.IntVar(&c.MaxNewPerAddress, "max-new-per-address", 0, "how many new peers a second one address (IPv6: /64) may have; 0 is as many as come")
 		f.Var(&c.Balance, "balance", "which of several servers gets a peer: failover (the first that works), round-robin or least-peers")
 		f.IntVar(&c.PoolMin, "pool-min", config.DefaultPoolMin, "links to be open ahead of need to each server, at least")
-		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "and at most, when many peers come; 0 opens none ahead")
-		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
+		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "links to be open ahead of need to each server at most, when many peers come; 0 opens none ahead")
 		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
+		timeFlags(f, c)
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")
 		_ = f.MarkHidden("replace")
-		sharedFlags(f, c)
 	})
 }
 

@@ -28,6 +28,10 @@ M2, which connects to the service with the peer's ip:port as the source. The
 service, its logs and its filters see the real visitor; nothing is changed in
 it, and M1 and M2 may have different providers and default routes.
 
+A peer is a visitor, by its connection. A link is a connection between client and
+server, and carries one peer. A claim is the address that a link says its peer
+has; a header is where it says so.
+
 With -c it is a client, with -l a server; the subcommands say the same. A
 server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 1024.`,
@@ -49,7 +53,7 @@ server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 	clientFlags(root.Flags(), &flags)
 	commonFlags(root.PersistentFlags(), &verbose)
 	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
-	root.AddCommand(client, server, demoCommand(e))
+	root.AddCommand(client, server, demoCommand(e), keygenCommand(e))
 	tellWhose(root.Flags(), client.Flags(), server.Flags())
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
@@ -114,8 +118,23 @@ func commonFlags(f *pflag.FlagSet, verbose *bool) {
 	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
 }
 
-// sharedFlags are those of clients and servers alike.
-func sharedFlags(f *pflag.FlagSet, c *config.Flags) {
+// trustFlags are those about who is at the other end.
+func trustFlags(f *pflag.FlagSet, c *config.Flags) {
+	f.Var((*file)(&c.Key), "key", "`FILE` with this end's private key, see keygen; the other end has to prove that it has its own")
+	f.StringArrayVar(&c.PeerKeys, "peer-key", nil, "`PUBLIC` key of the other end, 44 letters as keygen prints them, repeatable")
+	f.BoolVar(&c.AuthOnly, "auth-only", false, "with keys, on both ends: make sure of the other end, and do not encrypt; a server then takes encrypted links, too")
+	f.Var((*file)(&c.TLSCert), "tls-cert", "`FILE` with this end's certificate in PEM, in place of keys")
+	f.Var((*file)(&c.TLSKey), "tls-key", "`FILE` with the private key of --tls-cert")
+	f.Var((*file)(&c.TLSCA), "tls-ca", "`FILE` with the authorities that the other end's certificate may come from")
+}
+
+// peersFlag bounds peers.
+func peersFlag(f *pflag.FlagSet, c *config.Flags) {
+	f.IntVar(&c.MaxPeers, "max-peers", 0, "how many peers there may be; 0 is as many as come")
+}
+
+// timeFlags are those about time, and what there was at another time.
+func timeFlags(f *pflag.FlagSet, c *config.Flags) {
 	f.DurationVar(&c.ConnectTimeout, "connect-timeout", config.DefaultConnectTimeout,
 		"how long reaching the server, or the service, may take")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", config.DefaultDrainTimeout,
@@ -154,9 +173,26 @@ func (o *once) Set(s string) error {
 	return nil
 }
 
+// file is an option with a file's name. An empty one, as of a variable that is not set,
+// would stand for no file, and with that for no proof of who is at the other end.
+type file string
+
+func (f *file) String() string { return string(*f) }
+func (f *file) Type() string   { return "string" }
+
+func (f *file) Set(s string) error {
+	if s == "" {
+		return errors.New("it is the name of a file, and empty")
+	}
+	*f = file(s)
+	return nil
+}
+
 // define adds the flags of one set that another has not.
 func define(to *pflag.FlagSet, add func(*pflag.FlagSet)) {
+	to.SortFlags = false // help has them in the order in which one needs them
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SortFlags = false
 	add(set)
 	set.VisitAll(func(f *pflag.Flag) {
 		if to.Lookup(f.Name) == nil {

@@ -31,6 +31,7 @@ v1 or v2, and the original's client, all on one port.
 It needs CAP_NET_ADMIN. What it sets up (an ip rule, a routing table, a sysctl
 or an nftables table) is proved before the first peer and removed at exit.`,
 		Example: `  portredirector server -l 12345 -p 80 -p 443
+  portredirector server -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
   portredirector server -l 12345 -p 80 -r 80.10080
   portredirector server -l '[::]:12345' -p 80=127.0.0.1:10080 -p 8000-8099=172.30.0.2:9000-9099
   portredirector server -l 12345 -p 172.17.0.1:80`,
@@ -48,11 +49,21 @@ func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which to take links from clients")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
+		trustFlags(f, c)
+		f.Var((*file)(&c.Clients), "clients", "`FILE` of clients, beside --peer-key: a line each, NAME PUBLIC-KEY [ports=80,8000-8099] [claims=CIDR,CIDR]")
+		f.StringArrayVar(&c.Allow, "allow", nil, "take links from these addresses only, `CIDR`, repeatable")
+		f.StringArrayVar(&c.AllowClaim, "allow-claim", nil, "peers may have these addresses though they are refused otherwise (loopback, this machine's own, --deny-claim), `CIDR`, repeatable; the longest range decides")
+		f.StringArrayVar(&c.DenyClaim, "deny-claim", nil, "refuse peers with these addresses, `CIDR`, repeatable; the longest range decides")
+		peersFlag(f, c)
+		f.IntVar(&c.MaxPeersPerClient, "max-peers-per-client", 0, "how many peers one client may bring; 0 is as many as come")
+		f.IntVar(&c.MaxUnfinished, "max-unfinished", config.DefaultMaxUnfinished, "how many links may not have brought a header yet; of too many the oldest ends")
+		f.IntVar(&c.MaxUnfinishedPerClient, "max-unfinished-per-client", config.DefaultMaxUnfinishedPerClient, "how many of these one client may have")
+		f.IntVar(&c.MaxHandshakes, "max-handshakes", config.DefaultMaxHandshakes, "how many clients may be proving who they are at once; one address may have a quarter")
+		timeFlags(f, c)
 		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take, once it has begun")
 		c.Mark = returnroute.DefaultMark
 		f.Var((*markValue)(&c.Mark), "mark", "the two bits of the packet mark to use")
 		f.IntVar(&c.Table, "table", returnroute.DefaultTable, fmt.Sprintf("the first of %d routing tables to choose from", returnroute.Tables))
-		sharedFlags(f, c)
 	})
 }
 

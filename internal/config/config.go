@@ -36,6 +36,15 @@ const (
 	MaxPool        = 1024
 )
 
+// How many links of which little is known there may be. A client has at most MaxPool of
+// them in its pool, and asks for 32 handshakes at once.
+const (
+	DefaultMaxUnfinished          = 4096
+	DefaultMaxUnfinishedPerClient = 2 * MaxPool
+	DefaultMaxHandshakes          = 512
+	handshakesShare               = 4 // one client may have one in so many
+)
+
 // Bounds of --dead-after: keepalive counts in seconds, and in no more than 32,767
 // of them (include/net/tcp.h in the kernel).
 const (
@@ -70,6 +79,26 @@ type Flags struct {
 	IdleTimeout      time.Duration
 	HalfCloseTimeout time.Duration
 	DeadAfter        time.Duration
+
+	Key      string
+	PeerKeys []string
+	Clients  string
+	AuthOnly bool
+	TLSCert  string
+	TLSKey   string
+	TLSCA    string
+
+	Allow      []string
+	AllowClaim []string
+	DenyClaim  []string
+
+	MaxPeers               int // the bounds; 0 is none
+	MaxPeersPerAddress     int
+	MaxNewPerAddress       int
+	MaxPeersPerClient      int
+	MaxUnfinished          int
+	MaxUnfinishedPerClient int
+	MaxHandshakes          int
 }
 
 // Client is the configuration of a client.
@@ -84,8 +113,13 @@ type Client struct {
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of peers and links
-	Notes          []string            // what the user should know, a line each
+	Trust          Trust
+	Peers          Bounds   // the second and the third for an IPv4 address or IPv6 /64
+	Notes          []string // what the user should know, a line each
 }
+
+// Bounds say how many there may be; 0 is no bound.
+type Bounds struct{ Most, Each, NewEach int }
 
 // Server is the configuration of a server.
 type Server struct {
@@ -98,7 +132,39 @@ type Server struct {
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of links and services
+	Trust          Trust
+	Allow          []netip.Prefix // from where links are taken; none is anywhere
+	AllowClaim     []netip.Prefix
+	DenyClaim      []netip.Prefix
+	Peers          Bounds // for each client
+	Unfinished     Bounds // links that have yet to bring a header
+	Handshakes     Bounds
 	Notes          []string
+}
+
+// Open reports whether anybody may open a link: whoever can reach it can pretend to be
+// any peer.
+func (s Server) Open() bool {
+	host, _, _ := net.SplitHostPort(s.Listen)
+	return s.Trust.None() && len(s.Allow) == 0 && (host == "" || !isLoopback(host))
+}
+
+// Literal reports whether no name has to be resolved.
+func (c Client) Literal() bool {
+	return !slices.ContainsFunc(c.Servers, func(s string) bool {
+		_, err := netip.ParseAddrPort(s)
+		return err != nil
+	})
+}
+
+// Literal reports whether no name has to be resolved.
+func (s Server) Literal() bool {
+	for _, service := range s.Services {
+		if _, err := netip.ParseAddr(service.Host); err != nil && service.Host != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // Client validates the options of a client.
@@ -106,6 +172,11 @@ func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
+		Peers: Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+	}
+	var err error
+	if c.Trust, err = f.trustServers(); err != nil {
+		return Client{}, err
 	}
 	if len(f.Connect) == 0 {
 		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT")
@@ -139,7 +210,7 @@ func (f Flags) Client() (Client, error) {
 			return Client{}, fmt.Errorf("-c %s: that is this client itself (-p %d)", server, number)
 		}
 	}
-	return c, f.checkTimes()
+	return c, errors.Join(f.checkTimes(), f.checkBounds())
 }
 
 // Server validates the options of a server.
@@ -148,6 +219,9 @@ func (f Flags) Server() (Server, error) {
 		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
 		ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Services: make(map[uint16]server.Service), Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
+		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
+		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
+		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 	}
 	if f.Listen == "" {
 		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT")
@@ -160,6 +234,9 @@ func (f Flags) Server() (Server, error) {
 		return Server{}, fmt.Errorf("-l %s: a server listens on one port", f.Listen)
 	}
 	s.Listen = hostPort(at.host, at.ports.first)
+	if err := f.addTrust(&s); err != nil {
+		return Server{}, err
+	}
 	if f.Table < 1 || f.Table > maxTable {
 		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)
 	}
@@ -193,7 +270,12 @@ func (f Flags) Server() (Server, error) {
 				port, service.Port)
 		}
 	}
-	return s, f.checkTimes()
+	return s, errors.Join(f.checkTimes(), f.checkBounds())
+}
+
+// share is how many handshakes one client may have; 0 is no bound.
+func share(handshakes int) int {
+	return (handshakes + handshakesShare - 1) / handshakesShare
 }
 
 // addService adds what one -p says.

@@ -2,16 +2,24 @@ package daemon
 
 import (
 	"log/slog"
+	"net/netip"
 
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/header"
+	"portredirector/internal/limit"
 	"portredirector/internal/link"
+	"portredirector/internal/privilege"
+	"portredirector/internal/quiet"
 )
 
 // RunClient runs a client to the end of its life.
 func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	raiseLimit()
+	sure, err := dialer(cfg.Trust, log)
+	if err != nil {
+		return err
+	}
 	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen...)
 	if err != nil {
 		return err
@@ -23,7 +31,7 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	}
 	links := link.New(link.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
-		Answers: cfg.Header == header.Native, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
+		Answers: cfg.Header == header.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
 	})
 	c := &client.Client{
 		Links:       links,
@@ -31,7 +39,10 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		Relay:       engine,
 		Log:         log,
 		OpenTimeout: cfg.ConnectTimeout,
+		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
+		Tell:        quiet.Log[netip.Prefix]{To: log},
 	}
+	giveUp(nil, privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}, log)
 	s := &service{
 		handle:       c.Handle,
 		relay:        engine,
@@ -39,7 +50,10 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		log:          log,
 	}
 	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", brief(cfg.Servers)),
-		slog.String("header", cfg.Header.String()))
-	defer log.Info("client has ended")
+		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
+	defer func() {
+		c.Tell.Flush()
+		log.Info("client has ended", slog.Any("refused", c.Peers.Counts()))
+	}()
 	return s.run(life, listeners, links.Run)
 }

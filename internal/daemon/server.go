@@ -9,24 +9,26 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 
+	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/limit"
+	"portredirector/internal/privilege"
+	"portredirector/internal/quiet"
 	"portredirector/internal/returnroute"
 	"portredirector/internal/server"
 	"portredirector/internal/transparent"
-)
-
-// Bounds of the links that say nothing; fewer where descriptors are scarce. A client
-// has at most config.MaxPool of them in its pool.
-const (
-	maxSilent          = 4096
-	maxSilentPerClient = 2 * config.MaxPool
 )
 
 // RunServer runs a server to the end of its life. The return routes are up
 // and proved before it accepts the first link, and go after the last peer.
 func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	raiseLimit()
+	sure, clients, err := acceptor(cfg.Trust, log)
+	if err != nil {
+		return err
+	}
 	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen)
 	if err != nil {
 		return err
@@ -52,6 +54,12 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		return err
 	}
 
+	own, err := claim.OpenOwn(log)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer own.Close()
 	engine, err := newEngine(cfg.Relay, log)
 	if err != nil {
 		closeAll(listeners)
@@ -69,17 +77,58 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		HeaderTimeout:  cfg.HeaderTimeout,
 		ConnectTimeout: cfg.ConnectTimeout,
 
-		MaxSilent:          min(maxSilent, descriptors()/4),
-		MaxSilentPerClient: min(maxSilentPerClient, descriptors()/8),
+		Allow: cfg.Allow, Secure: sure,
+		Claims: &claim.Policy{Allow: cfg.AllowClaim, Deny: cfg.DenyClaim, Own: own},
+
+		Unfinished: oldest(cfg.Unfinished),
+		Handshakes: oldest(cfg.Handshakes),
+		Known:      oldest(cfg.Unfinished),
+		Farewells:  oldest(cfg.Unfinished),
+		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
+		Tell:       quiet.Log[server.Subject]{To: log},
 	}
-	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)))
+	if clients != nil {
+		s.Clients = clients.Get
+	}
+	giveUp([]privilege.Capability{privilege.NetAdmin, privilege.NetBindService},
+		privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Write: []string{"/proc/sys/net"}}, log)
+	if cfg.Open() {
+		log.Warn("anybody who can reach this port can pretend to be any peer: " +
+			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
+	}
+	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)),
+		slog.String("links", cfg.Trust.String()))
 	defer func() {
+		s.Tell.Flush()
 		n := dialer.Counts()
 		log.Info("server has ended", slog.Uint64("dials", n.Exact+n.AnyPort),
-			slog.Uint64("with_another_port", n.AnyPort), slog.Uint64("collisions_refused", n.Refused))
+			slog.Uint64("with_another_port", n.AnyPort), slog.Uint64("collisions_refused", n.Refused), slog.Any("refused", s.Refused()))
 	}()
 	run := &service{handle: s.Handle, relay: engine, drainTimeout: cfg.DrainTimeout, log: log}
-	return run.run(life, listeners, routes.Run)
+	return run.run(life, listeners, func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		var following sync.WaitGroup
+		following.Go(func() { own.Run(ctx) })
+		if clients != nil {
+			following.Go(func() { clients.Run(ctx) })
+		}
+		defer following.Wait()
+		defer cancel()
+		return routes.Run(ctx)
+	})
+}
+
+// oldest bounds things that wait, to fewer where descriptors are scarce.
+func oldest(b config.Bounds) limit.Oldest[server.Origin] {
+	return limit.Oldest[server.Origin]{Most: scarce(b.Most, 4), MostEach: scarce(b.Each, 8)}
+}
+
+// scarce is a bound, or a share of the descriptors if that is less; 0 is none.
+func scarce(most, share int) int {
+	if most == 0 {
+		return 0
+	}
+	return min(most, descriptors()/share)
 }
 
 // prepareRoutes sets up and proves what the services need. A name is resolved

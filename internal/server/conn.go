@@ -1,21 +1,19 @@
 // Package server takes links from clients and reaches services with the
 // peers' addresses as the source.
 //
-// A link goes through three steps: its header is read, the service of its port
-// is dialled transparently, and both sockets are handed to the relay. All of it
-// happens on the relay's loops and waits for nothing, unless a name has to be
-// resolved or a return route set up: that is done on a goroutine.
+// A link goes through these steps: who opened it may have to prove who it is, its header
+// is read, what it asks for has to be allowed, the service of its port is dialled
+// transparently, and both sockets are handed to the relay. All of it happens on the
+// relay's loops and waits for nothing, unless there is a proof, a name has to be resolved,
+// or a return route set up: that is done on a goroutine.
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"portredirector/internal/header"
@@ -24,92 +22,14 @@ import (
 	"portredirector/internal/transparent"
 )
 
-// Server is the server's end of any number of links. Its fields must be set
-// before the first Handle.
-type Server struct {
-	Services map[uint16]Service // by the port that peers connect to
-	Names    Resolver           // for services with a host name
-	Dialer   *transparent.Dialer
-	Relay    *relay.Engine
-	Routes   Routes
-	Log      *slog.Logger
-
-	HeaderTimeout  time.Duration // for the whole header, once it has begun
-	ConnectTimeout time.Duration // for reaching the service, names included
-
-	// MaxSilent is how many links may wait in silence, and MaxSilentPerClient how many
-	// of those from one IPv4 address or IPv6 /64. Beyond, the oldest is ended.
-	MaxSilent, MaxSilentPerClient int
-
-	silent silents
-}
-
-// Routes are the return routes. A *returnroute.Manager is that.
-type Routes interface {
-	// Ready gives the mark of a dial to an address, if its return route is there.
-	Ready(service netip.Addr) (mark uint32, ok bool)
-	// Mark does so too, and sees to the return route first.
-	Mark(ctx context.Context, service netip.Addr) (mark uint32, err error)
-}
-
-// errNoHeader is the end of a link that said too little for too long.
-var errNoHeader = errors.New("no whole header in time")
-
-// errDraining refuses a header that comes after the drain began.
-var errDraining = errors.New("draining")
-
-// Handle serves a link that was accepted, and owns it. It is called on a loop of
-// the relay, and does not wait.
-//
-// A link that says nothing has been opened ahead of need, and may wait for its peer
-// as long as it likes; or it is nobody's. See silent.go.
-func (s *Server) Handle(link int, from netip.AddrPort) {
-	waits := s.silent.add(s, from)
-	opened := s.Relay.Open(relay.Opening{
-		Accepted: link, Timeout: s.HeaderTimeout,
-		Hear: func(said []byte) (relay.Next, error) {
-			waits.over()
-			return s.next(said, from)
-		},
-		Silent: func(ctx context.Context, link int) {
-			waits.over()
-			s.dismiss(ctx, link)
-		},
-		Gone: func(err error) {
-			s.logHeader(from, err, waits.over())
-		},
-	})
-	waits.began(opened.Retire)
-}
-
-// next says what becomes of a link that has said so much, once its header is
-// there.
-func (s *Server) next(said []byte, from netip.AddrPort) (relay.Next, error) {
-	there := bytes.NewReader(said)
-	h, form, err := header.Read(there)
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return relay.Next{}, nil // there is more to come
-	case err != nil:
-		return relay.Next{}, err
-	}
-	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
-	switch {
-	case h.Local:
-		return relay.Next{Release: c.healthCheck}, nil
-	case h.Source == from:
-		return relay.Next{Release: c.ofItself}, nil
-	}
-	return c.next()
-}
-
 // conn is one link on its way to a service.
 type conn struct {
 	server *Server
 	header header.Header
 	form   header.Form
-	from   netip.AddrPort // the client's end of the link
-	head   []byte         // what came behind the header
+	from   *sender
+	head   []byte // what came behind the header
+	inside bool   // it is one of Server.Peers
 
 	service  Service
 	addrs    []netip.Addr // of the service, those that were not tried yet
@@ -120,7 +40,7 @@ type conn struct {
 func (c *conn) healthCheck(_ context.Context, link int) {
 	c.server.Log.Debug("health check", slog.Any("link", c.from))
 	if c.header.Answer {
-		_ = socket.Send(link, []byte{byte(header.Connected)})
+		_ = c.from.sayLast(link, header.Connected)
 	}
 	socket.Close(link)
 }
@@ -138,38 +58,69 @@ func (c *conn) ofItself(ctx context.Context, link int) {
 	case next.Release != nil:
 		next.Release(ctx, link)
 	default:
-		next.Pair.Accepted = link
-		c.server.Relay.Relay(*next.Pair)
+		c.relay(link, next.Pair)
 	}
+}
+
+// relay hands both sockets over.
+func (c *conn) relay(link int, p *relay.Pair) {
+	p.Accepted, p.AcceptedLayer = link, c.from.layer
+	c.server.Relay.Relay(*p)
 }
 
 // next says what follows on the header.
 func (c *conn) next() (relay.Next, error) {
-	s := c.server
-	refuse := func(err error) (relay.Next, error) {
+	err := c.admit()
+	var p *relay.Pair
+	if err == nil {
+		if p, err = c.dialNow(); errors.Is(err, errLater) {
+			return relay.Next{Release: c.resolve}, nil
+		}
+	}
+	if err != nil {
 		return relay.Next{Release: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
 	}
+	return relay.Next{Pair: p}, nil
+}
+
+// admit decides whether the peer may come in, and finds its service.
+func (c *conn) admit() error {
+	s, h := c.server, c.header
 	if s.Relay.Draining() {
-		return refuse(errDraining)
+		return errDraining
+	}
+	if err := s.authorise(c.from, h); err != nil {
+		return err
 	}
 	var ok bool
-	if c.service, ok = s.Services[c.header.Destination.Port()]; !ok {
-		return refuse(ErrNoService)
+	if c.service, ok = s.Services[h.Destination.Port()]; !ok {
+		return ErrNoService
 	}
-	c.deadline = time.Now().Add(s.ConnectTimeout)
+	if s.Claims != nil {
+		if err := s.Claims.Judge(h.Source.Addr()); err != nil {
+			return err
+		}
+	}
+	err := s.Peers.Enter(c.from.origin)
+	c.inside = err == nil
+	return err
+}
+
+// errLater is of a dial that would have to wait for something first.
+var errLater = errors.New("not now")
+
+// dialNow begins to dial the service, if that needs no waiting.
+func (c *conn) dialNow() (*relay.Pair, error) {
+	c.deadline = time.Now().Add(c.server.ConnectTimeout)
 	addr, literal, err := c.service.literal(c.header.Source.Addr())
 	if err != nil {
-		return refuse(fmt.Errorf("service %s: %w", c.service, err))
+		return nil, fmt.Errorf("service %s: %w", c.service, err)
 	}
-	mark, ready := s.Routes.Ready(addr)
+	mark, ready := c.server.Routes.Ready(addr)
 	if !literal || !ready {
-		return relay.Next{Release: c.resolve}, nil
+		return nil, errLater
 	}
-	p, err := c.dial(addr, mark)
-	if err != nil {
-		return refuse(err)
-	}
-	return relay.Next{Pair: p}, nil
+	return c.dial(addr, mark)
 }
 
 // resolve finds the addresses of the service, and tries them.
@@ -200,8 +151,7 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 		}
 		var p *relay.Pair
 		if p, err = c.dial(addr, mark); err == nil {
-			p.Accepted = link
-			c.server.Relay.Relay(*p)
+			c.relay(link, p)
 			return
 		}
 	}
@@ -219,10 +169,10 @@ func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
 		return nil, fmt.Errorf("dial service: %w", err)
 	}
 	if rung == transparent.AnyPort {
-		c.log(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, using another port of its address",
+		c.tell(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, or is not permitted, using another port of its address",
 			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
 	}
-	c.log(slog.LevelDebug, "peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
+	c.debug("peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
 	p := &relay.Pair{
 		Dialled: fd, Head: c.head, Done: c.gone,
 		// Each address gets an equal share of the time that is left.
@@ -239,36 +189,39 @@ func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
 
 // gone tells the end of a peer.
 func (c *conn) gone(r relay.Result) {
+	c.leave()
 	if r.End == relay.Failed {
-		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
+		c.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 		return
 	}
-	c.log(slog.LevelDebug, "peer gone", slog.Any("result", r))
+	c.debug("peer gone", slog.Any("result", r))
 }
 
-// log logs an event of a peer. Attributes are made only for lines that are
-// written: most peers leave none.
-func (c *conn) log(level slog.Level, event string, more ...slog.Attr) {
-	log, h := c.server.Log, c.header
-	if !log.Enabled(context.Background(), level) {
-		return
+// leave is the end of its being one of the server's peers.
+func (c *conn) leave() {
+	if c.inside {
+		c.inside = false
+		c.server.Peers.Leave(c.from.origin)
 	}
+}
+
+// debug logs what most peers do. Attributes are made only for lines that are written.
+func (c *conn) debug(event string, more ...slog.Attr) {
+	if log := c.server.Log; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.LogAttrs(context.Background(), slog.LevelDebug, event, c.attrs(more)...) //nolint:sloglint // a constant of the callers
+	}
+}
+
+// tell logs one that may come as often as somebody likes.
+func (c *conn) tell(level slog.Level, event string, more ...slog.Attr) {
+	c.server.Tell.Tell(level, event, Subject{Net: c.from.where()}, func() []slog.Attr { return c.attrs(more) })
+}
+
+func (c *conn) attrs(more []slog.Attr) []slog.Attr {
+	h := c.header
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}
-	log.LogAttrs(context.Background(), level, event, append(attrs, more...)...) //nolint:sloglint // a constant of the callers
-}
-
-// logHeader tells of a link that brought no header. One that ends in silence is of a
-// pool, or an ordinary port probe.
-func (s *Server) logHeader(from netip.AddrPort, err error, silent bool) {
-	level := slog.LevelWarn
-	if silent || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
-		level = slog.LevelDebug
-	}
-	if errors.Is(err, relay.ErrTimeout) {
-		err = errNoHeader
-	}
-	s.Log.Log(context.Background(), level, "link refused", slog.String("link", from.String()), slog.Any("error", err))
+	return append(attrs, more...)
 }

@@ -6,10 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"portredirector/internal/claim"
 	"portredirector/internal/header"
+	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/transparent"
@@ -25,17 +28,31 @@ const (
 // client asked for it, else by RST, which is all that other clients can tell
 // their peer.
 func (c *conn) refuse(ctx context.Context, link int, err error) {
-	c.log(slog.LevelWarn, "peer refused", slog.Any("link", c.from), slog.Any("error", err))
+	c.leave()
+	status := statusOf(err)
+	c.server.refused.of(status).Add(1)
+	c.server.Tell.Tell(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {
+		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
+	})
 	if !c.header.Answer || ctx.Err() != nil {
 		socket.Reset(link)
 		return
 	}
-	farewell(ctx, link, statusOf(err))
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	waits, _ := c.server.Farewells.Add(c.from.origin)
+	defer waits.Over()
+	waits.Began(end)
+	farewell(ctx, link, c.from, status)
 }
 
 // farewell ends a link by a status byte. Closing a socket that has unread bytes
 // sends RST, which may overtake the byte. So: FIN, and read on for a moment.
-func farewell(ctx context.Context, link int, status header.Status) {
+func farewell(ctx context.Context, link int, to *sender, status header.Status) {
+	if err := to.sayLast(link, status); err != nil {
+		socket.Reset(link)
+		return
+	}
 	conn, err := socket.Conn(link)
 	if err != nil {
 		return
@@ -43,7 +60,7 @@ func farewell(ctx context.Context, link int, status header.Status) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(lingerTime))
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if _, err := conn.Write([]byte{byte(status)}); err == nil && conn.CloseWrite() == nil {
+	if conn.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 	}
 }
@@ -55,6 +72,14 @@ func statusOf(err error) header.Status {
 		status header.Status
 	}{
 		{errDraining, header.Draining},
+		{errUnproved, header.NotAuthorised},
+		{errUnknownKey, header.NotAuthorised},
+		{errNoLonger, header.NotAuthorised},
+		{errPort, header.NotAuthorised},
+		{errClaim, header.ClaimDenied},
+		{claim.ErrDenied, header.ClaimDenied},
+		{limit.ErrAll, header.Busy},
+		{limit.ErrEach, header.Busy},
 		{ErrNoService, header.NoService},
 		{ErrFamily, header.NoService},
 		{syscall.ECONNREFUSED, header.Refused},
@@ -75,4 +100,76 @@ func statusOf(err error) header.Status {
 		return header.Unreachable
 	}
 	return header.Internal
+}
+
+// Refused counts links and peers that were refused, by why.
+type Refused struct {
+	Allow         uint64 // from where they may not come
+	Proof         uint64 // did not prove who they are
+	Authorisation uint64 // nobody's key, or a port that is not theirs
+	Claim         uint64 // for whom they may not speak
+	Header        uint64 // no header, or none that makes sense, or too late
+	Seal          uint64 // a header that is not from who opened the link
+	Unfinished    uint64 // ended in favour of later ones that have not said what they want either
+	Handshakes    uint64 // ended in favour of later ones that are proving who they are, too
+	Busy          uint64 // too many peers
+	Service       uint64 // the service could not be reached
+}
+
+// Refused counts since the start.
+func (s *Server) Refused() Refused {
+	r := &s.refused
+	unfinished, known, handshakes := s.Unfinished.Counts(), s.Known.Counts(), s.Handshakes.Counts()
+	return Refused{
+		Allow: r.allow.Load(), Proof: r.proof.Load(), Authorisation: r.authorisation.Load(), Claim: r.claim.Load(),
+		Header: r.header.Load(), Seal: r.seal.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
+		Unfinished: unfinished.All + unfinished.Each + known.All + known.Each,
+		Handshakes: handshakes.All + handshakes.Each,
+	}
+}
+
+// LogValue gives those that are not 0 to a structured log.
+func (r Refused) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{
+		{"allow", r.Allow},
+		{"proof", r.Proof},
+		{"authorisation", r.Authorisation},
+		{"claim", r.Claim},
+		{"header", r.Header},
+		{"seal", r.Seal},
+		{"unfinished", r.Unfinished},
+		{"handshakes", r.Handshakes},
+		{"busy", r.Busy},
+		{"service", r.Service},
+	} {
+		if c.n > 0 {
+			attrs = append(attrs, slog.Uint64(c.name, c.n))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// refusals are the counters.
+type refusals struct {
+	allow, proof, authorisation, claim, header, seal, busy, service, ended atomic.Uint64
+}
+
+// of is the counter of peers that are refused with a status.
+func (r *refusals) of(status header.Status) *atomic.Uint64 {
+	switch status {
+	case header.NotAuthorised:
+		return &r.authorisation
+	case header.ClaimDenied:
+		return &r.claim
+	case header.Busy:
+		return &r.busy
+	case header.Draining:
+		return &r.ended
+	default:
+		return &r.service
+	}
 }

@@ -122,6 +122,7 @@ func newRig(t *testing.T) *rig {
 		HeaderTimeout:  30 * time.Second,
 		ConnectTimeout: 30 * time.Second,
 	}
+	r.server.Tell.To = r.server.Log
 	var echoes sync.WaitGroup
 	echoes.Go(func() {
 		for {

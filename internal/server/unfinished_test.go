@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"portredirector/internal/header"
+	"portredirector/internal/limit"
+	"portredirector/internal/server"
 )
 
 // TestSilentLinks: links may say nothing for longer than a header may take, and of
 // too many the oldest ends; its client is told that it has delivered nothing.
 func TestSilentLinks(t *testing.T) {
 	for name, bound := range map[string]func(r *rig){
-		"each client": func(r *rig) { r.server.MaxSilent, r.server.MaxSilentPerClient = 100, 3 },
-		"in all":      func(r *rig) { r.server.MaxSilent, r.server.MaxSilentPerClient = 3, 100 },
+		"each client": func(r *rig) { r.server.Unfinished = limit.Oldest[server.Origin]{Most: 100, MostEach: 3} },
+		"in all":      func(r *rig) { r.server.Unfinished = limit.Oldest[server.Origin]{Most: 3, MostEach: 100} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)

@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"portredirector/internal/claim"
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/secure"
+)
+
+// Trust is how one end of links proves who it is, and who may be at the other. Without
+// any of it links are plain.
+type Trust struct {
+	Key      string       // a file with the own private key; "" is none
+	PeerKeys []key.Public // of those at the other end
+	Clients  string       // a file of clients, beside PeerKeys; "" is none
+	AuthOnly bool         // links may (client: shall) be authenticated and not encrypted
+	Files    secure.Files // certificates in place of keys; zero is none
+}
+
+// ByKey reports whether there are keys.
+func (t Trust) ByKey() bool { return t.Key != "" }
+
+// ByCertificate reports whether there are certificates.
+func (t Trust) ByCertificate() bool { return t.Files != secure.Files{} }
+
+// None reports whether links are plain.
+func (t Trust) None() bool { return !t.ByKey() && !t.ByCertificate() }
+
+// String says in a word how links are secured.
+func (t Trust) String() string {
+	switch {
+	case t.ByCertificate():
+		return "certificates"
+	case t.ByKey() && t.AuthOnly:
+		return "keys, auth-only"
+	case t.ByKey():
+		return "keys"
+	default:
+		return "plain"
+	}
+}
+
+// trust validates the options about keys and certificates.
+func (f Flags) trust() (Trust, error) {
+	t := Trust{
+		Key: f.Key, Clients: f.Clients, AuthOnly: f.AuthOnly,
+		Files: secure.Files{Cert: f.TLSCert, Key: f.TLSKey, CA: f.TLSCA},
+	}
+	for _, s := range f.PeerKeys {
+		k, err := key.Parse(s)
+		if err != nil {
+			return Trust{}, fmt.Errorf("--peer-key: %w", err)
+		}
+		if slices.Contains(t.PeerKeys, k) {
+			return Trust{}, fmt.Errorf("--peer-key %s: it was given already", k)
+		}
+		t.PeerKeys = append(t.PeerKeys, k)
+	}
+	others := len(t.PeerKeys) > 0 || t.Clients != ""
+	switch {
+	case t.ByKey() && t.ByCertificate():
+		return Trust{}, errors.New("--key and --tls-cert: it is either keys or certificates")
+	case t.ByKey() && !others:
+		return Trust{}, errors.New("--key: it takes the public keys of those at the other end, too (--peer-key)")
+	case !t.ByKey() && len(t.PeerKeys) > 0:
+		return Trust{}, errors.New("--peer-key: it takes a private key of its own, too (--key, see `portredirector keygen`)")
+	case !t.ByKey() && t.Clients != "":
+		return Trust{}, errors.New("--clients: it takes a private key of its own, too (--key, see `portredirector keygen`)")
+	case !t.ByKey() && t.AuthOnly:
+		return Trust{}, errors.New("--auth-only: it takes keys (--key, --peer-key)")
+	case t.ByCertificate() && (f.TLSCert == "" || f.TLSKey == "" || f.TLSCA == ""):
+		return Trust{}, errors.New("--tls-cert, --tls-key and --tls-ca: it takes all three")
+	}
+	return t, nil
+}
+
+// trustServers is trust for a client.
+func (f Flags) trustServers() (Trust, error) {
+	t, err := f.trust()
+	if err == nil && !t.None() && f.Header != header.Native {
+		return Trust{}, fmt.Errorf("--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
+	}
+	return t, err
+}
+
+// addTrust adds what the options say about who may open a link, and for whom it may
+// speak.
+func (f Flags) addTrust(s *Server) (err error) {
+	if s.Trust, err = f.trust(); err != nil {
+		return err
+	}
+	for _, o := range []struct {
+		option string
+		given  []string
+		to     *[]netip.Prefix
+	}{{"--allow", f.Allow, &s.Allow}, {"--allow-claim", f.AllowClaim, &s.AllowClaim}, {"--deny-claim", f.DenyClaim, &s.DenyClaim}} {
+		if *o.to, err = prefixes(o.option, o.given); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prefixes reads what an option for ranges of addresses was given.
+func prefixes(option string, list []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, s := range list {
+		p, err := claim.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", option, s, err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// checkBounds checks the options that say how many there may be.
+func (f Flags) checkBounds() error {
+	for _, b := range []struct {
+		option string
+		value  int
+	}{
+		{"--max-peers", f.MaxPeers},
+		{"--max-peers-per-address", f.MaxPeersPerAddress},
+		{"--max-new-per-address", f.MaxNewPerAddress},
+		{"--max-peers-per-client", f.MaxPeersPerClient},
+		{"--max-unfinished", f.MaxUnfinished},
+		{"--max-unfinished-per-client", f.MaxUnfinishedPerClient},
+		{"--max-handshakes", f.MaxHandshakes},
+	} {
+		if b.value < 0 {
+			return fmt.Errorf("%s %d: it cannot be less than 0, which is no bound", b.option, b.value)
+		}
+	}
+	return nil
+}

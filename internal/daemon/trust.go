@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+
+	"portredirector/internal/config"
+	"portredirector/internal/key"
+	"portredirector/internal/reload"
+	"portredirector/internal/secure"
+)
+
+// dialer is what makes sure of servers; nil if links are plain.
+func dialer(t config.Trust, log *slog.Logger) (*secure.Dialer, error) {
+	switch {
+	case t.ByCertificate():
+		return secure.DialWithCertificate(t.Files, log)
+	case !t.ByKey():
+		return nil, nil
+	}
+	own, err := key.Load(t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("--key: %w", err)
+	}
+	for _, k := range t.PeerKeys {
+		if err := own.Other(k); err != nil {
+			return nil, fmt.Errorf("--peer-key: %w", err)
+		}
+	}
+	tell(own, log)
+	return secure.DialWithKey(own, t.PeerKeys, t.AuthOnly)
+}
+
+// acceptor is what makes sure of clients, and those who may come; nil if links are plain,
+// the second also if it goes by certificates.
+func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, error) {
+	switch {
+	case t.ByCertificate():
+		a, err := secure.AcceptWithCertificate(t.Files, log)
+		return a, nil, err
+	case !t.ByKey():
+		return nil, nil, nil
+	}
+	own, err := key.Load(t.Key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--key: %w", err)
+	}
+	a, err := secure.AcceptWithKey(own, t.AuthOnly)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := newClients(t, own, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	tell(own, log)
+	return a, c, nil
+}
+
+// tell says which key the other end has to have as its --peer-key.
+func tell(own key.Private, log *slog.Logger) {
+	log.Info("links are made sure of by keys", slog.String("this_end", own.Public().String()))
+}
+
+// clients are those of --peer-key and of the file, which is read again when it changes.
+type clients = reload.Value[key.Clients]
+
+func newClients(t config.Trust, own key.Private, log *slog.Logger) (*clients, error) {
+	var files []string
+	if t.Clients != "" {
+		files = append(files, t.Clients)
+	}
+	v, err := reload.New(log, func() (key.Clients, error) {
+		all := make(key.Clients)
+		if t.Clients != "" {
+			var err error
+			if all, err = key.ReadClients(t.Clients); err != nil {
+				return nil, fmt.Errorf("--clients: %w", err)
+			}
+		}
+		for k, c := range all {
+			if err := own.Other(k); err != nil {
+				return nil, fmt.Errorf("--clients: %s: client %s: %w", t.Clients, c.Name, err)
+			}
+		}
+		for _, k := range t.PeerKeys {
+			if err := own.Other(k); err != nil {
+				return nil, fmt.Errorf("--peer-key: %w", err)
+			}
+			if err := all.Add(&key.Client{Name: k.String(), Key: k}); err != nil {
+				return nil, fmt.Errorf("--peer-key %s: %w", k, err)
+			}
+		}
+		return all, nil
+	}, files...)
+	if err == nil && len(v.Get()) == 0 { // at the start; later the last may be taken away
+		return nil, fmt.Errorf("--clients %s: it has no client: NAME PUBLIC-KEY on a line of its own", t.Clients)
+	}
+	return v, err
+}

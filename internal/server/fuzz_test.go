@@ -1,0 +1,386 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/limit"
+	"portredirector/internal/nstest"
+	"portredirector/internal/relay"
+	"portredirector/internal/secure"
+	"portredirector/internal/server"
+	"portredirector/internal/socket"
+	"portredirector/internal/transparent"
+)
+
+// Ways in which what is fuzzed comes to a server.
+const (
+	toPlain     = iota // that has no keys
+	toKeyed            // that has, and is not told any
+	encrypted          // behind a handshake
+	authentic          // the same, and not encrypted
+	sealed             // the same, with what is a header sealed
+	waysOfLinks        // how many there are
+)
+
+// Whatever comes, on whatever link, in whatever pieces: nothing panics, the link ends, what
+// is served gets an echo and everything else nothing but a status, if it asked for one.
+// Descriptors come back.
+func FuzzServer(f *testing.F) {
+	r := newFuzzRig(f)
+	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+		b, err := to(80).Append(nil, form)
+		must(f, err)
+		for way := range byte(waysOfLinks) {
+			f.Add(append(b, "hello"...), []byte{1, 11, 4}, way)
+			f.Add(b, []byte{}, way)
+			f.Add(b[:len(b)-1], []byte{12}, way)
+		}
+	}
+	for _, h := range []header.Header{to(81), {Local: true}, {Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}} {
+		b, err := h.Append(nil, header.Native)
+		must(f, err)
+		for way := range byte(waysOfLinks) {
+			f.Add(b, []byte{5}, way)
+		}
+	}
+	for way := range byte(waysOfLinks) {
+		f.Add([]byte{}, []byte{}, way)
+		f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), []byte{1, 4}, way)
+		f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"), []byte{2}, way)
+		f.Add([]byte("GET / HTTP/1.0\r\n\r\n"), []byte{3}, way)
+	}
+	f.Fuzz(func(t *testing.T, data, cuts []byte, way byte) {
+		way %= waysOfLinks
+		c := r.connect(t, way)
+		h, form, herr := header.Read(bytes.NewReader(data))
+		rest := data
+		if herr == nil {
+			rest = after(data)
+		}
+		served := herr == nil && way != authentic
+		if way == sealed && herr == nil {
+			b, err := h.Append(nil, header.Native)
+			if served = err == nil; served { // a line of py has no destination
+				data, h.Answer = append(header.Seal(b, c.mac), rest...), true
+			}
+		}
+		got, err := c.talk(data, cuts)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			t.Fatal("the link lives on")
+		case !served && len(got) > 0 && (way != toKeyed || !errors.Is(herr, header.ErrTLS)):
+			t.Errorf("%q was answered by %q", data, got)
+		case served && h.Answer && len(got) == 0:
+			t.Errorf("a header of form %v got no answer, but %v", form, err)
+		case served && way == toKeyed && (len(got) > 1 || h.Answer && header.Status(got[0]) != header.NotAuthorised):
+			t.Errorf("without a key it got %q", got)
+		case served && h.Answer && header.Status(got[0]) != header.Connected && len(got) > 1:
+			t.Errorf("behind status %d came %q", got[0], got[1:])
+		case way == toKeyed:
+		case served && h.Local && len(got) > 1 || served && h.Local && !h.Answer && len(got) > 0:
+			t.Errorf("nobody got %q", got)
+		case served && h.Answer && !h.Local && header.Status(got[0]) == header.Connected && !bytes.Equal(got[1:], rest):
+			if h.Source != c.from { // HAProxy's health check
+				t.Errorf("%d bytes came back of %d: %q", len(got)-1, len(rest), got[1:])
+			}
+		case served && !h.Answer && !h.Local && err == nil && len(got) > 0 && !bytes.Equal(got, rest):
+			t.Errorf("%d bytes came back of %d: %q", len(got), len(rest), got)
+		}
+		r.check(t)
+	})
+}
+
+// after is what is behind the header.
+func after(data []byte) []byte {
+	there := bytes.NewReader(data)
+	_, _, _ = header.Read(there)
+	return data[len(data)-there.Len():]
+}
+
+// A peer comes to the service as itself, and so do its bytes, in whatever pieces.
+func FuzzRoundTrip(f *testing.F) {
+	r := newFuzzRig(f)
+	for way := range byte(waysOfLinks) {
+		f.Add(uint32(77), uint16(4444), way, []byte("hello"), []byte{1, 11, 4})
+		f.Add(uint32(0xffffff), uint16(65535), way, []byte{}, []byte{})
+	}
+	f.Fuzz(func(t *testing.T, host uint32, port uint16, way byte, payload, cuts []byte) {
+		way %= waysOfLinks
+		form := header.Form(port % 4)
+		if way == sealed || way == authentic {
+			way, form = sealed, header.Native
+		}
+		h := to(80)
+		// No broadcast or unspecified address; nor the one that all else here is from.
+		h.Source = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(host>>16) | 1, byte(host >> 8), max(1, min(byte(host), 254))}), max(port, 1))
+		if way == toKeyed {
+			way = encrypted
+		}
+		c := r.connect(t, way)
+		data, err := h.Append(nil, form)
+		must(t, err)
+		if c.mac != nil {
+			data = header.Seal(data, c.mac)
+		}
+		others := r.dialer.Counts().AnyPort
+		want := payload
+		if form == header.Native {
+			want = append([]byte{byte(header.Connected)}, payload...)
+		}
+		if got, err := c.talk(append(data, payload...), cuts); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+			return
+		}
+		if from := <-r.peers; from != h.Source && (from.Addr() != h.Source.Addr() || r.dialer.Counts().AnyPort == others) {
+			t.Errorf("the service saw %s, want %s", from, h.Source)
+		}
+		r.check(t)
+	})
+}
+
+// fuzzRig is a server with keys and one without, an engine for both and a service.
+type fuzzRig struct {
+	plain, keyed *server.Server
+	dialer       *transparent.Dialer
+	front        *net.TCPListener // to which links are connected
+	own, mine    key.Private
+	dial         *secure.Dialer // authenticates
+	cert         tls.Certificate
+	peers        chan netip.AddrPort
+	bad          *badLines
+
+	descriptors int
+	heap        uint64
+	turns       int
+}
+
+func newFuzzRig(f *testing.F) *fuzzRig {
+	f.Helper()
+	nstest.Require(f)
+	// The ports of links would run out.
+	_ = os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("0"), 0o600)
+	r := &fuzzRig{
+		own: key.New(), mine: key.New(), dialer: new(transparent.Dialer),
+		peers: make(chan netip.AddrPort, 1), bad: new(badLines),
+	}
+	log := slog.New(r.bad)
+	engine, err := relay.New(relay.Options{Log: log})
+	must(f, err)
+	service, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(f, err)
+	r.front, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(f, err)
+	r.cert = certificate(f, r.mine)
+	r.dial, err = secure.DialWithKey(r.mine, []key.Public{r.own.Public()}, true)
+	must(f, err)
+	acceptor, err := secure.AcceptWithKey(r.own, true)
+	must(f, err)
+	clients := key.Clients{r.mine.Public(): {Name: "one", Key: r.mine.Public()}}
+	for _, s := range []**server.Server{&r.plain, &r.keyed} {
+		*s = &server.Server{
+			Services: map[uint16]server.Service{80: {Port: service.Addr().(*net.TCPAddr).AddrPort().Port()}},
+			Names:    names{}, Dialer: r.dialer, Relay: engine, Log: log,
+			Routes:        routes{make(chan netip.Addr, 1)},
+			Claims:        loopback{},
+			HeaderTimeout: time.Minute, ConnectTimeout: time.Minute,
+			Unfinished: limit.Oldest[server.Origin]{Most: 10, MostEach: 5},
+			Handshakes: limit.Oldest[server.Origin]{Most: 10, MostEach: 5},
+			Known:      limit.Oldest[server.Origin]{Most: 10, MostEach: 5},
+			Peers:      limit.Peers[server.Origin]{Most: 10, MostEach: 5},
+		}
+		(*s).Tell.To = log
+	}
+	r.keyed.Secure, r.keyed.Clients = acceptor, func() key.Clients { return clients }
+	var echoes sync.WaitGroup
+	echoes.Go(func() {
+		for {
+			c, err := service.AcceptTCP()
+			if err != nil {
+				return
+			}
+			select {
+			case <-r.peers: // that nobody has asked for
+			default:
+			}
+			r.peers <- c.RemoteAddr().(*net.TCPAddr).AddrPort()
+			echoes.Go(func() {
+				if b, err := io.ReadAll(c); err == nil {
+					_, _ = c.Write(b)
+				}
+				_ = c.Close()
+			})
+		}
+	})
+	f.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = engine.Shutdown(ctx)
+		_, _ = r.front.Close(), service.Close()
+		echoes.Wait()
+	})
+	return r
+}
+
+// loopback are the claims that have a way back here.
+type loopback struct{}
+
+func (loopback) Judge(a netip.Addr) error {
+	if a.IsLoopback() {
+		return nil
+	}
+	return errors.New("it has no way back")
+}
+
+// badLines is a log in which there should be no line of a bug.
+type badLines struct {
+	mu    sync.Mutex
+	lines []string // guarded by mu
+}
+
+func (*badLines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *badLines) WithAttrs([]slog.Attr) slog.Handler     { return l }
+func (l *badLines) WithGroup(string) slog.Handler          { return l }
+
+func (l *badLines) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	if r.Level >= slog.LevelError || strings.Contains(line, "panic") {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lines = append(l.lines, line)
+	}
+	return nil
+}
+
+// fuzzLink is the client's end of a link.
+type fuzzLink struct {
+	tcp  *net.TCPConn
+	conn io.ReadWriter // it, or what is between it and the bytes
+	mac  []byte
+	from netip.AddrPort
+}
+
+// connect opens a link.
+func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
+	t.Helper()
+	c, err := net.DialTCP("tcp", nil, r.front.Addr().(*net.TCPAddr))
+	must(t, err)
+	accepted, err := r.front.AcceptTCP()
+	must(t, err)
+	fd, err := socket.Detach(accepted)
+	must(t, err)
+	l := &fuzzLink{tcp: c, conn: c, from: c.LocalAddr().(*net.TCPAddr).AddrPort()}
+	if way == toPlain {
+		r.plain.Handle(fd, l.from)
+	} else {
+		r.keyed.Handle(fd, l.from)
+	}
+	switch way {
+	case encrypted:
+		l.conn = tls.Client(c, &tls.Config{Certificates: []tls.Certificate{r.cert}, InsecureSkipVerify: true})
+	case authentic, sealed:
+		mine, err := socket.Detach(c)
+		must(t, err)
+		s, err := r.dial.Open(t.Context(), mine, "")
+		must(t, err)
+		l.tcp, err = socket.Conn(s.FD)
+		must(t, err)
+		l.conn, l.mac = l.tcp, s.MAC
+	}
+	return l
+}
+
+// talk says something in pieces, and then its end. It returns what comes back, and the
+// error of a link that was reset.
+func (l *fuzzLink) talk(data, cuts []byte) ([]byte, error) {
+	defer l.tcp.Close()
+	_ = l.tcp.SetDeadline(time.Now().Add(20 * time.Second))
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for _, n := range cuts {
+			if len(data) == 0 {
+				break
+			}
+			piece := data[:min(int(n), len(data))]
+			data = data[len(piece):]
+			if _, err := l.conn.Write(piece); err != nil {
+				return
+			}
+			runtime.Gosched()
+		}
+		if len(data) > 0 {
+			if _, err := l.conn.Write(data); err != nil {
+				return
+			}
+		}
+		if c, ok := l.conn.(*tls.Conn); ok {
+			if c.Handshake() != nil || c.CloseWrite() != nil {
+				return
+			}
+		}
+		_ = l.tcp.CloseWrite()
+	}()
+	got, err := io.ReadAll(l.conn)
+	if err != nil {
+		_ = l.tcp.SetLinger(0)
+		_ = l.tcp.Close()
+	}
+	<-written
+	return got, err
+}
+
+// check looks for what there should not be.
+func (r *fuzzRig) check(t *testing.T) {
+	t.Helper()
+	r.bad.mu.Lock()
+	lines := r.bad.lines
+	r.bad.lines = nil
+	r.bad.mu.Unlock()
+	for _, line := range lines {
+		t.Error(line)
+	}
+	const pipes = 2 * 2 * 16 // what an engine keeps
+	now := 0
+	for range 4000 {
+		if now = nstest.Descriptors(t, os.Getpid()); r.turns < 10 || now <= r.descriptors+pipes {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	switch r.turns++; {
+	case r.turns <= 10: // all that opens something once has done so
+		r.descriptors = now
+	case now > r.descriptors+pipes:
+		t.Errorf("%d descriptors, after %d at first", now, r.descriptors)
+	}
+	if r.turns%5000 == 100 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if r.heap == 0 {
+			r.heap = m.HeapAlloc
+		}
+		if m.HeapAlloc > r.heap+64<<20 {
+			t.Errorf("%d MiB of memory, after %d at first", m.HeapAlloc>>20, r.heap>>20)
+		}
+	}
+}

@@ -1,0 +1,602 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/limit"
+	"portredirector/internal/secure"
+	"portredirector/internal/server"
+	"portredirector/internal/socket"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keyRig is a server that takes links from clients that it knows by key.
+type keyRig struct {
+	*rig
+
+	own     key.Private
+	mine    key.Private // of the client "one"
+	clients atomic.Pointer[key.Clients]
+}
+
+func newKeyRig(t *testing.T) *keyRig {
+	t.Helper()
+	r := &keyRig{rig: newRig(t), own: key.New(), mine: key.New()}
+	var err error
+	r.server.Secure, err = secure.AcceptWithKey(r.own, true)
+	must(t, err)
+	r.know(&key.Client{Name: "one", Key: r.mine.Public()})
+	r.server.Clients = func() key.Clients { return *r.clients.Load() }
+	return r
+}
+
+// know makes these the clients of the server.
+func (r *keyRig) know(all ...*key.Client) {
+	cs := make(key.Clients)
+	for _, c := range all {
+		cs[c.Key] = c
+	}
+	r.clients.Store(&cs)
+}
+
+// link is a client's end of one that the server is sure of.
+type link struct {
+	*secure.Session
+
+	plain *net.TCPConn // it, if it is only authenticated
+}
+
+// connect opens a link with a key.
+func (r *keyRig) connect(t *testing.T, own key.Private, only bool) (*link, error) {
+	t.Helper()
+	return r.over(t, r.open(t, nil), own, only)
+}
+
+// over makes sure of both ends of a connection.
+func (r *keyRig) over(t *testing.T, c *net.TCPConn, own key.Private, only bool) (*link, error) {
+	t.Helper()
+	d, err := secure.DialWithKey(own, []key.Public{r.own.Public()}, only)
+	must(t, err)
+	fd, err := socket.Detach(c)
+	must(t, err)
+	s, err := d.Open(t.Context(), fd, "")
+	if err != nil {
+		return nil, err
+	}
+	l := &link{Session: s}
+	if s.Conn == nil {
+		l.plain, err = socket.Conn(s.FD)
+		must(t, err)
+		t.Cleanup(func() { _ = l.plain.Close() })
+		return l, nil
+	}
+	t.Cleanup(func() { socket.Close(s.FD) })
+	return l, nil
+}
+
+// mustConnect does so with the key that the server knows.
+func (r *keyRig) mustConnect(t *testing.T, only bool) *link {
+	t.Helper()
+	l, err := r.connect(t, r.mine, only)
+	must(t, err)
+	return l
+}
+
+// Write and Read wait.
+
+func (l *link) Write(b []byte) (int, error) {
+	if l.plain != nil {
+		return l.plain.Write(b)
+	}
+	return l.Conn.Write(b)
+}
+
+func (l *link) Read(b []byte) (int, error) {
+	if l.plain != nil {
+		_ = l.plain.SetReadDeadline(time.Now().Add(10 * time.Second))
+		return l.plain.Read(b)
+	}
+	for range 10_000 {
+		n, err := l.Conn.Read(b)
+		if n > 0 {
+			return n, nil
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			return 0, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return 0, context.DeadlineExceeded
+}
+
+// alive reports whether the link has neither ended nor said anything.
+func (l *link) alive() bool {
+	if l.plain != nil {
+		_ = l.plain.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, err := l.plain.Read(make([]byte, 1))
+		ne, ok := errors.AsType[net.Error](err)
+		return ok && ne.Timeout()
+	}
+	n, err := l.Conn.Read(make([]byte, 1))
+	return n == 0 && errors.Is(err, syscall.EAGAIN)
+}
+
+// header is one that fits the link.
+func (l *link) header(t *testing.T, h header.Header) []byte {
+	t.Helper()
+	b := encode(t, h, header.Native)
+	if l.MAC != nil {
+		b = header.Seal(b, l.MAC)
+	}
+	return b
+}
+
+// say sends a header, and something behind it.
+func (l *link) say(t *testing.T, h header.Header, more string) {
+	t.Helper()
+	_, err := l.Write(append(l.header(t, h), more...))
+	must(t, err)
+}
+
+// wantRefusal wants a status, and the end behind it.
+func (l *link) wantRefusal(t *testing.T, want header.Status) {
+	t.Helper()
+	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(want)) {
+		t.Errorf("got %q, %v, want status %d and the end", got, err, want)
+	}
+}
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 2000 {
+		if is() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s: it never comes", what)
+}
+
+// wantRefused wants what the server has counted.
+func (r *rig) wantRefused(t *testing.T, want server.Refused) {
+	t.Helper()
+	for range 1000 {
+		if r.server.Refused() == want {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("refused: %+v, want %+v", r.server.Refused(), want)
+}
+
+// noService wants that no service was dialled.
+func (r *rig) noService(t *testing.T) {
+	t.Helper()
+	select {
+	case p := <-r.service.peers:
+		t.Errorf("the service was dialled from %s", p)
+	default:
+	}
+}
+
+// bothKinds runs a test with links that are encrypted, and that are only authenticated.
+func bothKinds(t *testing.T, test func(t *testing.T, only bool)) {
+	t.Helper()
+	t.Run("encrypted", func(t *testing.T) { test(t, false) })
+	t.Run("authenticated", func(t *testing.T) { test(t, true) })
+}
+
+// TestKnownClient: it is served as without keys, in any number of pieces.
+func TestKnownClient(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		for _, piece := range []int{1, 7, 1000} {
+			l := r.mustConnect(t, only)
+			all := append(l.header(t, to(80)), "hello"...)
+			for len(all) > 0 {
+				n := min(piece, len(all))
+				_, err := l.Write(all[:n])
+				must(t, err)
+				all = all[n:]
+				time.Sleep(time.Millisecond)
+			}
+			if got := <-r.service.peers; piece == 1 && got != claim.String() {
+				t.Errorf("the service saw %s", got)
+			}
+			b := make([]byte, 6)
+			if _, err := io.ReadFull(l, b); err != nil || string(b) != "\x00hello" {
+				t.Errorf("got %q, %v", b, err)
+			}
+		}
+		r.wantRefused(t, server.Refused{})
+	})
+}
+
+// TestForeignClient: a TLS client that is none of ours may have a key, too, and speaks the
+// PROXY protocol.
+func TestForeignClient(t *testing.T) {
+	r := newKeyRig(t)
+	c := tls.Client(r.open(t, nil), &tls.Config{Certificates: []tls.Certificate{certificate(t, r.mine)}, InsecureSkipVerify: true})
+	_, err := c.Write(append(encode(t, to(80), header.V1), "hello"...))
+	must(t, err)
+	must(t, c.CloseWrite())
+	if got := <-r.service.peers; got != claim.String() {
+		t.Errorf("the service saw %s", got)
+	}
+	if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// certificate is one that says nothing but the key.
+func certificate(t testing.TB, k key.Private) tls.Certificate {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(nil, template, template, k.PrivateKey.Public(), k.PrivateKey)
+	must(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.PrivateKey}
+}
+
+func TestUnknownKey(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		for range 3 {
+			_, err := r.connect(t, key.New(), only)
+			if refusal, ok := errors.AsType[secure.Refusal](err); !ok || header.Status(refusal) != header.NotAuthorised {
+				t.Errorf("got %v", err)
+			}
+		}
+		r.wantRefused(t, server.Refused{Authorisation: 3})
+	})
+}
+
+// TestUnproved: a header in plain is refused, before anything else is looked at.
+func TestUnproved(t *testing.T) {
+	for name, h := range map[string]header.Header{"a peer": to(80), "no service": to(81), "nobody": {Local: true}} {
+		t.Run(name, func(t *testing.T) {
+			r := newKeyRig(t)
+			c := r.open(t, append(encode(t, h, header.Native), "hello"...))
+			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(header.NotAuthorised)) {
+				t.Errorf("got %q, %v", got, err)
+			}
+			for _, form := range []header.Form{header.V2, header.V1} {
+				c := r.open(t, encode(t, h, form))
+				if got, err := io.ReadAll(c); err == nil || len(got) != 0 {
+					t.Errorf("%s: got %q, %v, want a reset", form, got, err)
+				}
+			}
+			r.wantRefused(t, server.Refused{Authorisation: 3})
+			r.noService(t)
+		})
+	}
+}
+
+// TestManyFarewells: who is refused keeps no more links than others do, whose answer is
+// still on its way.
+func TestManyFarewells(t *testing.T) {
+	r := newKeyRig(t)
+	r.server.Farewells.MostEach = 2
+	waitFor(t, "one too many", func() bool {
+		c := r.open(t, encode(t, to(80), header.Native))
+		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(header.NotAuthorised)) {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if n := r.server.Farewells.Len(); n > 2 {
+			t.Errorf("there are %d", n)
+		}
+		return r.server.Farewells.Counts().Each > 0
+	})
+}
+
+// TestHelloWithoutKeys: a server that has none does not answer.
+func TestHelloWithoutKeys(t *testing.T) {
+	r := newKeyRig(t)
+	r.server.Secure, r.server.Clients = nil, nil
+	_, err := r.connect(t, r.mine, false)
+	if err == nil {
+		t.Error("it is served")
+	}
+	r.wantRefused(t, server.Refused{Header: 1})
+}
+
+// TestRights: a client may do what its line says.
+func TestRights(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		for name, tt := range map[string]struct {
+			client key.Client
+			want   header.Status
+			count  server.Refused
+		}{
+			"all":             {key.Client{}, header.Connected, server.Refused{}},
+			"its port":        {key.Client{Ports: []key.Ports{{First: 1, Last: 2}, {First: 80, Last: 80}}}, header.Connected, server.Refused{}},
+			"another port":    {key.Client{Ports: []key.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, header.NotAuthorised, server.Refused{Authorisation: 1}},
+			"its claim":       {key.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, header.Connected, server.Refused{}},
+			"another's claim": {key.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, header.ClaimDenied, server.Refused{Claim: 1}},
+			"neither":         {key.Client{Ports: []key.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, header.NotAuthorised, server.Refused{Authorisation: 1}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				r := newKeyRig(t)
+				c := tt.client
+				c.Name, c.Key = "one", r.mine.Public()
+				r.know(&c, &key.Client{Name: "two", Key: key.New().Public()}) // who may do everything
+				l := r.mustConnect(t, only)
+				l.say(t, to(80), "hello")
+				if tt.want == header.Connected {
+					<-r.service.peers
+					b := make([]byte, 6)
+					if _, err := io.ReadFull(l, b); err != nil || string(b) != "\x00hello" {
+						t.Errorf("got %q, %v", b, err)
+					}
+				} else {
+					l.wantRefusal(t, tt.want)
+					r.noService(t)
+				}
+				r.wantRefused(t, tt.count)
+			})
+		}
+	})
+}
+
+func prefixes(list ...string) (all []netip.Prefix) {
+	for _, s := range list {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
+}
+
+// TestKeyIsTakenAway: a link that was opened before is of no use then.
+func TestKeyIsTakenAway(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		l := r.mustConnect(t, only)
+		r.know()
+		l.say(t, to(80), "hello")
+		l.wantRefusal(t, header.NotAuthorised)
+		r.noService(t)
+		r.wantRefused(t, server.Refused{Authorisation: 1})
+	})
+}
+
+// TestSeal: on a link that is only authenticated a header that another has made, or
+// changed, is none.
+func TestSeal(t *testing.T) {
+	for name, forge := range map[string]func(t *testing.T, l, other *link) []byte{
+		"none":                   func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.Native) },
+		"none, v2":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.V2) },
+		"none, v1":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.V1) },
+		"none, nobody":           func(t *testing.T, _, _ *link) []byte { return encode(t, header.Header{Local: true}, header.V1) },
+		"that of another link":   func(t *testing.T, _, other *link) []byte { return other.header(t, to(80)) },
+		"that of another header": func(t *testing.T, l, _ *link) []byte { return resealed(t, l) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newKeyRig(t)
+			l, other := r.mustConnect(t, true), r.mustConnect(t, true)
+			_, err := l.Write(append(forge(t, l, other), "hello"...))
+			must(t, err)
+			if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
+				t.Errorf("got %q, %v, want a reset", got, err)
+			}
+			r.noService(t)
+			r.wantRefused(t, server.Refused{Seal: 1})
+		})
+	}
+}
+
+// resealed is a header whose id is another one than that of its seal, and whose checksum is
+// right: whoever changes it on the way can do that much.
+func resealed(t *testing.T, l *link) []byte {
+	t.Helper()
+	const tail = 3 + 32 // the seal's TLV
+	h := to(80)
+	mine := l.header(t, h)
+	h.ID = header.NewID()
+	b := l.header(t, h)
+	copy(b[len(b)-tail:], mine[len(mine)-tail:])
+	checksum := bytes.Index(b, []byte{3, 0, 4}) + 3
+	clear(b[checksum : checksum+4])
+	binary.BigEndian.PutUint32(b[checksum:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// TestManyKnown: of the links of one key that say nothing the oldest ends, and none of
+// another key, nor for the sake of those that nobody knows.
+func TestManyKnown(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		two := key.New()
+		r.know(&key.Client{Name: "one", Key: r.mine.Public()}, &key.Client{Name: "two", Key: two.Public()})
+		r.server.Known = limit.Oldest[server.Origin]{Most: 100, MostEach: 3}
+		r.server.Unfinished = limit.Oldest[server.Origin]{Most: 2, MostEach: 2}
+		others, err := r.connect(t, two, only)
+		must(t, err)
+		var links []*link
+		for range 3 {
+			links = append(links, r.mustConnect(t, only))
+		}
+		for range 10 {
+			r.open(t, nil) // strangers
+		}
+		r.wantRefused(t, server.Refused{Unfinished: 8})
+		for i, l := range append(links, others) {
+			if !l.alive() {
+				t.Errorf("link %d has ended for strangers", i)
+			}
+		}
+		fourth := r.mustConnect(t, only) // for which a stranger has gone, too
+		if got, err := io.ReadAll(links[0]); err != nil || string(got) != string(byte(header.Draining)) {
+			t.Errorf("the oldest got %q, %v", got, err)
+		}
+		for i, l := range append(links[1:], others, fourth) {
+			if !l.alive() {
+				t.Errorf("link %d has ended", i)
+			}
+		}
+		r.wantRefused(t, server.Refused{Unfinished: 8 + 2})
+		// One that has spoken is not counted any more.
+		fourth.say(t, to(80), "")
+		<-r.service.peers
+		r.mustConnect(t, only)
+		r.wantRefused(t, server.Refused{Unfinished: 8 + 2})
+	})
+}
+
+// hello is the beginning of one that never ends.
+const hello = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+// TestManyHandshakes: of too many the oldest ends.
+func TestManyHandshakes(t *testing.T) {
+	for name, bound := range map[string]struct{ most, each int }{"in all": {2, 0}, "each client": {0, 2}} {
+		t.Run(name, func(t *testing.T) {
+			r := newKeyRig(t)
+			r.server.Handshakes.Most, r.server.Handshakes.MostEach = bound.most, bound.each
+			var links []*net.TCPConn
+			for i := range 4 {
+				links = append(links, r.open(t, []byte(hello)))
+				waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == min(i+1, 2) && r.server.Unfinished.Len() == 0 })
+				r.wantRefused(t, server.Refused{Handshakes: uint64(max(0, i-1))})
+			}
+			for _, l := range links[:2] {
+				if n, err := l.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("read %d, %v", n, err)
+				}
+			}
+			for _, l := range links[2:] {
+				wantAlive(t, l)
+			}
+			l := r.mustConnect(t, false) // in place of the third
+			wantAlive(t, links[3])
+			if !l.alive() {
+				t.Error("the last one has ended")
+			}
+		})
+	}
+}
+
+// TestNoProof: a handshake may not take for ever, and who does not begin one neither.
+func TestNoProof(t *testing.T) {
+	r := newKeyRig(t)
+	r.server.HeaderTimeout = 50 * time.Millisecond
+	for _, said := range []string{"", "\x16", hello} {
+		c := r.open(t, []byte(said))
+		if got, err := io.ReadAll(c); len(got) != 0 && err == nil {
+			t.Errorf("%q: got %q, %v", said, got, err)
+		}
+	}
+	r.wantRefused(t, server.Refused{Header: 1, Proof: 1})
+	// What is known may be silent for longer.
+	r.server.HeaderTimeout = 10 * time.Second
+	l := r.mustConnect(t, false)
+	if !l.alive() {
+		t.Error("it has ended")
+	}
+}
+
+// TestDrainBeginsAmidAHandshake: it is refused by a status, and the drain ends.
+func TestDrainBeginsAmidAHandshake(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		// The client's end of the link is connected to us, and we to the server.
+		front, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		must(t, err)
+		defer front.Close()
+		near, err := net.DialTCP("tcp", nil, front.Addr().(*net.TCPAddr))
+		must(t, err)
+		client, err := front.AcceptTCP()
+		must(t, err)
+		defer client.Close()
+		back := r.open(t, nil)
+		opened := make(chan error, 1)
+		go func() {
+			_, err := r.over(t, near, r.mine, only)
+			opened <- err
+		}()
+		b := make([]byte, 64<<10)
+		n, err := client.Read(b)
+		must(t, err)
+		_, err = back.Write(b[:n])
+		must(t, err)
+		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == 1 })
+		ended := make(chan error, 1)
+		go func() { ended <- r.server.Relay.Shutdown(context.Background()) }()
+		waitFor(t, "drain", r.server.Relay.Draining)
+		go func() { _, _ = io.Copy(client, back) }()
+		go func() { _, _ = io.Copy(back, client) }()
+		if refusal, ok := errors.AsType[secure.Refusal](<-opened); !ok || header.Status(refusal) != header.Draining {
+			t.Errorf("got %v", refusal)
+		}
+		must(t, <-ended)
+		r.wantRefused(t, server.Refused{})
+	})
+}
+
+// TestDrainEndsWhatIsKnown: links that say nothing hold up nobody, and one that was
+// stuck in a handshake is cut.
+func TestDrainEndsWhatIsKnown(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		l, late := r.mustConnect(t, only), r.mustConnect(t, only)
+		stuck := r.open(t, []byte(hello))
+		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == 1 })
+		ctx, cut := context.WithCancel(t.Context())
+		defer cut()
+		ended := make(chan error, 1)
+		go func() { ended <- r.server.Relay.Shutdown(ctx) }()
+		waitFor(t, "drain", r.server.Relay.Draining)
+		late.say(t, to(80), "hello")
+		late.wantRefusal(t, header.Draining)
+		l.wantRefusal(t, header.Draining)
+		cut()
+		must(t, <-ended)
+		if n, err := stuck.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("read %d, %v", n, err)
+		}
+		r.noService(t)
+	})
+}
+
+// TestHealthCheckOfAKnownClient: it is answered, and needs no right to any port.
+func TestHealthCheckOfAKnownClient(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		r := newKeyRig(t)
+		l := r.mustConnect(t, only)
+		l.say(t, header.Header{Local: true}, "")
+		if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(header.Connected)) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+}
+
+// TestAltered: an encrypted link that somebody changes ends, and reaches no service.
+func TestAltered(t *testing.T) {
+	r := newKeyRig(t)
+	l := r.mustConnect(t, false)
+	must(t, socket.Send(l.FD, append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)))
+	if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
+		t.Errorf("got %q, %v, want a reset", got, err)
+	}
+	r.noService(t)
+}

@@ -1,0 +1,165 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/limit"
+	"portredirector/internal/relay"
+	"portredirector/internal/secure"
+	"portredirector/internal/socket"
+)
+
+// sender is who has opened a link.
+type sender struct {
+	addr   netip.AddrPort // its end of the link
+	origin Origin
+
+	proved bool         // who it is; then origin tells
+	still  func() error // whether that holds
+	layer  relay.Layer  // of a link that is encrypted
+	seal   []byte       // the key of its header's seal, of one that is only authenticated
+}
+
+// where is where it is, whoever it is.
+func (f *sender) where() netip.Prefix { return limit.Client(f.addr.Addr()) }
+
+// String is what it is called in the log.
+func (f *sender) String() string { return f.addr.String() }
+
+// read reads the header of its link.
+func (f *sender) read(r io.Reader) (header.Header, header.Form, error) {
+	if f.seal != nil {
+		return header.ReadSealed(r, f.seal)
+	}
+	return header.Read(r)
+}
+
+// say writes a status to its link.
+func (f *sender) say(link int, status header.Status) error {
+	if f.layer == nil {
+		return socket.Send(link, []byte{byte(status)})
+	}
+	_, err := f.layer.Write([]byte{byte(status)})
+	return err
+}
+
+// sayLast writes a status to its link, and nothing will follow.
+func (f *sender) sayLast(link int, status header.Status) error {
+	if err := f.say(link, status); err != nil || f.layer == nil {
+		return err
+	}
+	if err := f.layer.CloseWrite(); err != nil {
+		return err
+	}
+	return f.layer.Flush()
+}
+
+// handshake has a link prove who opened it, and then listens to it again.
+func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sender, under *limit.Entry[Origin]) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.HeaderTimeout, errNoProof)
+	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	under.Began(func() { end(errHandshakes) })
+	defer s.Relay.OnDrain(func() { time.AfterFunc(lastWords, func() { end(errDraining) }) })()
+	var session *secure.Session
+	err := context.Cause(ctx)
+	if err == nil { // it has not ended before its turn, which is when it begins to cost much
+		session, err = s.Secure.Accept(ctx, link, said, s.judge)
+	} else {
+		socket.Close(link)
+	}
+	under.Over()
+	if err != nil {
+		count := &s.refused.proof
+		switch {
+		case gone(err) || errors.Is(err, errDraining):
+			s.Log.Debug("link ended before it proved who it is", slog.String("link", from.addr.String()), slog.Any("error", err))
+			return
+		case errors.Is(err, errUnknownKey):
+			count = &s.refused.authorisation
+		case errors.Is(err, errHandshakes):
+			count = &s.refused.ended // which Handshakes counts
+		}
+		s.refuseLink(from, err, count)
+		return
+	}
+	proved := &sender{
+		addr: from.addr, origin: Origin{Key: session.Peer.Key, Name: session.Peer.Name},
+		proved: true, still: session.Still, seal: session.MAC,
+	}
+	if session.Conn != nil {
+		proved.layer = session.Conn
+	}
+	s.listen(session.FD, proved)
+}
+
+// lastWords is how long a proof may take once there is a drain, which it is not to hold
+// up.
+const lastWords = 3 * time.Second
+
+// gone reports whether an error is that of a link whose other end is gone, as a client's
+// is that ends, or a port probe.
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// judge says whether one who has proved who it is may open a link at all.
+func (s *Server) judge(p secure.Peer) (header.Status, error) {
+	switch {
+	case s.Relay.Draining():
+		return header.Draining, errDraining
+	case s.Clients != nil && s.Clients()[p.Key] == nil:
+		return header.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+	}
+	return header.Connected, nil
+}
+
+// authorise says whether who opened a link may use it for this peer. What it might when
+// it opened the link may not hold any more.
+func (s *Server) authorise(from *sender, h header.Header) error {
+	switch {
+	case from.proved && s.Clients == nil:
+		if err := from.still(); err != nil {
+			return fmt.Errorf("%w: %w", errNoLonger, err)
+		}
+		return nil
+	case s.Clients == nil:
+		return nil
+	}
+	client := s.Clients()[from.origin.Key]
+	switch {
+	case client == nil:
+		return fmt.Errorf("%w: %s", errUnknownKey, from.origin.Key)
+	case !client.MayUse(h.Destination.Port()):
+		return fmt.Errorf("client %s: %w", client.Name, errPort)
+	case !client.MayClaim(h.Source.Addr()):
+		return fmt.Errorf("client %s: %w", client.Name, errClaim)
+	}
+	return nil
+}
+
+// Errors of those who open links.
+var (
+	// errNoHeader is the end of a link that said too little for too long.
+	errNoHeader = errors.New("no whole header in time")
+	// errDraining refuses a header that comes after the drain began.
+	errDraining   = errors.New("draining")
+	errNotAllowed = errors.New("it is from an address that is not among --allow")
+	errNoKeys     = errors.New("it begins with a TLS hello, and this server has no key (--key) or certificate (--tls-cert)")
+	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
+	errNoProof    = errors.New("no proof of who it is in time")
+	errHandshakes = errors.New("too many handshakes at once")
+	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
+	errNoLonger   = errors.New("its certificate is no longer good")
+	errPort       = errors.New("its ports= do not have this one")
+	errClaim      = errors.New("its claims= do not have this address")
+)
