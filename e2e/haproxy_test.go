@@ -28,7 +28,7 @@ func TestHAProxyAsClient(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			service4, service6 := listen(t, w.m2, "127.0.0.1:80"), listen(t, w.m2, "[::1]:80")
-			server := w.server(t, "-p 80")
+			server := w.server(t, "--allow 10.0.0.1/32 --allow fd00:10::1/128 -p 80")
 			h := haproxy(t, w.m1, "203.0.113.1:80 [2001:db8:ca::1]:80", `
 listen web
 	mode tcp

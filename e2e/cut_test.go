@@ -1,0 +1,80 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+)
+
+// TestCutHeaders ends links within a header of each form, after each of its bytes, by FIN and by RST: no service is dialled for
+// any of them. A header that comes byte by byte is as good as one in a piece.
+func TestCutHeaders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	server := w.server(t, "-p 80")
+	before := descriptors(t, server)
+	invalid := 0
+	forms := []header.Form{header.Native, header.V2, header.V1, header.Py}
+	for i, form := range forms {
+		peer := header.Header{Source: netip.AddrPortFrom(w.alice.addr, 20000+uint16(i)), Destination: w.alice.at(80)}
+		if form == header.Native {
+			peer.ID, peer.Answer = header.NewID(), true
+		}
+		head, err := peer.Append(nil, form)
+		must(t, err)
+		for n := range head {
+			link := sayTo(t, w, head[:n])
+			reset(t, link)
+			link = sayTo(t, w, head[:n])
+			must(t, link.CloseWrite())
+			if got, err := io.ReadAll(link); len(got) > 0 || n > 0 && !isReset(err) {
+				t.Errorf("%d bytes of %s are answered by %q (%v)", n, form, got, err)
+			}
+			must(t, link.Close())
+		}
+		invalid += len(head) - 1
+
+		link := sayTo(t, w, nil)
+		for _, b := range head {
+			_, err := link.Write([]byte{b})
+			must(t, err)
+			time.Sleep(time.Millisecond) // each byte in a segment of its own
+		}
+		s := session{link, accept(t, service)}
+		if got := remoteAddr(s.service); got != peer.Source {
+			t.Errorf("by %s byte by byte the service saw %v, want %v", form, got, peer.Source)
+		}
+		if peer.Answer {
+			wantNext(t, link, string(byte(header.Connected)))
+		}
+		s.talk(t)
+		must(t, s.peer.Close())
+		must(t, s.service.Close())
+	}
+	waitDescriptors(t, server, before)
+	server.Signal(syscall.SIGTERM)
+	server.wantEnd(t)
+	line := server.WaitOutput("server has ended")
+	if dials, refused := counted(t, line, "dials"), counted(t, line, `refused\.header`); dials != len(forms) || refused != invalid {
+		t.Errorf("logged %s; want %d dials, and %d headers refused", line, len(forms), invalid)
+	}
+}
+
+// sayTo opens a link and says something on it.
+func sayTo(t *testing.T, w *world, b []byte) *net.TCPConn {
+	t.Helper()
+	link := dial(t, w.m1, addrPort(t, linkTo))
+	must(t, link.SetNoDelay(true))
+	_, err := link.Write(b)
+	if err != nil {
+		t.Fatal(fmt.Errorf("write %d bytes: %w", len(b), err))
+	}
+	return link
+}

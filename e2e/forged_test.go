@@ -1,0 +1,313 @@
+package e2e_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+)
+
+// middleAt is where a client finds whoever is in the middle.
+const middleAt = "127.0.0.1:" + linkPort
+
+// middle is on the way of the links between a client and a server, and can read and write them.
+type middle struct {
+	world    *world
+	server   netip.AddrPort
+	pumps    sync.WaitGroup
+	listener *net.TCPListener
+
+	mu    sync.Mutex
+	seen  bytes.Buffer                           // all that went past; guarded by mu
+	up    func(out *net.TCPConn, b []byte) error // takes what comes from the client, if it is set; guarded by mu
+	down  func(out *net.TCPConn, b []byte) error // the same from the server; guarded by mu
+	said  map[*net.TCPConn][]byte                // what clients said, by the end at the server; guarded by mu
+	conns []*net.TCPConn                         // guarded by mu
+}
+
+func newMiddle(t *testing.T, w *world) *middle {
+	t.Helper()
+	m := &middle{world: w, server: addrPort(t, linkTo), listener: listen(t, w.m1, middleAt), said: make(map[*net.TCPConn][]byte)}
+	m.pumps.Go(m.accept)
+	t.Cleanup(func() {
+		_ = m.listener.Close()
+		m.mu.Lock()
+		for _, c := range m.conns {
+			_ = c.Close()
+		}
+		m.mu.Unlock()
+		m.pumps.Wait()
+	})
+	return m
+}
+
+func (m *middle) accept() {
+	for {
+		client, err := m.listener.AcceptTCP()
+		if err != nil {
+			return
+		}
+		server, err := dialFrom(peer{Host: m.world.m1}, netip.AddrPort{}, m.server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		m.mu.Lock()
+		m.conns = append(m.conns, client, server)
+		m.mu.Unlock()
+		m.pumps.Go(func() { m.pump(client, server, true) })
+		m.pumps.Go(func() { m.pump(server, client, false) })
+	}
+}
+
+// pump passes on what comes from one end, and its end.
+func (m *middle) pump(from, to *net.TCPConn, up bool) {
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		m.mu.Lock()
+		m.seen.Write(b[:n])
+		pass := m.down
+		if up {
+			pass = m.up
+			m.said[to] = append(m.said[to], b[:n]...)
+		}
+		m.mu.Unlock()
+		if pass == nil {
+			pass = write
+		}
+		switch {
+		case n > 0:
+			err = errors.Join(err, pass(to, b[:n]))
+		case errors.Is(err, io.EOF):
+			_ = to.CloseWrite()
+			return
+		}
+		if err != nil {
+			_ = errors.Join(to.SetLinger(0), to.Close(), from.SetLinger(0), from.Close())
+			return
+		}
+	}
+}
+
+func write(to *net.TCPConn, b []byte) error {
+	_, err := to.Write(b)
+	return err
+}
+
+// onHeaders has take the next n headers that come from the client, and lets everything else pass.
+func (m *middle) onHeaders(n int, take func(out *net.TCPConn, head []byte)) {
+	const signature = "\r\n\r\n\x00\r\nQUIT\n"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.up = func(out *net.TCPConn, b []byte) error {
+		m.mu.Lock()
+		mine := n > 0 && bytes.HasPrefix(b, []byte(signature))
+		if mine {
+			n--
+		}
+		m.mu.Unlock()
+		if !mine {
+			return write(out, b)
+		}
+		take(out, bytes.Clone(b))
+		return nil
+	}
+}
+
+// has reports whether something went past in the clear.
+func (m *middle) has(b []byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return bytes.Contains(m.seen.Bytes(), b)
+}
+
+// TestForgedHeaders has somebody in the middle of links that are authenticated and not encrypted, who steals headers, and changes
+// them: each is refused, and its peer comes to the service as itself, over another link.
+func TestForgedHeaders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	m := newMiddle(t, w)
+	k := newKeys(t)
+	server := w.server(t, "-p 80 --auth-only "+k.server)
+	client := start(t, w.m1, "client", "-c "+middleAt+" -p 80 --auth-only "+k.client)
+	sessions, seals, headers := 0, 0, 0
+	visit := func(p peer) {
+		t.Helper()
+		s := newSession(t, p, 80, service)
+		s.talk(t)
+		must(t, errors.Join(s.peer.Close(), s.service.Close()))
+		sessions++
+	}
+
+	// What is stolen is alice's.
+	var stolen, whole []byte
+	m.onHeaders(1, func(out *net.TCPConn, head []byte) {
+		m.mu.Lock()
+		stolen, whole = head, bytes.Clone(m.said[out])
+		m.mu.Unlock()
+		_ = write(out, head)
+	})
+	visit(w.alice)
+
+	// On a link of the thief's own, alone and with all that was said before it.
+	link := dial(t, w.m1, m.server)
+	must(t, write(link, stolen))
+	if got, err := io.ReadAll(link); err != nil || string(got) != string(byte(header.NotAuthorised)) {
+		t.Errorf("a stolen header is answered by %q (%v)", got, err)
+	}
+	link = dial(t, w.m1, m.server)
+	must(t, write(link, whole))
+	_, _ = io.Copy(io.Discard, link)
+
+	// In place of another.
+	m.onHeaders(1, func(out *net.TCPConn, _ []byte) {
+		_ = write(out, stolen)
+	})
+	visit(w.bob)
+	seals++
+
+	// Changed, with a checksum that is right again, and without.
+	const source, port, id, checksum = 16 + 3, 16 + 11, 16 + 12 + 7 + 3, 16 + 12 + 3
+	for _, at := range []int{source, port, id, len(stolen) - 1} {
+		for _, sign := range []bool{true, false} {
+			m.onHeaders(1, func(out *net.TCPConn, head []byte) {
+				head[at] ^= 1
+				if sign {
+					clear(head[checksum : checksum+4])
+					binary.BigEndian.PutUint32(head[checksum:], crc32.Checksum(head, crc32.MakeTable(crc32.Castagnoli)))
+				}
+				_ = write(out, head)
+			})
+			visit(w.alice)
+			if sign {
+				seals++
+			} else {
+				headers++
+			}
+		}
+	}
+
+	// Those of two links, each in place of the other.
+	var first *net.TCPConn
+	var firstHead []byte
+	var swap sync.Mutex
+	m.onHeaders(2, func(out *net.TCPConn, head []byte) {
+		swap.Lock()
+		defer swap.Unlock()
+		if first == nil {
+			first, firstHead = out, head
+			return
+		}
+		_ = errors.Join(write(out, firstHead), write(first, head))
+	})
+	one, other := dial(t, w.alice.Host, w.alice.at(80)), dial(t, w.bob.Host, w.bob.at(80))
+	byAddr := map[netip.AddrPort]*net.TCPConn{localAddr(one): one, localAddr(other): other}
+	for range 2 {
+		s := accept(t, service)
+		from := remoteAddr(s)
+		if byAddr[from] == nil {
+			t.Fatalf("the service saw %v, which is nobody", from)
+		}
+		session{byAddr[from], s}.talk(t)
+		must(t, errors.Join(byAddr[from].Close(), s.Close()))
+		delete(byAddr, from)
+		sessions++
+		seals++
+	}
+
+	for _, d := range []*daemon{client, server} {
+		d.Signal(syscall.SIGTERM)
+		d.wantEnd(t)
+	}
+	line := server.WaitOutput("server has ended")
+	for name, want := range map[string]int{
+		"dials": sessions, `refused\.seal`: seals, `refused\.header`: headers, `refused\.authorisation`: 1, `refused\.proof`: 1,
+	} {
+		if counted(t, line, name) != want {
+			t.Errorf("logged %s, want %s %d times", line, name, want)
+		}
+	}
+}
+
+// TestReadInTheMiddle has somebody read what goes over links: there is nothing to be read, unless they are only authenticated.
+func TestReadInTheMiddle(t *testing.T) {
+	for option, readable := range map[string]bool{"": false, "--auth-only": true} {
+		t.Run(fmt.Sprint("readable ", readable), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			service := listen(t, w.m2, "127.0.0.1:80")
+			m := newMiddle(t, w)
+			k := newKeys(t)
+			w.server(t, "-p 80 "+option+" "+k.server)
+			start(t, w.m1, "client", "-c "+middleAt+" -p 80 "+option+" "+k.client)
+			s := newSession(t, w.alice, 80, service)
+			for _, way := range [][2]*net.TCPConn{{s.peer, s.service}, {s.service, s.peer}} {
+				secret := []byte(rand.Text())
+				must(t, write(way[0], secret))
+				wantNext(t, way[1], string(secret))
+				if m.has(secret) != readable {
+					t.Errorf("that it can be read is %t, want %t", !readable, readable)
+				}
+			}
+			if addrs := append(w.alice.addr.AsSlice(), w.alice.m1.AsSlice()...); m.has(addrs) != readable {
+				t.Errorf("that the header can be read is %t, want %t", !readable, readable)
+			}
+		})
+	}
+}
+
+// TestChangedInTheMiddle changes one bit of what goes over an encrypted link: both ends are reset, and get nothing of it.
+func TestChangedInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	m := newMiddle(t, w)
+	k := newKeys(t)
+	w.server(t, "-p 80 "+k.server)
+	start(t, w.m1, "client", "-c "+middleAt+" -p 80 "+k.client)
+	const long = 1000
+	// A record is a type, a version, a length, and what is encrypted, at the end of which is its tag.
+	for _, at := range []int{0, 5, long / 2, -1} {
+		for _, up := range []bool{true, false} {
+			s := newSession(t, w.alice, 80, service)
+			s.talk(t)
+			from, to, hook := s.peer, s.service, &m.up
+			if !up {
+				from, to, hook = s.service, s.peer, &m.down
+			}
+			m.mu.Lock()
+			*hook = func(out *net.TCPConn, b []byte) error {
+				if b[0] == 0x17 && len(b) > long {
+					m.mu.Lock()
+					*hook = nil
+					m.mu.Unlock()
+					b[(at+len(b))%len(b)] ^= 1
+				}
+				return write(out, b)
+			}
+			m.mu.Unlock()
+			must(t, write(from, []byte(strings.Repeat("x", long))))
+			for _, end := range []*net.TCPConn{from, to} {
+				wantReset(t, end)
+				must(t, end.SetDeadline(time.Now().Add(patience)))
+				if got, _ := io.ReadAll(end); len(got) > 0 {
+					t.Errorf("byte %d: %d bytes were delivered, %q", at, len(got), got)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"io"
+	"math"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"portredirector/internal/header"
+)
+
+// many is as often as it goes.
+const many = math.MaxInt
+
+// attackers are as many addresses of an attacker as it takes to reach what bounds all together.
+const attackers = 4
+
+// TestHostileSilence has attackers with thousands of connections that say nothing.
+func TestHostileSilence(t *testing.T) {
+	silence := func(ctx context.Context, m *mallory) { m.hold(ctx, horde, nil) }
+	t.Run("four attackers", func(t *testing.T) {
+		t.Parallel()
+		newSiege(t, attackers, "", "").withstand(t, silence, "unfinished")
+	})
+	t.Run("one attacker, keys", func(t *testing.T) {
+		t.Parallel()
+		k := newKeys(t)
+		newSiege(t, 1, k.server, k.client).withstand(t, silence, "unfinished")
+	})
+}
+
+// TestHostileSlowness has thousands of connections, each of which says one byte a second of a header that would be good.
+func TestHostileSlowness(t *testing.T) {
+	for name, keyed := range map[string]bool{"one attacker": false, "four attackers, keys": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *siege
+			if k := newKeys(t); keyed {
+				s = newSiege(t, attackers, "--header-timeout 3s "+k.server, k.client)
+			} else {
+				s = newSiege(t, 1, "--header-timeout 3s", "")
+			}
+			head, err := header.Header{Source: addrPort(t, "203.0.113.99:1"), Destination: addrPort(t, "203.0.113.1:80")}.Append(nil, header.V1)
+			must(t, err)
+			s.withstand(t, func(ctx context.Context, m *mallory) {
+				held := m.hold(ctx, horde, head[:1])
+				for _, b := range head[1:5] {
+					for _, c := range held {
+						if c != nil {
+							_, _ = c.Write([]byte{b})
+						}
+					}
+					time.Sleep(time.Second)
+				}
+			}, "header")
+		})
+	}
+}
+
+// TestHostileNoise has lines and bytes that mean nothing, as fast as it goes: many to a connection, and one to each of many.
+func TestHostileNoise(t *testing.T) {
+	t.Parallel()
+	binaries := make([]byte, 64<<10)
+	_, err := io.ReadFull(random(), binaries)
+	must(t, err)
+	says := [][]byte{
+		bytes.Repeat([]byte("GET /robots.txt HTTP/1.1\r\n"), 2000),
+		[]byte("EHLO mallory.example\r\n"),
+		binaries,
+	}
+	newSiege(t, attackers, "", "").withstand(t, func(ctx context.Context, m *mallory) {
+		storm(ctx, many, func(i int) {
+			if i%len(says) == 2 {
+				m.wantAnswer(ctx, i, "noise", append([]byte{byte(i) | 0x80}, binaries...), "")
+				return
+			}
+			m.wantAnswer(ctx, i, "noise", says[i%len(says)], "")
+		})
+	}, "header")
+}
+
+// TestHostileHeaders has headers that are almost right.
+func TestHostileHeaders(t *testing.T) {
+	t.Parallel()
+	malformed := malformedHeaders(t)
+	newSiege(t, attackers, "", "").withstand(t, func(ctx context.Context, m *mallory) {
+		storm(ctx, many, func(i int) {
+			h := malformed[i%len(malformed)]
+			m.wantAnswer(ctx, i, h.name, h.head, h.answer)
+		})
+	}, "header")
+}
+
+// badHeader is one that has to be refused, though nothing follows.
+type badHeader struct {
+	name   string
+	head   []byte
+	answer string
+}
+
+// anything is the answer of one where it does not matter, as that of an alert of TLS.
+const anything = "anything"
+
+func malformedHeaders(t *testing.T) []badHeader {
+	t.Helper()
+	peer := header.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: header.NewID()}
+	native, err := peer.Append(nil, header.Native)
+	must(t, err)
+	peer.Destination = addrPort(t, "203.0.113.1:9")
+	discard, err := peer.Append(nil, header.V2)
+	must(t, err)
+	// v2 is a header that announces so many bytes behind its addresses.
+	v2 := func(announced int, rest ...byte) []byte {
+		b := append(bytes.Clone(native[:16+12]), rest...)
+		binary.BigEndian.PutUint16(b[14:], uint16(12+announced))
+		return b
+	}
+	full := func(rest ...byte) []byte { return v2(len(rest), rest...) }
+	changed := func(at int, to byte) []byte {
+		b := bytes.Clone(native)
+		b[at] = to
+		return b
+	}
+	tiny := func(kind byte) []byte { return bytes.Repeat([]byte{kind, 0, 0}, (4096-12)/3) }
+	valid := bytes.Clone(discard)
+	valid = append(valid, tiny(0x04)...)
+	binary.BigEndian.PutUint16(valid[14:], uint16(len(valid)-16))
+	return []badHeader{
+		{"v2 of 65535 bytes", append(v2(65535-12), make([]byte, 8192)...), ""},
+		{"v2 of 4097 bytes", v2(4097 - 12), ""},
+		{"v2 shorter than its addresses", v2(-1), ""},
+		{"v2 of another version", changed(12, 0x31), ""},
+		{"v2 of another command", changed(12, 0x22), ""},
+		{"v2 of another family", changed(13, 0x31), ""},
+		{"v2 with bytes left over", full(4, 0), ""},
+		{"v2 with a TLV that ends beyond it", full(4, 0, 1), ""},
+		{"v2 with a TLV of 65535 bytes", full(4, 255, 255, 0), ""},
+		{"v2 with a short checksum", full(3, 0, 2, 0, 0), ""},
+		{"v2 with a wrong checksum", full(3, 0, 4, 1, 2, 3, 4), ""},
+		{"v2 with two checksums", full(3, 0, 4, 1, 2, 3, 4, 3, 0, 4, 1, 2, 3, 4), ""},
+		{"v2 with a thousand checksums", full(tiny(3)...), ""},
+		{"v2 with a thousand TLVs, and no service", valid, ""},
+		{"v2 with a thousand TLVs and a wrong checksum", full(append(tiny(4)[:4000/3*3], 3, 0, 4, 1, 2, 3, 4)...), ""},
+		{"native without a checksum", full(0xe0, 0, 1, 1), ""},
+		{"native with another checksum", changed(16+12+3, native[16+12+3]+1), ""},
+		{"native with another peer", changed(16+3, 1), ""},
+		{"a TLS hello", clientHello(t), ""},
+		{"v1 without an end", []byte("PROXY TCP4 " + strings.Repeat("1", 200)), ""},
+		{"v1 of nobody without an end", []byte("PROXY UNKNOWN " + strings.Repeat("x", 8192)), ""},
+		{"v1 with too many fields", []byte("PROXY TCP4 1.2.3.4 1.2.3.4 1 1 1\r\n"), ""},
+		{"v1 with a bare LF", []byte("PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n" + strings.Repeat(" ", 100)), ""},
+		{"py without an end", []byte(strings.Repeat("1", 8192)), ""},
+		{"py without an end of its port", []byte("1.2.3.4:5:" + strings.Repeat("6", 100)), ""},
+		{"py with an address only", []byte("1.2.3.4\n     "), ""},
+	}
+}
+
+// TestHostileHandshakes has a server with keys, and those who have none of them.
+func TestHostileHandshakes(t *testing.T) {
+	hello := clientHello(t)
+	oversized := append(bytes.Clone(hello), make([]byte, 70_000)...)
+	binary.BigEndian.PutUint16(oversized[3:], 65535)
+
+	whole := horde
+	if raceDetector {
+		whole = 1000 // the answers take so much longer that there would be no time for anybody else
+	}
+	for name, tt := range map[string]struct {
+		said []byte
+		n    int
+	}{
+		"half a hello, and silence": {hello[:len(hello)/2], horde},
+		"a hello, and silence":      {hello, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKeys(t)
+			newSiege(t, attackers, k.server, k.client).withstand(t, func(ctx context.Context, m *mallory) {
+				m.hold(ctx, tt.n, tt.said)
+			}, "handshakes")
+		})
+	}
+
+	t.Run("what is no hello", func(t *testing.T) {
+		t.Parallel()
+		says := append(plainHeaders(t), badHeader{"a record of 65535 bytes", oversized, anything})
+		k := newKeys(t)
+		newSiege(t, attackers, k.server, k.client).withstand(t, func(ctx context.Context, m *mallory) {
+			storm(ctx, many, func(i int) {
+				h := says[i%len(says)]
+				m.wantAnswer(ctx, i, h.name, h.head, h.answer)
+			})
+		}, "authorisation", "proof")
+	})
+
+	t.Run("a key that the server does not know", func(t *testing.T) {
+		t.Parallel()
+		k := newKeys(t)
+		stranger := strangerConfig(t)
+		s := newSiege(t, attackers, k.server, k.client)
+		s.withstand(t, func(ctx context.Context, m *mallory) {
+			storm(ctx, many, func(i int) {
+				c := m.open(ctx, i, nil)
+				if c == nil {
+					return
+				}
+				defer func() { _ = c.Close() }()
+				got, err := io.ReadAll(tls.Client(c, stranger))
+				if err != nil || string(got) != string(byte(header.NotAuthorised)) {
+					m.problem("a stranger is told %q (%v)", got, err)
+				}
+			})
+		}, "authorisation")
+		told := make(map[string]int)
+		for line := range strings.Lines(s.server.Output()) {
+			if _, rest, refused := strings.Cut(line, `level=WARN msg="link refused" link=`); refused && strings.Contains(rest, "key is not known here") {
+				from, _, _ := strings.Cut(rest, ":")
+				told[from]++
+			}
+		}
+		for _, a := range s.mallory.addrs {
+			if n := told[a.String()]; n != 1 {
+				t.Errorf("%v was told %d times, want once", a, n)
+			}
+		}
+	})
+}
+
+// plainHeaders are good ones of each form, which a server with keys has to refuse.
+func plainHeaders(t *testing.T) (list []badHeader) {
+	t.Helper()
+	peer := header.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: header.NewID()}
+	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+		head, err := peer.Append(nil, form)
+		must(t, err)
+		answer := ""
+		if form == header.Native {
+			answer = string(byte(header.NotAuthorised))
+		}
+		list = append(list, badHeader{form.String(), head, answer})
+	}
+	return list
+}
+
+// strangerConfig is that of a client with a key of its own.
+func strangerConfig(t *testing.T) *tls.Config {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(nil, template, template, public, private)
+	must(t, err)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, NextProtos: []string{"portredirector/1"},
+		Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: private}},
+	}
+}
+
+// clientHello is what such a client says first.
+func clientHello(t *testing.T) []byte {
+	t.Helper()
+	client, server := net.Pipe()
+	config := strangerConfig(t)
+	var running sync.WaitGroup
+	running.Go(func() { _ = tls.Client(client, config).Handshake() })
+	hello := make([]byte, 5)
+	_, err := io.ReadFull(server, hello)
+	must(t, err)
+	hello = append(hello, make([]byte, binary.BigEndian.Uint16(hello[3:]))...)
+	_, err = io.ReadFull(server, hello[5:])
+	must(t, err)
+	must(t, server.Close())
+	running.Wait()
+	return hello
+}
