@@ -68,7 +68,7 @@ func measureAll(ctx context.Context, progress io.Writer, scratch string, opts op
 					return samples // the measurement was cut, which is no failure
 				}
 				time.Sleep(rest)
-				fmt.Fprintf(progress, "%s round %d/%d %-16s %-15s %s\n",
+				fmt.Fprintf(progress, "%s round %d/%d %-17s %-21s %s\n",
 					time.Now().Format(time.TimeOnly), s.Round, opts.rounds, s.Row, s.Contender, s.brief(r))
 				samples = append(samples, s)
 			}

@@ -28,13 +28,18 @@ func TestMain(m *testing.M) {
 
 // TestBench runs two rows with all contenders that are there, in no time.
 func TestBench(t *testing.T) {
-	runRows(t, "echo-1", "conn-reset")
+	runRows(t, plainContenders, "echo-1", "conn-reset")
+}
+
+// TestBenchSecured is TestBench for rows about secured links.
+func TestBenchSecured(t *testing.T) {
+	runRows(t, []string{nameHAProxy, nameHAProxyTLS, nameProduct, nameProductTLS, nameProductAuth}, "bulk-1-up-tls", "conn-peer-fin-tls", "first-byte-tls")
 }
 
 // TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
 	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, netns.Way{}) // skips where it cannot be
-	for _, s := range runRows(t, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
+	for _, s := range runRows(t, plainContenders, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
 		// A proxy may save one of the two round trips.
 		least := float64(farRoundTrip.Milliseconds())
 		if s.Contender == nameDirect {
@@ -46,8 +51,12 @@ func TestBenchFar(t *testing.T) {
 	}
 }
 
-// runRows runs some rows and returns what was measured, which makes sense.
-func runRows(t *testing.T, rows ...string) []sample {
+// plainContenders are those that most rows have.
+var plainContenders = []string{nameDirect, nameProduct, nameHAProxy}
+
+// runRows runs some rows with those of the contenders that are there, and returns
+// what was measured, which makes sense.
+func runRows(t *testing.T, contenders []string, rows ...string) []sample {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes ten seconds, and builds the product")
@@ -56,18 +65,16 @@ func runRows(t *testing.T, rows ...string) []sample {
 	scratch := t.TempDir()
 	t.Setenv(envScratch, scratch)
 	file := filepath.Join(scratch, "samples.json")
-	contenders := []string{nameDirect, nameProduct}
-	if _, err := exec.LookPath("haproxy"); err == nil {
-		contenders = append(contenders, nameHAProxy)
-	} else {
+	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Log("without HAProxy: ", err)
+		contenders = slices.DeleteFunc(slices.Clone(contenders), func(c string) bool { return strings.HasPrefix(c, nameHAProxy) })
 	}
 	e := env{stdout: new(strings.Builder), stderr: t.Output()}
 	opts, err := parseOptions(e, []string{"-quick", "-rows", "^(" + strings.Join(rows, "|") + ")$", "-json", file, "-contenders", strings.Join(contenders, ",")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.times.echo, opts.times.sustained, opts.times.window = time.Second/2, time.Second, time.Second/3
+	opts.times.bulk, opts.times.echo, opts.times.sustained, opts.times.window = time.Second/2, time.Second/2, time.Second, time.Second/3
 	opts.times.far = farTimes{warmUp: time.Second / 2, bulk: time.Second / 2, samples: map[int]int{200: 50}}
 	if err := provideBinary(t.Context(), e, opts, filepath.Join(scratch, scratchBinary)); err != nil {
 		t.Fatal(err)
@@ -116,10 +123,14 @@ func readSamples(t *testing.T, file string) []sample {
 
 // TestDue is about contenders that are measured in some rows only.
 func TestDue(t *testing.T) {
+	const secured = "bulk-1-up-tls bulk-1-down-tls bulk-16-up-tls bulk-16-down-tls conn-reset-tls conn-peer-fin-tls echo-1-tls first-byte-tls idle-tls"
 	for _, tt := range []struct{ contender, rows string }{
 		{nameNoPool, "first-byte-far-1 first-byte-far-200"},
 		{"haproxy-tuned", "bulk-1-up bulk-1-down bulk-16-up bulk-16-down conn-peer-fin"},
 		{nameProduct, strings.Join(rowNames(allRows()), " ")},
+		{nameProductTLS, secured},
+		{nameProductAuth, secured},
+		{nameHAProxyTLS, secured},
 	} {
 		found, err := contendersByName(tt.contender)
 		if err != nil {
@@ -134,7 +145,7 @@ func TestDue(t *testing.T) {
 
 func TestParseOptions(t *testing.T) {
 	e := env{stdout: io.Discard, stderr: io.Discard}
-	opts, err := parseOptions(e, []string{"-rows", "^bulk-1-", "-contenders", "portredirector,direct"})
+	opts, err := parseOptions(e, []string{"-rows", "^bulk-1-(up|down)$", "-contenders", "portredirector,direct"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,10 +41,13 @@ const (
 
 // The names of contenders that reports refer to.
 const (
-	nameDirect  = "direct"
-	nameHAProxy = "haproxy" // what the ratios are to
-	nameProduct = "portredirector"
-	nameNoPool  = "portredirector-nopool"
+	nameDirect      = "direct"
+	nameHAProxy     = "haproxy" // what the ratios are to
+	nameHAProxyTLS  = "haproxy-tls"
+	nameProduct     = "portredirector"
+	nameNoPool      = "portredirector-nopool"
+	nameProductTLS  = "portredirector-tls"
+	nameProductAuth = "portredirector-auth"
 )
 
 // allContenders are those there are. The first few are those measured unless
@@ -53,14 +56,17 @@ func allContenders() []contender {
 	return []contender{
 		direct{},
 		haproxy{name: nameHAProxy, splice: spliceAuto},
-		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-[0-9].*|conn-peer-fin)$")},
-		portredirector{},
-		portredirector{noPool: true},
+		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-[0-9]+-(up|down)|conn-peer-fin)$")},
+		haproxy{name: nameHAProxyTLS, splice: spliceAuto, tls: true},
+		portredirector{name: nameProduct},
+		portredirector{name: nameNoPool, noPool: true},
+		portredirector{name: nameProductTLS, keys: true},
+		portredirector{name: nameProductAuth, keys: true, authOnly: true},
 		haproxy{name: "haproxy-copy"},
 	}
 }
 
-const defaultContenders = 5
+const defaultContenders = 8
 
 // names returns the names of contenders.
 func names(contenders []contender) []string {

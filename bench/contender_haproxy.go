@@ -13,21 +13,22 @@ import (
 )
 
 // haproxy is HAProxy on both machines: PROXY protocol v2 on the link, and a
-// transparent source on M2.
+// transparent source on M2. With tls there is TLS in between, see haproxyTLS.
 //
-// There is no one configuration that is best for everything, so there are
-// three. The one that the ratios are to has splice-auto, by which HAProxy
-// itself tells bulk from the rest: with 16 streams that is well ahead of -copy,
-// which never splices, and with one stream about the same. The third, -tuned,
-// is what an administrator would do for these rows in particular, and is
-// measured in them alone: splicing everything through large pipes doubles its
-// throughput, but makes it slower with small messages.
+// There is no one configuration that is best for everything, so without TLS
+// there are three. The one that the ratios are to has splice-auto, by which
+// HAProxy itself tells bulk from the rest: with 16 streams that is well ahead of
+// -copy, which never splices, and with one stream about the same. The third,
+// -tuned, is what an administrator would do for these rows in particular, and
+// is measured in them alone: splicing everything through large pipes doubles
+// its throughput, but makes it slower with small messages.
 type haproxy struct {
 	name   string
 	splice splicing
 	// sysctls gives M1 what helps against TIME_WAIT: all ports for links, and
 	// reuse of those in TIME_WAIT.
 	sysctls bool
+	tls     bool           // the link has it, and only rows about that are taken
 	rows    *regexp.Regexp // those it takes; nil means all
 }
 
@@ -42,7 +43,9 @@ var (
 func (h haproxy) Name() string { return h.name }
 
 // Takes reports whether this configuration is about a row.
-func (h haproxy) Takes(r row, _ int) bool { return h.rows == nil || h.rows.MatchString(r.name) }
+func (h haproxy) Takes(r row, _ int) bool {
+	return (r.secured || !h.tls) && (h.rows == nil || h.rows.MatchString(r.name))
+}
 
 // The limits are for the 9,500 peers of row "held", within 20,000 descriptors:
 // two for each peer, and two for each pipe. There are as many threads as cores,
@@ -63,11 +66,11 @@ defaults
 
 const haproxyM1 = `listen entry
 	bind %s
-	server m2 %s send-proxy-v2
+	server m2 %s send-proxy-v2%s
 `
 
 const haproxyM2 = `listen link
-	bind %s accept-proxy
+	bind %s accept-proxy%s
 	source 0.0.0.0 usesrc client
 	server service 127.0.0.1:%d
 `
@@ -76,11 +79,15 @@ func (h haproxy) Setup(ctx context.Context, w *world) (deployment, error) {
 	if err := h.routes(ctx, w); err != nil {
 		return deployment{}, err
 	}
-	m2, err := h.daemon(ctx, w, w.m2, linkPort, fmt.Sprintf(haproxyM2, linkAddr, servicePort))
+	m1TLS, m2TLS, err := h.secure(w)
 	if err != nil {
 		return deployment{}, err
 	}
-	m1, err := h.daemon(ctx, w, w.m1, servicePort, fmt.Sprintf(haproxyM1, entryAddr, linkAddr))
+	m2, err := h.daemon(ctx, w, w.m2, linkPort, fmt.Sprintf(haproxyM2, linkAddr, m2TLS, servicePort))
+	if err != nil {
+		return deployment{}, err
+	}
+	m1, err := h.daemon(ctx, w, w.m1, servicePort, fmt.Sprintf(haproxyM1, entryAddr, linkAddr, m1TLS))
 	if err != nil {
 		return deployment{}, err
 	}

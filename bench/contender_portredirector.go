@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"portredirector/internal/netns"
@@ -11,21 +12,26 @@ import (
 
 // portredirector is the product, started as its README says.
 type portredirector struct {
+	name string
 	// noPool has the client open no links ahead of need. It is there to show what
 	// these give, so it is measured where that is most.
 	noPool bool
+	// keys secures the links: by TLS, or with authOnly by authentication alone.
+	keys, authOnly bool
 }
 
-func (p portredirector) Name() string {
-	if p.noPool {
-		return nameNoPool
-	}
-	return nameProduct
-}
+func (p portredirector) Name() string { return p.name }
 
-// Takes reports whether a row is about what there may be none of.
+// Takes reports whether a row is about what there may be none of, or what there
+// is more of.
 func (p portredirector) Takes(r row, _ int) bool {
-	return !p.noPool || strings.HasPrefix(r.name, "first-byte-far-")
+	switch {
+	case p.noPool:
+		return strings.HasPrefix(r.name, "first-byte-far-")
+	case p.keys:
+		return r.secured
+	}
+	return true
 }
 
 func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error) {
@@ -38,11 +44,16 @@ func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error)
 		ready := args[0] + " is ready"
 		return p, p.await(ctx, func() (bool, error) { return p.said.contains(ready), nil })
 	}
-	server, err := daemon(w.m2, "server", "-l", linkAddr.String(), "-p", fmt.Sprintf("%d=127.0.0.1:%d", servicePort, servicePort))
+	clientKeys, serverKeys, err := p.secure(ctx, w, binary)
 	if err != nil {
 		return deployment{}, err
 	}
-	args := []string{"client", "-c", linkAddr.String(), "-p", entryAddr.String()}
+	server, err := daemon(w.m2, slices.Concat(
+		[]string{"server", "-l", linkAddr.String(), "-p", fmt.Sprintf("%d=127.0.0.1:%d", servicePort, servicePort)}, serverKeys)...)
+	if err != nil {
+		return deployment{}, err
+	}
+	args := slices.Concat([]string{"client", "-c", linkAddr.String(), "-p", entryAddr.String()}, clientKeys)
 	if p.noPool {
 		args = append(args, "--pool-max", "0")
 	}

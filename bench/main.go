@@ -5,6 +5,7 @@
 //	go run ./bench              # all of it; it says at the start how long that takes
 //	go run ./bench -quick       # does it work? one short round
 //	go run ./bench -rows bulk   # only the rows that match
+//	go run ./bench -rows tls    # those about secured links, which the first leaves out
 //
 // It needs Linux, iproute2 and Debian's haproxy, and either root or leave to
 // make user namespaces; for the rows over a distance also /dev/net/tun. All of

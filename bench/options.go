@@ -67,7 +67,7 @@ func parseOptions(e env, args []string) (options, error) {
 	f.StringVar(&opts.binary, "binary", "", "the portredirector to measure, in place of building one")
 	f.BoolVar(&opts.quick, "quick", false, "one short round, to see that it works")
 	f.StringVar(&contenders, "contenders", strings.Join(names(allContenders()[:defaultContenders]), ","), "a `list` of "+all)
-	f.Func("rows", "measure the rows that match this `regexp`: "+strings.Join(rowNames(allRows()), ", "), func(s string) (err error) {
+	f.Func("rows", "measure the rows that match this `regexp` (default all without -tls at the end): "+strings.Join(rowNames(allRows()), ", "), func(s string) (err error) {
 		opts.rows, err = matchingRows(s)
 		return err
 	})
@@ -88,7 +88,7 @@ func parseOptions(e env, args []string) (options, error) {
 		return options{}, err
 	}
 	if opts.rows == nil {
-		opts.rows = allRows()
+		opts.rows = plainRows()
 	}
 	if opts.quick {
 		opts.rounds, opts.times = 1, quickTimes

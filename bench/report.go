@@ -72,19 +72,21 @@ func (r *report) failed() error {
 	return nil
 }
 
-// print prints the table, the notes to it below.
+// print prints the tables, the notes to them below.
 func (r *report) print(w io.Writer) {
 	r.notes = nil
-	t := table{rightFrom: 3}
-	t.add(r.head()...)
-	t.rule()
-	for _, row := range r.rows {
-		for i, m := range row.metrics {
-			t.add(r.line(row, i, m)...)
+	for _, s := range r.sections() {
+		t := table{rightFrom: 3}
+		t.add(s.head()...)
+		t.rule()
+		for _, row := range s.rows {
+			for i, m := range row.metrics {
+				t.add(r.line(s, row, i, m)...)
+			}
 		}
+		t.print(w)
+		fmt.Fprintln(w)
 	}
-	t.print(w)
-	fmt.Fprintln(w)
 	for i, n := range r.notes {
 		fmt.Fprintf(w, "[%d] %s\n", i+1, n)
 	}
@@ -93,44 +95,27 @@ func (r *report) print(w io.Writer) {
 	}
 }
 
-func (r *report) head() []string {
-	head := append([]string{"", "median of the rounds", "unit"}, r.contenders...)
-	for _, c := range r.compared() {
-		head = append(head, c+" ÷ "+nameHAProxy)
-	}
-	return head
-}
-
-// compared are the contenders that have a ratio to HAProxy.
-func (r *report) compared() []string {
-	if !slices.Contains(r.contenders, nameHAProxy) {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(r.contenders), func(c string) bool { return c == nameHAProxy })
-}
-
 // line is one metric of a row.
-func (r *report) line(row row, i int, m metric) []string {
+func (r *report) line(s section, row row, i int, m metric) []string {
 	title := ""
 	if i == 0 {
 		title = row.title
 	}
 	cells := []string{title, m.title, m.unit}
-	for _, c := range r.contenders {
+	for _, c := range s.contenders {
 		cell := r.cell(row, c, m)
 		if i == 0 {
 			cell += r.mark(row, c)
 		}
 		cells = append(cells, cell)
 	}
-	reference := r.value(row.name, nameHAProxy, m)
-	for _, c := range r.compared() {
-		ratio := r.value(row.name, c, m) / reference
+	for _, q := range s.ratios {
+		v := r.ratio(q, row.name, m)
 		switch {
-		case math.IsNaN(ratio) || math.IsInf(ratio, 0) || m.worst:
+		case math.IsNaN(v) || math.IsInf(v, 0) || m.worst:
 			cells = append(cells, "")
 		default:
-			cells = append(cells, fmt.Sprintf("%.2f", ratio))
+			cells = append(cells, fmt.Sprintf("%.2f", v))
 		}
 	}
 	return cells

@@ -15,7 +15,7 @@ func twoRows() *report {
 			{name: "held", title: "held", metrics: []metric{{key: "failed", title: "all", worst: true, text: lostPeers}}},
 			{name: "cut", title: "never came to this", metrics: []metric{{key: "x"}}},
 		},
-		contenders: []contender{direct{}, haproxy{name: nameHAProxy}, portredirector{}},
+		contenders: []contender{direct{}, haproxy{name: nameHAProxy}, portredirector{name: nameProduct}},
 	}
 	s := func(round int, row, contender string, v values, problem, failure string) sample {
 		return sample{Round: round, Row: row, Contender: contender, outcome: outcome{Values: v, Problem: problem}, Failure: failure}
@@ -47,6 +47,41 @@ func TestReport(t *testing.T) {
 [2] a rate, portredirector: failed connections in 1 of 3 rounds: reset
 [3] held, haproxy: failed connections in 1 of 1 rounds: timeout
 [4] held, portredirector: failed in 1 of 1 rounds: no namespaces
+
+`
+	if diff := cmp.Diff(want, "\n"+out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestReportSecured is about a report of two tables.
+func TestReportSecured(t *testing.T) {
+	opts := options{
+		rows: []row{
+			{name: "rate", title: "a rate", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
+			{name: "rate-tls", title: "a rate, TLS", secured: true, metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
+		},
+		contenders: allContenders(),
+	}
+	var samples []sample
+	s := func(row, contender string, rate float64) {
+		samples = append(samples, sample{Row: row, Contender: contender, outcome: outcome{Values: values{"rate": rate}}})
+	}
+	s("rate", nameHAProxy, 100)
+	s("rate", nameProduct, 200)
+	s("rate-tls", nameHAProxyTLS, 20)
+	s("rate-tls", nameProduct, 300)
+	s("rate-tls", nameProductTLS, 30)
+	var out strings.Builder
+	newReport(opts, samples).print(&out)
+	want := `
+|        | median of the rounds | unit   | haproxy | portredirector | portredirector ÷ haproxy |
+| ------ | -------------------- | ------ | ------: | -------------: | -----------------------: |
+| a rate | rate                 | conn/s |     100 |            200 |                     2.00 |
+
+|             | median of the rounds | unit   | haproxy-tls | portredirector | portredirector-tls | portredirector-tls ÷ portredirector | portredirector-tls ÷ haproxy-tls |
+| ----------- | -------------------- | ------ | ----------: | -------------: | -----------------: | ----------------------------------: | -------------------------------: |
+| a rate, TLS | rate                 | conn/s |          20 |            300 |                 30 |                                0.10 |                             1.50 |
 
 `
 	if diff := cmp.Diff(want, "\n"+out.String()); diff != "" {

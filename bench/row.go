@@ -19,6 +19,8 @@ type row struct {
 	// proxies says that it is about the processes of a contender, and so for
 	// those only that have some.
 	proxies bool
+	// secured says that it is about securing the links.
+	secured bool
 	// way is that between M1 and M2; without a delay it is a cable.
 	way netns.Way
 	// lasts is how long measure takes, but for starting and stopping things.
@@ -57,8 +59,11 @@ var (
 	errorsMetric = metric{key: "errors", title: "errors, worst round", unit: "%", digits: 2, worst: true}
 )
 
-// allRows are the rows, in the order of the table.
-func allRows() []row {
+// allRows are the rows, in the order of the tables.
+func allRows() []row { return append(plainRows(), securedRows()...) }
+
+// plainRows are those measured unless told otherwise.
+func plainRows() []row {
 	return []row{
 		bulkRow("bulk-1-up", "bulk, 1 stream up", 1, false),
 		bulkRow("bulk-1-down", "bulk, 1 stream down", 1, true),

@@ -46,6 +46,10 @@ var targets = []target{
 	{text: "RSS of an idle peer, each process, of 5,000, KB", limit: 1.5, value: highestIdle("rss", manyPeers)},
 	{text: "descriptors of an idle peer, each process", limit: 2, value: highestIdle("fds", manyPeers)},
 	{text: "9,500 peers at once", limit: 0, show: lostPeers, value: func(r *report) float64 { return r.product("held", "failed", true) }},
+	{text: "bulk, 1 stream, TLS: throughput ÷ HAProxy", least: true, limit: 1, value: withTLS("gbit", "bulk-1-up-tls", "bulk-1-down-tls")},
+	{text: "bulk, 16 streams, TLS: throughput ÷ HAProxy", least: true, limit: 1, value: withTLS("gbit", "bulk-16-up-tls", "bulk-16-down-tls")},
+	{text: "peers reset, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-reset-tls")},
+	{text: "peers close first, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-peer-fin-tls")},
 }
 
 // product is what the product has reached in a row.
@@ -60,10 +64,21 @@ func toHAProxy(worst func([]float64) float64, key string, rows ...string) func(*
 
 // ratioTo is the ratio to a contender in some rows, the worst of them.
 func ratioTo(contender string, worst func([]float64) float64, key string, rows ...string) func(*report) float64 {
+	return ratio{nameProduct, contender}.worst(worst, key, rows...)
+}
+
+// withTLS is the ratio to HAProxy where both have TLS on the link, the lowest of
+// some rows.
+func withTLS(key string, rows ...string) func(*report) float64 {
+	return ratio{nameProductTLS, nameHAProxyTLS}.worst(slices.Min, key, rows...)
+}
+
+// worst is a ratio in some rows, the worst of them.
+func (q ratio) worst(worst func([]float64) float64, key string, rows ...string) func(*report) float64 {
 	return func(r *report) float64 {
 		var all []float64
 		for _, row := range rows {
-			all = append(all, r.product(row, key, false)/r.value(row, contender, metric{key: key}))
+			all = append(all, r.ratio(q, row, metric{key: key}))
 		}
 		return worst(all)
 	}
@@ -102,9 +117,10 @@ func (t target) verdict(v float64) string {
 	return "MISSED"
 }
 
-// printTargets prints all targets with what was reached.
+// printTargets prints all targets with what was reached, if anything was
+// measured that a target is about.
 func printTargets(w io.Writer, r *report) {
-	if !slices.Contains(r.contenders, nameProduct) {
+	if !slices.ContainsFunc(targets, func(t target) bool { return !math.IsNaN(t.value(r)) }) {
 		return
 	}
 	t := table{rightFrom: 1}
