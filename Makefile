@@ -28,9 +28,10 @@ fuzz: ## run each fuzz test for FUZZTIME (40s)
 bench: ## compare with HAProxy on this machine; about three quarters of an hour, BENCHFLAGS=-quick for a look
 	go run ./bench $(BENCHFLAGS)
 
-lint: ## check the code; the first run builds the linter and takes minutes
+lint: ## check the code, and look for known vulnerabilities; the first run builds the linter and takes minutes
 	go tool -modfile=tools/go.mod gofumpt -d .
 	go tool -modfile=tools/lint.mod golangci-lint run
+	VULNDB=$(VULNDB) scripts/vuln || test $$? -eq 75 # 75: it says that it could not look
 
 deadcode: ## list the functions that nothing calls
 	go tool -modfile=tools/go.mod deadcode -test ./...
