@@ -226,6 +226,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	client.WaitOutput("leaving it out")
 	place(after)
 	server.WaitOutput("read again")
+	waitFor(t, "a peer to be served", func() bool { return w.served(w.alice, service) })
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
