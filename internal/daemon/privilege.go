@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 // is no reason not to run.
 func giveUp(keep []privilege.Capability, files privilege.Files, log *slog.Logger) {
 	_, _ = time.Now().Zone() // reads /etc/localtime, which is out of reach from now on
+	// So are the libraries that the C library's resolver would load in a build with cgo.
+	net.DefaultResolver.PreferGo = true
 	dropped, err := privilege.Drop(keep, files)
 	switch {
 	case err != nil:

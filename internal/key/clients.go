@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"portredirector/internal/claim"
 )
 
 // Client is one that a server knows.
@@ -116,13 +118,10 @@ func (c *Client) addPorts(s string) error {
 }
 
 func (c *Client) addClaim(s string) error {
-	p, err := netip.ParsePrefix(s)
-	if a, aerr := netip.ParseAddr(s); aerr == nil && a.Zone() == "" {
-		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	p, err := claim.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("claims=%s: %w", s, err)
 	}
-	if err != nil || p.Addr().Is4In6() { // which would contain no address at all, see MayClaim
-		return fmt.Errorf("%q is no range of addresses, as 203.0.113.0/24, nor an address", s)
-	}
-	c.Claims = append(c.Claims, p.Masked())
+	c.Claims = append(c.Claims, p)
 	return nil
 }

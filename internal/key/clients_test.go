@@ -28,7 +28,7 @@ func TestReadClients(t *testing.T) {
 		"",
 		"all " + k[0],
 		"\tweb  " + k[1] + "\tports=80,443,8000-8099 # and a comment\r",
-		"home " + k[2] + " claims=203.0.113.7/24,2001:db8::1/32",
+		"home " + k[2] + " claims=203.0.113.7/24,2001:db8::1/32,::ffff:192.0.2.0/120,192.0.2.1",
 		"both " + k[3] + " claims=0.0.0.0/0 ports=22 ports=1-1",
 		"#gone " + k[4],
 	}, "\n")))
@@ -69,8 +69,8 @@ func TestReadClients(t *testing.T) {
 	may("all", []string{"203.0.113.7", "2001:db8::7"}, nil, claim)
 	may("web", []string{"80", "443", "8000", "8050", "8099"}, []string{"79", "81", "7999", "8100", "0"}, use)
 	may("web", []string{"203.0.113.7", "::1"}, nil, claim)
-	may("home", []string{"203.0.113.0", "203.0.113.255", "2001:db8::", "2001:db8:ffff::1"},
-		[]string{"203.0.112.255", "203.0.114.0", "2001:db9::", "::203.0.113.7"}, claim)
+	may("home", []string{"203.0.113.0", "203.0.113.255", "2001:db8::", "2001:db8:ffff::1", "192.0.2.255", "192.0.2.1"},
+		[]string{"192.0.3.0", "203.0.112.255", "203.0.114.0", "2001:db9::", "::203.0.113.7"}, claim)
 	may("home", []string{"1"}, nil, use)
 	may("both", []string{"22", "1"}, []string{"2", "80"}, use)
 	may("both", []string{"8.8.8.8"}, []string{"2001:db8::"}, claim)
@@ -94,11 +94,11 @@ func TestBadClients(t *testing.T) {
 		"a range backwards":        {"one " + k[0] + " ports=2-1\n", `"2-1" is neither`},
 		"half a range":             {"one " + k[0] + " ports=2-\n", `"2-" is neither`},
 		"three ends":               {"one " + k[0] + " ports=1-2-3\n", `"1-2-3" is neither`},
-		"claims without claims":    {"one " + k[0] + " claims=\n", `"" is no range of addresses`},
-		"an address with a zone":   {"one " + k[0] + " claims=fe80::1%eth0\n", `"fe80::1%eth0" is no range`},
-		"bits":                     {"one " + k[0] + " claims=203.0.113.0/33\n", `"203.0.113.0/33" is no range`},
-		"a zone":                   {"one " + k[0] + " claims=fe80::1%1/64\n", "is no range"},
-		"IPv4 that is mapped":      {"one " + k[0] + " claims=::ffff:203.0.113.0/120\n", "is no range"},
+		"claims without claims":    {"one " + k[0] + " claims=\n", "claims=: must be a prefix"},
+		"an address with a zone":   {"one " + k[0] + " claims=fe80::1%eth0\n", "claims=fe80::1%eth0: "},
+		"bits":                     {"one " + k[0] + " claims=203.0.113.0/33\n", "claims=203.0.113.0/33: must be a prefix"},
+		"a zone":                   {"one " + k[0] + " claims=fe80::1%1/64\n", "claims=fe80::1%1/64: must be a prefix"},
+		"more than is mapped":      {"one " + k[0] + " claims=::ffff:0:0/90\n", "claims=::ffff:0:0/90: "},
 		"what is allowed, between": {"one " + k[0] + " ports=1 x claims=::/0\n", `"x" is neither`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -140,9 +140,6 @@ func (x *Entry[K]) Over() (was bool) {
 	return true
 }
 
-// Len is how many wait.
-func (o *Oldest[K]) Len() int { return o.Counts().Waiting }
-
 // Counts tells how many wait, and were ended.
 func (o *Oldest[K]) Counts() OldestCounts {
 	o.mu.Lock()

@@ -39,8 +39,8 @@ func TestOldestEnds(t *testing.T) {
 			t.Errorf("%s is over twice", name)
 		}
 	}
-	if o.Len() != 0 || len(o.each) != 0 || o.all.first != nil || o.all.last != nil {
-		t.Errorf("all are over, but it knows %d, %d keys", o.Len(), len(o.each))
+	if o.Counts().Waiting != 0 || len(o.each) != 0 || o.all.first != nil || o.all.last != nil {
+		t.Errorf("all are over, but it knows %d, %d keys", o.Counts().Waiting, len(o.each))
 	}
 }
 
@@ -70,7 +70,7 @@ func TestEndMayUseTheRegistry(t *testing.T) {
 	o := &Oldest[int]{Most: 1}
 	x, _ := o.Add(1)
 	over := true
-	x.Began(func() { over = x.Over() || o.Len() != 1 })
+	x.Began(func() { over = x.Over() || o.Counts().Waiting != 1 })
 	if o.Add(2); over {
 		t.Error("it was not over")
 	}
@@ -110,7 +110,7 @@ func TestOldestAsTheModel(t *testing.T) {
 			for y := o.all.first; y != nil; y = y.in[inAll].newer {
 				got = append(got, y)
 			}
-			if !slices.Equal(got, waiting) || o.Len() != len(waiting) {
+			if !slices.Equal(got, waiting) || o.Counts().Waiting != len(waiting) {
 				t.Fatalf("%d wait, want %d", len(got), len(waiting))
 			}
 		}
@@ -159,7 +159,7 @@ func TestManyWaitAtOnce(t *testing.T) {
 				if j%3 == 0 && x.Over() {
 					overs.Add(1)
 				}
-				if n := o.Len(); n > 20 {
+				if n := o.Counts().Waiting; n > 20 {
 					t.Errorf("%d wait", n)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,11 +80,7 @@ func (v *Value[T]) look() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	state := v.stamps()
-	same := true
-	for i := range state {
-		same = same && state[i] == v.state[i]
-	}
-	if same {
+	if slices.Equal(state, v.state) {
 		return
 	}
 	v.state = state

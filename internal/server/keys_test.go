@@ -305,7 +305,7 @@ func TestManyFarewells(t *testing.T) {
 		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(header.NotAuthorised)) {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if n := r.server.Farewells.Len(); n > 2 {
+		if n := r.server.Farewells.Counts().Waiting; n > 2 {
 			t.Errorf("there are %d", n)
 		}
 		return r.server.Farewells.Counts().Each > 0
@@ -476,7 +476,9 @@ func TestManyHandshakes(t *testing.T) {
 			var links []*net.TCPConn
 			for i := range 4 {
 				links = append(links, r.open(t, []byte(hello)))
-				waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == min(i+1, 2) && r.server.Unfinished.Len() == 0 })
+				waitFor(t, "handshake", func() bool {
+					return r.server.Handshakes.Counts().Waiting == min(i+1, 2) && r.server.Unfinished.Counts().Waiting == 0
+				})
 				r.wantRefused(t, server.Refused{Handshakes: uint64(max(0, i-1))})
 			}
 			for _, l := range links[:2] {
@@ -539,7 +541,7 @@ func TestDrainBeginsAmidAHandshake(t *testing.T) {
 		must(t, err)
 		_, err = back.Write(b[:n])
 		must(t, err)
-		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == 1 })
+		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
 		ended := make(chan error, 1)
 		go func() { ended <- r.server.Relay.Shutdown(context.Background()) }()
 		waitFor(t, "drain", r.server.Relay.Draining)
@@ -560,7 +562,7 @@ func TestDrainEndsWhatIsKnown(t *testing.T) {
 		r := newKeyRig(t)
 		l, late := r.mustConnect(t, only), r.mustConnect(t, only)
 		stuck := r.open(t, []byte(hello))
-		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Len() == 1 })
+		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
 		ctx, cut := context.WithCancel(t.Context())
 		defer cut()
 		ended := make(chan error, 1)
