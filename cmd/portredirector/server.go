@@ -28,8 +28,8 @@ same for many. Names are resolved for each peer.
 The header's form is recognised: our client, anything that sends PROXY protocol
 v1 or v2, and the original's client, all on one port.
 
-It needs CAP_NET_ADMIN. What it sets up (an ip rule, a routing table, a sysctl
-or an nftables table) is proved before the first peer and removed at exit.`,
+It needs CAP_NET_ADMIN. What it sets up (ip rules, a routing table, an
+nftables table) is proved before the first peer and removed at exit.`,
 		Example: `  portredirector server -l 12345 -p 80 -p 443
   portredirector server -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
   portredirector server -l 12345 -p 80 -r 80.10080

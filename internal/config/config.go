@@ -160,7 +160,7 @@ func (c Client) Literal() bool {
 // Literal reports whether no name has to be resolved.
 func (s Server) Literal() bool {
 	for _, service := range s.Services {
-		if _, err := netip.ParseAddr(service.Host); err != nil && service.Host != "" {
+		if service.Named() {
 			return false
 		}
 	}

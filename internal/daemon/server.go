@@ -91,7 +91,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		s.Clients = clients.Get
 	}
 	giveUp([]privilege.Capability{privilege.NetAdmin, privilege.NetBindService},
-		privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Write: []string{"/proc/sys/net"}}, log)
+		privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}, log)
 	if cfg.Open() {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
@@ -135,19 +135,28 @@ func scarce(most, share int) int {
 // at each dial, so that neither one that has no address now nor one of which
 // some address cannot be reached is a reason not to start.
 func prepareRoutes(ctx context.Context, cfg config.Server, routes *returnroute.Manager, log *slog.Logger) error {
-	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
+	ports := slices.Sorted(maps.Keys(cfg.Services))
+	where := make(map[uint16][]netip.AddrPort) // by the port of peers
+	var all []netip.AddrPort
+	for _, port := range ports {
 		service := cfg.Services[port]
-		log := log.With(slog.Int("port", int(port)), slog.Any("service", service))
 		addrs, err := service.Addresses(ctx, net.DefaultResolver)
 		if err != nil {
-			log.Warn("service has no address now, trying again at each peer", slog.Any("error", err))
+			log.Warn("service has no address now, trying again at each peer",
+				slog.Int("port", int(port)), slog.Any("service", service), slog.Any("error", err))
 		}
-		_, err = netip.ParseAddr(service.Host)
-		isName := service.Host != "" && err != nil
-		for _, addr := range addrs {
-			_, err := routes.Mark(ctx, addr)
-			if err != nil && isName {
-				log.Warn("one address of the service cannot be reached", slog.Any("address", addr), slog.Any("error", err))
+		for _, a := range addrs {
+			where[port] = append(where[port], netip.AddrPortFrom(a, service.Port))
+		}
+		all = append(all, where[port]...)
+	}
+	_ = routes.SetUp(ctx, all...) // what fails is asked for once more, below
+	for _, port := range ports {
+		for _, at := range where[port] {
+			_, err := routes.Mark(ctx, at)
+			if err != nil && cfg.Services[port].Named() {
+				log.Warn("one address of the service cannot be reached",
+					slog.Int("port", int(port)), slog.Any("service", cfg.Services[port]), slog.Any("address", at), slog.Any("error", err))
 			} else if err != nil {
 				return fmt.Errorf("service on port %d: %w", port, err)
 			}

@@ -130,8 +130,6 @@ func wantServes(t *testing.T, c *child) {
 	c.want("transparent", "ok")
 	c.want("mark", "ok")
 	c.want("rule", "ok")
-	c.want("write /proc/sys/net/ipv4/tcp_fwmark_accept", "ok")
-	c.want("read /proc/sys/net/ipv4/tcp_fwmark_accept", `"1\n"`)
 	c.want("chroot", notPermitted)
 }
 

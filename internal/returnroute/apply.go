@@ -1,28 +1,20 @@
 package returnroute
 
-import (
-	"context"
-	"slices"
-)
+import "errors"
 
-// extend adds a way to the plan and puts it into the kernel.
-func (m *Manager) extend(ctx context.Context, way Way) error {
-	setup, err := setupLease(ctx)
-	if err != nil {
-		return err
+// apply makes what is in the kernel what the plan wants, and names what it had
+// to add. Rules come last and go first: without them nothing of it has any
+// effect. m.mu must be held.
+func (m *Manager) apply() (added []string, err error) {
+	var errs []error
+	for _, f := range families {
+		a, err := m.applyFamily(f)
+		added, errs = append(added, a...), append(errs, err)
 	}
-	defer setup.release()
-	m.plan.Ways |= way
-	if err := m.turnOn(); err != nil {
-		return err
-	}
-	_, err = m.apply()
-	return err
+	return added, errors.Join(errs...)
 }
 
-// apply adds what the kernel lacks of the plan, and names it. The rules come
-// last: before them nothing of it has any effect.
-func (m *Manager) apply() (added []string, err error) {
+func (m *Manager) applyFamily(f family) (added []string, err error) {
 	note := func(what string, was bool, err error) error {
 		if was {
 			added = append(added, what)
@@ -30,64 +22,32 @@ func (m *Manager) apply() (added []string, err error) {
 		return err
 	}
 	p := m.plan
-	for _, f := range p.families() {
+	if p.needs(f) {
 		was, err := m.routes.add(p, f)
 		if err := note("route -"+f.flag(), was, err); err != nil {
 			return added, err
 		}
-		if p.tracked(f) {
-			if m.filters == nil {
-				if m.filters, err = openFilters(); err != nil {
-					return added, err
-				}
-			}
-			was, err := m.filters.add(p, f)
-			if err := note("nft table "+f.nft(), was, err); err != nil {
+	}
+	if p.tracks(f) {
+		if m.filters == nil {
+			if m.filters, err = openFilters(); err != nil {
 				return added, err
 			}
 		}
-	}
-	for _, i := range m.marked {
-		if err := m.routes.addMarker(p.Table, i); err != nil {
+		was, err := m.filters.add(p, f)
+		if err := note("nft table "+f.nft(), was, err); err != nil {
 			return added, err
 		}
 	}
-	for _, f := range p.families() {
-		was, err := p.addRule(f)
-		if err := note("rule -"+f.flag(), was, err); err != nil {
-			return added, err
-		}
+	was, err := p.syncRules(f)
+	if err := note("rule -"+f.flag(), was, err); err != nil {
+		return added, err
 	}
-	return added, nil
-}
-
-// turnOn turns on the sysctls that the plan needs. A marker goes first, so
-// that there is no moment at which a kill would leave a sysctl on for good.
-// The set-up lease must be held.
-func (m *Manager) turnOn() error {
-	markers, err := m.routes.markers()
-	if err != nil {
-		return err
+	if !p.tracks(f) && m.filters != nil {
+		err = m.filters.remove(f, p.filterName())
 	}
-	for _, i := range m.plan.sysctls() {
-		on, err := sysctls[i].read()
-		if err != nil {
-			return err
-		}
-		// On, with a marker: another server turned it on, and the last of us
-		// turns it off. On, without: an administrator did.
-		if (!on || len(markers[i]) > 0) && !slices.Contains(m.marked, i) {
-			if err := m.routes.addMarker(m.plan.Table, i); err != nil {
-				return err
-			}
-			m.marked = append(m.marked, i)
-		}
-		if on {
-			continue
-		}
-		if err := sysctls[i].write(true); err != nil {
-			return err
-		}
+	if !p.needs(f) {
+		err = errors.Join(err, m.routes.remove(f, p.Table))
 	}
-	return nil
+	return added, err
 }

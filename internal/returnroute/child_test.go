@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	nstest.Main(m)
 }
 
-// child has the return routes that it is told to have on in, an address a
-// line, and answers each with "have" or "error". It ends on SIGTERM.
+// child has the return routes that it is told to have on in, services of one
+// way a line, and answers each with "have" or "error". It ends on SIGTERM.
 func child(cfg string, in io.Reader, out io.Writer) int {
 	mark, table, _ := strings.Cut(cfg, " ")
 	m, err := strconv.ParseUint(mark, 0, 32)
@@ -58,11 +58,14 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 	go func() {
 		lines := bufio.NewScanner(in)
 		for lines.Scan() {
-			addr := netip.MustParseAddr(lines.Text())
-			if mark, err := routes.Mark(ctx, addr); err != nil {
-				fmt.Fprintf(out, "error %s: %v\n", addr, err)
-			} else {
-				fmt.Fprintf(out, "have %s mark %#x\n", addr, mark)
+			var services []netip.AddrPort
+			for s := range strings.FieldsSeq(lines.Text()) {
+				services = append(services, netip.MustParseAddrPort(s))
+			}
+			if err := routes.SetUp(ctx, services...); err != nil {
+				fmt.Fprintf(out, "error %s: %v\n", lines.Text(), err)
+			} else if mark, ok := routes.Ready(services[len(services)-1]); ok {
+				fmt.Fprintf(out, "have %s mark %#x\n", lines.Text(), mark)
 			}
 		}
 	}()
@@ -112,14 +115,14 @@ func tryOwner(t *testing.T, h *netns.Host, cfg string, wrap ...string) *owner {
 	return &owner{nstest.StartCmd(t, h, cmd), in}
 }
 
-// need makes the child have the return route to addr.
-func (o *owner) need(t *testing.T, addrs ...string) {
+// need makes the child have the return routes to services, one after the other.
+func (o *owner) need(t *testing.T, services ...string) {
 	t.Helper()
-	for _, addr := range addrs {
-		if _, err := fmt.Fprintln(o.in, addr); err != nil {
+	for _, service := range services {
+		if _, err := fmt.Fprintln(o.in, service); err != nil {
 			t.Fatal(err)
 		}
-		if line := o.WaitOutput(" " + addr); !strings.HasPrefix(line, "have ") {
+		if line := o.WaitOutput(" " + service); !strings.HasPrefix(line, "have ") {
 			t.Fatal(line)
 		}
 	}

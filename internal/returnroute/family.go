@@ -15,6 +15,8 @@ const (
 	ipv6 family = unix.AF_INET6
 )
 
+var families = []family{ipv4, ipv6}
+
 // flag is the family's option to ip(8).
 func (f family) flag() string {
 	if f == ipv4 {

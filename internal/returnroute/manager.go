@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,13 +30,13 @@ type Manager struct {
 	log   *slog.Logger
 	lease *lease // on the routing table
 
-	ready atomic.Uint32 // Way: set up and proved; read by every dial
+	ready atomic.Pointer[Plan] // what is set up and proved; read by every dial
 
 	mu      sync.Mutex
 	plan    Plan     // what should be in the kernel; guarded by mu
+	proved  Way      // the ways that were; guarded by mu
 	routes  *routes  // guarded by mu
 	filters *filters // opened when first needed; guarded by mu
-	marked  []int    // the sysctls that are ours to turn off; guarded by mu
 	failed  map[Way]failure
 	ailing  string // the last error of healing; guarded by mu
 	closed  bool   // guarded by mu
@@ -76,11 +79,6 @@ func (m *Manager) open(ctx context.Context, cfg Config) error {
 	if m.routes, err = openRoutes(); err != nil {
 		return err
 	}
-	for _, f := range []family{ipv4, ipv6} {
-		if err := checkMarks(f, marks); err != nil {
-			return err
-		}
-	}
 	setup, err := setupLease(ctx)
 	if err != nil {
 		return err
@@ -91,6 +89,7 @@ func (m *Manager) open(ctx context.Context, cfg Config) error {
 		return err
 	}
 	m.plan = Plan{Marks: marks, Table: table}
+	m.publish()
 	if err := m.sweep(); err != nil {
 		return fmt.Errorf("sweep what a killed server left: %w", err)
 	}
@@ -125,58 +124,126 @@ func (m *Manager) takeTable(first int) (int, error) {
 	return 0, fmt.Errorf("routing tables %d to %d are all in use: choose others with --table", first, first+Tables-1)
 }
 
-// Ready returns the mark for a transparent dial to a service at addr, if its
-// return route is there: one atomic load.
-func (m *Manager) Ready(addr netip.Addr) (mark uint32, ok bool) {
-	way := WayTo(addr)
-	return m.plan.Marks.Mark(way), Way(m.ready.Load())&way != 0
+// publish lets dials know the plan. m.mu must be held.
+func (m *Manager) publish() {
+	p := m.plan
+	m.ready.Store(&p)
+}
+
+// Ready returns the mark for a transparent dial to a service, if its return
+// route is there: one atomic load, and a look through the plan.
+func (m *Manager) Ready(service netip.AddrPort) (mark uint32, ok bool) {
+	return m.ready.Load().Has(service)
 }
 
 // Mark is Ready, and has the return route set up and proved first where it is
 // not, which takes a while.
-func (m *Manager) Mark(ctx context.Context, addr netip.Addr) (uint32, error) {
-	way := WayTo(addr)
-	if Way(m.ready.Load())&way == 0 {
-		if err := m.ensure(ctx, way, addr); err != nil {
-			return 0, err
-		}
+func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, error) {
+	if mark, ok := m.Ready(service); ok {
+		return mark, nil
 	}
-	return m.plan.Marks.Mark(way), nil
+	if err := m.SetUp(ctx, service); err != nil {
+		return 0, err
+	}
+	mark, _ := m.Ready(service)
+	return mark, nil
 }
 
-// ensure sets up and proves a way that is not ready. Those that are stay
-// untouched, whatever becomes of it.
-func (m *Manager) ensure(ctx context.Context, way Way, addr netip.Addr) error {
+// SetUp sets up and proves the return routes of services. Together, those on
+// neighbouring ports of a loopback address share an ip rule. A way that cannot
+// be had does not touch the others.
+func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
+	byWay := make(map[Way][]netip.AddrPort)
+	for _, s := range services {
+		way := WayTo(s.Addr())
+		byWay[way] = append(byWay[way], unmap(s))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ready := Way(m.ready.Load())
-	switch {
-	case m.closed:
+	var errs []error
+	for _, way := range slices.Sorted(maps.Keys(byWay)) {
+		errs = append(errs, m.ensure(ctx, way, byWay[way]))
+	}
+	return errors.Join(errs...)
+}
+
+// ensure sets up and proves what is missing for services that all go by one
+// way. m.mu must be held.
+func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort) error {
+	if m.closed {
 		return ErrClosed
-	case ready&way != 0:
+	}
+	before, want, more := m.plan, m.plan, false
+	for _, s := range services {
+		_, has := want.Has(s)
+		want, more = want.With(s), more || !has
+	}
+	if !more {
 		return nil // another dial was faster
 	}
 	if f, ok := m.failed[way]; ok && time.Now().Before(f.until) {
 		return f.err
 	}
-	err := m.extend(ctx, way)
-	if err == nil {
-		err = prove(ctx, way, m.plan.Marks.Mark(way), addr)
-	}
+	err := m.extend(ctx, way, want, services[0].Addr())
 	if err != nil {
 		err = fmt.Errorf("return route (%s): %w", way, mend(err))
 		m.failed[way] = failure{err: err, until: time.Now().Add(retryAfter)}
-		if rerr := m.retract(way); rerr != nil {
+		m.plan = before
+		if _, rerr := m.apply(); rerr != nil {
 			m.log.Warn("what is left of a return route that cannot be had stays until the next try", slog.Any("error", rerr))
 		}
 		return err
 	}
 	delete(m.failed, way)
-	m.ready.Store(uint32(ready | way))
-	m.log.Info("return route is set up and proved", slog.String("way", way.String()),
-		slog.Int("table", m.plan.Table), slog.String("mark", fmt.Sprintf("%#x", m.plan.Marks.Mark(way))))
+	m.publish()
 	m.log.Debug("in the kernel is now what these commands would set up", slog.Any("plan", m.plan))
 	return nil
+}
+
+// extend puts a larger plan into the kernel, and proves the way that it is
+// larger by, on behalf of a service at addr, if that was not proved before.
+func (m *Manager) extend(ctx context.Context, way Way, want Plan, addr netip.Addr) error {
+	if way&loopback == 0 {
+		if err := checkMarks(want.Marks); err != nil {
+			return err
+		}
+	}
+	m.plan = want
+	if _, err := m.apply(); err != nil || m.proved&way != 0 {
+		return err
+	}
+	if err := m.prove(ctx, way, addr); err != nil {
+		return err
+	}
+	m.proved |= way
+	if on := localnets(); way == LoopbackV4 && len(on) > 0 {
+		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
+			"if there are such, have the service dialled at another address", slog.String("interfaces", strings.Join(on, ", ")))
+	}
+	m.log.Info("return route is set up and proved", slog.String("way", way.String()), slog.Int("table", m.plan.Table))
+	return nil
+}
+
+// prove proves a way that is in the kernel. For the proof a listener of ours is
+// one of the services.
+func (m *Manager) prove(ctx context.Context, way Way, addr netip.Addr) error {
+	p, err := newProof(ctx, way, addr)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	before := m.plan
+	m.plan = before.With(p.service)
+	if _, err := m.apply(); err != nil {
+		return err
+	}
+	mark, _ := m.plan.Has(p.service)
+	if err := p.dial(ctx, mark); err != nil {
+		return err
+	}
+	m.plan = before
+	_, err = m.apply()
+	return err
 }
 
 // Close removes everything. It must be called after the last connection
@@ -188,10 +255,25 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
-	m.ready.Store(0)
-	err := m.retract(m.plan.Ways)
+	err := m.remove()
 	m.release()
 	return err
+}
+
+// remove removes everything, and sweeps: others may have been killed since, and
+// nobody else may come.
+func (m *Manager) remove() error {
+	m.plan = Plan{Marks: m.plan.Marks, Table: m.plan.Table}
+	m.publish()
+	if _, err := m.apply(); err != nil {
+		return err
+	}
+	setup, err := setupLease(context.Background())
+	if err != nil {
+		return err
+	}
+	defer setup.release()
+	return m.sweep()
 }
 
 // release gives back what the process holds.

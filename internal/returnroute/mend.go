@@ -12,8 +12,6 @@ const (
 		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN)"
 	mendKernel = "the kernel lacks a feature: it needs policy routing (CONFIG_IP_MULTIPLE_TABLES), and for services " +
 		"that are not on loopback nf_tables with conntrack (modules nf_tables, nft_ct, nf_conntrack)"
-	mendReadOnly = "/proc/sys is read-only here: have net.ipv4.tcp_fwmark_accept, net.ipv4.fwmark_reflect and " +
-		"net.ipv6.fwmark_reflect set to 1 from outside (docker run --sysctl, or with --net=host sysctl -w on the host)"
 	mendNoReply = "either a firewall drops the connection on its way through interface lo or own addresses " +
 		"(look for rules against unknown or documentation addresses there), " +
 		"or there is no default route for replies to a service that is not on loopback"
@@ -32,7 +30,6 @@ func mend(err error) error {
 		{errNoReply, mendNoReply},
 		{syscall.EPERM, mendCapability},
 		{syscall.EACCES, mendCapability},
-		{syscall.EROFS, mendReadOnly},
 		{syscall.EOPNOTSUPP, mendKernel},
 		{syscall.EPROTONOSUPPORT, mendKernel},
 		{syscall.EAFNOSUPPORT, mendKernel},

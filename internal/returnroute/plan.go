@@ -25,7 +25,7 @@ const (
 	firstPriority = 77
 )
 
-// Marks are the two bits of the packet mark that we use.
+// Marks are the two bits of the packet mark that the tracked ways use.
 type Marks struct {
 	Route uint32 // M: an ip rule routes packets with it to this machine
 	Track uint32 // C: no rule routes it; nftables turns it into M on replies
@@ -50,9 +50,6 @@ const (
 	LoopbackV6
 	TrackedV4
 	TrackedV6
-
-	v4 = LoopbackV4 | TrackedV4
-	v6 = LoopbackV6 | TrackedV6
 
 	loopback = LoopbackV4 | LoopbackV6
 )
@@ -90,20 +87,35 @@ func (w Way) String() string {
 	return strings.Join(names, ", ")
 }
 
-// Mark is the mark that a transparent dial on the single way w carries.
-func (m Marks) Mark(w Way) uint32 {
-	if w&loopback != 0 {
-		return m.Route
-	}
-	return m.Track
-}
-
-// Plan is what has to be in the kernel for a set of return routes. It is
-// pure: Apply and Remove are what touches the kernel.
+// Plan is what has to be in the kernel for a set of services. It is pure: a
+// Manager is what touches the kernel.
 type Plan struct {
-	Ways  Way
 	Marks Marks
 	Table int // the routing table; also in the name of the nftables tables
+
+	local   spans // the services on loopback
+	tracked Way   // the tracked ways that are needed
+}
+
+// With is p and what one more service needs.
+func (p Plan) With(service netip.AddrPort) Plan {
+	service = unmap(service)
+	if way := WayTo(service.Addr()); way&loopback == 0 {
+		p.tracked |= way
+	} else {
+		p.local = p.local.with(service)
+	}
+	return p
+}
+
+// Has reports whether p has what a service needs, and the mark that a
+// transparent dial to it carries.
+func (p Plan) Has(service netip.AddrPort) (mark uint32, ok bool) {
+	service = unmap(service)
+	if way := WayTo(service.Addr()); way&loopback == 0 {
+		return p.Marks.Track, p.tracked&way != 0
+	}
+	return 0, p.local.has(service)
 }
 
 // priority is that of the ip rules.
@@ -112,42 +124,33 @@ func (p Plan) priority() int { return firstPriority + (p.Table % Tables) }
 // filterName is that of the nftables tables.
 func (p Plan) filterName() string { return fmt.Sprintf("portredirector-%d", p.Table) }
 
-// families are the address families with at least one return route.
-func (p Plan) families() []family {
-	var fs []family
-	if p.Ways&v4 != 0 {
-		fs = append(fs, ipv4)
-	}
-	if p.Ways&v6 != 0 {
-		fs = append(fs, ipv6)
-	}
-	return fs
-}
+// needs reports whether family f needs anything at all.
+func (p Plan) needs(f family) bool { return p.tracks(f) || len(p.local.of(f)) > 0 }
 
-// tracked reports whether family f needs the nftables table.
-func (p Plan) tracked(f family) bool {
+// tracks reports whether family f needs the nftables table.
+func (p Plan) tracks(f family) bool {
 	if f == ipv4 {
-		return p.Ways&TrackedV4 != 0
+		return p.tracked&TrackedV4 != 0
 	}
-	return p.Ways&TrackedV6 != 0
+	return p.tracked&TrackedV6 != 0
 }
 
-// String prints the plan as the commands of ip(8), sysctl(8) and nft(8) that
-// would do the same.
+// String prints the plan as the commands of ip(8) and nft(8) that would do the
+// same.
 func (p Plan) String() string {
 	var b strings.Builder
-	for _, f := range p.families() {
-		fmt.Fprintf(&b, "ip -%s route add local default dev lo table %d protocol %d\n", f.flag(), p.Table, Protocol)
-		if p.tracked(f) {
+	for _, f := range families {
+		if p.needs(f) {
+			fmt.Fprintf(&b, "ip -%s route add local default dev lo table %d protocol %d\n", f.flag(), p.Table, Protocol)
+		}
+		if p.tracks(f) {
 			p.printFilter(&b, f)
 		}
 	}
-	for _, i := range p.sysctls() {
-		fmt.Fprintf(&b, "sysctl -w %s=1\n", sysctls[i].name)
-	}
-	for _, f := range p.families() {
-		fmt.Fprintf(&b, "ip -%s rule add priority %d fwmark %#x/%#x lookup %d protocol %d\n",
-			f.flag(), p.priority(), p.Marks.Route, p.Marks.Route, p.Table, Protocol)
+	for _, f := range families {
+		for _, r := range p.rules(f) {
+			fmt.Fprintf(&b, "ip -%s rule add priority %d %s lookup %d protocol %d\n", f.flag(), r.Priority, selector(r), r.Table, Protocol)
+		}
 	}
 	return b.String()
 }

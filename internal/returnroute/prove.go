@@ -25,23 +25,33 @@ const proofTimeout = 3 * time.Second
 // errNoReply is a proof whose connection was not made in time.
 var errNoReply = errors.New("no reply came back")
 
-// prove makes a transparent dial on the way, from a documentation address to
-// a listener of its own on this machine, and looks whether the listener saw
-// that address. service is what the way is for; a tracked way is proved at
-// the address of this machine that it reaches the service from.
-func prove(ctx context.Context, way Way, mark uint32, service netip.Addr) error {
-	at, err := provingGround(ctx, way, service)
-	if err != nil {
-		return err
-	}
-	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
-	if err != nil {
-		return fmt.Errorf("prove it: %w", err)
-	}
-	defer func() { _ = listener.Close() }()
+// proof is a service of our own, on this machine, to which a way is proved.
+type proof struct {
+	listener *net.TCPListener
+	service  netip.AddrPort // where it listens
+}
 
+// newProof makes one for the way to a service at addr; a tracked way is proved at
+// the address of this machine that it reaches the service from.
+func newProof(ctx context.Context, way Way, addr netip.Addr) (*proof, error) {
+	at, err := provingGround(ctx, way, addr)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
+	if err != nil {
+		return nil, fmt.Errorf("prove it: %w", err)
+	}
+	return &proof{listener: l, service: unmap(l.Addr().(*net.TCPAddr).AddrPort())}, nil //nolint:errcheck,forcetypeassert // a TCP listener's
+}
+
+func (p *proof) close() { _ = p.listener.Close() }
+
+// dial makes a transparent dial with the mark, from a documentation address, and
+// looks whether the listener saw that address.
+func (p *proof) dial(ctx context.Context, mark uint32) error {
 	claim := documentationV4
-	if at.Is6() {
+	if p.service.Addr().Is6() {
 		claim = documentationV6
 	}
 	const low, high = 1024, 32768                                      // below the ports that the kernel gives out
@@ -49,20 +59,20 @@ func prove(ctx context.Context, way Way, mark uint32, service netip.Addr) error 
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	var dialer transparent.Dialer
-	conn, _, err := dialer.Dial(ctx, from, listener.Addr().(*net.TCPAddr).AddrPort(), mark) //nolint:errcheck,forcetypeassert // a TCP listener's
+	conn, _, err := dialer.Dial(ctx, from, p.service, mark)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return fmt.Errorf("%w to a dial from %s to %s", errNoReply, from, listener.Addr())
+		return fmt.Errorf("%w to a dial from %s to %s", errNoReply, from, p.service)
 	case err != nil:
 		return err
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetLinger(0) // leave nothing in TIME_WAIT
 
-	if err := listener.SetDeadline(time.Now().Add(proofTimeout)); err != nil {
+	if err := p.listener.SetDeadline(time.Now().Add(proofTimeout)); err != nil {
 		return err
 	}
-	accepted, err := listener.AcceptTCP()
+	accepted, err := p.listener.AcceptTCP()
 	if err != nil {
 		return fmt.Errorf("prove it: %w", err)
 	}

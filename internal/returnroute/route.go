@@ -3,18 +3,11 @@ package returnroute
 import (
 	"errors"
 	"fmt"
-	"math"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// A marker route remembers in the kernel that a sysctl was off before the
-// first of us turned it on: a "throw default" in the IPv4 table, whose metric
-// tells which sysctl. It is behind any other route, and to throw is what an
-// empty table does, so it routes nothing.
-const firstMarkerMetric = math.MaxInt32 - len(sysctls)
 
 // routes reads and writes routes. Dumps are filtered by the kernel
 // (NETLINK_GET_STRICT_CHK, netlink(7)), so that a full table of the Internet
@@ -39,13 +32,6 @@ func localDefault(f family, table, loopbackIndex int) *netlink.Route {
 	return &netlink.Route{
 		Family: int(f), Table: table, Protocol: Protocol, Type: unix.RTN_LOCAL,
 		Scope: unix.RT_SCOPE_HOST, Dst: f.everywhere(), LinkIndex: loopbackIndex,
-	}
-}
-
-func marker(table, sysctl int) *netlink.Route {
-	return &netlink.Route{
-		Family: int(ipv4), Table: table, Protocol: Protocol, Type: unix.RTN_THROW,
-		Dst: ipv4.everywhere(), Priority: firstMarkerMetric + sysctl,
 	}
 }
 
@@ -78,53 +64,19 @@ func (rs *routes) add(p Plan, f family) (added bool, err error) {
 var errIPv6Off = errors.New("IPv6 is disabled on lo (sysctl net.ipv6.conf.lo.disable_ipv6): " +
 	"enable it, or give the service an IPv4 address")
 
-// addMarker puts the marker of a sysctl into table.
-func (rs *routes) addMarker(table, sysctl int) error {
-	if err := rs.handle.RouteAdd(marker(table, sysctl)); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return fmt.Errorf("add marker route to table %d: %w", table, err)
-	}
-	return nil
-}
-
-// markers tells which sysctls have markers, of living servers or dead ones,
-// and in which tables.
-type markers map[int][]int
-
-func (rs *routes) markers() (markers, error) {
-	list, err := rs.list(ipv4, unix.RT_TABLE_UNSPEC)
-	if err != nil {
-		return nil, err
-	}
-	ms := make(markers)
-	for _, r := range list {
-		if i := r.Priority - firstMarkerMetric; r.Type == unix.RTN_THROW && i >= 0 && i < len(sysctls) {
-			ms[i] = append(ms[i], r.Table)
-		}
-	}
-	return ms, nil
-}
-
-// removeLocal removes our routes from table, but for the markers.
-func (rs *routes) removeLocal(f family, table int) error {
+// remove removes our routes from table.
+func (rs *routes) remove(f family, table int) error {
 	list, err := rs.list(f, table)
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
-		if r.Protocol != Protocol || r.Type == unix.RTN_THROW {
+		if r.Protocol != Protocol {
 			continue
 		}
 		if err := rs.handle.RouteDel(&r); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("delete ip -%s route of table %d: %w", f.flag(), table, err)
 		}
-	}
-	return nil
-}
-
-// removeMarker removes the marker of a sysctl from table.
-func (rs *routes) removeMarker(table, sysctl int) error {
-	if err := rs.handle.RouteDel(marker(table, sysctl)); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("delete marker route of table %d: %w", table, err)
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ const (
 	// settle is how long to wait after a change for others to follow, so that
 	// a flush of many rules is mended once.
 	settle = 50 * time.Millisecond
-	// lookEvery is how often to look at what the kernel announces to nobody:
-	// the sysctl, and nftables tables where it knows no owners.
+	// lookEvery is how often to look at what the kernel announces to nobody,
+	// nftables tables where it knows no owners, and to try again what failed.
 	lookEvery = 500 * time.Millisecond
 )
 
@@ -151,29 +151,4 @@ func (m *Manager) lookAtSilent() {
 	if m.ailing != "" || m.filters != nil && !m.filters.owned {
 		m.reconcile()
 	}
-	var off []string
-	for _, i := range m.plan.sysctls() {
-		if on, err := sysctls[i].read(); err == nil && !on {
-			off = append(off, sysctls[i].name)
-		}
-	}
-	if len(off) == 0 {
-		return
-	}
-	err := m.turnOnAgain()
-	if err == nil {
-		m.log.Warn("sysctl was turned off from outside, turned it on again", slog.String("sysctl", strings.Join(off, ", ")))
-	}
-	m.ail(err)
-}
-
-// turnOnAgain is turnOn with the set-up lease: what is turned on here is ours
-// to turn off, even if it was somebody else's before.
-func (m *Manager) turnOnAgain() error {
-	setup, err := setupLease(context.Background())
-	if err != nil {
-		return err
-	}
-	defer setup.release()
-	return m.turnOn()
 }

@@ -116,11 +116,15 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.service, err)
 	}
-	mark, ready := c.server.Routes.Ready(addr)
-	if !literal || !ready {
+	if !literal {
 		return nil, errLater
 	}
-	return c.dial(addr, mark)
+	service := netip.AddrPortFrom(addr, c.service.Port)
+	mark, ready := c.server.Routes.Ready(service)
+	if !ready {
+		return nil, errLater
+	}
+	return c.dial(service, mark)
 }
 
 // resolve finds the addresses of the service, and tries them.
@@ -140,17 +144,17 @@ func (c *conn) resolve(ctx context.Context, link int) {
 // the first that answers is taken.
 func (c *conn) try(ctx context.Context, link int, err error) {
 	for len(c.addrs) > 0 && ctx.Err() == nil {
-		addr := c.addrs[0]
+		service := netip.AddrPortFrom(c.addrs[0], c.service.Port)
 		c.addrs = c.addrs[1:]
 		var mark uint32
 		mctx, cancel := context.WithDeadline(ctx, c.deadline)
-		mark, err = c.server.Routes.Mark(mctx, addr)
+		mark, err = c.server.Routes.Mark(mctx, service)
 		cancel()
 		if err != nil {
 			continue
 		}
 		var p *relay.Pair
-		if p, err = c.dial(addr, mark); err == nil {
+		if p, err = c.dial(service, mark); err == nil {
 			c.relay(link, p)
 			return
 		}
@@ -162,8 +166,7 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 }
 
 // dial begins to dial an address of the service. The pair lacks the link.
-func (c *conn) dial(addr netip.Addr, mark uint32) (*relay.Pair, error) {
-	service := netip.AddrPortFrom(addr, c.service.Port)
+func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	fd, rung, err := c.server.Dialer.Connect(c.header.Source, service, mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial service: %w", err)

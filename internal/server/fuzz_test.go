@@ -195,7 +195,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 		*s = &server.Server{
 			Services: map[uint16]server.Service{80: {Port: service.Addr().(*net.TCPAddr).AddrPort().Port()}},
 			Names:    names{}, Dialer: r.dialer, Relay: engine, Log: log,
-			Routes:        routes{make(chan netip.Addr, 1)},
+			Routes:        routes{make(chan netip.AddrPort, 1)},
 			Claims:        loopback{},
 			HeaderTimeout: time.Minute, ConnectTimeout: time.Minute,
 			Unfinished: limit.Oldest[server.Origin]{Most: 10, MostEach: 5},

@@ -72,10 +72,10 @@ type Origin struct {
 
 // Routes are the return routes. A *returnroute.Manager is that.
 type Routes interface {
-	// Ready gives the mark of a dial to an address, if its return route is there.
-	Ready(service netip.Addr) (mark uint32, ok bool)
+	// Ready gives the mark of a dial to a service, if its return route is there.
+	Ready(service netip.AddrPort) (mark uint32, ok bool)
 	// Mark does so too, and sees to the return route first.
-	Mark(ctx context.Context, service netip.Addr) (mark uint32, err error)
+	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
 }
 
 // Claims say for which addresses a link may speak. A *claim.Policy is that.

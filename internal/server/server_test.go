@@ -68,11 +68,11 @@ func (stuck) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error)
 }
 
 // routes are return routes that are all there.
-type routes struct{ marked chan netip.Addr }
+type routes struct{ marked chan netip.AddrPort }
 
-func (r routes) Ready(netip.Addr) (uint32, bool) { return 0, true }
+func (r routes) Ready(netip.AddrPort) (uint32, bool) { return 0, true }
 
-func (r routes) Mark(_ context.Context, a netip.Addr) (uint32, error) {
+func (r routes) Mark(_ context.Context, a netip.AddrPort) (uint32, error) {
 	r.marked <- a
 	return 0, nil
 }
@@ -80,14 +80,14 @@ func (r routes) Mark(_ context.Context, a netip.Addr) (uint32, error) {
 // noRoutes are return routes that cannot be had.
 type noRoutes struct{}
 
-func (noRoutes) Ready(netip.Addr) (uint32, bool) { return 0, false }
+func (noRoutes) Ready(netip.AddrPort) (uint32, bool) { return 0, false }
 
-func (noRoutes) Mark(context.Context, netip.Addr) (uint32, error) { return 0, errors.New("none") }
+func (noRoutes) Mark(context.Context, netip.AddrPort) (uint32, error) { return 0, errors.New("none") }
 
 type rig struct {
 	server  *server.Server
 	service *nstestService
-	marked  chan netip.Addr // what a mark was asked for
+	marked  chan netip.AddrPort // what a mark was asked for
 }
 
 // nstestService is a service on 127.0.0.1 that reports who came and echoes.
@@ -110,7 +110,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{
 		service: &nstestService{l, l.Addr().(*net.TCPAddr).AddrPort().Port(), make(chan string, 10)},
-		marked:  make(chan netip.Addr, 10),
+		marked:  make(chan netip.AddrPort, 10),
 	}
 	r.server = &server.Server{
 		Services:       map[uint16]server.Service{80: {Port: r.service.port}},
@@ -305,7 +305,7 @@ func TestNames(t *testing.T) {
 	name.set("127.0.0.1")
 	visit()
 	for _, want := range []string{"127.0.0.9", "127.0.0.1", "127.0.0.1"} {
-		if got := <-r.marked; got.String() != want {
+		if got := <-r.marked; got.Addr().String() != want {
 			t.Errorf("a mark for %s, want %s", got, want)
 		}
 	}

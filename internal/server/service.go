@@ -23,6 +23,12 @@ func (s Service) String() string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }
 
+// Named reports whether s has a name, which is resolved for each peer.
+func (s Service) Named() bool {
+	_, err := netip.ParseAddr(s.Host)
+	return s.Host != "" && err != nil
+}
+
 // Sentinel errors of finding a service's address.
 var (
 	ErrNoService = errors.New("no service on this port")
