@@ -111,7 +111,7 @@ func (s *server) secureInTime(ctx context.Context, fd int, to netip.AddrPort) (p
 
 // secure makes sure of the other end of a link, which it owns.
 func (s *server) secure(ctx context.Context, fd int, to netip.AddrPort) (pooled, error) {
-	session, err := s.links.cfg.Secure.Open(ctx, fd, s.host)
+	session, err := s.links.cfg.Secure.Open(ctx, fd, s.host, secure.ToServer)
 	if refusal, ok := errors.AsType[secure.Refusal](err); ok && header.Status(refusal) == header.Draining {
 		return none, ErrDraining
 	}

@@ -49,7 +49,7 @@ func securedLink(t testing.TB) (client, server *secure.Session) {
 	opened := make(chan error)
 	go func() {
 		var err error
-		client, err = dialer.Open(context.Background(), detach(t, d), "")
+		client, err = dialer.Open(context.Background(), detach(t, d), "", secure.ToServer)
 		opened <- err
 	}()
 	server, err = acceptor.Accept(context.Background(), detach(t, a), nil, func(secure.Peer) (header.Status, error) { return header.Connected, nil })

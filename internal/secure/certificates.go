@@ -50,7 +50,7 @@ func AcceptWithCertificate(files Files, log *slog.Logger) (*Acceptor, error) {
 			p, c := v.Get(), base()
 			c.Certificates, c.ClientCAs = []tls.Certificate{p.cert}, p.ca
 			c.ClientAuth = tls.RequireAndVerifyClientCert
-			c.NextProtos = []string{encrypted}
+			c.NextProtos = []string{encrypted[ToServer]}
 			return c, nil
 		},
 	}}, nil

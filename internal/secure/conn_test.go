@@ -141,7 +141,7 @@ func newLine(t *testing.T, r *rig) *line {
 	near, opened := descriptor(t, dialled), make(chan error)
 	go func() {
 		var err error
-		l.near, err = r.dialer.Open(t.Context(), near, "")
+		l.near, err = r.dialer.Open(t.Context(), near, "", secure.ToServer)
 		opened <- err
 	}()
 	var err error

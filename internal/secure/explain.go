@@ -33,13 +33,35 @@ const otherName = "the server's certificate does not have the name or address of
 
 // ofClients are those of a server.
 var ofClients = meanings{
-	{`["` + authenticated + `"]`, "the client wants links that are only authenticated (--auth-only), and this server does not take them (--auth-only here, too)"},
+	{authenticated[ToServer] + `"]`, "the client wants links that are only authenticated (--auth-only), and this server does not take them (--auth-only here, too)"},
+	{encrypted[Control] + `"]`, "it is a server: this port is for clients, whose -c leads here"},
 	{"client requested unsupported application protocols", "the client is none of ours"},
 	{"client didn't provide a certificate", "the client has neither a key (--key) nor a certificate that is from one of our authorities (--tls-ca)"},
 	{"remote error: tls: bad certificate", "the client does not take this server's key (--peer-key there) or certificate (--tls-ca there, its name, its dates); its log has why"},
 	{"x509: certificate has expired or is not yet valid", "the client's certificate has expired, or is not valid yet"},
 	{"x509: certificate specifies an incompatible key usage", "the client's certificate is not for clients (extendedKeyUsage)"},
 	{"remote error: tls: unknown certificate authority", "the client does not know the authority that this server's certificate is from (--tls-ca there)"},
+}
+
+// ofDialers are those of an acceptor. The dialling ends of one that is back are servers.
+func ofDialers(back bool) meanings {
+	if !back {
+		return ofClients
+	}
+	return append(meanings{
+		{authenticated[ToClient] + `"]`, "the client wants links that are only authenticated (--auth-only), and this server does not take them (--auth-only here, too)"},
+		{encrypted[ToServer] + `"]`, "it is a client: this port is for servers, whose -c leads here"},
+	}, ofClients...).turned()
+}
+
+// turned are the meanings where it is the server that dials.
+func (m meanings) turned() meanings {
+	swap := strings.NewReplacer("server", "client", "client", "server")
+	turned := make(meanings, len(m))
+	for i, one := range m {
+		turned[i] = struct{ says, means string }{one.says, swap.Replace(one.means)}
+	}
+	return turned
 }
 
 // explain says what an error means, in front of it.
@@ -85,18 +107,30 @@ func (d *Dialer) explain(err error) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &record):
-		return fmt.Errorf("the server does not speak TLS: is it one of ours, with a key (--key) or a certificate (--tls-cert)? %w", err)
+		return fmt.Errorf("%s does not speak TLS: is it one of ours, with a key (--key) or a certificate (--tls-cert)? %w", d.them(), err)
 	case errors.Is(err, errNoWord):
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the server ends the link before it has proved who it is: "+
-			"does it have a key (--key) or a certificate (--tls-cert), and this machine's address, if it has --allow? %w", err)
+		return fmt.Errorf("%s ends the link before it has proved who it is: "+
+			"does it have a key (--key) or a certificate (--tls-cert), and this machine's address, if it has --allow? %w", d.them(), err)
 	}
-	m := meanings{{"remote error: tls: no application protocol", "the server is none of ours, or of another version"}}
+	m := meanings{{"remote error: tls: no application protocol", "the server is none of ours, or of another version, or waits for servers and not for clients"}}
 	if d.only {
-		m[0].means = "the server does not take links that are only authenticated (--auth-only there, too)"
+		m[0].means = "the server does not take links that are only authenticated (--auth-only there, too), or waits for servers and not for clients"
 	}
-	return append(m, ofServers...).explain(err)
+	m = append(m, ofServers...)
+	if d.back {
+		m = m.turned()
+	}
+	return m.explain(err)
+}
+
+// them is the other end.
+func (d *Dialer) them() string {
+	if d.back {
+		return "the client"
+	}
+	return "the server"
 }
 
 // errNoWord is the want of the word behind the handshake.
-var errNoWord = errors.New("wait for the server's word")
+var errNoWord = errors.New("wait for the word of the other end")

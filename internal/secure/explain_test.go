@@ -72,7 +72,7 @@ func TestNoneOfOurs(t *testing.T) {
 				tt.serve(accepted)
 				_ = accepted.Close()
 			}()
-			_, err := r.dialer.Open(t.Context(), descriptor(t, dialled), "server.example")
+			_, err := r.dialer.Open(t.Context(), descriptor(t, dialled), "server.example", secure.ToServer)
 			<-served
 			wantError(t, "client", err, tt.says...)
 			wantDescriptors(t, before)

@@ -3,7 +3,6 @@ package secure
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -15,6 +14,18 @@ import (
 // DialWithKey opens sessions with servers that have one of some keys. With only they
 // are authenticated, not encrypted.
 func DialWithKey(own key.Private, servers []key.Public, only bool) (*Dialer, error) {
+	c, err := dialWithKey(own, "server", func(k key.Public) bool { return slices.Contains(servers, k) })
+	return &Dialer{config: func() *tls.Config { return c }, only: only}, err
+}
+
+// DialClients opens sessions with clients, for a server that they cannot reach.
+func DialClients(own key.Private, known func(key.Public) bool, only bool) (*Dialer, error) {
+	c, err := dialWithKey(own, "client", known)
+	return &Dialer{config: func() *tls.Config { return c }, only: only, back: true}, err
+}
+
+// dialWithKey is for sessions with those that are known, and are called them.
+func dialWithKey(own key.Private, them string, known func(key.Public) bool) (*tls.Config, error) {
 	cert, err := certificate(own)
 	if err != nil {
 		return nil, err
@@ -26,25 +37,36 @@ func DialWithKey(own key.Private, servers []key.Public, only bool) (*Dialer, err
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		switch p := peerOf(state); {
-		case slices.Contains(servers, p.Key):
-			return nil
 		case p.Key == key.Public{}:
-			return untrusted{errors.New("the server has a certificate, and not a key as --peer-key says")}
-		default:
-			return untrusted{fmt.Errorf("the server has another key than --peer-key says: %s; compare it with what keygen printed there", p.Key)}
+			return untrusted{fmt.Errorf("the %s has a certificate, and not a key as --peer-key says", them)}
+		case !known(p.Key):
+			return untrusted{fmt.Errorf("the %s has another key than --peer-key says: %s; compare it with what keygen printed there", them, p.Key)}
 		}
+		return nil
 	}
 	// A session that is resumed saves both signatures, and still agrees on a new key (RFC
-	// 8446, 4.2.9, psk_dhe_ke). The ticket comes before the server's word.
+	// 8446, 4.2.9, psk_dhe_ke). The ticket comes before the other end's word.
 	c.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	c.SessionTicketsDisabled = false
-	return &Dialer{config: func() *tls.Config { return c }, only: only}, nil
+	return c, nil
 }
 
 // AcceptWithKey accepts sessions with whoever proves to have a key, which the judge of
 // Accept may know or not. With alsoOnly they may be authenticated and not encrypted, if
 // the other end so wishes.
 func AcceptWithKey(own key.Private, alsoOnly bool) (*Acceptor, error) {
+	c, err := acceptWithKey(own, "client", alsoOnly, ToServer)
+	return &Acceptor{config: c}, err
+}
+
+// AcceptServers accepts sessions with servers, for a client that cannot reach them.
+func AcceptServers(own key.Private, alsoOnly bool) (*Acceptor, error) {
+	c, err := acceptWithKey(own, "server", alsoOnly, ToClient, Control, Join)
+	return &Acceptor{config: c, back: true}, err
+}
+
+// acceptWithKey is for sessions of some purposes, with what is called them.
+func acceptWithKey(own key.Private, them string, alsoOnly bool, purposes ...Purpose) (*tls.Config, error) {
 	cert, err := certificate(own)
 	if err != nil {
 		return nil, err
@@ -54,16 +76,18 @@ func AcceptWithKey(own key.Private, alsoOnly bool) (*Acceptor, error) {
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		if _, ok := key.Of(state.PeerCertificates[0].PublicKey); !ok {
-			return errors.New("the client's key is of another kind")
+			return fmt.Errorf("the %s's key is of another kind", them)
 		}
 		return nil
 	}
 	c.SessionTicketsDisabled = false
-	c.NextProtos = []string{encrypted}
-	if alsoOnly {
-		c.NextProtos = append(c.NextProtos, authenticated)
+	for _, p := range purposes {
+		c.NextProtos = append(c.NextProtos, encrypted[p])
+		if alsoOnly && !p.streams() {
+			c.NextProtos = append(c.NextProtos, authenticated[p])
+		}
 	}
-	return &Acceptor{config: c}, nil
+	return c, nil
 }
 
 // base is what all have in common.

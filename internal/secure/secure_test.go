@@ -80,7 +80,7 @@ func handshake(t testing.TB, d *secure.Dialer, a *secure.Acceptor, judge func(se
 	near, far := descriptor(t, dialled), descriptor(t, accepted)
 	opened := make(chan end)
 	go func() {
-		s, err := d.Open(t.Context(), near, "server.example")
+		s, err := d.Open(t.Context(), near, "server.example", secure.ToServer)
 		opened <- end{s, err}
 	}()
 	s, err := a.Accept(t.Context(), far, nil, judge)
@@ -242,7 +242,7 @@ func TestSeam(t *testing.T) {
 		const first, last = "\x16\x03\x01 the header, ", "and the rest"
 		sent := make(chan error)
 		go func() {
-			s, err := r.dialer.Open(t.Context(), near, "")
+			s, err := r.dialer.Open(t.Context(), near, "", secure.ToServer)
 			if err == nil {
 				defer socket.Close(s.FD)
 				err = errors.Join(socket.Send(s.FD, []byte(first)), socket.Send(s.FD, []byte(last)))
@@ -283,7 +283,7 @@ func TestSeamOfTheServer(t *testing.T) {
 					}
 					sent <- err
 				}()
-				s, err := r.dialer.Open(t.Context(), near, "")
+				s, err := r.dialer.Open(t.Context(), near, "", secure.ToServer)
 				must(t, err)
 				must(t, <-sent)
 				if s.Conn != nil {
@@ -371,7 +371,7 @@ func TestEarly(t *testing.T) {
 				near := descriptor(t, dialled)
 				opened := make(chan error)
 				go func() {
-					s, err := r.dialer.Open(t.Context(), near, "")
+					s, err := r.dialer.Open(t.Context(), near, "", secure.ToServer)
 					if err == nil {
 						socket.Close(s.FD)
 					}
@@ -402,7 +402,7 @@ func TestPiecesOfHello(t *testing.T) {
 		near := descriptor(t, dialled)
 		opened := make(chan error)
 		go func() {
-			s, err := r.dialer.Open(t.Context(), near, "")
+			s, err := r.dialer.Open(t.Context(), near, "", secure.ToServer)
 			if err == nil {
 				socket.Close(s.FD)
 			}
@@ -535,7 +535,7 @@ func between(t *testing.T, r *rig, why error, pass func(client, server net.Conn)
 		}
 		ends <- err
 	}
-	go func() { ended(r.dialer.Open(ctx, near, "")) }()
+	go func() { ended(r.dialer.Open(ctx, near, "", secure.ToServer)) }()
 	go func() { ended(r.acceptor.Accept(ctx, far, nil, anybody)) }()
 	pass(client, server)
 	cancel(why)
@@ -566,7 +566,7 @@ func TestCancelledBefore(t *testing.T) {
 	why := errors.New("too late")
 	cancel(why)
 	dialled, accepted := connection(t)
-	if _, err := r.dialer.Open(ctx, descriptor(t, dialled), ""); !errors.Is(err, why) {
+	if _, err := r.dialer.Open(ctx, descriptor(t, dialled), "", secure.ToServer); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := r.acceptor.Accept(ctx, descriptor(t, accepted), nil, anybody); !errors.Is(err, why) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"portredirector/internal/header"
@@ -13,17 +14,51 @@ import (
 	"portredirector/internal/socket"
 )
 
-// What links are called in the negotiation of protocols (RFC 7301).
+// Purpose is what whoever opens a link wants it for.
+type Purpose uint8
+
+// The purposes.
 const (
-	encrypted     = "portredirector/1"
-	authenticated = "portredirector-auth/1"
+	ToServer Purpose = iota // a client's, for a peer
+	ToClient                // a server's, for a peer that the client will have
+	Control                 // a server's, to be told how many of these to open
+	Join                    // a server's whose key is not known yet
 )
+
+// What links are called in the negotiation of protocols (RFC 7301), if they are
+// encrypted.
+var encrypted = [...]string{
+	ToServer: "portredirector/1",
+	ToClient: "portredirector-back/1",
+	Control:  "portredirector-control/1",
+	Join:     "portredirector-join/1",
+}
+
+// What they are called if they are authenticated and not encrypted.
+var authenticated = [...]string{
+	ToServer: "portredirector-auth/1",
+	ToClient: "portredirector-back-auth/1",
+}
+
+// purposeOf is the purpose of a link that is called so, and whether it is only
+// authenticated.
+func purposeOf(name string) (p Purpose, only bool) {
+	if i := slices.Index(authenticated[:], name); i >= 0 {
+		return Purpose(i), true //nolint:gosec // an index
+	}
+	return Purpose(max(0, slices.Index(encrypted[:], name))), false //nolint:gosec // an index
+}
+
+// streams reports whether its link carries no peer.
+func (p Purpose) streams() bool { return p == Control || p == Join }
 
 // Session is what a handshake leaves.
 type Session struct {
 	FD   int    // the socket, which whoever has the session owns
 	Conn *Conn  // what is between it and the bytes; nil if the link is only authenticated
 	MAC  []byte // the secret that authenticates its header, if it is; see header.Seal
+
+	Stream *Stream // in place of all of these, if it is to carry no peer
 
 	Peer Peer
 
@@ -34,6 +69,7 @@ type Session struct {
 type Peer struct {
 	Key  key.Public // zero if it has a certificate instead
 	Name string     // of the certificate
+	For  Purpose    // of who opened the link
 }
 
 // Still says whether a certificate that was good at the handshake is so now. It is for
@@ -53,7 +89,7 @@ func (r Refusal) Error() string {
 	if s := header.Status(r); s != header.NotAuthorised {
 		return s.String()
 	}
-	return "the server does not know this client's key (its --peer-key or --clients)"
+	return "its other end does not know this end's key (--peer-key or --clients there)"
 }
 
 // Is makes it ErrUntrusted if it is about who this end is.
@@ -75,17 +111,18 @@ const (
 type Dialer struct {
 	config func() *tls.Config
 	only   bool // authenticate, and do not encrypt
+	back   bool // of a server: the other end is a client
 }
 
 // Open makes sure of the other end of a socket, which is connected or is being
-// connected, and owns it: with an error it is closed. name is that of the server, for its
+// connected, and owns it: with an error it is closed. name is that of the other end, for its
 // certificate. It waits until ctx ends.
-func (d *Dialer) Open(ctx context.Context, fd int, name string) (*Session, error) {
+func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose) (*Session, error) {
 	config := d.config().Clone()
 	config.ServerName = name
-	config.NextProtos = []string{encrypted}
-	if d.only {
-		config.NextProtos = []string{authenticated}
+	config.NextProtos = encrypted[purpose : purpose+1]
+	if d.only && !purpose.streams() {
+		config.NextProtos = authenticated[purpose : purpose+1]
 		// Nothing is kept from those who record it to read it in twenty years.
 		config.CurvePreferences = []tls.CurveID{tls.X25519}
 	}
@@ -106,6 +143,7 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string) (*Session, error
 // Acceptor accepts sessions.
 type Acceptor struct {
 	config *tls.Config
+	back   bool // of a client: those at the other end are servers
 	still  func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 
@@ -134,7 +172,7 @@ func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(P
 	if err == nil && a.still != nil {
 		s.still = a.still(chain)
 	}
-	return s, ofClients.explain(err)
+	return s, ofDialers(a.back).explain(err)
 }
 
 // handshake does what both have in common. last is the word that follows on the handshake.
@@ -150,6 +188,11 @@ func handshake(ctx context.Context, fd int, said []byte, begin func(*wire) *tls.
 			err = context.Cause(ctx)
 		}
 		return nil, err
+	}
+	if s.Peer.For.streams() {
+		w.most = 0
+		s.Stream = &Stream{tls: t, conn: conn}
+		return s, conn.SetDeadline(time.Time{})
 	}
 	if s.FD, err = w.detach(); err != nil {
 		return nil, err
@@ -167,7 +210,8 @@ func agree(t *tls.Conn, last func(*tls.Conn, Peer) error) (*Session, error) {
 	}
 	state := t.ConnectionState()
 	s := &Session{FD: -1, Peer: peerOf(state)}
-	if state.NegotiatedProtocol == authenticated {
+	var only bool
+	if s.Peer.For, only = purposeOf(state.NegotiatedProtocol); only {
 		var err error
 		if s.MAC, err = state.ExportKeyingMaterial(macLabel, nil, macLength); err != nil {
 			return nil, err

@@ -299,7 +299,7 @@ func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 	case authentic, sealed:
 		mine, err := socket.Detach(c)
 		must(t, err)
-		s, err := r.dial.Open(t.Context(), mine, "")
+		s, err := r.dial.Open(t.Context(), mine, "", secure.ToServer)
 		must(t, err)
 		l.tcp, err = socket.Conn(s.FD)
 		must(t, err)

@@ -82,7 +82,7 @@ func (r *keyRig) over(t *testing.T, c *net.TCPConn, own key.Private, only bool) 
 	must(t, err)
 	fd, err := socket.Detach(c)
 	must(t, err)
-	s, err := d.Open(t.Context(), fd, "")
+	s, err := d.Open(t.Context(), fd, "", secure.ToServer)
 	if err != nil {
 		return nil, err
 	}

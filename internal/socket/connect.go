@@ -52,21 +52,31 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 // is off), and urgent data in its place, as what it is to nearly everybody, a byte
 // among others (RFC 6093).
 func setCommon(fd int, c net.KeepAliveConfig) error {
-	for _, o := range []struct {
-		level, option, value int
-		wanted               bool
-	}{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, true},
-		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, true},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, c.Enable},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle / time.Second), c.Enable},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval / time.Second), c.Enable},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count, c.Enable},
-	} {
-		if !o.wanted {
-			continue
-		}
-		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+	err := set(fd, []option{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
+	})
+	if err != nil || !c.Enable {
+		return err
+	}
+	return setKeepAlive(fd, c)
+}
+
+func setKeepAlive(fd int, c net.KeepAliveConfig) error {
+	return set(fd, []option{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count},
+	})
+}
+
+// option is one of setsockopt(2).
+type option struct{ level, name, value int }
+
+func set(fd int, options []option) error {
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}

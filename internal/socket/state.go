@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"net"
 	"os"
 	"time"
 
@@ -41,4 +42,23 @@ func KeepIdle(fd int, d time.Duration) error {
 // StopKeepAlive turns it off.
 func StopKeepAlive(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0))
+}
+
+// Heartbeat has the kernel ask the other end after so much silence, and end the
+// connection when it has not answered for as long again, whether something is under way
+// or not (tcp(7), TCP_USER_TIMEOUT). It is for connections whose other end always reads.
+func Heartbeat(fd int, every time.Duration) error {
+	c := net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
+	if err := KeepAlive(fd, c); err != nil {
+		return err
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*every/time.Millisecond)))
+}
+
+// KeepAlive sets keepalive anew. Its zero value turns it off.
+func KeepAlive(fd int, c net.KeepAliveConfig) error {
+	if !c.Enable {
+		return StopKeepAlive(fd)
+	}
+	return setKeepAlive(fd, c)
 }
