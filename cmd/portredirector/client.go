@@ -14,7 +14,7 @@ import (
 func clientCommand(e env, verbose *bool) *cobra.Command {
 	var flags config.Flags
 	c := &cobra.Command{
-		Use:   "client -c HOST:PORT -p [HOST:]PORT ...",
+		Use:   "client {-c HOST:PORT | -l [HOST:]PORT} -p [HOST:]PORT ...",
 		Short: "Accept peers and pass them to a server",
 		Long: `Accept peers and pass them to a server.
 
@@ -22,12 +22,16 @@ func clientCommand(e env, verbose *bool) *cobra.Command {
 HOST:PORT; a range as 8000-8099. The server chooses the service by the port
 that the peer connected to.
 
+A server behind NAT, which cannot be reached, dials the client: -l says where, and
+keys are needed.
+
 Of several servers (-c repeated, or SRV records) one that fails is left out until
 it works again, and its peers go to the next, if nothing of theirs was delivered.`,
 		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
   portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
   portredirector client -c 2.2.2.2:12345 -c 3.3.3.3:12345 --balance round-robin -p 80
+  portredirector client -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
   HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
     portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
 		Args: noArgs,
@@ -42,6 +46,7 @@ it works again, and its peers go to the next, if nothing of theirs was delivered
 func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
 		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
+		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which servers that cannot be reached dial this client, with keys")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
 		trustFlags(f, c)
 		peersFlag(f, c)
@@ -50,6 +55,7 @@ func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.Var(&c.Balance, "balance", "which of several servers gets a peer: failover (the first that works), round-robin or least-peers")
 		f.IntVar(&c.PoolMin, "pool-min", config.DefaultPoolMin, "links to be open ahead of need to each server, at least")
 		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "links to be open ahead of need to each server at most, when many peers come; 0 opens none ahead")
+		f.IntVar(&c.MaxHandshakes, "max-handshakes", config.DefaultMaxHandshakes, "how many servers may be proving who they are at once; one address may have a quarter")
 		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
 		timeFlags(f, c)
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")

@@ -32,8 +32,8 @@ A peer is a visitor, by its connection. A link is a connection between client an
 server, and carries one peer. A claim is the address that a link says its peer
 has; a header is where it says so.
 
-With -c it is a client, with -l a server; the subcommands say the same. A
-server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
+With -c it is a client, with -l a server; the subcommands say the same, and by
+them the server can also be the one that dials (client -l, server -c). A server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 1024.`,
 		Example: `  On M2 (2.2.2.2), where the service is:
     portredirector -l 12345 -p 80 -p 443
@@ -49,6 +49,9 @@ server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 	}
 	root.Flags().StringArrayVarP(&flags.Ports, "port", "p", nil,
 		"with -c where to listen, with -l a service; `[HOST:]PORT`, a range, or with -l PORT=[HOST:]PORT, repeatable")
+	root.Flags().StringArrayVarP(&flags.Connect, "connect", "c", nil,
+		"be a client: `HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
+	root.Flags().VarP(&once{at: &flags.Listen}, "listen", "l", "be a server: `[HOST:]PORT` on which to take links from clients")
 	serverFlags(root.Flags(), &flags)
 	clientFlags(root.Flags(), &flags)
 	commonFlags(root.PersistentFlags(), &verbose)
@@ -61,7 +64,7 @@ server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
 		case c.Flags().NFlag() == 0:
 			return errors.Join(c.Help(), usageError{errors.New("nothing to do: give -c, -l or a command")})
 		case len(flags.Connect) > 0 && flags.Listen != "":
-			return usageError{errors.New("-c and -l: it is either a client or a server, not both")}
+			return usageError{errors.New("-c and -l: it is either a client or a server; where the server dials, say so: `portredirector client -l`, `portredirector server -c`")}
 		case len(flags.Connect) > 0:
 			if err := foreignFlag(c, client); err != nil {
 				return err
@@ -142,6 +145,8 @@ func timeFlags(f *pflag.FlagSet, c *config.Flags) {
 	f.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for so long; 0 is never")
 	f.DurationVar(&c.HalfCloseTimeout, "half-close-timeout", 0,
 		"end peers of which one direction has ended and the other carries nothing for so long; 0 is never")
+	f.DurationVar(&c.Heartbeat, "heartbeat", config.DefaultHeartbeat,
+		"where the server dials: how often links without a peer are kept alive; a lost path is noticed within two")
 	f.DurationVar(&c.DeadAfter, "dead-after", config.DefaultDeadAfter,
 		"end connections whose other end has not answered for so long, though it should; 0 is never")
 	f.StringVarP(&c.Interface, "interface", "i", "", "accepted for the original's sake; no longer needed")

@@ -17,13 +17,16 @@ import (
 func serverCommand(e env, verbose *bool) *cobra.Command {
 	var flags config.Flags
 	c := &cobra.Command{
-		Use:   "server -l [HOST:]PORT -p [HOST:]PORT ...",
+		Use:   "server {-l [HOST:]PORT | -c HOST:PORT} -p [HOST:]PORT ...",
 		Short: "Take peers from clients and reach services with the peers' addresses",
 		Long: `Take peers from clients and reach services with the peers' addresses.
 
 -p names a service by the port that peers connect to. It is on this machine's
 loopback, or at HOST; PORT=HOST:PORT leads to another port, and ranges do the
 same for many. Names are resolved for each peer.
+
+A server that its clients cannot reach, behind NAT for one, dials them: -c says
+where, and keys are needed.
 
 The header's form is recognised: our client, anything that sends PROXY protocol
 v1 or v2, and the original's client, all on one port.
@@ -32,6 +35,7 @@ It needs CAP_NET_ADMIN. What it sets up (ip rules, a routing table, an
 nftables table) is proved before the first peer and removed at exit.`,
 		Example: `  portredirector server -l 12345 -p 80 -p 443
   portredirector server -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
+  portredirector server -c 1.1.1.1:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
   portredirector server -l 12345 -p 80 -r 80.10080
   portredirector server -l '[::]:12345' -p 80=127.0.0.1:10080 -p 8000-8099=172.30.0.2:9000-9099
   portredirector server -l 12345 -p 172.17.0.1:80`,
@@ -47,6 +51,7 @@ nftables table) is proved before the first peer and removed at exit.`,
 func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
 		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which to take links from clients")
+		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a client to dial, because it cannot reach this server, with keys, repeatable")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
 		trustFlags(f, c)

@@ -27,6 +27,7 @@ const (
 	DefaultHeaderTimeout  = 15 * time.Second
 	DefaultDrainTimeout   = 10 * time.Second
 	DefaultDeadAfter      = 30 * time.Second
+	DefaultHeartbeat      = 25 * time.Second
 )
 
 // The pool of links: its defaults, and how many there may be at most.
@@ -50,6 +51,7 @@ const (
 const (
 	leastDeadAfter = 3 * time.Second
 	mostDeadAfter  = 12 * time.Hour
+	mostHeartbeat  = time.Hour
 )
 
 // maxTable leaves room for the tables behind the first.
@@ -79,6 +81,7 @@ type Flags struct {
 	IdleTimeout      time.Duration
 	HalfCloseTimeout time.Duration
 	DeadAfter        time.Duration
+	Heartbeat        time.Duration
 
 	Key      string
 	PeerKeys []string
@@ -104,6 +107,7 @@ type Flags struct {
 // Client is the configuration of a client.
 type Client struct {
 	Servers        []string // host:port, or srv:name
+	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Balance        link.Balance
 	PoolMin        int      // links ahead of need, to each server
 	PoolMax        int      // 0 is none
@@ -113,6 +117,8 @@ type Client struct {
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of peers and links
+	Heartbeat      time.Duration       // of links without a peer, of servers that dial
+	Handshakes     Bounds              // of these servers
 	Trust          Trust
 	Peers          Bounds   // the second and the third for an IPv4 address or IPv6 /64
 	Notes          []string // what the user should know, a line each
@@ -123,7 +129,8 @@ type Bounds struct{ Most, Each, NewEach int }
 
 // Server is the configuration of a server.
 type Server struct {
-	Listen         string                    // host:port; host "" is all addresses
+	Listen         string                    // host:port; host "" is all addresses; "" is nowhere
+	Clients        []string                  // host:port, to be dialled
 	Services       map[uint16]server.Service // by the port that peers connect to
 	Mark           uint32
 	Table          int
@@ -132,6 +139,7 @@ type Server struct {
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of links and services
+	Heartbeat      time.Duration       // of links without a peer, to clients that are dialled
 	Trust          Trust
 	Allow          []netip.Prefix // from where links are taken; none is anywhere
 	AllowClaim     []netip.Prefix
@@ -146,19 +154,47 @@ type Server struct {
 // any peer.
 func (s Server) Open() bool {
 	host, _, _ := net.SplitHostPort(s.Listen)
-	return s.Trust.None() && len(s.Allow) == 0 && (host == "" || !isLoopback(host))
+	return s.Listen != "" && s.Trust.None() && len(s.Allow) == 0 && (host == "" || !isLoopback(host))
+}
+
+// Where says in a few words where the servers are.
+func (c Client) Where() string {
+	where := slices.Clone(c.Servers)
+	if c.ListenLinks != "" {
+		where = append(where, "whoever dials "+c.ListenLinks)
+	}
+	return strings.Join(where, " ")
 }
 
 // Literal reports whether no name has to be resolved.
 func (c Client) Literal() bool {
-	return !slices.ContainsFunc(c.Servers, func(s string) bool {
+	return literal(c.Servers)
+}
+
+func literal(list []string) bool {
+	return !slices.ContainsFunc(list, func(s string) bool {
 		_, err := netip.ParseAddrPort(s)
 		return err != nil
 	})
 }
 
+// Where says in a few words where the clients are.
+func (s Server) Where() string {
+	var where []string
+	if s.Listen != "" {
+		where = append(where, s.Listen)
+	}
+	for _, c := range s.Clients {
+		where = append(where, "at "+c)
+	}
+	return strings.Join(where, " ")
+}
+
 // Literal reports whether no name has to be resolved.
 func (s Server) Literal() bool {
+	if !literal(s.Clients) {
+		return false
+	}
 	for _, service := range s.Services {
 		if service.Named() {
 			return false
@@ -172,16 +208,21 @@ func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
-		Peers: Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Heartbeat:  f.Heartbeat,
+		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 	}
 	var err error
 	if c.Trust, err = f.trustServers(); err != nil {
 		return Client{}, err
 	}
-	if len(f.Connect) == 0 {
-		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT")
+	if len(f.Connect) == 0 && f.Listen == "" {
+		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT; or a port for servers that dial it: -l [HOST:]PORT")
 	}
 	if err := f.addServers(&c); err != nil {
+		return Client{}, err
+	}
+	if err := f.addListenLinks(&c); err != nil {
 		return Client{}, err
 	}
 	if len(f.Ports) == 0 {
@@ -204,6 +245,12 @@ func (f Flags) Client() (Client, error) {
 		}
 		c.Listen = append(c.Listen, e.expand()...)
 	}
+	if c.ListenLinks != "" {
+		_, port, _ := splitHost(c.ListenLinks)
+		if number, _ := parsePort(port); len(taken[number]) > 0 {
+			return Client{}, fmt.Errorf("-l %s: that port is for peers already (-p %d)", f.Listen, number)
+		}
+	}
 	for _, server := range c.Servers {
 		host, port, _ := splitHost(server)
 		if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
@@ -222,19 +269,22 @@ func (f Flags) Server() (Server, error) {
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		Heartbeat:  f.Heartbeat,
 	}
-	if f.Listen == "" {
-		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT")
+	if f.Listen == "" && len(f.Connect) == 0 {
+		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
 	}
-	at, err := parseEndpoint(f.Listen)
-	if err != nil {
-		return Server{}, fmt.Errorf("-l %s: %w", f.Listen, err)
+	var err error
+	if f.Listen != "" {
+		if s.Listen, err = f.listen(); err != nil {
+			return Server{}, err
+		}
 	}
-	if at.ports.len() != 1 {
-		return Server{}, fmt.Errorf("-l %s: a server listens on one port", f.Listen)
-	}
-	s.Listen = hostPort(at.host, at.ports.first)
+	_, listens, _ := net.SplitHostPort(s.Listen)
 	if err := f.addTrust(&s); err != nil {
+		return Server{}, err
+	}
+	if err := f.addClients(&s); err != nil {
 		return Server{}, err
 	}
 	if f.Table < 1 || f.Table > maxTable {
@@ -265,12 +315,24 @@ func (f Flags) Server() (Server, error) {
 		s.Services[from] = service
 	}
 	for port, service := range s.Services {
-		if service.Port == at.ports.first && isLoopback(service.Host) {
+		if strconv.Itoa(int(service.Port)) == listens && isLoopback(service.Host) {
 			return Server{}, fmt.Errorf("-p %d: port %d is where this server listens for its clients (-l): its peers could claim any address",
 				port, service.Port)
 		}
 	}
 	return s, errors.Join(f.checkTimes(), f.checkBounds())
+}
+
+// listen reads where links are taken: -l.
+func (f Flags) listen() (string, error) {
+	at, err := parseEndpoint(f.Listen)
+	if err != nil {
+		return "", fmt.Errorf("-l %s: %w", f.Listen, err)
+	}
+	if at.ports.len() != 1 {
+		return "", fmt.Errorf("-l %s: links are taken on one port", f.Listen)
+	}
+	return hostPort(at.host, at.ports.first), nil
 }
 
 // share is how many handshakes one client may have; 0 is no bound.
@@ -348,7 +410,15 @@ func (f Flags) checkTimes() error {
 		atLeast("--drain-timeout", f.DrainTimeout, 0),
 		atLeast("--idle-timeout", f.IdleTimeout, 0),
 		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0),
+		f.checkHeartbeat(),
 		f.checkDeadAfter())
+}
+
+func (f Flags) checkHeartbeat() error {
+	if f.Heartbeat > mostHeartbeat {
+		return fmt.Errorf("--heartbeat %s: must be at most %s", f.Heartbeat, mostHeartbeat)
+	}
+	return atLeast("--heartbeat", f.Heartbeat, time.Second)
 }
 
 func (f Flags) checkDeadAfter() error {

@@ -88,6 +88,51 @@ func (f Flags) trustServers() (Trust, error) {
 	return t, err
 }
 
+// addListenLinks adds where servers that dial find a client.
+func (f Flags) addListenLinks(c *Client) (err error) {
+	if f.Listen == "" {
+		return nil
+	}
+	if c.ListenLinks, err = f.listen(); err != nil {
+		return err
+	}
+	return c.Trust.forDialling("-l " + f.Listen)
+}
+
+// addClients adds the clients that a server dials.
+func (f Flags) addClients(s *Server) error {
+	for _, at := range f.Connect {
+		_, port, err := splitHost(at)
+		if err == nil {
+			_, err = parsePort(port)
+		}
+		if err != nil {
+			return fmt.Errorf("-c %s: %w", at, err)
+		}
+		if slices.Contains(s.Clients, at) {
+			return fmt.Errorf("-c %s: it was given already", at)
+		}
+		s.Clients = append(s.Clients, at)
+	}
+	if len(s.Clients) == 0 {
+		return nil
+	}
+	return s.Trust.forDialling("-c " + f.Connect[0])
+}
+
+// forDialling says whether it will do where servers dial: whoever does gets peers, and
+// whoever is dialled may say whose they are.
+func (t Trust) forDialling(option string) error {
+	switch {
+	case t.ByCertificate():
+		return fmt.Errorf("%s: between a server that dials and its client it takes keys (--key), not certificates", option)
+	case !t.ByKey():
+		return fmt.Errorf("%s: a server that dials its client needs keys, or others would get the peers: "+
+			"give both --key and the other's --peer-key (see `portredirector keygen`)", option)
+	}
+	return nil
+}
+
 // addTrust adds what the options say about who may open a link, and for whom it may
 // speak.
 func (f Flags) addTrust(s *Server) (err error) {

@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
+
+	"golang.org/x/sync/errgroup"
 
 	"portredirector/internal/client"
 	"portredirector/internal/config"
@@ -20,18 +23,28 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := tell(cfg.Trust, log); err != nil {
+		return err
+	}
 	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen...)
 	if err != nil {
+		return err
+	}
+	gate, err := openGate(life.Drain, cfg, log)
+	if err != nil {
+		closeAll(listeners)
 		return err
 	}
 	engine, err := newEngine(cfg.Relay, log)
 	if err != nil {
 		closeAll(listeners)
+		gate.close()
 		return err
 	}
 	links := link.New(link.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
 		Answers: cfg.Header == header.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
+		Joined: gate != nil, Heartbeat: cfg.Heartbeat,
 	})
 	c := &client.Client{
 		Links:       links,
@@ -49,11 +62,16 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,
 	}
-	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", brief(cfg.Servers)),
+	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Where()),
 		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
 	defer func() {
 		c.Tell.Flush()
 		log.Info("client has ended", slog.Any("refused", c.Peers.Counts()))
 	}()
-	return s.run(life, listeners, links.Run)
+	return s.run(life, listeners, func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return links.Run(ctx) })
+		g.Go(func() error { return gate.serve(ctx, links) })
+		return g.Wait()
+	})
 }

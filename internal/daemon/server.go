@@ -13,10 +13,13 @@ import (
 
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/key"
 	"portredirector/internal/limit"
+	"portredirector/internal/link"
 	"portredirector/internal/privilege"
 	"portredirector/internal/quiet"
 	"portredirector/internal/returnroute"
+	"portredirector/internal/secure"
 	"portredirector/internal/server"
 	"portredirector/internal/transparent"
 )
@@ -29,9 +32,14 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen)
-	if err != nil {
+	if err := tell(cfg.Trust, log); err != nil {
 		return err
+	}
+	var listeners []*net.TCPListener
+	if cfg.Listen != "" {
+		if listeners, err = listen(life.Drain, cfg.KeepAlive, cfg.Listen); err != nil {
+			return err
+		}
 	}
 	routes, err := returnroute.Open(life.Drain, returnroute.Config{Mark: cfg.Mark, Table: cfg.Table}, log)
 	if err != nil {
@@ -74,6 +82,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		Log:      log,
 		Routes:   routes,
 
+		KeepAlive:      cfg.KeepAlive,
 		HeaderTimeout:  cfg.HeaderTimeout,
 		ConnectTimeout: cfg.ConnectTimeout,
 
@@ -90,13 +99,18 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	if clients != nil {
 		s.Clients = clients.Get
 	}
+	callers, err := newCallers(cfg, s, log)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
 	giveUp([]privilege.Capability{privilege.NetAdmin, privilege.NetBindService},
 		privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}, log)
 	if cfg.Open() {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
 	}
-	log.Info("server is ready", slog.String("listen", listeners[0].Addr().String()), slog.String("services", services(cfg)),
+	log.Info("server is ready", slog.String("listen", cfg.Where()), slog.String("services", services(cfg)),
 		slog.String("links", cfg.Trust.String()))
 	defer func() {
 		s.Tell.Flush()
@@ -112,10 +126,29 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		if clients != nil {
 			following.Go(func() { clients.Run(ctx) })
 		}
+		following.Go(func() { callers.Run(life.Drain) })
 		defer following.Wait()
 		defer cancel()
 		return routes.Run(ctx)
 	})
+}
+
+// newCallers are what dials the clients that do not dial this server.
+func newCallers(cfg config.Server, s *server.Server, log *slog.Logger) (*link.Callers, error) {
+	c := &link.Callers{
+		Clients: cfg.Clients, Take: s.Take,
+		ConnectTimeout: cfg.ConnectTimeout, Heartbeat: cfg.Heartbeat, Log: log,
+	}
+	if len(cfg.Clients) == 0 {
+		return c, nil
+	}
+	own, err := ownKey(cfg.Trust)
+	if err != nil {
+		return nil, err
+	}
+	known := func(k key.Public) bool { return s.Clients()[k] != nil }
+	c.Secure, err = secure.DialClients(own, known, cfg.Trust.AuthOnly)
+	return c, err
 }
 
 // oldest bounds things that wait, to fewer where descriptors are scarce.

@@ -18,16 +18,10 @@ func dialer(t config.Trust, log *slog.Logger) (*secure.Dialer, error) {
 	case !t.ByKey():
 		return nil, nil
 	}
-	own, err := key.Load(t.Key)
+	own, err := ownKey(t)
 	if err != nil {
-		return nil, fmt.Errorf("--key: %w", err)
+		return nil, err
 	}
-	for _, k := range t.PeerKeys {
-		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("--peer-key: %w", err)
-		}
-	}
-	tell(own, log)
 	return secure.DialWithKey(own, t.PeerKeys, t.AuthOnly)
 }
 
@@ -41,25 +35,43 @@ func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, err
 	case !t.ByKey():
 		return nil, nil, nil
 	}
-	own, err := key.Load(t.Key)
+	own, err := ownKey(t)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--key: %w", err)
+		return nil, nil, err
 	}
 	a, err := secure.AcceptWithKey(own, t.AuthOnly)
 	if err != nil {
 		return nil, nil, err
 	}
 	c, err := newClients(t, own, log)
+	return a, c, err
+}
+
+// ownKey is this end's key, which is not the other's.
+func ownKey(t config.Trust) (key.Private, error) {
+	own, err := key.Load(t.Key)
 	if err != nil {
-		return nil, nil, err
+		return key.Private{}, fmt.Errorf("--key: %w", err)
 	}
-	tell(own, log)
-	return a, c, nil
+	for _, k := range t.PeerKeys {
+		if err := own.Other(k); err != nil {
+			return key.Private{}, fmt.Errorf("--peer-key: %w", err)
+		}
+	}
+	return own, nil
 }
 
 // tell says which key the other end has to have as its --peer-key.
-func tell(own key.Private, log *slog.Logger) {
+func tell(t config.Trust, log *slog.Logger) error {
+	if !t.ByKey() {
+		return nil
+	}
+	own, err := ownKey(t)
+	if err != nil {
+		return err
+	}
 	log.Info("links are made sure of by keys", slog.String("this_end", own.Public().String()))
+	return nil
 }
 
 // clients are those of --peer-key and of the file, which is read again when it changes.
@@ -84,9 +96,6 @@ func newClients(t config.Trust, own key.Private, log *slog.Logger) (*clients, er
 			}
 		}
 		for _, k := range t.PeerKeys {
-			if err := own.Other(k); err != nil {
-				return nil, fmt.Errorf("--peer-key: %w", err)
-			}
 			if err := all.Add(&key.Client{Name: k.String(), Key: k}); err != nil {
 				return nil, fmt.Errorf("--peer-key %s: %w", k, err)
 			}

@@ -59,7 +59,7 @@ func (ls *Links) choose(tried *Tried) *server {
 		}
 		if ls.cfg.Balance == LeastPeers {
 			// Peers by weight, without a division.
-			if chosen == nil || s.peers.Load()*int64(chosen.weight) < chosen.peers.Load()*int64(s.weight) {
+			if chosen == nil || s.load()*int64(chosen.weight) < chosen.load()*int64(s.weight) {
 				chosen = s
 			}
 			continue
@@ -78,8 +78,20 @@ func (ls *Links) choose(tried *Tried) *server {
 	return chosen
 }
 
+// load is how many peers the server has, and those with it that wait for a link of it.
+func (s *server) load() int64 {
+	n := s.peers.Load()
+	if s.joined() {
+		n += int64(s.pool.expected())
+	}
+	return n
+}
+
 // Tried are servers that a peer need not be offered again. The zero value is none.
-type Tried struct{ servers []*server }
+type Tried struct {
+	servers []*server
+	waiter  *waiter // its place in the queue; nil if it is in none
+}
 
 // Add adds the server of a link.
 func (t *Tried) Add(l Link) { t.servers = append(t.servers, l.server) }

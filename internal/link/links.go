@@ -19,8 +19,10 @@ import (
 // Config is what links are to be like.
 type Config struct {
 	// Servers are where they lead: "host:port", or "srv:name" for what the SRV
-	// records of a name say. There is at least one.
+	// records of a name say. There is at least one, unless servers may join.
 	Servers []string
+	// Joined says that servers may join, see [Links.Join].
+	Joined  bool
 	Balance Balance
 	// PoolMin and PoolMax bound how many links are open ahead of need, to each
 	// server; with 0 as the second there are none.
@@ -32,6 +34,7 @@ type Config struct {
 	Secure         *secure.Dialer
 	ConnectTimeout time.Duration       // for one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use
+	Heartbeat      time.Duration       // of those that are not, of servers that have joined
 	Resolver       Resolver            // nil is the system's
 	Log            *slog.Logger
 }
@@ -44,6 +47,9 @@ type Links struct {
 	dial  *dialer // for now
 	ahead *dialer // for the pools
 	lists []*list
+
+	joined *list // of servers that have; also the last of lists
+	queue  queue
 
 	all     atomic.Pointer[[]*server] // of all lists, in their order
 	turns   sync.Mutex                // guards server.current, priority and weight
@@ -68,6 +74,8 @@ func New(cfg Config) *Links {
 		}
 		ls.lists = append(ls.lists, l)
 	}
+	ls.joined = &list{links: ls, again: make(chan struct{}, 1)}
+	ls.lists = append(ls.lists, ls.joined)
 	ls.publish()
 	return ls
 }
@@ -79,13 +87,16 @@ func (ls *Links) Run(ctx context.Context) error {
 	defer ls.tasks.Wait()
 	defer cancel()
 	for _, l := range ls.lists {
+		if l == ls.joined {
+			continue
+		}
 		if _, ok := l.literal(); ok {
 			ls.serve(ctx, l.servers[0])
 		} else {
 			ls.tasks.Go(func() { l.run(ctx) })
 		}
 	}
-	if !ls.pooling() {
+	if !ls.pooling() && !ls.cfg.Joined {
 		<-ctx.Done()
 		return nil
 	}
@@ -95,6 +106,7 @@ func (ls *Links) Run(ctx context.Context) error {
 		for _, s := range *ls.all.Load() {
 			s.fill()
 		}
+		ls.demand()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -227,8 +239,19 @@ var (
 )
 
 // Take gives a link to a server that works and is not among those tried. It does not
-// wait. With none at hand it is false; an error is one of this machine.
+// wait. With none at hand it is false, and the caller goes on to Wait, where it is behind
+// all for whom that was so before. An error is one of this machine.
 func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
+	if !ls.cfg.Joined || !ls.queue.busy() {
+		l, ok, err = ls.take(tried)
+	}
+	if !ok && err == nil {
+		ls.enter(tried)
+	}
+	return l, ok, err
+}
+
+func (ls *Links) take(tried *Tried) (l Link, ok bool, err error) {
 	for {
 		s := ls.choose(tried)
 		if s == nil {
@@ -243,36 +266,69 @@ func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
 	}
 }
 
-// Open does so too, and waits for a server to prove who it is, if it has to.
-func (ls *Links) Open(ctx context.Context, tried *Tried) (l Link, ok bool, err error) {
-	l, ok, err = ls.Take(tried)
-	for !ok && err == nil && ls.cfg.Secure != nil {
+// Open does so too, and waits for a server to prove who it is, or to open a link, if it
+// has to. It is false if there is no server that could.
+func (ls *Links) Open(ctx context.Context, tried *Tried) (Link, bool, error) {
+	defer ls.leave(tried)
+	return ls.open(ctx, tried)
+}
+
+func (ls *Links) open(ctx context.Context, tried *Tried) (l Link, ok bool, err error) {
+	for {
+		changed := ls.changes()
 		s := ls.choose(tried)
-		if s == nil {
-			break
-		}
-		switch l, err = s.dial(ctx); {
-		case err == nil:
-			return l, true, nil
-		case ctx.Err() == nil && !exhausted(err):
-			err = nil // it is left out by now
+		switch {
+		case s == nil:
+			return Link{}, false, nil
+		case s.joined():
+			if tried.waiter == nil {
+				if l, ok, err = ls.take(tried); ok || err != nil {
+					return l, ok, err
+				}
+				ls.enter(tried)
+			}
+			select {
+			case l = <-tried.place():
+				return l, true, nil
+			case <-changed:
+			case <-ctx.Done():
+				return Link{}, false, context.Cause(ctx)
+			}
+		default:
+			if l, ok, err = ls.take(tried); ok || err != nil {
+				return l, ok, err
+			}
+			if ls.cfg.Secure == nil {
+				continue // it has just been left out
+			}
+			switch l, err = s.dial(ctx); {
+			case err == nil:
+				return l, true, nil
+			case ctx.Err() != nil || exhausted(err):
+				return Link{}, false, err
+			} // else it is left out by now
 		}
 	}
-	return l, ok, err
+}
+
+// changes is closed when a server comes, or one that has joined goes.
+func (ls *Links) changes() <-chan struct{} {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.changed
 }
 
 // Wait does so too, and waits until there is a server.
 func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
+	defer ls.leave(tried)
 	ls.waiting.Add(1)
 	defer ls.waiting.Add(-1)
 	for _, s := range *ls.all.Load() {
 		s.poke()
 	}
 	for {
-		ls.mu.Lock()
-		changed := ls.changed
-		ls.mu.Unlock()
-		l, ok, err := ls.Open(ctx, tried)
+		changed := ls.changes()
+		l, ok, err := ls.open(ctx, tried)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return Link{}, ls.why(tried)
@@ -286,6 +342,8 @@ func (ls *Links) Wait(ctx context.Context, tried *Tried) (Link, error) {
 			return Link{}, err
 		}
 		select {
+		case l := <-tried.place():
+			return l, nil
 		case <-changed:
 		case <-ctx.Done():
 			return Link{}, ls.why(tried)
@@ -326,6 +384,9 @@ func (ls *Links) why(tried *Tried) error {
 		if failed != nil && !tried.has(s) {
 			return fmt.Errorf("server %s: %w", s.name, failed)
 		}
+	}
+	if ls.cfg.Joined {
+		return errors.New("none has dialled this client yet")
 	}
 	return errors.New("no server is known yet")
 }

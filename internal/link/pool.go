@@ -23,7 +23,9 @@ import (
 // connected, is never less than what the rate of peers and the round trip make, and
 // shrinks slowly.
 type pool struct {
-	least, most int // 0 and 0 is no pool
+	least, most int           // 0 and 0 is no pool
+	trips       float64       // round trips that opening takes
+	idle        time.Duration // the silence after which keepalive asks the other end
 
 	mu     sync.Mutex
 	links  []pooled // the oldest first; guarded by mu
@@ -33,6 +35,8 @@ type pool struct {
 	rate   float64  // peers a second, the most of lately; guarded by mu
 	rtt    float64  // seconds that opening takes, the last that was seen; guarded by mu
 	closed bool     // guarded by mu
+
+	arrived time.Time // when a link that was ordered of a server that has joined came last; guarded by mu
 
 	allowed []netip.AddrPort // where links may lead; guarded by mu
 }
@@ -71,8 +75,8 @@ func (p *pool) take() (link pooled, ready bool, want int) {
 	link = none
 	for i := 0; i < len(p.links); i++ {
 		state := socket.Look(p.links[i].fd)
-		if ready = state.Connected && !suspicious(state); ready {
-			p.rtt = state.RTT.Seconds()
+		if ready = state.Connected && !p.suspicious(state); ready {
+			p.rtt = state.RTT.Seconds() * p.trips
 			link = p.links[i]
 			p.links = slices.Delete(p.links, i, i+1)
 			break
@@ -104,15 +108,18 @@ func (p *pool) order(most int) int {
 		return 0
 	}
 	n := max(0, min(most, int(math.Ceil(p.target))-len(p.links)-p.coming))
+	if p.coming == 0 && n > 0 {
+		p.arrived = time.Now()
+	}
 	p.coming += n
 	return n
 }
 
 // suspicious is a link whose other end has not answered the last keepalive: its path
 // may be dead, or the network has forgotten it.
-func suspicious(s socket.State) bool {
+func (p *pool) suspicious(s socket.State) bool {
 	const late = 1500 * time.Millisecond
-	return s.Unanswered > 0 && s.Silence > pooledIdle+late
+	return s.Unanswered > 0 && s.Silence > p.idle+late
 }
 
 // put puts a link in, which it owns from then on. One that was ordered could also not
@@ -140,11 +147,12 @@ func (p *pool) tick() (want int, at netip.AddrPort, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.adjust()
+	p.forget()
 	live := p.links[:0]
 	for _, l := range p.links {
 		state := socket.Look(l.fd)
 		switch {
-		case state.Connected && !suspicious(state):
+		case state.Connected && !p.suspicious(state):
 			l.seen = true
 			live = append(live, l)
 			continue

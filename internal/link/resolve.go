@@ -113,15 +113,11 @@ func (l *list) resolveSoon() {
 func (l *list) lookUp(ctx context.Context) ([]target, error) {
 	name, isSRV := strings.CutPrefix(l.name, SRVPrefix)
 	if !isSRV {
-		host, port, err := net.SplitHostPort(l.name)
+		host, port, err := splitHostPort(l.name)
 		if err != nil {
 			return nil, err
 		}
-		number, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return nil, err
-		}
-		return l.host(ctx, host, uint16(number), target{name: l.name, host: host, weight: 1})
+		return l.host(ctx, host, port, target{name: l.name, host: host, weight: 1})
 	}
 	_, records, err := l.links.cfg.Resolver.LookupSRV(ctx, "", "", name)
 	if err != nil {
@@ -157,20 +153,9 @@ func (l *list) lookUp(ctx context.Context) ([]target, error) {
 // host resolves one host. Where peers are spread over servers, each of its addresses
 // is one.
 func (l *list) host(ctx context.Context, host string, port uint16, t target) ([]target, error) {
-	found, err := l.links.cfg.Resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
+	var err error
+	if t.addrs, err = addressesOf(ctx, l.links.cfg.Resolver, host, port); err != nil {
 		return nil, err
-	}
-	for i := range found {
-		found[i] = found[i].Unmap()
-	}
-	for _, a := range interleave(found) {
-		if at := netip.AddrPortFrom(a, port); !slices.Contains(t.addrs, at) {
-			t.addrs = append(t.addrs, at)
-		}
-	}
-	if len(t.addrs) == 0 {
-		return nil, fmt.Errorf("%s has no address", host)
 	}
 	if l.links.cfg.Balance == Failover || len(t.addrs) == 1 {
 		return []target{t}, nil
@@ -182,4 +167,34 @@ func (l *list) host(ctx context.Context, host string, port uint16, t target) ([]
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// addressesOf resolves a host, for a race: both families by turns.
+func addressesOf(ctx context.Context, r Resolver, host string, port uint16) (addrs []netip.AddrPort, err error) {
+	found, err := r.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		found[i] = found[i].Unmap()
+	}
+	for _, a := range interleave(found) {
+		if at := netip.AddrPortFrom(a, port); !slices.Contains(addrs, at) {
+			addrs = append(addrs, at)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s has no address", host)
+	}
+	return addrs, nil
+}
+
+// splitHostPort splits "host:port", with a number.
+func splitHostPort(name string) (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(name)
+	if err != nil {
+		return "", 0, err
+	}
+	number, err := strconv.ParseUint(text, 10, 16)
+	return host, uint16(number), err
 }

@@ -48,6 +48,8 @@ type server struct {
 	sure  sureness
 	stop  context.CancelFunc
 
+	order func(n int) // asks a server that has joined for links; nil of one that is dialled
+
 	current int // of the smooth weighted round-robin; guarded by Links.turns
 
 	troubled atomic.Bool  // failures is not 0
@@ -65,7 +67,7 @@ type server struct {
 func newServer(ls *Links, l *list, t target) *server {
 	s := &server{
 		target: target{name: t.name, host: t.host}, links: ls, list: l, wake: make(chan struct{}, 1), stop: func() {}, sure: newSureness(),
-		pool: &pool{least: ls.cfg.PoolMin, most: ls.cfg.PoolMax},
+		pool: &pool{least: ls.cfg.PoolMin, most: ls.cfg.PoolMax, trips: 1, idle: pooledIdle},
 	}
 	s.aim(t)
 	return s
@@ -111,6 +113,10 @@ func (s *server) poke() {
 
 // fail leaves the server out, because a link to an address of it failed.
 func (s *server) fail(at netip.AddrPort, err error) {
+	if s.joined() {
+		s.failJoined(err)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	best := s.best.Load()
@@ -263,7 +269,13 @@ func (s *server) fill() {
 // open puts so many links into the pool, which has ordered them. Whether an error
 // lasts a peer will see.
 func (s *server) open(n int) {
-	if s.links.cfg.Secure != nil {
+	switch {
+	case n == 0:
+		return
+	case s.joined():
+		s.order(n)
+		return
+	case s.links.cfg.Secure != nil:
 		s.orderSecured(n)
 		return
 	}
@@ -290,8 +302,8 @@ func (s *server) take() (Link, error) {
 	l := Link{server: s, Timeout: s.links.timeout(s), taken: s.links.clock()}
 	var want int
 	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
-		s.links.dial.use(l.fd)
-	} else if s.links.cfg.Secure != nil {
+		s.use(l.fd)
+	} else if s.joined() || s.links.cfg.Secure != nil {
 		s.open(want)
 		return Link{}, errNotReady
 	} else {
@@ -309,6 +321,15 @@ func (s *server) take() (Link, error) {
 	s.peers.Add(1)
 	s.open(want)
 	return l, nil
+}
+
+// use makes a link of the pool one that is in use.
+func (s *server) use(fd int) {
+	if s.joined() {
+		_ = socket.KeepAlive(fd, s.links.cfg.KeepAlive)
+		return
+	}
+	s.links.dial.use(fd)
 }
 
 var (

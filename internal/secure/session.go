@@ -143,7 +143,7 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 // Acceptor accepts sessions.
 type Acceptor struct {
 	config *tls.Config
-	back   bool // of a client: those at the other end are servers
+	back   bool                                         // of a client: those at the other end are servers
 	still  func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 

@@ -17,10 +17,12 @@ import (
 	"portredirector/internal/socket"
 )
 
-// sender is who has opened a link.
+// sender is who has opened a link, or brings peers over one that this server has opened.
 type sender struct {
 	addr   netip.AddrPort // its end of the link
 	origin Origin
+
+	dialled bool // it was this server that opened the link
 
 	proved bool         // who it is; then origin tells
 	still  func() error // whether that holds
@@ -92,14 +94,26 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sen
 		s.refuseLink(from, err, count)
 		return
 	}
-	proved := &sender{
-		addr: from.addr, origin: Origin{Key: session.Peer.Key, Name: session.Peer.Name},
+	s.listen(session.FD, proved(session, from.addr))
+}
+
+// Take serves a link that this server has opened to a client, and owns its socket.
+func (s *Server) Take(session *secure.Session, client netip.AddrPort) {
+	from := proved(session, client)
+	from.dialled = true
+	s.listen(session.FD, from)
+}
+
+// proved is who has proved who it is.
+func proved(session *secure.Session, at netip.AddrPort) *sender {
+	f := &sender{
+		addr: at, origin: Origin{Key: session.Peer.Key, Name: session.Peer.Name},
 		proved: true, still: session.Still, seal: session.MAC,
 	}
 	if session.Conn != nil {
-		proved.layer = session.Conn
+		f.layer = session.Conn
 	}
-	s.listen(session.FD, proved)
+	return f
 }
 
 // lastWords is how long a proof may take once there is a drain, which it is not to hold

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -38,8 +39,9 @@ type Server struct {
 	Clients func() key.Clients // those who may, by key; nil is everybody with a certificate
 	Claims  Claims             // nil is anybody
 
-	HeaderTimeout  time.Duration // for the whole header, once it has begun, and for proving who one is
-	ConnectTimeout time.Duration // for reaching the service, names included
+	KeepAlive      net.KeepAliveConfig // of links that this server has opened, once they have a peer
+	HeaderTimeout  time.Duration       // for the whole header, once it has begun, and for proving who one is
+	ConnectTimeout time.Duration       // for reaching the service, names included
 
 	// Links of which little is known cost descriptors, and may be bounded. Clients open
 	// links ahead of need, which say nothing until a peer comes; so of those that have yet
@@ -117,6 +119,9 @@ func (s *Server) listen(link int, from *sender) {
 			next, err := s.next(said, from)
 			if next.Pair != nil || next.Release != nil {
 				waits.Over()
+				if from.dialled {
+					_ = socket.KeepAlive(link, s.KeepAlive)
+				}
 			}
 			return next, err
 		},

@@ -1,0 +1,291 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"portredirector/internal/netns"
+	"portredirector/internal/nstest"
+)
+
+// Addresses of a world with a NAT.
+const (
+	clientAt = "10.0.0.1:12345" // m1 as m2 reaches it
+	wan      = "10.0.0.9/24"    // the NAT as M1 sees it
+)
+
+// newNATWorld builds a world in which M2 is behind a NAT, which lets nothing in, and nothing out again once it has
+// forgotten what it was part of:
+//
+//	alice 203.0.113.10    ─┐
+//	bob   198.51.100.20   ─┼─ m1 10.0.0.1  ══ 10.0.0.9 nat 192.168.7.1 ── 192.168.7.2 m2
+//	carol 2001:db8:ca::30 ─┘
+func newNATWorld(t *testing.T) (w *world, nat *netns.Host) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs other programs")
+	}
+	w = &world{m1: nstest.NewHost(t, "m1"), m2: nstest.NewHost(t, "m2")}
+	nat = nstest.NewHost(t, "nat")
+	connect(t, w.m1, "10.0.0.1/24", nat, wan)
+	connect(t, nat, "192.168.7.1/24 fd00:7::1/64", w.m2, "192.168.7.2/24 fd00:7::2/64")
+	route(t, w.m2, "0.0.0.0/0", "192.168.7.1")
+	route(t, w.m2, "::/0", "fd00:7::1")
+	must(t, nat.SetSysctl("net.ipv4.ip_forward", "1"))
+	nstest.Run(t, nat, "nft", `
+		table ip nat {
+			chain post { type nat hook postrouting priority srcnat; oifname "m1" masquerade; }
+			chain forward {
+				type filter hook forward priority filter; policy drop
+				ct state established,related accept
+				iifname "m2" ct state new tcp flags & (fin|syn|rst|ack) == syn accept
+			}
+		}`)
+	w.alice = w.newPeer(t, "alice", "203.0.113.10/24", "203.0.113.1/24")
+	w.bob = w.newPeer(t, "bob", "198.51.100.20/24", "198.51.100.1/24")
+	w.carol = w.newPeer(t, "carol", "2001:db8:ca::30/64", "2001:db8:ca::1/64")
+	nstest.Unchanged(t, w.m1)
+	nstest.Unchanged(t, w.m2)
+	return w, nat
+}
+
+// forget has the NAT forget all connections.
+func forget(t *testing.T, nat *netns.Host) {
+	t.Helper()
+	must(t, nat.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
+}
+
+// natOptions make a test of lost paths short.
+const natOptions = " --heartbeat 1s --dead-after 3s"
+
+// newNATChain has a server behind a NAT that dials the client, and is there.
+func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (c chain, nat *netns.Host) {
+	t.Helper()
+	c.world, nat = newNATWorld(t)
+	c.service = listen(t, c.m2, "127.0.0.1:80")
+	c.client = start(t, c.m1, "client", "-l 12345 -p 80 "+keys.client+options+strings.Join(ofClient, " "))
+	c.server = start(t, c.m2, "server", "-c "+clientAt+" -p 80 "+keys.server+options)
+	c.client.WaitOutput("server has dialled")
+	return c, nat
+}
+
+// TestBehindNAT: a server that nobody can reach serves peers of both families, and what they send and how they end
+// arrives as it does elsewhere.
+func TestBehindNAT(t *testing.T) {
+	for _, kind := range []string{"encrypted", "authenticated"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			c, _ := newNATChain(t, kinds[kind](t), "")
+			six := listen(t, c.m2, "[::1]:80")
+			for _, p := range c.peers("alice bob") {
+				newSession(t, p, 80, c.service).talk(t)
+			}
+			newSession(t, c.carol, 80, six).talk(t)
+			up, down := c.connect(t), c.connect(t)
+			finishUp, finishDown := transfer(t, up.peer, up.service), transfer(t, down.service, down.peer)
+			finishUp()
+			finishDown()
+			up.talkBack(t)
+
+			reset := c.connect(t)
+			must(t, reset.peer.SetLinger(0))
+			must(t, reset.peer.Close())
+			wantReset(t, reset.service)
+			must(t, c.service.Close())
+			c.wantRefused(t, c.alice, 80)
+		})
+	}
+}
+
+// talkBack has the direction used that is left after a transfer from the peer.
+func (s session) talkBack(t *testing.T) {
+	t.Helper()
+	_, err := io.WriteString(s.service, "thank you")
+	must(t, errors.Join(err, s.service.Close()))
+	if got, err := io.ReadAll(s.peer); err != nil || string(got) != "thank you" {
+		t.Errorf("the peer received %q, %v", got, err)
+	}
+}
+
+// TestBurstBehindNAT: many peers at once find a pool that is all but empty. All are served, those who came first before those
+// who came last.
+func TestBurstBehindNAT(t *testing.T) {
+	t.Parallel()
+	const many = 500
+	c, _ := newNATChain(t, newKeys(t), "", " --pool-min 1")
+	var order []netip.AddrPort
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for range many {
+			s, err := c.service.AcceptTCP()
+			if err != nil {
+				return
+			}
+			defer s.Close()
+			order = append(order, remoteAddr(s))
+			_, _ = io.WriteString(s, "x")
+		}
+	})
+	place := make(map[netip.AddrPort]int)
+	var peers []*net.TCPConn
+	for i := range many {
+		p := dial(t, c.alice.Host, c.alice.at(80))
+		place[localAddr(p)] = i
+		peers = append(peers, p)
+	}
+	for _, p := range peers {
+		wantNext(t, p, "x")
+	}
+	accepting.Wait()
+	// As many handshakes are under way at once as may overtake each other, and loops that accept.
+	const near = 3 * 32
+	for i, p := range order {
+		if d := place[p] - i; d < -near || d > near {
+			t.Errorf("peer %d was served as number %d", place[p], i)
+		}
+	}
+	if strings.Contains(c.client.Output(), "refused") {
+		t.Error("a peer was refused")
+	}
+}
+
+// TestNATForgets: the NAT forgets all connections, and says nothing. That is noticed, and peers are served again.
+func TestNATForgets(t *testing.T) {
+	t.Parallel()
+	c, nat := newNATChain(t, newKeys(t), natOptions)
+	c.connect(t).talk(t)
+	forget(t, nat)
+	c.server.WaitOutput("client cannot be reached")
+	c.wantDialledAgain(t)
+}
+
+// TestNATMoves: the NAT gets another address under way.
+func TestNATMoves(t *testing.T) {
+	t.Parallel()
+	c, nat := newNATChain(t, newKeys(t), natOptions)
+	c.connect(t).talk(t)
+	nstest.Run(t, nat, "sh", "-c", "ip addr add 10.0.0.10/24 dev m1 && ip addr del "+wan+" dev m1 && ip addr add 10.0.0.10/24 dev m1 || true")
+	c.wantDialledAgain(t)
+	if !strings.Contains(c.client.Output(), "from=10.0.0.10:") {
+		t.Error("the server has not come from its new address")
+	}
+}
+
+// wantDialledAgain waits until the server has dialled once more, and has a peer served.
+func (c chain) wantDialledAgain(t *testing.T) {
+	t.Helper()
+	waitFor(t, "the server to dial again", func() bool {
+		return strings.Count(c.client.Output(), "server has dialled") >= 2
+	})
+	c.connect(t).talk(t)
+}
+
+// TestHeartbeatKeepsTheMapping: with a NAT that forgets what is silent for three seconds, an idle pool lives on.
+func TestHeartbeatKeepsTheMapping(t *testing.T) {
+	t.Parallel()
+	c, nat := newNATChain(t, newKeys(t), natOptions)
+	must(t, nat.SetSysctl("net.netfilter.nf_conntrack_tcp_timeout_established", "3"))
+	forget(t, nat) // what it knows has the old time-out
+	c.wantDialledAgain(t)
+	time.Sleep(6 * time.Second)
+	c.connect(t).talk(t)
+	if n := strings.Count(c.client.Output(), "server has dialled"); n != 2 {
+		t.Errorf("the server dialled %d times, want 2", n)
+	}
+}
+
+// TestTwoServersBehindNAT: they share the peers, and one that is killed is left out at once.
+func TestTwoServersBehindNAT(t *testing.T) {
+	t.Parallel()
+	w, _ := newNATWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	m1, a, b := keygen(t), keygen(t), keygen(t)
+	client := start(t, w.m1, "client", fmt.Sprintf("-l 12345 -p 80 --balance round-robin --key %s --peer-key %s --peer-key %s", m1.file, a.public, b.public))
+	var servers []*daemon
+	for _, k := range []pair{a, b} {
+		servers = append(servers, start(t, w.m2, "server", fmt.Sprintf("-c %s -p 80 --key %s --peer-key %s", clientAt, k.file, m1.public)))
+	}
+	for _, k := range []pair{a, b} {
+		waitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialled" server="`+k.public) })
+	}
+	for range 8 {
+		newSession(t, w.alice, 80, service).talk(t)
+	}
+	for _, s := range servers {
+		waitFor(t, "its share of the peers", func() bool { return strings.Count(s.Output(), `msg="peer connects"`) == 4 })
+	}
+	servers[0].ended = true
+	servers[0].Signal(syscall.SIGKILL)
+	servers[0].Wait()
+	for range 8 {
+		newSession(t, w.alice, 80, service).talk(t)
+	}
+	start(t, w.m2, "server", fmt.Sprintf("-l 12399 -p 81 --key %s --peer-key %s", a.file, m1.public)).Signal(syscall.SIGTERM) // sweeps
+}
+
+// TestServerOfTwoClients: one server dials two, each with a key and ports of its own.
+func TestServerOfTwoClients(t *testing.T) {
+	t.Parallel()
+	w, _ := newNATWorld(t)
+	eighty, ninety := listen(t, w.m2, "127.0.0.1:80"), listen(t, w.m2, "127.0.0.1:90")
+	m2, a, b := keygen(t), keygen(t), keygen(t)
+	clients := filepath.Join(t.TempDir(), "clients")
+	must(t, os.WriteFile(clients, fmt.Appendf(nil, "a %s ports=80\nb %s ports=90\n", a.public, b.public), 0o600))
+	start(t, w.m1, "client", fmt.Sprintf("-l 12345 -p 80 -p 91 --key %s --peer-key %s", a.file, m2.public))
+	start(t, w.m1, "client", fmt.Sprintf("-l 12346 -p 90 -p 81 --key %s --peer-key %s", b.file, m2.public))
+	start(t, w.m2, "server", fmt.Sprintf("-c %s -c 10.0.0.1:12346 -p 80 -p 90 -p 91=80 -p 81=90 --key %s --clients %s", clientAt, m2.file, clients))
+	newSession(t, w.alice, 80, eighty).talk(t)
+	newSession(t, w.alice, 90, ninety).talk(t)
+	for _, not := range []uint16{91, 81} {
+		w.wantRefused(t, w.alice, not)
+	}
+}
+
+// TestStrangersGetNoPeers: who dials without the right key is given nobody.
+func TestStrangersGetNoPeers(t *testing.T) {
+	t.Parallel()
+	c, _ := newNATChain(t, newKeys(t), "")
+	stranger := keygen(t)
+	clientKey := c.client.publicKey(t)
+	s := start(t, c.m2, "server", fmt.Sprintf("-c %s -p 80=127.0.0.1:81 --key %s --peer-key %s", clientAt, stranger.file, clientKey))
+	s.WaitOutput("does not know this end's key")
+	c.client.WaitOutput("the server's key is not known here")
+	for range 4 {
+		c.connect(t).talk(t)
+	}
+	if strings.Contains(s.Output(), "peer connects") {
+		t.Error("a stranger got a peer")
+	}
+}
+
+// publicKey is the key that a daemon says is its own.
+func (d *daemon) publicKey(t *testing.T) string {
+	t.Helper()
+	_, k, _ := strings.Cut(d.WaitOutput("this_end="), "this_end=")
+	return strings.Trim(strings.TrimSpace(k), `"`)
+}
+
+// TestDrainBehindNAT: a server that is told to end lets its peers finish, and the client gives it no new ones.
+func TestDrainBehindNAT(t *testing.T) {
+	t.Parallel()
+	c, _ := newNATChain(t, newKeys(t), "")
+	s := c.connect(t)
+	c.server.Signal(syscall.SIGTERM)
+	c.client.WaitOutput("server has gone")
+	s.talk(t)
+	must(t, s.peer.Close())
+	must(t, s.service.Close())
+	c.server.wantEnd(t)
+}

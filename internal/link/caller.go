@@ -1,0 +1,193 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"portredirector/internal/secure"
+	"portredirector/internal/socket"
+)
+
+// Callers open links to clients, for a server that these cannot reach. Their fields must
+// be set before Run.
+type Callers struct {
+	Clients []string // where they listen, "host:port"
+	Secure  *secure.Dialer
+	// Take is given a link to a client that a peer may come over from now on, and owns its
+	// socket.
+	Take func(s *secure.Session, client netip.AddrPort)
+
+	ConnectTimeout time.Duration // for one link
+	Heartbeat      time.Duration // of the control stream, and of links that no peer has
+	Resolver       Resolver      // nil is the system's
+	Log            *slog.Logger
+
+	dialer *dialer
+}
+
+// mostOrdered bounds the links that a client may have asked for and that are not there.
+const mostOrdered = 1 << 16
+
+// Run keeps up with all clients, until ctx ends. The links that Take was given live on.
+func (c *Callers) Run(ctx context.Context) {
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
+	}
+	c.dialer = &dialer{alive: heartbeat(c.Heartbeat), ports: newPorts()}
+	var callers sync.WaitGroup
+	for _, name := range c.Clients {
+		callers.Go(func() { (&caller{Callers: c, name: name}).run(ctx) })
+	}
+	callers.Wait()
+}
+
+// caller opens links to one client.
+type caller struct {
+	*Callers
+	name string
+	told bool // that it cannot be reached
+}
+
+// run dials the client again and again.
+func (c *caller) run(ctx context.Context) {
+	log := c.Log.With(slog.String("client", c.name))
+	for pause := minBackOff; ; pause = min(2*pause, maxBackOff) {
+		stream, at, err := c.call(ctx)
+		if err == nil {
+			log.Info("client is reached, it may ask for links", slog.String("at", at.String()))
+			c.told, pause = false, minBackOff
+			err = c.serve(ctx, stream, at)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !c.told {
+			c.told = true
+			log.Warn("client cannot be reached, trying again", slog.Any("error", err))
+		}
+		if errors.Is(err, secure.ErrUntrusted) {
+			pause = min(pause, maxUntrusted)
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // no secret
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// call opens a control stream.
+func (c *caller) call(ctx context.Context) (*secure.Stream, netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.ConnectTimeout, errStuck)
+	defer cancel()
+	host, port, err := splitHostPort(c.name)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	addrs, err := addressesOf(ctx, c.Resolver, host, port)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	fd, at, err := race(ctx, c.dialer, addrs)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	s, err := c.secure(ctx, fd, secure.Control)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	if err := s.Stream.EndAfter(c.Heartbeat); err != nil {
+		_ = s.Stream.Close()
+		return nil, netip.AddrPort{}, err
+	}
+	return s.Stream, at, nil
+}
+
+// secure makes sure of the client at the other end of a socket, which it owns.
+func (c *caller) secure(ctx context.Context, fd int, purpose secure.Purpose) (*secure.Session, error) {
+	host, _, _ := net.SplitHostPort(c.name)
+	s, err := c.Secure.Open(ctx, fd, host, purpose)
+	if err != nil {
+		return nil, fmt.Errorf("make sure of the client: %w", err)
+	}
+	return s, nil
+}
+
+// serve opens the links that the client asks for, until the stream ends. As long as it
+// lives it owns it.
+func (c *caller) serve(ctx context.Context, stream *secure.Stream, at netip.AddrPort) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+	tasks.Go(func() {
+		<-ctx.Done()
+		_ = stream.Close()
+	})
+	orders := make(chan int)
+	tasks.Go(func() { c.open(ctx, at, orders) })
+	for {
+		var b [4]byte
+		if _, err := io.ReadFull(stream, b[:]); err != nil {
+			return fmt.Errorf("the control stream has ended: %w", err)
+		}
+		select {
+		case orders <- int(min(binary.BigEndian.Uint32(b[:]), mostOrdered)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// open opens links, some at once.
+func (c *caller) open(ctx context.Context, at netip.AddrPort, orders <-chan int) {
+	var opening sync.WaitGroup
+	defer opening.Wait()
+	under := make(chan struct{}, mostHandshakes)
+	for left := 0; ; {
+		begin := under
+		if left == 0 {
+			begin = nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-orders:
+			left = min(left+n, mostOrdered)
+		case begin <- struct{}{}:
+			left--
+			opening.Go(func() {
+				defer func() { <-under }()
+				c.openOne(ctx, at)
+			})
+		}
+	}
+}
+
+// openOne opens a link. If it cannot, the client will ask again, as long as its stream
+// lives.
+func (c *caller) openOne(ctx context.Context, at netip.AddrPort) {
+	tctx, cancel := context.WithTimeoutCause(ctx, c.ConnectTimeout, errStuck)
+	defer cancel()
+	var s *secure.Session
+	fd, err := c.dialer.connect(at)
+	if err == nil {
+		s, err = c.secure(tctx, fd, secure.ToClient)
+	}
+	switch {
+	case err == nil && ctx.Err() != nil:
+		socket.Close(s.FD) // the stream has ended, and with it what the client knows of us
+	case err == nil:
+		c.Take(s, at)
+	case ctx.Err() == nil:
+		c.Log.Debug("a link that the client has asked for cannot be opened", slog.String("client", c.name), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,133 @@
+package link
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"portredirector/internal/secure"
+	"portredirector/internal/socket"
+)
+
+// Joined is a server that has come by itself, because the client cannot dial it. It opens
+// the links, as many as it is asked for.
+type Joined struct{ server *server }
+
+// Join makes a server one of those that peers go to. order asks it to open so many
+// links, and does not wait. It takes the place of the one of that name, if there is one.
+func (ls *Links) Join(name string, at netip.AddrPort, order func(n int)) *Joined {
+	l := ls.joined
+	s := newServer(ls, l, target{name: name, host: name, addrs: []netip.AddrPort{at}, weight: 1})
+	s.order = order
+	s.pool.trips, s.pool.idle = tripsToJoin, ls.cfg.Heartbeat
+	ls.mu.Lock()
+	i := slices.IndexFunc(l.servers, func(o *server) bool { return o.name == name })
+	before := l.servers
+	l.servers = append(slices.Clone(l.servers), s)
+	if i >= 0 {
+		l.servers = slices.Delete(l.servers, i, i+1)
+	}
+	ls.mu.Unlock()
+	if i >= 0 {
+		before[i].part()
+	}
+	ls.publish()
+	ls.cfg.Log.Info("server has dialled", slog.String("server", name), slog.String("from", at.String()))
+	s.fill()
+	ls.announce()
+	ls.demand()
+	return &Joined{s}
+}
+
+// tripsToJoin is how many round trips it takes until a link that was asked for is there:
+// half of one for asking, one for TCP, one and a half for TLS and its last word.
+const tripsToJoin = 3
+
+// Put gives a link that the server has opened. Its socket is no longer the caller's.
+func (j *Joined) Put(session *secure.Session) {
+	s := j.server
+	_ = socket.KeepAlive(session.FD, heartbeat(s.links.cfg.Heartbeat))
+	s.pool.arrive()
+	s.links.deliver(s, pooled{fd: session.FD, to: s.addrs[0], session: session, seen: true})
+}
+
+// heartbeat is the keepalive of a link without a peer: what the network remembers of it
+// has to be kept alive, and to be known lost when two heartbeats are.
+func heartbeat(every time.Duration) net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
+}
+
+// Leave has the server be none of those that peers go to, as it has gone. Those who have
+// a link of its keep it.
+func (j *Joined) Leave(why error) {
+	s, ls := j.server, j.server.links
+	s.part()
+	ls.mu.Lock()
+	i := slices.Index(ls.joined.servers, s)
+	if i >= 0 { // else another has its place
+		ls.joined.servers = slices.Delete(slices.Clone(ls.joined.servers), i, i+1)
+	}
+	ls.mu.Unlock()
+	ls.publish()
+	ls.announce()
+	ls.demand()
+	if i >= 0 {
+		ls.cfg.Log.Warn("server has gone, leaving it out", slog.String("server", s.name), slog.Any("why", why))
+	}
+}
+
+// joined reports whether the server has come by itself.
+func (s *server) joined() bool { return s.order != nil }
+
+// part leaves out a server that has joined, for good.
+func (s *server) part() {
+	s.best.Store(nil)
+	s.pool.close()
+}
+
+// failJoined notes that a link of a server that has joined failed. Whether it is there its
+// control stream tells; that it drains, its answers tell first.
+func (s *server) failJoined(err error) {
+	if errors.Is(err, ErrDraining) {
+		s.part()
+	}
+}
+
+// stale is how long no link may come of those that were ordered. Then they are ordered
+// anew.
+const stale = 5 * time.Second
+
+// expect notes links that are ordered beside those that the pool itself lacks.
+func (p *pool) expect(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.coming == 0 {
+		p.arrived = time.Now()
+	}
+	p.coming += n
+}
+
+// expected is how many links are ordered.
+func (p *pool) expected() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.coming
+}
+
+// arrive notes that one of them is there.
+func (p *pool) arrive() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.coming = max(0, p.coming-1)
+	p.arrived = time.Now()
+}
+
+// forget forgets orders to which nothing has come for long. The caller holds mu.
+func (p *pool) forget() {
+	if p.trips > 1 && p.coming > 0 && time.Since(p.arrived) > stale {
+		p.coming = 0
+	}
+}

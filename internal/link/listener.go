@@ -1,0 +1,230 @@
+package link
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"portredirector/internal/header"
+	"portredirector/internal/key"
+	"portredirector/internal/limit"
+	"portredirector/internal/quiet"
+	"portredirector/internal/secure"
+	"portredirector/internal/socket"
+)
+
+// Listener is where servers dial a client. Its fields must be set before Serve.
+type Listener struct {
+	Links  *Links
+	Secure *secure.Acceptor
+	// Known is the name of a server by its key.
+	Known func(key.Public) (name string, ok bool)
+	// Admit, if set, hears a server whose key is not known yet, and has it known or not.
+	Admit func(s *secure.Stream, server key.Public) error
+
+	Timeout    time.Duration // for a server to prove who it is
+	Handshakes limit.Oldest[netip.Prefix]
+	Tell       quiet.Log[netip.Prefix]
+
+	servers map[key.Public]*Joined // guarded by mu
+	mu      sync.Mutex
+	tasks   sync.WaitGroup
+}
+
+// Errors of those who dial.
+var (
+	errHandshakes = errors.New("too many handshakes at once")
+	errNoProof    = errors.New("no proof of who it is in time")
+	errUnknown    = errors.New("the server's key is not known here (--peer-key)")
+	errNoControl  = errors.New("a link of a server that is not there")
+	errEnding     = errors.New("this client ends")
+)
+
+// Serve accepts servers and their links, until ctx ends, and owns the listener. The links
+// that peers have are theirs.
+func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
+	defer l.tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = from.Close() })()
+	l.servers = make(map[key.Public]*Joined)
+	const least, most = 5 * time.Millisecond, time.Second
+	pause := least
+	for {
+		conn, err := from.AcceptTCP()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			// Out of descriptors, above all: that passes.
+			l.Links.cfg.Log.Warn("cannot accept links, trying again", slog.Any("error", err))
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, most)
+			continue
+		}
+		pause = least
+		at := conn.RemoteAddr().(*net.TCPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a TCP connection's
+		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		fd, err := socket.Detach(conn)
+		if err != nil {
+			continue
+		}
+		under, _ := l.Handshakes.Add(limit.Client(at.Addr()))
+		l.tasks.Go(func() { l.accept(ctx, fd, at, under) })
+	}
+}
+
+// accept makes sure of whoever dials, and does what it wants.
+func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under *limit.Entry[netip.Prefix]) {
+	session, err := l.handshake(ctx, fd, under)
+	if err == nil {
+		err = l.take(ctx, session, at)
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	l.Tell.Tell(slog.LevelWarn, "link refused", limit.Client(at.Addr()), func() []slog.Attr {
+		return []slog.Attr{slog.String("link", at.String()), slog.Any("error", err)}
+	})
+}
+
+func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[netip.Prefix]) (*secure.Session, error) {
+	defer under.Over()
+	ctx, cancel := context.WithTimeoutCause(ctx, l.Timeout, errNoProof)
+	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	under.Began(func() { end(errHandshakes) })
+	if err := context.Cause(ctx); err != nil {
+		socket.Close(fd)
+		return nil, err
+	}
+	return l.Secure.Accept(ctx, fd, nil, func(p secure.Peer) (header.Status, error) {
+		_, known := l.Known(p.Key)
+		switch {
+		case known || p.For == secure.Join && l.Admit != nil:
+			return header.Connected, nil
+		default:
+			return header.NotAuthorised, fmt.Errorf("%w: %s", errUnknown, p.Key)
+		}
+	})
+}
+
+// take does what the other end of a session wants.
+func (l *Listener) take(ctx context.Context, s *secure.Session, at netip.AddrPort) error {
+	switch s.Peer.For {
+	case secure.Join:
+		return l.admit(ctx, s)
+	case secure.Control:
+		l.control(ctx, s, at)
+	default:
+		l.mu.Lock()
+		server := l.servers[s.Peer.Key]
+		l.mu.Unlock()
+		if server == nil {
+			socket.Close(s.FD)
+			return errNoControl
+		}
+		server.Put(s)
+	}
+	return nil
+}
+
+func (l *Listener) admit(ctx context.Context, s *secure.Session) error {
+	defer func() { _ = s.Stream.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = s.Stream.Close() })()
+	if err := s.Stream.SetDeadline(time.Now().Add(l.Timeout)); err != nil {
+		return err
+	}
+	return l.Admit(s.Stream, s.Peer.Key)
+}
+
+// control has a server be one of those that peers go to, as long as its control stream
+// lives.
+func (l *Listener) control(ctx context.Context, session *secure.Session, at netip.AddrPort) {
+	stream := session.Stream
+	defer func() { _ = stream.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	if err := stream.EndAfter(l.Links.cfg.Heartbeat); err != nil {
+		return
+	}
+	orders := newOrders()
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer orders.end()
+	writing.Go(func() {
+		if orders.write(stream) != nil {
+			_ = stream.Close()
+		}
+	})
+
+	name, _ := l.Known(session.Peer.Key)
+	l.mu.Lock() // its first links may be here before Join has returned
+	server := l.Links.Join(name, at, orders.add)
+	l.servers[session.Peer.Key] = server
+	l.mu.Unlock()
+	// A server says nothing; it goes by ending the stream.
+	_, err := stream.Read(make([]byte, 1))
+	switch {
+	case ctx.Err() != nil:
+		err = errEnding
+	case err == nil:
+		err = errors.New("it says what it should not")
+	}
+	l.mu.Lock()
+	if l.servers[session.Peer.Key] == server {
+		delete(l.servers, session.Peer.Key)
+	}
+	l.mu.Unlock()
+	server.Leave(err)
+}
+
+// orders is how many links a server has yet to be asked for.
+type orders struct {
+	mu    sync.Mutex
+	n     uint32        // guarded by mu
+	more  chan struct{} // has room for one
+	ended chan struct{}
+}
+
+func newOrders() *orders { return &orders{more: make(chan struct{}, 1), ended: make(chan struct{})} }
+
+func (o *orders) end() { close(o.ended) }
+
+// add orders so many.
+func (o *orders) add(n int) {
+	o.mu.Lock()
+	o.n += uint32(n) //nolint:gosec // is no more than there are descriptors
+	o.mu.Unlock()
+	select {
+	case o.more <- struct{}{}:
+	default:
+	}
+}
+
+// write asks for what is ordered, until the end: four bytes say how many more.
+func (o *orders) write(s *secure.Stream) error {
+	for {
+		select {
+		case <-o.more:
+		case <-o.ended:
+			return nil
+		}
+		o.mu.Lock()
+		n := o.n
+		o.n = 0
+		o.mu.Unlock()
+		if _, err := s.Write(binary.BigEndian.AppendUint32(nil, n)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package link
+
+import (
+	"slices"
+	"sync"
+
+	"portredirector/internal/socket"
+)
+
+// queue has the peers for whom no link is at hand, in the order of their arrival. It is
+// for servers that open links themselves, and have to be asked for them first. Of servers
+// that can be dialled each peer's own goroutine does so.
+type queue struct {
+	mu   sync.Mutex
+	line []*waiter // guarded by mu
+}
+
+// waiter is a peer in the queue.
+type waiter struct {
+	tried *Tried
+	got   chan Link // has room for one
+}
+
+// place is where a peer in the queue gets its link; nil, where none ever comes, if it is
+// in none.
+func (t *Tried) place() <-chan Link {
+	if t.waiter == nil {
+		return nil
+	}
+	return t.waiter.got
+}
+
+// busy reports whether somebody is before whoever comes now.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.line) > 0
+}
+
+// enter is the end of the queue for a peer that is not in it.
+func (ls *Links) enter(tried *Tried) {
+	if !ls.cfg.Joined || tried.waiter != nil {
+		return
+	}
+	tried.waiter = &waiter{tried: tried, got: make(chan Link, 1)}
+	ls.queue.mu.Lock()
+	ls.queue.line = append(ls.queue.line, tried.waiter)
+	ls.queue.mu.Unlock()
+	ls.demand()
+}
+
+// leave has a peer be in the queue no more. A link that it got meanwhile goes to the next.
+func (ls *Links) leave(tried *Tried) {
+	w := tried.waiter
+	if w == nil {
+		return
+	}
+	tried.waiter = nil
+	ls.queue.mu.Lock()
+	if i := slices.Index(ls.queue.line, w); i >= 0 {
+		ls.queue.line = slices.Delete(ls.queue.line, i, i+1)
+	}
+	ls.queue.mu.Unlock()
+	select {
+	case l := <-w.got:
+		l.Leave()
+		_ = socket.KeepAlive(l.fd, heartbeat(ls.cfg.Heartbeat))
+		ls.deliver(l.server, l.pooled)
+	default:
+	}
+}
+
+// deliver gives a link to the first in the queue for whom it will do, or to the pool.
+func (ls *Links) deliver(s *server, p pooled) {
+	ls.queue.mu.Lock()
+	defer ls.queue.mu.Unlock()
+	i := slices.IndexFunc(ls.queue.line, func(w *waiter) bool { return !w.tried.has(s) })
+	if i < 0 || s.best.Load() == nil {
+		s.pool.put(p, false)
+		return
+	}
+	w := ls.queue.line[i]
+	ls.queue.line = slices.Delete(ls.queue.line, i, i+1)
+	_ = socket.KeepAlive(p.fd, ls.cfg.KeepAlive)
+	s.peers.Add(1)
+	w.got <- Link{pooled: p, server: s, ready: true, taken: ls.clock(), Timeout: ls.timeout(s)}
+}
+
+// demand orders the links that the queue lacks.
+func (ls *Links) demand() {
+	ls.queue.mu.Lock()
+	defer ls.queue.mu.Unlock()
+	lack := len(ls.queue.line)
+	for _, s := range *ls.all.Load() {
+		lack -= s.pool.expected()
+	}
+	orders := make(map[*server]int)
+	for range lack {
+		s := ls.choose(&Tried{})
+		if s == nil || !s.joined() {
+			break
+		}
+		s.pool.expect(1)
+		orders[s]++
+	}
+	for s, n := range orders {
+		s.order(n)
+	}
+}
