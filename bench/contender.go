@@ -9,9 +9,10 @@ import (
 // contender is a way from the peers to the service. To add one, implement this
 // and put it into allContenders.
 //
-// go-mmproxy, the other half of a set-up with HAProxy on M1 alone, is not among
-// them: it is no module that the Go module proxy gives out, and nothing is
-// measured here that was not installed by the system's own means.
+// go-mmproxy, the other half of a set-up with HAProxy on M1 alone or with frp, is
+// not among them, and neither is frp: they are no modules that the Go module proxy
+// gives out, and nothing is measured here that was not installed by the system's
+// own means.
 type contender interface {
 	// Name is that of its column.
 	Name() string
@@ -48,6 +49,7 @@ const (
 	nameNoPool      = "portredirector-nopool"
 	nameProductTLS  = "portredirector-tls"
 	nameProductAuth = "portredirector-auth"
+	nameDials       = "portredirector-dials"
 )
 
 // allContenders are those there are. The first few are those measured unless
@@ -62,11 +64,12 @@ func allContenders() []contender {
 		portredirector{name: nameNoPool, noPool: true},
 		portredirector{name: nameProductTLS, keys: true},
 		portredirector{name: nameProductAuth, keys: true, authOnly: true},
+		portredirector{name: nameDials, keys: true, dials: true},
 		haproxy{name: "haproxy-copy"},
 	}
 }
 
-const defaultContenders = 8
+const defaultContenders = 9
 
 // names returns the names of contenders.
 func names(contenders []contender) []string {

@@ -18,6 +18,8 @@ type portredirector struct {
 	noPool bool
 	// keys secures the links: by TLS, or with authOnly by authentication alone.
 	keys, authOnly bool
+	// dials has the server open the links, as one behind NAT does.
+	dials bool
 }
 
 func (p portredirector) Name() string { return p.name }
@@ -27,7 +29,9 @@ func (p portredirector) Name() string { return p.name }
 func (p portredirector) Takes(r row, _ int) bool {
 	switch {
 	case p.noPool:
-		return strings.HasPrefix(r.name, "first-byte-far-")
+		return strings.HasPrefix(r.name, "first-byte-far-") && !r.secured
+	case p.dials:
+		return strings.HasPrefix(r.name, "first-byte-far-") && r.secured
 	case p.keys:
 		return r.secured
 	}
@@ -48,18 +52,26 @@ func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error)
 	if err != nil {
 		return deployment{}, err
 	}
-	server, err := daemon(w.m2, slices.Concat(
-		[]string{"server", "-l", linkAddr.String(), "-p", fmt.Sprintf("%d=127.0.0.1:%d", servicePort, servicePort)}, serverKeys)...)
-	if err != nil {
-		return deployment{}, err
+	clientLink, serverLink := []string{"-c", linkAddr.String()}, []string{"-l", linkAddr.String()}
+	if p.dials {
+		clientLink, serverLink = []string{"-l", backAddr.String()}, []string{"-c", backAddr.String()}
 	}
-	args := slices.Concat([]string{"client", "-c", linkAddr.String(), "-p", entryAddr.String()}, clientKeys)
 	if p.noPool {
-		args = append(args, "--pool-max", "0")
+		clientLink = append(clientLink, "--pool-max", "0")
 	}
-	client, err := daemon(w.m1, args...)
+	server, err := daemon(w.m2, slices.Concat([]string{"server"}, serverLink,
+		[]string{"-p", fmt.Sprintf("%d=127.0.0.1:%d", servicePort, servicePort)}, serverKeys)...)
 	if err != nil {
 		return deployment{}, err
+	}
+	client, err := daemon(w.m1, slices.Concat([]string{"client"}, clientLink, []string{"-p", entryAddr.String()}, clientKeys)...)
+	if err != nil {
+		return deployment{}, err
+	}
+	if p.dials { // the server has tried before there was a client
+		if err := client.await(ctx, func() (bool, error) { return client.said.contains("server has dialled"), nil }); err != nil {
+			return deployment{}, err
+		}
 	}
 	return deployment{
 		target: entryAddr,

@@ -7,12 +7,14 @@ type ratio struct{ of, to string }
 func (q ratio) String() string { return q.of + " ÷ " + q.to }
 
 // securedRatios are those of the rows about secured links: what it costs each to
-// secure them, and how the two that do it by TLS compare.
+// secure them, how the two that do it by TLS compare, and whether it matters which end
+// opens them.
 var securedRatios = []ratio{
 	{nameHAProxyTLS, nameHAProxy},
 	{nameProductTLS, nameProduct},
 	{nameProductAuth, nameProduct},
 	{nameProductTLS, nameHAProxyTLS},
+	{nameDials, nameProductTLS},
 }
 
 // ratiosToHAProxy are those of the other rows.

@@ -50,6 +50,8 @@ var targets = []target{
 	{text: "bulk, 16 streams, TLS: throughput ÷ HAProxy", least: true, limit: 1, value: withTLS("gbit", "bulk-16-up-tls", "bulk-16-down-tls")},
 	{text: "peers reset, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-reset-tls")},
 	{text: "peers close first, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-peer-fin-tls")},
+	{text: "first byte over 50 ms, the server dials: p50 ÷ the client dials", limit: 1, value: dials("p50-ms")},
+	{text: "first byte over 50 ms, the server dials: p99 ÷ the client dials", limit: 1, value: dials("p99-ms")},
 }
 
 // product is what the product has reached in a row.
@@ -71,6 +73,12 @@ func ratioTo(contender string, worst func([]float64) float64, key string, rows .
 // some rows.
 func withTLS(key string, rows ...string) func(*report) float64 {
 	return ratio{nameProductTLS, nameHAProxyTLS}.worst(slices.Min, key, rows...)
+}
+
+// dials is the ratio of a server that dials to a client that does, the higher of both
+// rates of peers.
+func dials(key string) func(*report) float64 {
+	return ratio{nameDials, nameProductTLS}.worst(slices.Max, key, "first-byte-far-1-tls", "first-byte-far-200-tls")
 }
 
 // worst is a ratio in some rows, the worst of them.

@@ -32,6 +32,7 @@ const (
 var (
 	entryAddr   = netip.AddrPortFrom(m1Peers.Addr(), servicePort)                 // where a proxy's peers connect
 	linkAddr    = netip.AddrPortFrom(m2Link.Addr(), linkPort)                     // where the proxy on M2 takes links
+	backAddr    = netip.AddrPortFrom(m1Link.Addr(), linkPort)                     // where the client takes links, if the server dials
 	serviceAddr = netip.AddrPortFrom(netip.MustParseAddr("0.0.0.0"), servicePort) // where the service listens, on M2
 )
 
