@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,7 +23,7 @@ func (ls *Links) Join(name string, at netip.AddrPort, order func(n int)) *Joined
 	l := ls.joined
 	s := newServer(ls, l, target{name: name, host: name, addrs: []netip.AddrPort{at}, weight: 1})
 	s.order = order
-	s.pool.trips, s.pool.idle = tripsToJoin, ls.cfg.Heartbeat
+	s.pool.trips, s.pool.idle, s.pool.asked = tripsToJoin, ls.cfg.Heartbeat, true
 	ls.mu.Lock()
 	i := slices.IndexFunc(l.servers, func(o *server) bool { return o.name == name })
 	before := l.servers
@@ -38,7 +39,6 @@ func (ls *Links) Join(name string, at netip.AddrPort, order func(n int)) *Joined
 	ls.cfg.Log.Info("server has dialled", slog.String("server", name), slog.String("from", at.String()))
 	s.fill()
 	ls.announce()
-	ls.demand()
 	return &Joined{s}
 }
 
@@ -50,7 +50,7 @@ const tripsToJoin = 3
 func (j *Joined) Put(session *secure.Session) {
 	s := j.server
 	_ = socket.KeepAlive(session.FD, heartbeat(s.links.cfg.Heartbeat))
-	s.pool.arrive()
+	s.pool.arrive(socket.Look(session.FD).RTT)
 	s.links.deliver(s, pooled{fd: session.FD, to: s.addrs[0], session: session, seen: true})
 }
 
@@ -100,7 +100,14 @@ func (s *server) failJoined(err error) {
 // anew.
 const stale = 5 * time.Second
 
-// expect notes links that are ordered beside those that the pool itself lacks.
+// lacks is how many links have to be ordered for the pool; fewer than none are for others.
+func (p *pool) lacks() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int(math.Ceil(p.target)) - len(p.links) - p.coming
+}
+
+// expect notes links that are ordered.
 func (p *pool) expect(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,17 +124,26 @@ func (p *pool) expected() int {
 	return p.coming
 }
 
-// arrive notes that one of them is there.
-func (p *pool) arrive() {
+// miss notes a peer for whom there would have been no link.
+func (p *pool) miss() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken++
+	p.target = min(max(p.target, float64(p.least))+1, float64(p.most))
+}
+
+// arrive notes that one of them is there, and its round trip.
+func (p *pool) arrive(rtt time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.coming = max(0, p.coming-1)
 	p.arrived = time.Now()
+	p.rtt = rtt.Seconds() * p.trips
 }
 
 // forget forgets orders to which nothing has come for long. The caller holds mu.
 func (p *pool) forget() {
-	if p.trips > 1 && p.coming > 0 && time.Since(p.arrived) > stale {
+	if p.asked && p.coming > 0 && time.Since(p.arrived) > stale {
 		p.coming = 0
 	}
 }

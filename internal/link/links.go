@@ -242,7 +242,9 @@ var (
 // wait. With none at hand it is false, and the caller goes on to Wait, where it is behind
 // all for whom that was so before. An error is one of this machine.
 func (ls *Links) Take(tried *Tried) (l Link, ok bool, err error) {
-	if !ls.cfg.Joined || !ls.queue.busy() {
+	if ls.cfg.Joined && ls.queue.busy() {
+		ls.missed(tried)
+	} else {
 		l, ok, err = ls.take(tried)
 	}
 	if !ok && err == nil {

@@ -24,6 +24,7 @@ import (
 // shrinks slowly.
 type pool struct {
 	least, most int           // 0 and 0 is no pool
+	asked       bool          // its links are ordered by demand, of a server that has joined
 	trips       float64       // round trips that opening takes
 	idle        time.Duration // the silence after which keepalive asks the other end
 
@@ -104,13 +105,10 @@ const openPerPeer = 2
 // order is how many links, of at most so many, the caller has to open, because there
 // are too few.
 func (p *pool) order(most int) int {
-	if p.closed || p.most == 0 {
+	if p.closed || p.most == 0 || p.asked {
 		return 0
 	}
 	n := max(0, min(most, int(math.Ceil(p.target))-len(p.links)-p.coming))
-	if p.coming == 0 && n > 0 {
-		p.arrived = time.Now()
-	}
 	p.coming += n
 	return n
 }

@@ -86,15 +86,24 @@ func (ls *Links) deliver(s *server, p pooled) {
 	w.got <- Link{pooled: p, server: s, ready: true, taken: ls.clock(), Timeout: ls.timeout(s)}
 }
 
-// demand orders the links that the queue lacks.
+// demand orders what servers that have joined lack: a link for each in the queue, and what
+// their pools are to have.
 func (ls *Links) demand() {
 	ls.queue.mu.Lock()
 	defer ls.queue.mu.Unlock()
 	lack := len(ls.queue.line)
-	for _, s := range *ls.all.Load() {
-		lack -= s.pool.expected()
-	}
 	orders := make(map[*server]int)
+	for _, s := range *ls.all.Load() {
+		if !s.joined() || s.best.Load() == nil {
+			continue
+		}
+		if n := s.pool.lacks(); n > 0 {
+			s.pool.expect(n)
+			orders[s] = n
+		} else {
+			lack += n // what is coming beside that is for the queue
+		}
+	}
 	for range lack {
 		s := ls.choose(&Tried{})
 		if s == nil || !s.joined() {
@@ -105,5 +114,12 @@ func (ls *Links) demand() {
 	}
 	for s, n := range orders {
 		s.order(n)
+	}
+}
+
+// missed notes a peer that came when there were others before it.
+func (ls *Links) missed(tried *Tried) {
+	if s := ls.choose(tried); s != nil && s.joined() {
+		s.pool.miss()
 	}
 }

@@ -270,10 +270,8 @@ func (s *server) fill() {
 // lasts a peer will see.
 func (s *server) open(n int) {
 	switch {
-	case n == 0:
-		return
 	case s.joined():
-		s.order(n)
+		s.links.demand()
 		return
 	case s.links.cfg.Secure != nil:
 		s.orderSecured(n)
