@@ -23,9 +23,62 @@ type Client struct {
 // Ports is a range of ports, both ends included.
 type Ports struct{ First, Last uint16 }
 
+// ParsePorts reads a port, as in 80, or a range of them, as in 8000-8099.
+func ParsePorts(s string) (Ports, error) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	a, err1 := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	if err1 != nil || err2 != nil || a == 0 || b < a {
+		return Ports{}, fmt.Errorf("%q is neither a port nor a range of ports, as in ports=80,8000-8099 without spaces", s)
+	}
+	return Ports{uint16(a), uint16(b)}, nil
+}
+
+// String is what ParsePorts reads.
+func (p Ports) String() string {
+	if p.First == p.Last {
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d-%d", p.First, p.Last)
+}
+
+// Line is the client as ReadClients reads it.
+func (c *Client) Line() string {
+	line := c.Name + " " + c.Key.String()
+	if len(c.Ports) > 0 {
+		line += " ports=" + list(c.Ports)
+	}
+	if len(c.Claims) > 0 {
+		line += " claims=" + list(c.Claims)
+	}
+	return line
+}
+
+// list is what stands behind an equals sign.
+func list[T fmt.Stringer](items []T) string {
+	var words []string
+	for _, item := range items {
+		words = append(words, item.String())
+	}
+	return strings.Join(words, ",")
+}
+
 // MayUse reports whether its peers may connect to a port.
 func (c *Client) MayUse(port uint16) bool {
 	return len(c.Ports) == 0 || slices.ContainsFunc(c.Ports, func(p Ports) bool { return p.First <= port && port <= p.Last })
+}
+
+// MayUseAll reports whether they may connect to each of a range of ports.
+func (c *Client) MayUseAll(p Ports) bool {
+	for port := int(p.First); port <= int(p.Last); port++ {
+		if !c.MayUse(uint16(port)) { //nolint:gosec // between two that are
+			return false
+		}
+	}
+	return true
 }
 
 // MayClaim reports whether it may speak for an address, which is not mapped.
@@ -61,6 +114,11 @@ func ReadClients(path string) (Clients, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParseClients(path, text)
+}
+
+// ParseClients is ReadClients for a text that was read from path already.
+func ParseClients(path string, text []byte) (Clients, error) {
 	cs := make(Clients)
 	for number, line := range lines(text) {
 		c, err := parseClient(line)
@@ -104,16 +162,11 @@ func parseClient(line string) (*Client, error) {
 }
 
 func (c *Client) addPorts(s string) error {
-	first, last, isRange := strings.Cut(s, "-")
-	if !isRange {
-		last = first
+	p, err := ParsePorts(s)
+	if err != nil {
+		return err
 	}
-	a, err1 := strconv.ParseUint(first, 10, 16)
-	b, err2 := strconv.ParseUint(last, 10, 16)
-	if err1 != nil || err2 != nil || a == 0 || b < a {
-		return fmt.Errorf("%q is neither a port nor a range of ports, as in ports=80,8000-8099 without spaces", s)
-	}
-	c.Ports = append(c.Ports, Ports{uint16(a), uint16(b)})
+	c.Ports = append(c.Ports, p)
 	return nil
 }
 

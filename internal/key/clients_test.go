@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -142,6 +143,9 @@ func FuzzReadClients(f *testing.F) {
 				t.Errorf("%s is %+v", k, c)
 			}
 			names[c.Name] = true
+			if again, err := key.ParseClients(path, []byte(c.Line())); err != nil || !reflect.DeepEqual(again[k], c) {
+				t.Errorf("%q is %+v, %v", c.Line(), again[k], err)
+			}
 			for _, p := range c.Ports {
 				if p.First == 0 || p.First > p.Last || !c.MayUse(p.First) || !c.MayUse(p.Last) {
 					t.Errorf("ports %v", p)

@@ -106,6 +106,9 @@ func Generate(path string) (Public, error) {
 // an access list, which looks like that, acl(5)).
 func Load(path string) (Private, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return Private{}, fmt.Errorf("%w: user %d has to be its owner (chown), or this be run as its owner (in a container by --user)", err, os.Geteuid())
+	}
 	if err != nil {
 		return Private{}, err
 	}

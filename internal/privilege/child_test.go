@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	libcap "kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"portredirector/internal/nstest"
 	"portredirector/internal/privilege"
@@ -34,6 +37,7 @@ type order struct {
 	AllFiles   bool // no file is out of reach
 	DropsNone  bool // nothing is dropped, for comparison
 	NoLandlock bool // as if the kernel had none
+	Raises     bool // what it keeps is not effective at first
 }
 
 func TestMain(m *testing.M) {
@@ -59,6 +63,11 @@ func runChild(text string, in io.Reader, out io.Writer) int {
 	var threads []thread
 	for range 4 {
 		threads = append(threads, newThread())
+	}
+	if o.Raises {
+		if err := raise(o.Keep); err != nil {
+			panic(err)
+		}
 	}
 	d, err := o.drop()
 	for range 4 {
@@ -91,6 +100,18 @@ func (o order) drop() (d privilege.Dropped, err error) {
 		d, err = privilege.Drop(o.Keep, o.Files)
 	}
 	return d, err
+}
+
+// raise has no capability be effective, and then those of want.
+func raise(want []privilege.Capability) error {
+	own := libcap.GetProc()
+	if err := errors.Join(own.ClearFlag(libcap.Effective), own.SetProc()); err != nil {
+		return err
+	}
+	if got := act("mark", ""); got != unix.EPERM.Error() {
+		return fmt.Errorf("it can set marks: %s", got)
+	}
+	return privilege.Raise(want...)
 }
 
 // hideLandlock has the first system call of Landlock fail as in a kernel that
@@ -151,6 +172,11 @@ func act(word, arg string) string {
 		err = os.Mkdir(arg, 0o700)
 	case "remove":
 		err = os.Remove(arg)
+	case "move":
+		from, to, _ := strings.Cut(arg, " ")
+		err = os.Rename(from, to)
+	case "replace":
+		err = replace(arg)
 	case "run":
 		err = run(strings.Fields(arg))
 	case "transparent":
@@ -165,6 +191,11 @@ func act(word, arg string) string {
 		}
 	case "resolve":
 		_, err = (&net.Resolver{PreferGo: true}).LookupHost(context.Background(), arg)
+	case "connect":
+		var conn net.Conn
+		if conn, err = net.Dial("unix", arg); err == nil {
+			err = conn.Close()
+		}
 	case "chroot":
 		err = unix.Chroot("/") // CAP_SYS_CHROOT, and not a look at any file
 	default:
@@ -174,6 +205,21 @@ func act(word, arg string) string {
 		return err.Error()
 	}
 	return "ok"
+}
+
+// replace replaces a file as who keeps it does: by a new one beside it.
+func replace(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("replaced")
+	return errors.Join(err, f.Sync(), f.Close(), os.Rename(f.Name(), path), dir.Sync())
 }
 
 // run runs a program. Package exec would open /dev/null for it.

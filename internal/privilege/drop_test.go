@@ -103,10 +103,7 @@ func needLandlock(t *testing.T) {
 }
 
 // server is what a server drops.
-var server = order{
-	Keep:  []privilege.Capability{privilege.NetAdmin},
-	Files: privilege.Files{Write: []string{"/proc/sys/net"}},
-}
+var server = order{Keep: []privilege.Capability{privilege.NetAdmin}}
 
 func TestServer(t *testing.T) {
 	c := start(t, server, nil)
@@ -116,6 +113,16 @@ func TestServer(t *testing.T) {
 
 func TestServerAsPlainUser(t *testing.T) {
 	c := start(t, server, nobody(t), privilege.NetAdmin)
+	wantThreads(t, c, onlyNetAdmin, bounding(t))
+	wantServes(t, c)
+}
+
+// TestRaise has a server begin with capabilities that are not effective, one of which it has.
+func TestRaise(t *testing.T) {
+	o := server
+	o.Keep = []privilege.Capability{privilege.NetAdmin, privilege.NetBindService}
+	o.Raises = true
+	c := start(t, o, nobody(t), privilege.NetAdmin)
 	wantThreads(t, c, onlyNetAdmin, bounding(t))
 	wantServes(t, c)
 }

@@ -1,9 +1,11 @@
 package privilege_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,11 +40,11 @@ func tree(t *testing.T, names ...string) (dir string) {
 
 func TestFiles(t *testing.T) {
 	needLandlock(t)
-	dir := tree(t, "r/file", "r/empty/", "w/file", "w/empty/", "file", "other")
+	dir := tree(t, "r/file", "r/empty/", "w/file", "w/below/file", "w/empty/", "file", "other")
 	at := func(name string) string { return filepath.Join(dir, name) }
 	c := start(t, order{Files: privilege.Files{
-		Read:  []string{at("r"), at("file"), at("none")},
-		Write: []string{at("w"), at("none/at/all")},
+		Read: []string{at("r"), at("file"), at("none")},
+		Keep: []string{at("w"), at("none/at/all")},
 	}}, nil)
 
 	for _, tt := range []struct{ word, path, want string }{
@@ -73,9 +75,12 @@ func TestFiles(t *testing.T) {
 		{"read", "w/file", `"1"`},
 		{"truncate", "w/file", "ok"},
 		{"list", "w", "ok"},
-		{"write", "w/new", denied},
-		{"make", "w/new", denied},
-		{"remove", "w/file", denied},
+		{"write", "w/new", "ok"},
+		{"replace", "w/new", "ok"},
+		{"read", "w/new", `"replaced"`},
+		{"replace", "w/below/file", "ok"},
+		{"replace", "r/file", denied},
+		{"make", "w/directory", denied},
 		{"remove", "w/empty", denied},
 		{"run", "w/file", denied},
 	} {
@@ -83,6 +88,53 @@ func TestFiles(t *testing.T) {
 			tt.path = at(tt.path)
 		}
 		c.want(tt.word+" "+tt.path, tt.want)
+	}
+}
+
+// TestKept: a directory is kept by the user who owns it, root too, who has no capability
+// then; what is elsewhere is neither brought there nor changed by a name that is there.
+func TestKept(t *testing.T) {
+	needLandlock(t)
+	for name, as := range map[string]func(*testing.T) *syscall.Credential{
+		"root":         func(*testing.T) *syscall.Credential { return nil },
+		"a plain user": nobody,
+	} {
+		t.Run(name, func(t *testing.T) {
+			user := as(t)
+			dir := tree(t, "kept/file", "other/file")
+			kept, other := filepath.Join(dir, "kept/"), filepath.Join(dir, "other/")
+			if err := os.Symlink(filepath.Join(other, "file"), filepath.Join(kept, "link")); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{filepath.Dir(dir), dir} {
+				if err := os.Chmod(path, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, path := range []string{kept, filepath.Join(kept, "file"), other, filepath.Join(other, "file")} {
+				if user != nil {
+					if err := os.Chown(path, int(user.Uid), int(user.Gid)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := os.Chmod(path, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := start(t, order{Files: privilege.Files{Keep: []string{kept}}}, user)
+			c.want("replace "+kept+"/file", "ok")
+			c.want("read "+kept+"/file", `"replaced"`)
+			c.want("replace "+kept+"/new", "ok")
+			c.want("write "+kept+"/link", denied)
+			c.want("replace "+other+"/file", denied)
+			c.want("write "+other+"/new", denied)
+			c.want("remove "+other+"/file", denied)
+			c.want("move "+kept+"/file "+other+"/file", denied)
+			c.want("move "+other+"/file "+kept+"/file", denied)
+			if b, err := os.ReadFile(filepath.Join(other, "file")); string(b) != "other/file" {
+				t.Errorf("what is elsewhere became %q, %v", b, err)
+			}
+		})
 	}
 }
 
@@ -101,6 +153,31 @@ func TestFilesOutOfReach(t *testing.T) {
 	if !strings.HasSuffix(c.dropped, " <nil>") {
 		t.Errorf("dropped: %s", c.dropped)
 	}
+}
+
+// TestConnect has a Unix socket made anew, as by an engine that is started again.
+func TestConnect(t *testing.T) {
+	needLandlock(t)
+	dir := tree(t, "run/file")
+	path := filepath.Join(dir, "run/socket")
+	listen := func(path string) *net.UnixListener {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	first := listen(path)
+	c := start(t, order{Files: privilege.Files{Connect: privilege.Socket(path)}}, nil)
+	c.want("connect "+path, "ok")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	listen(path)
+	c.want("connect "+path, "ok")
+	c.want("read "+filepath.Join(dir, "run/file"), denied)
+	c.want("list "+filepath.Join(dir, "run"), denied)
 }
 
 func TestReplacedFile(t *testing.T) {

@@ -27,6 +27,12 @@ func Names() []string {
 	return directories("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf")
 }
 
+// Socket are the directories that have to stay within reach for a Unix socket to be
+// connected to, also when who listens on it has made it anew.
+func Socket(path string) []string {
+	return directories(path)
+}
+
 // directories are those that a look at the files passes by: of each file, and of
 // each link on the way to it.
 func directories(files ...string) []string {
