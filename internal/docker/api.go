@@ -1,0 +1,106 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// patience is how long an answer may take.
+	patience = 10 * time.Second
+	// mostBytes bounds an answer; a container takes a few KiB of it.
+	mostBytes = 16 << 20
+	// mostMessage bounds what is told of an error.
+	mostMessage = 1 << 10
+)
+
+// errNotFound is the engine's answer about what is not there.
+var errNotFound = errors.New("not found")
+
+// api asks the engine that listens on a Unix socket.
+type api struct {
+	socket string
+	client http.Client
+}
+
+func newAPI(socket string) *api {
+	var d net.Dialer
+	return &api{socket: socket, client: http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return d.DialContext(ctx, "unix", socket)
+			},
+			// Questions are rare. So nothing is left open between two of them, and nothing
+			// of the transport's runs.
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			ResponseHeaderTimeout:  patience,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// get asks for what is at a path and decodes it into to.
+func (a *api) get(ctx context.Context, path string, to any) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	body, err := a.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	if err := json.NewDecoder(io.LimitReader(body, mostBytes)).Decode(to); err != nil {
+		return a.explain(fmt.Errorf("its answer to %s: %w", path, err))
+	}
+	return nil
+}
+
+// open asks for what is at a path. The answer goes on until it ends, or ctx does, and the
+// caller closes it.
+func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := a.client.Do(request)
+	if err != nil {
+		return nil, a.explain(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusNotFound {
+		return nil, errNotFound
+	}
+	var said struct{ Message string }
+	_ = json.NewDecoder(io.LimitReader(response.Body, mostMessage)).Decode(&said) // or it said nothing
+	return nil, a.explain(errors.New(strings.TrimSpace(response.Status + " " + said.Message)))
+}
+
+// explain says which engine has failed, and what to do about the errors that people meet.
+func (a *api) explain(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the method and the address, which is none
+	}
+	for errno, mend := range map[syscall.Errno]string{
+		syscall.ENOENT:       "is Docker running? --docker-socket names another one (in a container: -v /run/docker.sock:/run/docker.sock:ro)",
+		syscall.ECONNREFUSED: "is Docker running? --docker-socket names another one",
+		syscall.EACCES:       "the server's user needs to be in its group (SupplementaryGroups=docker; in a container: --group-add with the number of the group)",
+	} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("the engine's socket %s: %w: %s", a.socket, errno, mend)
+		}
+	}
+	return fmt.Errorf("the engine at %s: %w", a.socket, err)
+}

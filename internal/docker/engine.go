@@ -1,0 +1,110 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+)
+
+// Engine knows where some containers are: as it was when [Engine.Look] asked, and up to
+// date as long as [Engine.Run] runs. What is known stays in use while the engine is away.
+//
+// Address may be called concurrently with everything; Look and Run are for one goroutine at
+// a time.
+type Engine struct {
+	api        *api
+	log        *slog.Logger
+	containers map[string]*atomic.Pointer[place] // by name; the map stays as it is
+	trouble    string                            // why the engine could not be asked; "" if it could
+}
+
+// New asks nobody yet. The socket is a file; containers are names or ids.
+func New(socket string, containers []string, log *slog.Logger) *Engine {
+	e := &Engine{api: newAPI(socket), log: log, containers: make(map[string]*atomic.Pointer[place])}
+	for _, name := range containers {
+		known := new(atomic.Pointer[place])
+		known.Store(&place{nowhere: errors.New("the engine was not asked yet"), unasked: true})
+		e.containers[name] = known
+	}
+	return e
+}
+
+// Address is a container's address in the family of claim, for which it does not wait; the
+// zero Addr if it has none. The error is why it has no address at all.
+func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error) {
+	known, ok := e.containers[container]
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("container %s is not one of those that are followed", container)
+	}
+	switch p := known.Load(); {
+	case p.nowhere != nil:
+		return netip.Addr{}, p.nowhere
+	case claim.Is4():
+		return p.v4, nil
+	default:
+		return p.v6, nil
+	}
+}
+
+// Look asks for all containers. It logs what has changed, also that the engine cannot be
+// asked, which is the error.
+func (e *Engine) Look(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
+		known := e.containers[name]
+		p, err := e.api.find(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			e.away(err)
+			return err
+		}
+		if old := known.Swap(&p); old.unasked || !old.same(p) {
+			e.tell(name, p)
+		}
+	}
+	if e.trouble != "" {
+		e.log.Info("the Docker engine can be asked again")
+		e.trouble = ""
+	}
+	return nil
+}
+
+// away notes that the engine cannot be asked.
+func (e *Engine) away(err error) {
+	for _, known := range e.containers {
+		if known.Load().unasked {
+			known.Store(&place{nowhere: err, unasked: true})
+		}
+	}
+	if text := err.Error(); text != e.trouble {
+		e.log.Warn("cannot ask where containers are, going by what is known and trying again", slog.Any("error", err))
+		e.trouble = text
+	}
+}
+
+// tell says where a container is.
+func (e *Engine) tell(name string, p place) {
+	if p.nowhere != nil {
+		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.nowhere))
+		return
+	}
+	var at []any
+	if p.v4.IsValid() {
+		at = append(at, slog.Any("ipv4", p.v4))
+	}
+	if p.v6.IsValid() {
+		at = append(at, slog.Any("ipv6", p.v6))
+	}
+	log := e.log.With(slog.String("container", name), slog.Group("at", at...))
+	log.Info("service's container is there")
+	if p.internal {
+		log.Warn("the container's networks are internal: it has no default route, so its replies to peers cannot come back; " +
+			"connect it to a network that is not")
+	}
+}

@@ -1,0 +1,162 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Proxy is a published port that docker-proxy listens on. Whoever comes through it comes
+// from an address of the engine's.
+//
+// The engine has the kernel lead connections to a published port to the container, and
+// there the source stays. Two kinds it leaves to docker-proxy: those to loopback, and those
+// of a family that the container has no address of.
+type Proxy struct {
+	Host      netip.AddrPort // where it listens; 0.0.0.0 and :: are all addresses of their family
+	Container netip.AddrPort // where it leads
+	Name      string         // of the container; "" if the engine does not tell
+}
+
+// hides reports whether a service that is dialled at an address is behind the proxy. own
+// says of an address whether it is this machine's.
+func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
+	at, host := service.Addr(), p.Host.Addr()
+	switch {
+	case p.Host.Port() != service.Port() || host.Is4() != at.Is4():
+		return false
+	case host != at && (!host.IsUnspecified() || !own(at)):
+		return false
+	}
+	return at.IsLoopback() || at.Is4() != p.Container.Addr().Is4()
+}
+
+// instead says how -p leads to the container itself, for a port that peers connect to.
+func (p Proxy) instead(port uint16) string {
+	option := fmt.Sprintf("-p %d=%s", port, p.Container)
+	if p.Name != "" {
+		option += fmt.Sprintf(" or -p %d=docker:%s:%d", port, p.Name, p.Container.Port())
+	}
+	return option
+}
+
+// Proxies are those of this network namespace.
+type Proxies []Proxy
+
+// Check refuses a service that is dialled where docker-proxy would hide the peers'
+// addresses. The error says how to name it instead; port is the one that peers connect to.
+func (l Proxies) Check(port uint16, service netip.AddrPort) error {
+	for _, p := range l {
+		if p.hides(service, isOwn) {
+			return fmt.Errorf("docker-proxy listens on %s and would hide the peers' addresses: use %s", service, p.instead(port))
+		}
+	}
+	return nil
+}
+
+// isOwn reports whether an address is this machine's.
+func isOwn(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, one := range all {
+		if p, err := netip.ParsePrefix(one.String()); err == nil && p.Addr() == a.WithZone("") {
+			return true
+		}
+	}
+	return false
+}
+
+// Proxies looks for what docker-proxy listens on: in /proc, or if that shows neither a
+// docker-proxy nor an engine, as in a container without the host's processes, in the
+// engine's list. Where neither is to be had there is none.
+func (e *Engine) Proxies(ctx context.Context) Proxies {
+	return e.proxies(ctx, "/proc")
+}
+
+func (e *Engine) proxies(ctx context.Context, proc string) Proxies {
+	proxies, seen := scan(proc)
+	if seen && len(proxies) == 0 {
+		return nil
+	}
+	list, err := e.api.list(ctx)
+	switch {
+	case err != nil:
+		return proxies
+	case !seen:
+		return published(list, isOwn)
+	}
+	names := make(map[netip.AddrPort]string)
+	for _, c := range list {
+		for _, port := range c.Ports {
+			for _, n := range c.NetworkSettings.Networks {
+				names[netip.AddrPortFrom(n.address(true), port.PrivatePort)] = c.name()
+				names[netip.AddrPortFrom(n.address(false), port.PrivatePort)] = c.name()
+			}
+		}
+	}
+	for i := range proxies {
+		proxies[i].Name = names[proxies[i].Container]
+	}
+	return proxies
+}
+
+// Blind reports whether there may be a docker-proxy that Proxies does not know of: in a
+// container with the network of a machine that has an engine, but neither with its
+// processes nor with the engine's socket.
+func (e *Engine) Blind(ctx context.Context) bool {
+	// PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h: the machine's own.
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil || ns == fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
+		return false
+	}
+	if _, err := net.InterfaceByName("docker0"); err != nil {
+		return false
+	}
+	if _, seen := scan("/proc"); seen {
+		return false
+	}
+	_, err = e.api.list(ctx)
+	return err != nil
+}
+
+// parseProxy reads the command line of a docker-proxy.
+func parseProxy(args []string) (p Proxy, ok bool) {
+	given := make(map[string]string)
+	for i, arg := range args {
+		name, isOption := strings.CutPrefix(arg, "-")
+		if !isOption {
+			continue
+		}
+		name, value, joined := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		if !joined && i+1 < len(args) {
+			value = args[i+1] // also of a switch, which takes none, and is none of those below
+		}
+		given[name] = value
+	}
+	var err error
+	if p.Host, err = addrPort(given["host-ip"], given["host-port"]); err != nil {
+		return Proxy{}, false
+	}
+	if p.Container, err = addrPort(given["container-ip"], given["container-port"]); err != nil {
+		return Proxy{}, false
+	}
+	return p, given["proto"] == "tcp"
+}
+
+func addrPort(addr, port string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), err
+}

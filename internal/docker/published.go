@@ -1,0 +1,77 @@
+package docker
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// listed is what the engine's list says of a container.
+type listed struct {
+	Names []string
+	Ports []struct {
+		IP          string
+		PrivatePort uint16
+		PublicPort  uint16 // 0 if it is not published
+		Type        string
+	}
+	NetworkSettings networks
+}
+
+// list asks for the containers that run.
+func (a *api) list(ctx context.Context) (list []listed, err error) {
+	err = a.get(ctx, "/containers/json", &list)
+	return list, err
+}
+
+// name is the container's own; the others are links to it, "/other/alias".
+func (l listed) name() string {
+	for _, n := range l.Names {
+		if n = strings.TrimPrefix(n, "/"); CheckName(n) == nil {
+			return n
+		}
+	}
+	return ""
+}
+
+// published lists what docker-proxy listens on if all ports are published in the usual way.
+// The engine may be in another network namespace than we are; its containers' gateways are
+// this machine's own only if it is not.
+func published(list []listed, own func(netip.Addr) bool) Proxies {
+	var all Proxies
+	for _, c := range list {
+		at := placeIn(hereOnly(c.NetworkSettings, own))
+		for _, port := range c.Ports {
+			host, err := netip.ParseAddr(port.IP)
+			if err != nil || port.PublicPort == 0 || port.Type != "tcp" {
+				continue
+			}
+			leads := at.v4
+			if host.Is6() && at.v6.IsValid() || !leads.IsValid() {
+				leads = at.v6
+			}
+			if leads.IsValid() {
+				all = append(all, Proxy{
+					Host:      netip.AddrPortFrom(host, port.PublicPort),
+					Container: netip.AddrPortFrom(leads, port.PrivatePort),
+					Name:      c.name(),
+				})
+			}
+		}
+	}
+	return all
+}
+
+// hereOnly are the networks whose gateway is an own address.
+func hereOnly(n networks, own func(netip.Addr) bool) networks {
+	here := maps.Clone(n.Networks)
+	maps.DeleteFunc(here, func(_ string, e endpoint) bool {
+		return !slices.ContainsFunc([]string{e.Gateway, e.IPv6Gateway}, func(gateway string) bool {
+			a, err := netip.ParseAddr(gateway)
+			return err == nil && own(a)
+		})
+	})
+	return networks{here}
+}
