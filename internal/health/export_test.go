@@ -1,0 +1,7 @@
+package health
+
+var (
+	Name      = name
+	Namespace = namespace
+	InText    = find
+)
