@@ -37,8 +37,23 @@ func (b *Balance) Type() string { return "way" }
 // choose chooses a server that works, from which not is tried; nil if there is none.
 // Of the servers of one SRV name only those of the lowest priority that works count.
 func (ls *Links) choose(tried *Tried) *server {
+	return ls.chooseOf(func(s *server) bool { return s.best.Load() != nil && !tried.has(s) })
+}
+
+// chooseJoined chooses of those that have joined, for a peer that waits for a link of one; nil
+// also if the first that works is another.
+func (ls *Links) chooseJoined(tried *Tried) *server {
+	first := ls.cfg.Balance == Failover
+	s := ls.chooseOf(func(s *server) bool { return (first || s.joined()) && s.best.Load() != nil && !tried.has(s) })
+	if s == nil || !s.joined() {
+		return nil
+	}
+	return s
+}
+
+// chooseOf chooses of those that fit.
+func (ls *Links) chooseOf(fits func(*server) bool) *server {
 	all := *ls.all.Load()
-	fits := func(s *server) bool { return s.best.Load() != nil && !tried.has(s) }
 	if ls.cfg.Balance == Failover {
 		for _, s := range all {
 			if fits(s) {

@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"portredirector/internal/secure"
@@ -31,18 +33,25 @@ type Callers struct {
 	Resolver       Resolver      // nil is the system's
 	Log            *slog.Logger
 
-	dialer *dialer
+	dialer  *dialer
+	reached atomic.Int64 // clients
 }
+
+const (
+	// maxRedial is the longest pause before a client is dialled again: peers may wait
+	// there, of which this end knows nothing.
+	maxRedial = 5 * time.Second
+	// steady is how long a stream has to live for the next to be dialled without a
+	// longer pause. Another server with the same key could take its place at once.
+	steady = 10 * time.Second
+)
 
 // mostOrdered bounds the links that a client may have asked for and that are not there.
 const mostOrdered = 1 << 16
 
 // Run keeps up with all clients, until ctx ends. The links that Take was given live on.
 func (c *Callers) Run(ctx context.Context) {
-	if c.Resolver == nil {
-		c.Resolver = net.DefaultResolver
-	}
-	c.dialer = &dialer{alive: heartbeat(c.Heartbeat), ports: newPorts()}
+	c.begin()
 	var callers sync.WaitGroup
 	for _, name := range c.Clients {
 		callers.Go(func() { (&caller{Callers: c, name: name}).run(ctx) })
@@ -50,22 +59,60 @@ func (c *Callers) Run(ctx context.Context) {
 	callers.Wait()
 }
 
+// Ailing is why no client is reached, and nil if one is, or there are none.
+func (c *Callers) Ailing() error {
+	if len(c.Clients) == 0 || c.reached.Load() > 0 {
+		return nil
+	}
+	return fmt.Errorf("no client is reached: %s", strings.Join(c.Clients, " "))
+}
+
+// Visit opens a stream to a client, for as long as do takes.
+func (c *Callers) Visit(ctx context.Context, name string, purpose secure.Purpose, do func(*secure.Stream) error) error {
+	c.begin()
+	ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+	defer cancel()
+	s, _, err := (&caller{Callers: c, name: name}).call(ctx, purpose)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	return do(s)
+}
+
+func (c *Callers) begin() {
+	if c.Resolver == nil {
+		c.Resolver = net.DefaultResolver
+	}
+	c.dialer = &dialer{alive: heartbeat(c.Heartbeat), ports: newPorts()}
+}
+
 // caller opens links to one client.
 type caller struct {
 	*Callers
 	name string
 	told bool // that it cannot be reached
+
+	refuses atomic.Bool // it was told that it takes no links of ours
 }
 
 // run dials the client again and again.
 func (c *caller) run(ctx context.Context) {
 	log := c.Log.With(slog.String("client", c.name))
-	for pause := minBackOff; ; pause = min(2*pause, maxBackOff) {
-		stream, at, err := c.call(ctx)
+	for pause := minBackOff; ; pause = min(2*pause, maxRedial) {
+		stream, at, err := c.call(ctx, secure.Control)
 		if err == nil {
 			log.Info("client is reached, it may ask for links", slog.String("at", at.String()))
-			c.told, pause = false, minBackOff
+			c.told = false
+			c.refuses.Store(false)
+			began := time.Now()
+			c.reached.Add(1)
 			err = c.serve(ctx, stream, at)
+			c.reached.Add(-1)
+			if time.Since(began) > steady {
+				pause = minBackOff
+			}
 		}
 		if ctx.Err() != nil {
 			return
@@ -73,9 +120,6 @@ func (c *caller) run(ctx context.Context) {
 		if !c.told {
 			c.told = true
 			log.Warn("client cannot be reached, trying again", slog.Any("error", err))
-		}
-		if errors.Is(err, secure.ErrUntrusted) {
-			pause = min(pause, maxUntrusted)
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // no secret
@@ -85,8 +129,8 @@ func (c *caller) run(ctx context.Context) {
 	}
 }
 
-// call opens a control stream.
-func (c *caller) call(ctx context.Context) (*secure.Stream, netip.AddrPort, error) {
+// call opens a stream.
+func (c *caller) call(ctx context.Context, purpose secure.Purpose) (*secure.Stream, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.ConnectTimeout, errStuck)
 	defer cancel()
 	host, port, err := splitHostPort(c.name)
@@ -101,7 +145,7 @@ func (c *caller) call(ctx context.Context) (*secure.Stream, netip.AddrPort, erro
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	s, err := c.secure(ctx, fd, secure.Control)
+	s, err := c.secure(ctx, fd, purpose)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
@@ -172,22 +216,47 @@ func (c *caller) open(ctx context.Context, at netip.AddrPort, orders <-chan int)
 	}
 }
 
-// openOne opens a link. If it cannot, the client will ask again, as long as its stream
-// lives.
+// openOne opens a link, and tries again for a while if it cannot, because the client counts
+// on each that it has asked for: one that never came would be missing for as long as others
+// come. After that while the client asks again by itself, as long as the stream lives.
 func (c *caller) openOne(ctx context.Context, at netip.AddrPort) {
+	began := time.Now()
+	for pause := minBackOff; ; pause *= 2 {
+		err := c.openNow(ctx, at)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return
+		case errors.Is(err, secure.ErrUntrusted) && !c.refuses.Swap(true):
+			c.Log.Warn("client takes no links of this server, though it asks for them", slog.String("client", c.name), slog.Any("error", err))
+		default:
+			c.Log.Debug("a link that the client has asked for cannot be opened", slog.String("client", c.name), slog.Any("error", err))
+		}
+		if errors.Is(err, secure.ErrUntrusted) || time.Since(began)+pause > stale {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// openNow tries to open one.
+func (c *caller) openNow(ctx context.Context, at netip.AddrPort) error {
 	tctx, cancel := context.WithTimeoutCause(ctx, c.ConnectTimeout, errStuck)
 	defer cancel()
-	var s *secure.Session
 	fd, err := c.dialer.connect(at)
-	if err == nil {
-		s, err = c.secure(tctx, fd, secure.ToClient)
+	if err != nil {
+		return err
 	}
-	switch {
-	case err == nil && ctx.Err() != nil:
+	s, err := c.secure(tctx, fd, secure.ToClient)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
 		socket.Close(s.FD) // the stream has ended, and with it what the client knows of us
-	case err == nil:
-		c.Take(s, at)
-	case ctx.Err() == nil:
-		c.Log.Debug("a link that the client has asked for cannot be opened", slog.String("client", c.name), slog.Any("error", err))
+		return nil
 	}
+	c.Take(s, at)
+	return nil
 }

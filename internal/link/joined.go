@@ -84,15 +84,26 @@ func (s *server) joined() bool { return s.order != nil }
 
 // part leaves out a server that has joined, for good.
 func (s *server) part() {
-	s.best.Store(nil)
 	s.pool.close()
+	s.best.Store(nil)
 }
 
 // failJoined notes that a link of a server that has joined failed. Whether it is there its
-// control stream tells; that it drains, its answers tell first.
+// control stream tells; that it drains, its answers tell first. It is left out until the
+// next tick, because it also answers so when it has too many links that wait.
 func (s *server) failJoined(err error) {
 	if errors.Is(err, ErrDraining) {
-		s.part()
+		s.best.Store(nil)
+	}
+}
+
+// resume has a server that has joined be in use again, as long as its control stream lives.
+func (s *server) resume() {
+	s.pool.mu.Lock()
+	again := !s.pool.closed && s.best.CompareAndSwap(nil, &s.addrs[0])
+	s.pool.mu.Unlock()
+	if again {
+		s.links.announce()
 	}
 }
 
@@ -100,11 +111,13 @@ func (s *server) failJoined(err error) {
 // anew.
 const stale = 5 * time.Second
 
-// lacks is how many links have to be ordered for the pool; fewer than none are for others.
-func (p *pool) lacks() int {
+// lacks is how many links have to be ordered for the pool, and how many are coming that it
+// does not need.
+func (p *pool) lacks() (n, spare int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return int(math.Ceil(p.target)) - len(p.links) - p.coming
+	n = int(math.Ceil(p.target)) - len(p.links) - p.coming
+	return max(0, n), max(0, min(-n, p.coming))
 }
 
 // expect notes links that are ordered.

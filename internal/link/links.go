@@ -279,16 +279,22 @@ func (ls *Links) open(ctx context.Context, tried *Tried) (l Link, ok bool, err e
 	for {
 		changed := ls.changes()
 		s := ls.choose(tried)
-		switch {
-		case s == nil:
+		if s == nil {
 			return Link{}, false, nil
-		case s.joined():
-			if tried.waiter == nil {
-				if l, ok, err = ls.take(tried); ok || err != nil {
-					return l, ok, err
-				}
-				ls.enter(tried)
+		}
+		if !s.joined() {
+			ls.leave(tried) // it does not wait for one that has joined
+		}
+		if tried.waiter == nil {
+			switch l, err = s.take(); {
+			case errors.Is(err, errLeftOut):
+				continue
+			case !errors.Is(err, errNotReady):
+				return l, err == nil, err
 			}
+		}
+		if s.joined() {
+			ls.enter(tried)
 			select {
 			case l = <-tried.place():
 				return l, true, nil
@@ -296,20 +302,14 @@ func (ls *Links) open(ctx context.Context, tried *Tried) (l Link, ok bool, err e
 			case <-ctx.Done():
 				return Link{}, false, context.Cause(ctx)
 			}
-		default:
-			if l, ok, err = ls.take(tried); ok || err != nil {
-				return l, ok, err
-			}
-			if ls.cfg.Secure == nil {
-				continue // it has just been left out
-			}
-			switch l, err = s.dial(ctx); {
-			case err == nil:
-				return l, true, nil
-			case ctx.Err() != nil || exhausted(err):
-				return Link{}, false, err
-			} // else it is left out by now
+			continue
 		}
+		switch l, err = s.dial(ctx); {
+		case err == nil:
+			return l, true, nil
+		case ctx.Err() != nil || exhausted(err):
+			return Link{}, false, err
+		} // else it is left out by now
 	}
 }
 
@@ -377,14 +377,30 @@ func (ls *Links) untrusted(tried *Tried) (err error) {
 	return err
 }
 
+// Ailing is why no server is in use, and nil if one is.
+func (ls *Links) Ailing() error {
+	for _, s := range *ls.all.Load() {
+		if s.best.Load() != nil {
+			return nil
+		}
+	}
+	return ls.why(&Tried{})
+}
+
 // why tells why there is no server.
 func (ls *Links) why(tried *Tried) error {
 	for _, s := range *ls.all.Load() {
+		if tried.has(s) {
+			continue
+		}
 		s.mu.Lock()
 		failed := s.failed
 		s.mu.Unlock()
-		if failed != nil && !tried.has(s) {
+		switch {
+		case failed != nil:
 			return fmt.Errorf("server %s: %w", s.name, failed)
+		case s.joined():
+			return fmt.Errorf("server %s: it opens no link", s.name)
 		}
 	}
 	if ls.cfg.Joined {

@@ -81,7 +81,9 @@ func (f *fake) hangUp() {
 // newLinks are links that run until the test is over.
 func newLinks(t *testing.T, cfg link.Config) *link.Links {
 	t.Helper()
-	cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 10 * time.Second
 	}

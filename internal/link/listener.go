@@ -42,6 +42,8 @@ var (
 	errHandshakes = errors.New("too many handshakes at once")
 	errNoProof    = errors.New("no proof of who it is in time")
 	errUnknown    = errors.New("the server's key is not known here (--peer-key)")
+	errNoJoin     = errors.New("it wants to join (--join), and this client has keys (--key) and takes no invitations")
+	errNoPurpose  = errors.New("it does not say what it wants: it is none of ours")
 	errNoControl  = errors.New("a link of a server that is not there")
 	errEnding     = errors.New("this client ends")
 )
@@ -86,7 +88,7 @@ func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
 // accept makes sure of whoever dials, and does what it wants.
 func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under *limit.Entry[netip.Prefix]) {
 	session, err := l.handshake(ctx, fd, under)
-	if err == nil {
+	if err == nil && session.Peer.For != secure.Join {
 		err = l.take(ctx, session, at)
 	}
 	if err == nil || ctx.Err() != nil {
@@ -97,6 +99,8 @@ func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under 
 	})
 }
 
+// handshake makes sure of whoever dials, and hears it out if it wants to join: any stranger
+// may, so that is bounded as a handshake is.
 func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[netip.Prefix]) (*secure.Session, error) {
 	defer under.Over()
 	ctx, cancel := context.WithTimeoutCause(ctx, l.Timeout, errNoProof)
@@ -108,22 +112,28 @@ func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[net
 		socket.Close(fd)
 		return nil, err
 	}
-	return l.Secure.Accept(ctx, fd, nil, func(p secure.Peer) (header.Status, error) {
+	s, err := l.Secure.Accept(ctx, fd, nil, func(p secure.Peer) (header.Status, error) {
 		_, known := l.Known(p.Key)
 		switch {
-		case known || p.For == secure.Join && l.Admit != nil:
+		case p.For == secure.ToServer: // it has not said what else it wants
+			return header.NotAuthorised, errNoPurpose
+		case p.For == secure.Join && l.Admit == nil:
+			return header.NotAuthorised, errNoJoin
+		case p.For == secure.Join || known:
 			return header.Connected, nil
 		default:
 			return header.NotAuthorised, fmt.Errorf("%w: %s", errUnknown, p.Key)
 		}
 	})
+	if err == nil && s.Peer.For == secure.Join {
+		err = l.admit(ctx, s)
+	}
+	return s, err
 }
 
 // take does what the other end of a session wants.
 func (l *Listener) take(ctx context.Context, s *secure.Session, at netip.AddrPort) error {
 	switch s.Peer.For {
-	case secure.Join:
-		return l.admit(ctx, s)
 	case secure.Control:
 		l.control(ctx, s, at)
 	default:
@@ -142,10 +152,11 @@ func (l *Listener) take(ctx context.Context, s *secure.Session, at netip.AddrPor
 func (l *Listener) admit(ctx context.Context, s *secure.Session) error {
 	defer func() { _ = s.Stream.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = s.Stream.Close() })()
-	if err := s.Stream.SetDeadline(time.Now().Add(l.Timeout)); err != nil {
-		return err
+	err := l.Admit(s.Stream, s.Peer.Key)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	return l.Admit(s.Stream, s.Peer.Key)
+	return err
 }
 
 // control has a server be one of those that peers go to, as long as its control stream
@@ -161,8 +172,10 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	defer orders.end()
+	gone := make(chan error, 1)
 	writing.Go(func() {
-		if orders.write(stream) != nil {
+		if err := orders.write(stream, func() error { return l.still(session.Peer.Key) }); err != nil {
+			gone <- err
 			_ = stream.Close()
 		}
 	})
@@ -174,11 +187,15 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 	l.mu.Unlock()
 	// A server says nothing; it goes by ending the stream.
 	_, err := stream.Read(make([]byte, 1))
-	switch {
-	case ctx.Err() != nil:
+	select {
+	case err = <-gone:
+	default:
+		if err == nil {
+			err = errors.New("it says what it should not")
+		}
+	}
+	if ctx.Err() != nil {
 		err = errEnding
-	case err == nil:
-		err = errors.New("it says what it should not")
 	}
 	l.mu.Lock()
 	if l.servers[session.Peer.Key] == server {
@@ -186,6 +203,20 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 	}
 	l.mu.Unlock()
 	server.Leave(err)
+}
+
+// still is an error if a server's control stream is of no use any more. One in whose place
+// another came, which has gone, is to dial again, and be the one that peers go to.
+func (l *Listener) still(server key.Public) error {
+	if _, known := l.Known(server); !known {
+		return errUnknown
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.servers[server] == nil {
+		return errNoControl
+	}
+	return nil
 }
 
 // orders is how many links a server has yet to be asked for.
@@ -211,11 +242,22 @@ func (o *orders) add(n int) {
 	}
 }
 
-// write asks for what is ordered, until the end: four bytes say how many more.
-func (o *orders) write(s *secure.Stream) error {
+// stillEvery is how often it is looked at whether a server still is one.
+const stillEvery = 5 * time.Second
+
+// write asks for what is ordered, until the end or as long as the server is one still: four
+// bytes say how many more.
+func (o *orders) write(s *secure.Stream, still func() error) error {
+	look := time.NewTicker(stillEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-o.more:
+		case <-look.C:
+			if err := still(); err != nil {
+				return err
+			}
+			continue
 		case <-o.ended:
 			return nil
 		}

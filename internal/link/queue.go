@@ -11,14 +11,33 @@ import (
 // for servers that open links themselves, and have to be asked for them first. Of servers
 // that can be dialled each peer's own goroutine does so.
 type queue struct {
-	mu   sync.Mutex
-	line []*waiter // guarded by mu
+	mu    sync.Mutex
+	line  []*waiter // guarded by mu
+	picky int       // how many of them have tried a server; guarded by mu
 }
 
 // waiter is a peer in the queue.
 type waiter struct {
 	tried *Tried
 	got   chan Link // has room for one
+}
+
+// push adds one at the end. The caller holds mu.
+func (q *queue) push(w *waiter) {
+	q.line = append(q.line, w)
+	if len(w.tried.servers) > 0 {
+		q.picky++
+	}
+}
+
+// remove takes one out, who is in the queue. The caller holds mu.
+func (q *queue) remove(i int) *waiter {
+	w := q.line[i]
+	q.line = slices.Delete(q.line, i, i+1)
+	if len(w.tried.servers) > 0 {
+		q.picky--
+	}
+	return w
 }
 
 // place is where a peer in the queue gets its link; nil, where none ever comes, if it is
@@ -44,7 +63,7 @@ func (ls *Links) enter(tried *Tried) {
 	}
 	tried.waiter = &waiter{tried: tried, got: make(chan Link, 1)}
 	ls.queue.mu.Lock()
-	ls.queue.line = append(ls.queue.line, tried.waiter)
+	ls.queue.push(tried.waiter)
 	ls.queue.mu.Unlock()
 	ls.demand()
 }
@@ -58,7 +77,7 @@ func (ls *Links) leave(tried *Tried) {
 	tried.waiter = nil
 	ls.queue.mu.Lock()
 	if i := slices.Index(ls.queue.line, w); i >= 0 {
-		ls.queue.line = slices.Delete(ls.queue.line, i, i+1)
+		ls.queue.remove(i)
 	}
 	ls.queue.mu.Unlock()
 	select {
@@ -79,42 +98,58 @@ func (ls *Links) deliver(s *server, p pooled) {
 		s.pool.put(p, false)
 		return
 	}
-	w := ls.queue.line[i]
-	ls.queue.line = slices.Delete(ls.queue.line, i, i+1)
+	w := ls.queue.remove(i)
 	_ = socket.KeepAlive(p.fd, ls.cfg.KeepAlive)
 	s.peers.Add(1)
 	w.got <- Link{pooled: p, server: s, ready: true, taken: ls.clock(), Timeout: ls.timeout(s)}
 }
 
-// demand orders what servers that have joined lack: a link for each in the queue, and what
-// their pools are to have.
+// demand orders what servers that have joined lack: a link for each in the queue, of one
+// that will do for it, and what their pools are to have.
 func (ls *Links) demand() {
 	ls.queue.mu.Lock()
 	defer ls.queue.mu.Unlock()
-	lack := len(ls.queue.line)
+	spare, all := make(map[*server]int), 0 // what is coming for the queue
 	orders := make(map[*server]int)
 	for _, s := range *ls.all.Load() {
 		if !s.joined() || s.best.Load() == nil {
 			continue
 		}
-		if n := s.pool.lacks(); n > 0 {
-			s.pool.expect(n)
-			orders[s] = n
-		} else {
-			lack += n // what is coming beside that is for the queue
+		lacks, more := s.pool.lacks()
+		if lacks > 0 {
+			s.pool.expect(lacks)
+			orders[s] = lacks
 		}
+		spare[s] = more
+		all += more
 	}
-	for range lack {
-		s := ls.choose(&Tried{})
-		if s == nil || !s.joined() {
-			break
+	line := ls.queue.line
+	if ls.queue.picky == 0 { // any will do for anybody
+		line, spare = line[min(all, len(line)):], nil
+	}
+	for _, w := range line {
+		if w.covered(spare) {
+			continue
 		}
-		s.pool.expect(1)
-		orders[s]++
+		if s := ls.chooseJoined(w.tried); s != nil {
+			s.pool.expect(1)
+			orders[s]++
+		}
 	}
 	for s, n := range orders {
 		s.order(n)
 	}
+}
+
+// covered takes what is coming for a peer out of what is to spare, if it is there.
+func (w *waiter) covered(spare map[*server]int) bool {
+	for s, n := range spare {
+		if n > 0 && !w.tried.has(s) {
+			spare[s]--
+			return true
+		}
+	}
+	return false
 }
 
 // missed notes a peer that came when there were others before it.

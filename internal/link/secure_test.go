@@ -353,7 +353,7 @@ func TestOtherServer(t *testing.T) {
 // TestRefusals: what the server says is what is told.
 func TestRefusals(t *testing.T) {
 	for status, tt := range map[header.Status]struct{ level, says string }{
-		header.NotAuthorised: {"WARN", "does not know this client's key"},
+		header.NotAuthorised: {"WARN", "does not know this end's key"},
 		header.Draining:      {"INFO", "server drains"},
 	} {
 		s := serveSurely(t)

@@ -259,6 +259,9 @@ func (s *server) try(ctx context.Context) {
 
 // fill has the pool have what it is to have.
 func (s *server) fill() {
+	if s.joined() {
+		s.resume()
+	}
 	want, at, err := s.pool.tick()
 	if err != nil {
 		s.fail(at, err)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -40,6 +41,18 @@ func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrP
 	e.mu.Unlock()
 	for _, l := range e.loops {
 		l.order(orderListen)
+	}
+	return nil
+}
+
+// Accepting is why some listener cannot accept, and nil if all can.
+func (e *Engine) Accepting() error {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, l := range e.listening {
+		if err := l.pauser.trouble(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -177,6 +190,7 @@ type pauser struct {
 	pause time.Duration
 	since time.Time // the run began
 	last  time.Time // the last failure
+	why   error     // it happened
 }
 
 // calm is how long nothing must fail for a run of pauses to be over.
@@ -186,13 +200,23 @@ const calm = time.Second
 func (p *pauser) next(err error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last = time.Now()
+	p.last, p.why = time.Now(), err
 	if p.since.IsZero() {
 		p.since = p.last
 		p.log.Warn("cannot accept, pausing until it works again", slog.Any("error", err))
 	}
 	p.pause = min(max(2*p.pause, minPause), maxPause)
 	return p.pause
+}
+
+// trouble is the last failure, if another is to be expected.
+func (p *pauser) trouble() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() || time.Since(p.last) > maxPause+calm {
+		return nil
+	}
+	return fmt.Errorf("it cannot accept: %w", p.why)
 }
 
 // worked notes a connection that was accepted.

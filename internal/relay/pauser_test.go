@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"syscall"
@@ -30,7 +31,13 @@ func TestOneRunOfPauses(t *testing.T) {
 			time.Sleep(p.next(syscall.EMFILE))
 			p.worked()
 		}
-		time.Sleep(calm)
+		if err := p.trouble(); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("its trouble is %v", err)
+		}
+		time.Sleep(maxPause + 2*calm)
+		if err := p.trouble(); err != nil { // though nobody has come since
+			t.Errorf("its trouble is %v", err)
+		}
 		p.worked()
 		p.worked()
 		for _, line := range []string{"cannot accept", "accepting again"} {

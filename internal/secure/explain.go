@@ -34,7 +34,8 @@ const otherName = "the server's certificate does not have the name or address of
 // ofClients are those of a server.
 var ofClients = meanings{
 	{authenticated[ToServer] + `"]`, "the client wants links that are only authenticated (--auth-only), and this server does not take them (--auth-only here, too)"},
-	{encrypted[Control] + `"]`, "it is a server: this port is for clients, whose -c leads here"},
+	{encrypted[Control] + `"]`, isServer},
+	{encrypted[Join] + `"]`, isServer},
 	{"client requested unsupported application protocols", "the client is none of ours"},
 	{"client didn't provide a certificate", "the client has neither a key (--key) nor a certificate that is from one of our authorities (--tls-ca)"},
 	{"remote error: tls: bad certificate", "the client does not take this server's key (--peer-key there) or certificate (--tls-ca there, its name, its dates); its log has why"},
@@ -43,14 +44,19 @@ var ofClients = meanings{
 	{"remote error: tls: unknown certificate authority", "the client does not know the authority that this server's certificate is from (--tls-ca there)"},
 }
 
-// ofDialers are those of an acceptor. The dialling ends of one that is back are servers.
+// isServer is a server that dials another.
+const isServer = "it is a server: this port is for clients, whose -c leads here"
+
+// ofDialers are those of an acceptor. The dialling ends of one that is back are servers:
+// all is said the other way round then.
 func ofDialers(back bool) meanings {
 	if !back {
 		return ofClients
 	}
 	return append(meanings{
 		{authenticated[ToClient] + `"]`, "the client wants links that are only authenticated (--auth-only), and this server does not take them (--auth-only here, too)"},
-		{encrypted[ToServer] + `"]`, "it is a client: this port is for servers, whose -c leads here"},
+		{authenticated[ToServer] + `"]`, isServer},
+		{encrypted[ToServer] + `"]`, isServer},
 	}, ofClients...).turned()
 }
 

@@ -28,6 +28,43 @@ func TestAuthOnlyIsRefused(t *testing.T) {
 	wantError(t, "server", server.err, "--auth-only here")
 }
 
+// TestWrongPort: an end that dials another of its own kind is told so, also if it wants links that are only authenticated.
+func TestWrongPort(t *testing.T) {
+	own := key.New()
+	servers, err := secure.AcceptServers(own, false)
+	must(t, err)
+	clients, err := secure.AcceptWithKey(own, false)
+	must(t, err)
+	for _, only := range []bool{false, true} {
+		client, err := secure.DialWithKey(key.New(), []key.Public{own.Public()}, only)
+		must(t, err)
+		server, err := secure.DialClients(key.New(), func(key.Public) bool { return true }, only)
+		must(t, err)
+		for _, tt := range []struct {
+			dialer   *secure.Dialer
+			purpose  secure.Purpose
+			acceptor *secure.Acceptor
+			dials    string
+			accepts  string
+		}{
+			{client, secure.ToServer, servers, "waits for servers and not for clients", "it is a client: this port is for servers"},
+			{server, secure.Control, clients, "waits for clients and not for servers", "it is a server: this port is for clients"},
+			{server, secure.Join, clients, "waits for clients and not for servers", "it is a server: this port is for clients"},
+		} {
+			dialled, accepted := connection(t)
+			near, far := descriptor(t, dialled), descriptor(t, accepted)
+			opened := make(chan error)
+			go func() {
+				_, err := tt.dialer.Open(t.Context(), near, "other.example", tt.purpose)
+				opened <- err
+			}()
+			_, err := tt.acceptor.Accept(t.Context(), far, nil, anybody)
+			wantError(t, "who dials", <-opened, tt.dials)
+			wantError(t, "who is dialled", err, tt.accepts)
+		}
+	}
+}
+
 // TestNoneOfOurs: what a client says of servers that are none, or have no key; and that
 // they cost no descriptor.
 func TestNoneOfOurs(t *testing.T) {

@@ -40,7 +40,7 @@ func dialWithKey(own key.Private, them string, known func(key.Public) bool) (*tl
 		case p.Key == key.Public{}:
 			return untrusted{fmt.Errorf("the %s has a certificate, and not a key as --peer-key says", them)}
 		case !known(p.Key):
-			return untrusted{fmt.Errorf("the %s has another key than --peer-key says: %s; compare it with what keygen printed there", them, p.Key)}
+			return untrusted{fmt.Errorf("the %s has another key than is known here (--peer-key, or by joining): %s; if it should be that, compare it with what its log says, or join it again", them, p.Key)}
 		}
 		return nil
 	}

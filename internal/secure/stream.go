@@ -18,10 +18,6 @@ type Stream struct {
 func (s *Stream) Read(b []byte) (int, error)  { return s.tls.Read(b) }
 func (s *Stream) Write(b []byte) (int, error) { return s.tls.Write(b) }
 
-// SetDeadline ends reads and writes that wait, as in package net. After a write that did
-// not end in time nothing more can be written.
-func (s *Stream) SetDeadline(t time.Time) error { return s.conn.SetDeadline(t) }
-
 // Close ends the stream, and whatever waits.
 func (s *Stream) Close() error { return s.conn.Close() }
 

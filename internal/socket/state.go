@@ -45,14 +45,16 @@ func StopKeepAlive(fd int) error {
 }
 
 // Heartbeat has the kernel ask the other end after so much silence, and end the
-// connection when it has not answered for as long again, whether something is under way
-// or not (tcp(7), TCP_USER_TIMEOUT). It is for connections whose other end always reads.
+// connection when it has not answered for as long again; or when it has not answered to
+// something that was said for so long, ten seconds at most (tcp(7), TCP_USER_TIMEOUT). It is for
+// connections whose other end always reads.
 func Heartbeat(fd int, every time.Duration) error {
+	const most = 10 * time.Second
 	c := net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
 	if err := KeepAlive(fd, c); err != nil {
 		return err
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*every/time.Millisecond)))
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(2*every, most)/time.Millisecond)))
 }
 
 // KeepAlive sets keepalive anew. Its zero value turns it off.
