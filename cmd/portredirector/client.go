@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -23,7 +25,8 @@ HOST:PORT; a range as 8000-8099. The server chooses the service by the port
 that the peer connected to.
 
 A server behind NAT, which cannot be reached, dials the client: -l says where, and
-keys are needed.
+keys are needed. --invite pairs the two: it prints one line for the server, which
+works once, within a quarter of an hour.
 
 Of several servers (-c repeated, or SRV records) one that fails is left out until
 it works again, and its peers go to the next, if nothing of theirs was delivered.`,
@@ -32,6 +35,7 @@ it works again, and its peers go to the next, if nothing of theirs was delivered
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
   portredirector client -c 2.2.2.2:12345 -c 3.3.3.3:12345 --balance round-robin -p 80
   portredirector client -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
+  portredirector client -l 12345 -p 80 --invite
   HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
     portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
 		Args: noArgs,
@@ -48,6 +52,8 @@ func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
 		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which servers that cannot be reached dial this client, with keys")
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
+		f.Var(invitation{&c.InviteFrom}, "invite", "with -l, print the command by which a server joins; with =HOST if that is how it reaches this machine")
+		f.Lookup("invite").NoOptDefVal = foundOut
 		trustFlags(f, c)
 		peersFlag(f, c)
 		f.IntVar(&c.MaxPeersPerAddress, "max-peers-per-address", 0, "how many peers one address (IPv6: /64) may have; 0 is as many as come")
@@ -69,6 +75,33 @@ func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) err
 		return usageError{err}
 	}
 	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
-		return daemon.RunClient(life, cfg, log)
+		return daemon.RunClient(life, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
 	})
 }
+
+// invitation is the host of --invite; nil if that is not given.
+type invitation struct{ host **string }
+
+func (i invitation) String() string {
+	if i.host == nil || *i.host == nil {
+		return ""
+	}
+	return **i.host
+}
+
+// Type has the help show that it may stand without a value.
+func (i invitation) Type() string { return "bool" }
+
+func (i invitation) Set(s string) error {
+	switch s {
+	case "":
+		return errors.New("it has no host")
+	case foundOut:
+		s = ""
+	}
+	*i.host = &s
+	return nil
+}
+
+// foundOut is what --invite without a host stands for.
+const foundOut = "HOST"

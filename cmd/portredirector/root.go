@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,9 +33,9 @@ A peer is a visitor, by its connection. A link is a connection between client an
 server, and carries one peer. A claim is the address that a link says its peer
 has; a header is where it says so.
 
-With -c it is a client, with -l a server; the subcommands say the same, and by
-them the server can also be the one that dials (client -l, server -c). A server needs CAP_NET_ADMIN; a client needs no privilege but for ports below
-1024.`,
+With -c it is a client, with -l a server. The subcommands say the same, and by
+them the server can also be the one that dials: client -l, server -c. A server
+needs CAP_NET_ADMIN; a client needs no privilege but for ports below 1024.`,
 		Example: `  On M2 (2.2.2.2), where the service is:
     portredirector -l 12345 -p 80 -p 443
   On M1, where the peers come:
@@ -56,7 +57,7 @@ them the server can also be the one that dials (client -l, server -c). A server 
 	clientFlags(root.Flags(), &flags)
 	commonFlags(root.PersistentFlags(), &verbose)
 	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
-	root.AddCommand(client, server, demoCommand(e), keygenCommand(e))
+	root.AddCommand(client, server, demoCommand(e), healthCommand(e), keygenCommand(e))
 	tellWhose(root.Flags(), client.Flags(), server.Flags())
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
@@ -70,6 +71,8 @@ them the server can also be the one that dials (client -l, server -c). A server 
 				return err
 			}
 			return runClient(c.Context(), e, flags, verbose)
+		case flags.Join != "":
+			return usageError{errors.New("--join: write `portredirector server --join`, and the line")}
 		case flags.Listen != "":
 			if err := foreignFlag(c, server); err != nil {
 				return err
@@ -86,8 +89,16 @@ func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if c.HasParent() || c.Flags().NFlag() > 0 {
+	switch {
+	case c.Flags().Lookup("port") == nil:
+		return fmt.Errorf("unexpected argument %q: %s takes none", args[0], c.Name())
+	case c.Flags().Changed("invite"):
+		return fmt.Errorf("unexpected argument %q: the host of an invitation goes behind a =, as in --invite=%s", args[0], args[0])
+	case (c.HasParent() || c.Flags().NFlag() > 0) && strings.ContainsAny(args[0], "0123456789"):
 		return fmt.Errorf("unexpected argument %q: a port needs a -p of its own, HOST:PORT is one word", args[0])
+	}
+	if c.HasParent() {
+		return fmt.Errorf("unexpected argument %q", args[0])
 	}
 	return fmt.Errorf("unknown command %q; `portredirector --help` lists them", args[0])
 }
@@ -111,6 +122,9 @@ func foreignFlag(given, sub *cobra.Command) (err error) {
 	given.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil && sub.Flags().Lookup(f.Name) == nil && given.PersistentFlags().Lookup(f.Name) == nil {
 			err = usageError{fmt.Errorf("--%s is not an option of a %s", f.Name, sub.Name())}
+			if f.Name == "invite" {
+				err = usageError{fmt.Errorf("%w; where the server dials, write `portredirector client -l`", err)}
+			}
 		}
 	})
 	return err

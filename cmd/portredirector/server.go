@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,7 +25,8 @@ func serverCommand(e env, verbose *bool) *cobra.Command {
 
 -p names a service by the port that peers connect to. It is on this machine's
 loopback, or at HOST; PORT=HOST:PORT leads to another port, and ranges do the
-same for many. Names are resolved for each peer.
+same for many. Names are resolved for each peer. docker:NAME is a container,
+whose address is asked of the Docker engine and followed.
 
 A server that its clients cannot reach, behind NAT for one, dials them: -c says
 where, and keys are needed.
@@ -38,6 +41,7 @@ nftables table) is proved before the first peer and removed at exit.`,
   portredirector server -c 1.1.1.1:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
   portredirector server -l 12345 -p 80 -r 80.10080
   portredirector server -l '[::]:12345' -p 80=127.0.0.1:10080 -p 8000-8099=172.30.0.2:9000-9099
+  portredirector server -l 12345 -p 80=docker:web:80
   portredirector server -l 12345 -p 172.17.0.1:80`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -52,8 +56,11 @@ func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
 		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which to take links from clients")
 		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a client to dial, because it cannot reach this server, with keys, repeatable")
-		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable")
+		f.StringArrayVarP(&c.Ports, "port", "p", nil, "a service, `[HOST:]PORT[-PORT]` or PORT[-PORT]=[HOST:]PORT[-PORT], repeatable; docker:NAME in place of HOST is a container")
+		c.DockerSocket = dockerSocket(os.Getenv("DOCKER_HOST"))
+		f.Var((*file)(&c.DockerSocket), "docker-socket", "`FILE` on which the Docker engine is asked for docker:NAME")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
+		f.StringVar(&c.Join, "join", "", "the `LINE` that a client has printed for --invite: dial it, and know each other from now on")
 		trustFlags(f, c)
 		f.Var((*file)(&c.Clients), "clients", "`FILE` of clients, beside --peer-key: a line each, NAME PUBLIC-KEY [ports=80,8000-8099] [claims=CIDR,CIDR]")
 		f.StringArrayVar(&c.Allow, "allow", nil, "take links from these addresses only, `CIDR`, repeatable")
@@ -80,6 +87,14 @@ func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
 		return daemon.RunServer(life, cfg, log)
 	})
+}
+
+// dockerSocket is the engine that the docker command would ask, if that is on this machine.
+func dockerSocket(dockerHost string) string {
+	if strings.HasPrefix(dockerHost, "unix://") {
+		return dockerHost
+	}
+	return "/run/docker.sock"
 }
 
 // markValue is the mask of our bits in the packet mark.

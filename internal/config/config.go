@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"portredirector/internal/header"
+	"portredirector/internal/key"
 	"portredirector/internal/link"
+	"portredirector/internal/pair"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 )
@@ -83,6 +85,9 @@ type Flags struct {
 	DeadAfter        time.Duration
 	Heartbeat        time.Duration
 
+	InviteFrom *string // --invite, with the host that servers find this one by, or ""
+	Join       string  // --join
+
 	Key      string
 	PeerKeys []string
 	Clients  string
@@ -90,6 +95,8 @@ type Flags struct {
 	TLSCert  string
 	TLSKey   string
 	TLSCA    string
+
+	DockerSocket string
 
 	Allow      []string
 	AllowClaim []string
@@ -108,6 +115,7 @@ type Flags struct {
 type Client struct {
 	Servers        []string // host:port, or srv:name
 	ListenLinks    string   // host:port, for servers that dial; "" is none
+	Invite         *Invite  // nil is no invitation
 	Balance        link.Balance
 	PoolMin        int      // links ahead of need, to each server
 	PoolMax        int      // 0 is none
@@ -124,6 +132,32 @@ type Client struct {
 	Notes          []string // what the user should know, a line each
 }
 
+// Invite is how servers are invited.
+type Invite struct {
+	Host string // where they find this client; "" is to be found out
+}
+
+// PeerPorts are the ports that peers connect to.
+func (c Client) PeerPorts() []key.Ports {
+	var list []int
+	for _, at := range c.Listen {
+		_, port, _ := net.SplitHostPort(at)
+		n, _ := strconv.Atoi(port)
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	var all []key.Ports
+	for _, n := range slices.Compact(list) {
+		port := uint16(n) //nolint:gosec // it was read as one
+		if i := len(all) - 1; i >= 0 && all[i].Last+1 == port {
+			all[i].Last = port
+		} else {
+			all = append(all, key.Ports{First: port, Last: port})
+		}
+	}
+	return all
+}
+
 // Bounds say how many there may be; 0 is no bound.
 type Bounds struct{ Most, Each, NewEach int }
 
@@ -131,7 +165,9 @@ type Bounds struct{ Most, Each, NewEach int }
 type Server struct {
 	Listen         string                    // host:port; host "" is all addresses; "" is nowhere
 	Clients        []string                  // host:port, to be dialled
+	Join           *pair.Invitation          // of one of these; nil is none
 	Services       map[uint16]server.Service // by the port that peers connect to
+	DockerSocket   string                    // of the engine that is asked for containers
 	Mark           uint32
 	Table          int
 	HeaderTimeout  time.Duration
@@ -190,12 +226,36 @@ func (s Server) Where() string {
 	return strings.Join(where, " ")
 }
 
+// OnLoopback reports whether a service is on this machine's loopback.
+func (s Server) OnLoopback() bool {
+	for _, service := range s.Services {
+		if isLoopback(service.Host) {
+			return true
+		}
+	}
+	return false
+}
+
+// Containers are the names of those that are services, each once.
+func (s Server) Containers() []string {
+	names := make(map[string]bool)
+	for _, service := range s.Services {
+		if name, ok := service.Container(); ok {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
 // Literal reports whether no name has to be resolved.
 func (s Server) Literal() bool {
 	if !literal(s.Clients) {
 		return false
 	}
 	for _, service := range s.Services {
+		if _, ok := service.Container(); ok {
+			continue
+		}
 		if service.Named() {
 			return false
 		}
@@ -237,6 +297,9 @@ func (f Flags) Client() (Client, error) {
 			return Client{}, fmt.Errorf("-p %s: a client listens on ports, the server maps them", p)
 		}
 		e, err := parseEndpoint(p)
+		if to, serr := parseService(p); err != nil && serr == nil {
+			err = fmt.Errorf("a client listens on ports, the server leads to %s", to.host)
+		}
 		if err != nil {
 			return Client{}, fmt.Errorf("-p %s: %w", p, err)
 		}
@@ -271,7 +334,7 @@ func (f Flags) Server() (Server, error) {
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 		Heartbeat:  f.Heartbeat,
 	}
-	if f.Listen == "" && len(f.Connect) == 0 {
+	if f.Listen == "" && len(f.Connect) == 0 && f.Join == "" {
 		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
 	}
 	var err error
@@ -287,11 +350,24 @@ func (f Flags) Server() (Server, error) {
 	if err := f.addClients(&s); err != nil {
 		return Server{}, err
 	}
+	// As in DOCKER_HOST.
+	s.DockerSocket = strings.TrimPrefix(f.DockerSocket, "unix://")
+	if strings.Contains(s.DockerSocket, "://") {
+		return Server{}, fmt.Errorf("--docker-socket %s: it is a file, a Unix socket", f.DockerSocket)
+	}
+	if s.Listen == "" && len(s.Allow) > 0 {
+		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
+	}
 	if f.Table < 1 || f.Table > maxTable {
 		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)
 	}
 	if err := atLeast("--header-timeout", f.HeaderTimeout, time.Millisecond); err != nil {
 		return Server{}, err
+	}
+	if len(f.Ports) == 0 && s.Join != nil {
+		for _, p := range s.Join.Ports {
+			f.Ports = append(f.Ports, p.String())
+		}
 	}
 	if len(f.Ports) == 0 {
 		return Server{}, fmt.Errorf("a server needs the ports of its services: -p [HOST:]PORT")

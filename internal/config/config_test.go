@@ -17,6 +17,7 @@ func flags(set func(*config.Flags)) config.Flags {
 	f := config.Flags{
 		Mark: 0x30000000, Table: 7700,
 		ConnectTimeout: config.DefaultConnectTimeout,
+		Heartbeat:      config.DefaultHeartbeat,
 		HeaderTimeout:  config.DefaultHeaderTimeout,
 		DrainTimeout:   config.DefaultDrainTimeout,
 	}
@@ -29,7 +30,7 @@ func TestKeepAlive(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
 		f := config.Flags{
 			Connect: []string{"m2:1"}, Ports: []string{"80"}, DeadAfter: d,
-			ConnectTimeout: time.Second, DrainTimeout: time.Second,
+			ConnectTimeout: time.Second, DrainTimeout: time.Second, Heartbeat: time.Second,
 		}
 		c, err := f.Client()
 		if err != nil {
@@ -69,7 +70,7 @@ func TestClient(t *testing.T) {
 			}
 			want := config.Client{
 				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: header.Py,
-				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second,
+				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
@@ -111,6 +112,18 @@ func TestServer(t *testing.T) {
 				8000: {Port: 8000}, 8001: {Port: 8001},
 				9000: {Host: "172.30.0.2", Port: 7000}, 9001: {Host: "172.30.0.2", Port: 7001},
 			},
+		},
+		"containers": {
+			listen: "1", ports: []string{"80=docker:web:8080", "8000-8001=docker:a_b.c-d:80-81", "docker:web:443", "22=docker:2222"}, at: ":1",
+			want: map[uint16]server.Service{
+				80: {Host: "docker:web", Port: 8080}, 443: {Host: "docker:web", Port: 443},
+				8000: {Host: "docker:a_b.c-d", Port: 80}, 8001: {Host: "docker:a_b.c-d", Port: 81},
+				22: {Host: "docker", Port: 2222}, // a host of that name
+			},
+		},
+		"a container has ports of its own": {
+			listen: "12345", ports: []string{"80=docker:web:80"}, replace: []string{"80.12345"}, at: ":12345",
+			want: map[uint16]server.Service{80: {Host: "docker:web", Port: 12345}},
 		},
 		"on all addresses means loopback": {
 			listen: "1", ports: []string{"0.0.0.0:80", "81=[::]:81"}, at: ":1",
@@ -206,7 +219,17 @@ func TestErrors(t *testing.T) {
 		"pool below 0":           {dial(func(f *config.Flags) { f.PoolMin, f.PoolMax = -1, 1 }), []string{"--pool-min -1"}},
 		"pool upside down":       {dial(func(f *config.Flags) { f.PoolMin, f.PoolMax = 2, 1 }), []string{"--pool-min 2", "is 1"}},
 		"pool too large":         {dial(func(f *config.Flags) { f.PoolMax = 5000 }), []string{"--pool-max 5000", "1024"}},
-		"table 0":                {with(func(f *config.Flags) { f.Table = 0 }), []string{"--table 0"}},
+		"container without port": {serve("1", "80=docker:web"), []string{"-p 80=docker:web", "docker:web:PORT"}},
+		"container, bad port":    {serve("1", "80=docker:web:http"), []string{"-p", `"http"`}},
+		"container without name": {serve("1", "80=docker::80"), []string{"-p", `""`, "no container's name"}},
+		"container, bad name":    {serve("1", "80=docker:../x:80"), []string{"-p", `"../x"`, "no container's name"}},
+		"container, short range": {serve("1", "80-82=docker:web:80-81"), []string{"3 ports to 2"}},
+		"container on a client":  {client("h:1", "docker:web:80"), []string{"-p docker:web:80", "the server leads"}},
+		"engine by TCP": {
+			with(func(f *config.Flags) { f.DockerSocket = "tcp://h:2375" }),
+			[]string{"--docker-socket tcp://h:2375", "a file"},
+		},
+		"table 0": {with(func(f *config.Flags) { f.Table = 0 }), []string{"--table 0"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -220,6 +243,24 @@ func TestErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestContainers(t *testing.T) {
+	s, err := flags(func(f *config.Flags) {
+		f.Listen, f.Ports, f.DockerSocket = "1", []string{"80-81=docker:web:80-81", "82=docker:db:82", "83"}, "unix:///x/docker.sock"
+	}).Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"db", "web"}, s.Containers()); diff != "" {
+		t.Error(diff)
+	}
+	if !s.Literal() {
+		t.Error("containers need no resolver")
+	}
+	if s.DockerSocket != "/x/docker.sock" {
+		t.Errorf("the socket is %s", s.DockerSocket)
 	}
 }
 
@@ -238,7 +279,7 @@ func TestNotes(t *testing.T) {
 }
 
 func FuzzPorts(f *testing.F) {
-	for _, s := range []string{"80", "h:80", "[::1]:80-90", "80=h:90", "8000-8099=172.30.0.2:9000-9099", "::1", "=", "-", "1-65535"} {
+	for _, s := range []string{"80", "h:80", "[::1]:80-90", "80=h:90", "8000-8099=172.30.0.2:9000-9099", "::1", "=", "-", "1-65535", "80=docker:web:80", "docker:web"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"portredirector/internal/docker"
+	"portredirector/internal/server"
 )
 
 // span is a range of ports, both ends included; a single port is a span of
@@ -70,6 +73,24 @@ func parseEndpoint(s string) (endpoint, error) {
 	return endpoint{host: host, ports: ports}, err
 }
 
+// parseService reads an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
+// A host may be called docker, too: then the port follows.
+func parseService(s string) (endpoint, error) {
+	container, ok := strings.CutPrefix(s, server.ContainerPrefix)
+	if _, err := parseSpan(container); !ok || err == nil {
+		return parseEndpoint(s)
+	}
+	name, port, ok := strings.Cut(container, ":")
+	if !ok {
+		return endpoint{}, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	}
+	if err := docker.CheckName(name); err != nil {
+		return endpoint{}, err
+	}
+	ports, err := parseSpan(port)
+	return endpoint{host: server.ContainerPrefix + name, ports: ports}, err
+}
+
 // splitHost splits "HOST:PORT" and checks the host. An IPv6 address must be
 // in brackets.
 func splitHost(s string) (host, port string, err error) {
@@ -131,18 +152,18 @@ func (e endpoint) expand() []string {
 	return list
 }
 
-// parseMapping reads a server's -p: an endpoint, which is the port that peers
-// connect to and the service's as well, or "PORT[-PORT]=ENDPOINT".
+// parseMapping reads a server's -p: a service, whose port is the one that peers
+// connect to as well, or "PORT[-PORT]=SERVICE".
 func parseMapping(s string) (from span, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	if !mapped {
-		to, err = parseEndpoint(s)
+		to, err = parseService(s)
 		return to.ports, to, err
 	}
 	if from, err = parseSpan(left); err != nil {
 		return span{}, endpoint{}, err
 	}
-	if to, err = parseEndpoint(right); err != nil {
+	if to, err = parseService(right); err != nil {
 		return span{}, endpoint{}, err
 	}
 	if from.len() != to.ports.len() {

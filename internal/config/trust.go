@@ -9,6 +9,7 @@ import (
 	"portredirector/internal/claim"
 	"portredirector/internal/header"
 	"portredirector/internal/key"
+	"portredirector/internal/pair"
 	"portredirector/internal/secure"
 )
 
@@ -20,10 +21,11 @@ type Trust struct {
 	Clients  string       // a file of clients, beside PeerKeys; "" is none
 	AuthOnly bool         // links may (client: shall) be authenticated and not encrypted
 	Files    secure.Files // certificates in place of keys; zero is none
+	State    string       // the directory of a pairing, which has all of this, in place of keys; "" is none
 }
 
 // ByKey reports whether there are keys.
-func (t Trust) ByKey() bool { return t.Key != "" }
+func (t Trust) ByKey() bool { return t.Key != "" || t.State != "" }
 
 // ByCertificate reports whether there are certificates.
 func (t Trust) ByCertificate() bool { return t.Files != secure.Files{} }
@@ -90,13 +92,19 @@ func (f Flags) trustServers() (Trust, error) {
 
 // addListenLinks adds where servers that dial find a client.
 func (f Flags) addListenLinks(c *Client) (err error) {
-	if f.Listen == "" {
+	switch {
+	case f.Listen == "" && f.InviteFrom != nil:
+		return errors.New("--invite: it takes -l [HOST:]PORT, where the server is to dial this client")
+	case f.Listen == "":
 		return nil
 	}
 	if c.ListenLinks, err = f.listen(); err != nil {
 		return err
 	}
-	return c.Trust.forDialling("-l " + f.Listen)
+	if f.InviteFrom != nil {
+		c.Invite = &Invite{Host: *f.InviteFrom}
+	}
+	return c.Trust.forDialling("-l "+f.Listen, c.Invite != nil, len(c.Servers) > 0)
 }
 
 // addClients adds the clients that a server dials.
@@ -114,21 +122,39 @@ func (f Flags) addClients(s *Server) error {
 		}
 		s.Clients = append(s.Clients, at)
 	}
+	if f.Join != "" {
+		i, err := pair.Parse(f.Join)
+		if err != nil {
+			return fmt.Errorf("--join: %w", err)
+		}
+		s.Join = &i
+		if !slices.Contains(s.Clients, i.Address) {
+			s.Clients = append(s.Clients, i.Address)
+		}
+	}
 	if len(s.Clients) == 0 {
 		return nil
 	}
-	return s.Trust.forDialling("-c " + f.Connect[0])
+	option := "-c " + s.Clients[0]
+	if f.Join != "" {
+		option = "--join with -l"
+	}
+	return s.Trust.forDialling(option, f.Join != "", f.Listen != "")
 }
 
 // forDialling says whether it will do where servers dial: whoever does gets peers, and
-// whoever is dialled may say whose they are.
-func (t Trust) forDialling(option string) error {
+// whoever is dialled may say whose they are. Without keys it is what a pairing has left, or
+// will leave; not where there are links of the other direction, too.
+func (t *Trust) forDialling(option string, pairing, others bool) error {
 	switch {
 	case t.ByCertificate():
 		return fmt.Errorf("%s: between a server that dials and its client it takes keys (--key), not certificates", option)
+	case t.ByKey() && pairing:
+		return errors.New("--key: a pairing has keys of its own, leave it out")
+	case !t.ByKey() && others:
+		return fmt.Errorf("%s: it takes keys (--key, --peer-key) where links are opened by both ends", option)
 	case !t.ByKey():
-		return fmt.Errorf("%s: a server that dials its client needs keys, or others would get the peers: "+
-			"give both --key and the other's --peer-key (see `portredirector keygen`)", option)
+		t.State = pair.Dir()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 
@@ -16,9 +17,14 @@ import (
 	"portredirector/internal/quiet"
 )
 
-// RunClient runs a client to the end of its life.
-func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
+// RunClient runs a client to the end of its life. An invitation is said by say.
+func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line string)) error {
 	raiseLimit()
+	raise(log, privilege.NetBindService)
+	state, err := openState(cfg.Trust, "key", cfg.Invite != nil)
+	if err != nil {
+		return err
+	}
 	sure, err := dialer(cfg.Trust, log)
 	if err != nil {
 		return err
@@ -28,12 +34,12 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 	}
 	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen...)
 	if err != nil {
-		return err
+		return inviteForAnother(life.Drain, cfg, state, log, say, err)
 	}
-	gate, err := openGate(life.Drain, cfg, log)
+	gate, err := openGate(life.Drain, cfg, state, log)
 	if err != nil {
 		closeAll(listeners)
-		return err
+		return inviteForAnother(life.Drain, cfg, state, log, say, err)
 	}
 	engine, err := newEngine(cfg.Relay, log)
 	if err != nil {
@@ -55,15 +61,27 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger) error {
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Tell:        quiet.Log[netip.Prefix]{To: log},
 	}
-	giveUp(nil, privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}, log)
+	files := privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}
+	if state != nil {
+		files.Keep = []string{state.Dir()}
+	}
+	giveUp(nil, files, log)
 	s := &service{
 		handle:       c.Handle,
 		relay:        engine,
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,
 	}
+	defer tellHealth(life, log, engine.Accepting, links.Ailing)()
 	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Where()),
 		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
+	if cfg.Invite != nil {
+		if err := invite(cfg, state, log, say); err != nil {
+			closeAll(listeners)
+			gate.close()
+			return errors.Join(err, engine.Shutdown(life.Cut))
+		}
+	}
 	defer func() {
 		c.Tell.Flush()
 		log.Info("client has ended", slog.Any("refused", c.Peers.Counts()))

@@ -2,16 +2,22 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"portredirector/internal/config"
 	"portredirector/internal/key"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
+	"portredirector/internal/pair"
 	"portredirector/internal/quiet"
+	"portredirector/internal/reload"
 	"portredirector/internal/secure"
 )
 
@@ -19,10 +25,11 @@ import (
 type gate struct {
 	listener *net.TCPListener
 	links    link.Listener
+	peers    *clients // servers that have joined by an invitation; nil if it takes none
 }
 
 // openGate opens the one that the configuration asks for.
-func openGate(ctx context.Context, cfg config.Client, log *slog.Logger) (*gate, error) {
+func openGate(ctx context.Context, cfg config.Client, state *pair.State, log *slog.Logger) (*gate, error) {
 	if cfg.ListenLinks == "" {
 		return nil, nil
 	}
@@ -38,7 +45,7 @@ func openGate(ctx context.Context, cfg config.Client, log *slog.Logger) (*gate, 
 	if err != nil {
 		return nil, err
 	}
-	return &gate{listener: listeners[0], links: link.Listener{
+	g := &gate{listener: listeners[0], links: link.Listener{
 		Secure: sure,
 		Known: func(k key.Public) (string, bool) {
 			return k.String(), slices.Contains(cfg.Trust.PeerKeys, k)
@@ -46,7 +53,47 @@ func openGate(ctx context.Context, cfg config.Client, log *slog.Logger) (*gate, 
 		Timeout:    cfg.ConnectTimeout,
 		Handshakes: limit.Oldest[netip.Prefix]{Most: scarce(cfg.Handshakes.Most, 4), MostEach: scarce(cfg.Handshakes.Each, 8)},
 		Tell:       quiet.Log[netip.Prefix]{To: log},
-	}}, nil
+	}}
+	if state != nil {
+		err = g.invites(state, log)
+	}
+	if err != nil {
+		g.close()
+	}
+	return g, err
+}
+
+// invites has servers come in that have joined by an invitation, or do so now.
+func (g *gate) invites(state *pair.State, log *slog.Logger) (err error) {
+	if g.peers, err = reload.New(log, state.Peers, state.PeersFile()); err != nil {
+		return err
+	}
+	g.links.Known = func(k key.Public) (string, bool) {
+		p := g.peers.Get()[k]
+		if p == nil { // it may have joined just now
+			fresh, err := state.Peers()
+			if p = fresh[k]; err != nil || p == nil {
+				return "", false
+			}
+		}
+		return p.Name, true
+	}
+	g.links.Admit = func(s *secure.Stream, server key.Public) error {
+		secret, name, err := pair.ReadRequest(s)
+		if errors.Is(err, io.EOF) {
+			return nil // it only wanted to know whose port this is
+		}
+		if err != nil {
+			return fmt.Errorf("join: %w", err)
+		}
+		called, err := state.Accept(secret, server, name)
+		if werr := pair.WriteAnswer(s, err); err != nil || werr != nil {
+			return fmt.Errorf("join: %w", errors.Join(err, werr))
+		}
+		log.Info("a server has joined: its key is known from now on", slog.String("server", called), slog.String("key", server.String()))
+		return nil
+	}
+	return nil
 }
 
 // serve lets servers come in, until ctx ends.
@@ -56,6 +103,13 @@ func (g *gate) serve(ctx context.Context, links *link.Links) error {
 	}
 	defer g.links.Tell.Flush()
 	g.links.Links = links
+	if g.peers != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		var following sync.WaitGroup
+		following.Go(func() { g.peers.Run(ctx) })
+		defer following.Wait()
+		defer cancel()
+	}
 	return g.links.Serve(ctx, g.listener)
 }
 

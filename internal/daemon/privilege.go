@@ -10,6 +10,13 @@ import (
 	"portredirector/internal/privilege"
 )
 
+// raise makes use of capabilities that the process has. Without them what needs them will say so.
+func raise(log *slog.Logger, want ...privilege.Capability) {
+	if err := privilege.Raise(want...); err != nil {
+		log.Warn("going on with the privileges that there are", slog.Any("error", err))
+	}
+}
+
 // giveUp gives up what a daemon does not need once it has begun. What cannot be given up
 // is no reason not to run.
 func giveUp(keep []privilege.Capability, files privilege.Files, log *slog.Logger) {
@@ -38,6 +45,9 @@ func readAgain(names bool, t config.Trust) []string {
 		if file != "" {
 			dirs = append(dirs, filepath.Dir(file))
 		}
+	}
+	if t.State != "" {
+		dirs = append(dirs, t.State)
 	}
 	return dirs
 }

@@ -13,6 +13,7 @@ import (
 
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/docker"
 	"portredirector/internal/key"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
@@ -28,6 +29,13 @@ import (
 // and proved before it accepts the first link, and go after the last peer.
 func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	raiseLimit()
+	needs := []privilege.Capability{privilege.NetAdmin, privilege.NetBindService}
+	raise(log, needs...)
+	if cfg.Join != nil {
+		if err := join(life.Drain, cfg, log); err != nil {
+			return err
+		}
+	}
 	sure, clients, err := acceptor(cfg.Trust, log)
 	if err != nil {
 		return err
@@ -54,7 +62,14 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	if !haveIPv6Loopback() {
 		cfg = withoutIPv6(cfg, log)
 	}
-	if err := prepareRoutes(life.Drain, cfg, routes, log); err != nil {
+	containers := docker.New(cfg.DockerSocket, cfg.Containers(), log)
+	_ = containers.Look(life.Drain) // it has logged why not
+	book := server.Book{Names: net.DefaultResolver, Containers: containers}
+	if cfg.OnLoopback() && containers.Blind(life.Drain) {
+		log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +
+			"in a container give --pid=host, or the engine's socket (-v /run/docker.sock:/run/docker.sock:ro, and --group-add)")
+	}
+	if err := prepareRoutes(life.Drain, cfg, book, containers.Proxies(life.Drain), routes, log); err != nil {
 		closeAll(listeners)
 		if life.Drain.Err() != nil {
 			return nil // it was told to end before it was ready
@@ -76,7 +91,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	dialer := &transparent.Dialer{KeepAlive: cfg.KeepAlive}
 	s := &server.Server{
 		Services: cfg.Services,
-		Names:    net.DefaultResolver,
+		Book:     book,
 		Dialer:   dialer,
 		Relay:    engine,
 		Log:      log,
@@ -99,17 +114,24 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	if clients != nil {
 		s.Clients = clients.Get
 	}
+	if s.Clients != nil {
+		tellRefused(cfg, s.Clients(), log)
+	}
 	callers, err := newCallers(cfg, s, log)
 	if err != nil {
 		closeAll(listeners)
 		return err
 	}
-	giveUp([]privilege.Capability{privilege.NetAdmin, privilege.NetBindService},
-		privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}, log)
+	giveUp(needs, privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Connect: socketDirs(cfg)}, log)
 	if cfg.Open() {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
 	}
+	ails := []func() error{engine.Accepting, routes.Ailing}
+	if len(listeners) == 0 {
+		ails = append(ails, callers.Ailing)
+	}
+	defer tellHealth(life, log, ails...)()
 	log.Info("server is ready", slog.String("listen", cfg.Where()), slog.String("services", services(cfg)),
 		slog.String("links", cfg.Trust.String()))
 	defer func() {
@@ -121,13 +143,16 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	run := &service{handle: s.Handle, relay: engine, drainTimeout: cfg.DrainTimeout, log: log}
 	return run.run(life, listeners, func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
+		calling, hangUp := context.WithCancel(life.Drain)
 		var following sync.WaitGroup
 		following.Go(func() { own.Run(ctx) })
+		following.Go(func() { containers.Run(ctx) })
 		if clients != nil {
 			following.Go(func() { clients.Run(ctx) })
 		}
-		following.Go(func() { callers.Run(life.Drain) })
+		following.Go(func() { callers.Run(calling) })
 		defer following.Wait()
+		defer hangUp() // it may be the return routes that fail, without a drain
 		defer cancel()
 		return routes.Run(ctx)
 	})
@@ -164,22 +189,29 @@ func scarce(most, share int) int {
 	return min(most, descriptors()/share)
 }
 
-// prepareRoutes sets up and proves what the services need. A name is resolved
-// at each dial, so that neither one that has no address now nor one of which
-// some address cannot be reached is a reason not to start.
-func prepareRoutes(ctx context.Context, cfg config.Server, routes *returnroute.Manager, log *slog.Logger) error {
+// prepareRoutes sets up and proves what the services need. The address of a name
+// or a container is looked up at each dial, so that neither one that has none now
+// nor one of which some address cannot be reached is a reason not to start. One
+// that docker-proxy would hide the peers from is.
+func prepareRoutes(ctx context.Context, cfg config.Server, book server.Book, proxies docker.Proxies,
+	routes *returnroute.Manager, log *slog.Logger,
+) error {
 	ports := slices.Sorted(maps.Keys(cfg.Services))
 	where := make(map[uint16][]netip.AddrPort) // by the port of peers
 	var all []netip.AddrPort
 	for _, port := range ports {
 		service := cfg.Services[port]
-		addrs, err := service.Addresses(ctx, net.DefaultResolver)
-		if err != nil {
+		addrs, err := book.Addresses(ctx, service)
+		if _, told := service.Container(); err != nil && !told {
 			log.Warn("service has no address now, trying again at each peer",
 				slog.Int("port", int(port)), slog.Any("service", service), slog.Any("error", err))
 		}
 		for _, a := range addrs {
-			where[port] = append(where[port], netip.AddrPortFrom(a, service.Port))
+			at := netip.AddrPortFrom(a, service.Port)
+			if err := proxies.Check(port, at); err != nil {
+				return fmt.Errorf("service on port %d: %w", port, err)
+			}
+			where[port] = append(where[port], at)
 		}
 		all = append(all, where[port]...)
 	}

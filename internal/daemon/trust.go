@@ -6,6 +6,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/key"
+	"portredirector/internal/pair"
 	"portredirector/internal/reload"
 	"portredirector/internal/secure"
 )
@@ -35,6 +36,10 @@ func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, err
 	case !t.ByKey():
 		return nil, nil, nil
 	}
+	s, err := openState(t, "joined", false)
+	if err != nil {
+		return nil, nil, err
+	}
 	own, err := ownKey(t)
 	if err != nil {
 		return nil, nil, err
@@ -43,12 +48,23 @@ func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, err
 	if err != nil {
 		return nil, nil, err
 	}
+	if s != nil {
+		c, err := newJoined(s, log)
+		return a, c, err
+	}
 	c, err := newClients(t, own, log)
 	return a, c, err
 }
 
 // ownKey is this end's key, which is not the other's.
 func ownKey(t config.Trust) (key.Private, error) {
+	if t.State != "" {
+		s, err := pair.Open(t.State)
+		if err != nil {
+			return key.Private{}, err
+		}
+		return s.Key()
+	}
 	own, err := key.Load(t.Key)
 	if err != nil {
 		return key.Private{}, fmt.Errorf("--key: %w", err)

@@ -19,7 +19,7 @@ func localnets() []string {
 	var on []string
 	for _, file := range files {
 		name := filepath.Base(filepath.Dir(file))
-		b, err := os.ReadFile(file) //nolint:gosec // the kernel's
+		b, err := os.ReadFile(file)
 		if err == nil && strings.TrimSpace(string(b)) != "0" && name != "lo" {
 			on = append(on, name)
 		}

@@ -30,7 +30,8 @@ type Manager struct {
 	log   *slog.Logger
 	lease *lease // on the routing table
 
-	ready atomic.Pointer[Plan] // what is set up and proved; read by every dial
+	ready  atomic.Pointer[Plan]   // what is set up and proved; read by every dial
+	ailing atomic.Pointer[string] // the last error of healing, nil if there was none
 
 	mu      sync.Mutex
 	plan    Plan     // what should be in the kernel; guarded by mu
@@ -38,8 +39,7 @@ type Manager struct {
 	routes  *routes  // guarded by mu
 	filters *filters // opened when first needed; guarded by mu
 	failed  map[Way]failure
-	ailing  string // the last error of healing; guarded by mu
-	closed  bool   // guarded by mu
+	closed  bool // guarded by mu
 }
 
 // failure remembers a return route that could not be had, so that not every

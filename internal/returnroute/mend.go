@@ -9,7 +9,7 @@ import (
 // Mends, by what was wrong.
 const (
 	mendCapability = "this needs CAP_NET_ADMIN: run it as root, or `setcap cap_net_admin+ep` the binary, " +
-		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN)"
+		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN, and without no-new-privileges unless it is root's)"
 	mendKernel = "the kernel lacks a feature: it needs policy routing (CONFIG_IP_MULTIPLE_TABLES), and for services " +
 		"that are not on loopback nf_tables with conntrack (modules nf_tables, nft_ct, nf_conntrack)"
 	mendNoReply = "either a firewall drops the connection on its way through interface lo or own addresses " +

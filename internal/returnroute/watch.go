@@ -3,6 +3,7 @@ package returnroute
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -131,14 +132,26 @@ func (m *Manager) reconcile() {
 
 // ail remembers whether healing fails, and says so when that changes.
 func (m *Manager) ail(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+	if err == nil {
+		m.ailing.Store(nil)
+		return
 	}
-	if text != "" && text != m.ailing {
-		m.log.Error("return route is incomplete", slog.Any("error", err))
+	text := err.Error()
+	if before := m.ailing.Swap(&text); before == nil || *before != text {
+		m.log.Error(incomplete, slog.Any("error", err))
 	}
-	m.ailing = text
+}
+
+const incomplete = "return route is incomplete"
+
+// Ailing is why return routes are not whole, though they should be, and nil if they are.
+// It does not wait.
+func (m *Manager) Ailing() error {
+	text := m.ailing.Load()
+	if text == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", incomplete, *text)
 }
 
 // lookAtSilent looks at what is not announced, and at what failed.
@@ -148,7 +161,7 @@ func (m *Manager) lookAtSilent() {
 	if m.closed {
 		return
 	}
-	if m.ailing != "" || m.filters != nil && !m.filters.owned {
+	if m.ailing.Load() != nil || m.filters != nil && !m.filters.owned {
 		m.reconcile()
 	}
 }

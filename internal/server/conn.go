@@ -112,11 +112,11 @@ var errLater = errors.New("not now")
 // dialNow begins to dial the service, if that needs no waiting.
 func (c *conn) dialNow() (*relay.Pair, error) {
 	c.deadline = time.Now().Add(c.server.ConnectTimeout)
-	addr, literal, err := c.service.literal(c.header.Source.Addr())
+	addr, known, err := c.server.Book.known(c.service, c.header.Source.Addr())
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", c.service, err)
 	}
-	if !literal {
+	if !known {
 		return nil, errLater
 	}
 	service := netip.AddrPortFrom(addr, c.service.Port)
@@ -131,7 +131,7 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 func (c *conn) resolve(ctx context.Context, link int) {
 	rctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
-	addrs, err := c.service.addresses(rctx, c.server.Names, c.header.Source.Addr())
+	addrs, err := c.server.Book.addresses(rctx, c.service, c.header.Source.Addr())
 	if err != nil {
 		c.refuse(ctx, link, fmt.Errorf("service %s: %w", c.service, err))
 		return

@@ -82,6 +82,7 @@ func statusOf(err error) header.Status {
 		{limit.ErrEach, header.Busy},
 		{ErrNoService, header.NoService},
 		{ErrFamily, header.NoService},
+		{errAway, header.Unreachable},
 		{syscall.ECONNREFUSED, header.Refused},
 		{transparent.ErrCollision, header.Internal},
 		{transparent.ErrClaim, header.ClaimDenied},

@@ -154,7 +154,7 @@ func (s *Server) authorise(from *sender, h header.Header) error {
 	case client == nil:
 		return fmt.Errorf("%w: %s", errUnknownKey, from.origin.Key)
 	case !client.MayUse(h.Destination.Port()):
-		return fmt.Errorf("client %s: %w", client.Name, errPort)
+		return fmt.Errorf("client %s: %w: %d", client.Name, errPort, h.Destination.Port())
 	case !client.MayClaim(h.Source.Addr()):
 		return fmt.Errorf("client %s: %w", client.Name, errClaim)
 	}
@@ -174,6 +174,6 @@ var (
 	errHandshakes = errors.New("too many handshakes at once")
 	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
-	errPort       = errors.New("its ports= do not have this one")
+	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
 	errClaim      = errors.New("its claims= do not have this address")
 )

@@ -27,7 +27,7 @@ import (
 // before the first Handle.
 type Server struct {
 	Services map[uint16]Service // by the port that peers connect to
-	Names    Resolver           // for services with a host name
+	Book     Book
 	Dialer   *transparent.Dialer
 	Relay    *relay.Engine
 	Routes   Routes

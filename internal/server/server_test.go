@@ -59,6 +59,21 @@ func (m *moving) LookupNetIP(ctx context.Context, network, host string) ([]netip
 	return names{host: m.addrs}.LookupNetIP(ctx, network, host)
 }
 
+// containers are those that there are, by name; one without addresses is away.
+type containers map[string][]string
+
+func (c containers) Address(name string, claim netip.Addr) (netip.Addr, error) {
+	if len(c[name]) == 0 {
+		return netip.Addr{}, errors.New("no container named " + name)
+	}
+	for _, s := range c[name] {
+		if a := netip.MustParseAddr(s); a.Is4() == claim.Is4() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, nil
+}
+
 // stuck is a resolver that never answers.
 type stuck struct{}
 
@@ -114,7 +129,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.server = &server.Server{
 		Services:       map[uint16]server.Service{80: {Port: r.service.port}},
-		Names:          names{},
+		Book:           server.Book{Names: names{}},
 		Dialer:         new(transparent.Dialer),
 		Relay:          engine,
 		Log:            slog.New(slog.DiscardHandler),
@@ -231,7 +246,7 @@ func TestAnswers(t *testing.T) {
 		"a name of another family": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "six", Port: 1}
-				s.Names = names{"six": {"::1"}}
+				s.Book.Names = names{"six": {"::1"}}
 			},
 			want: header.NoService,
 		},
@@ -248,10 +263,24 @@ func TestAnswers(t *testing.T) {
 		"time is over": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "slow", Port: 1}
-				s.Names = stuck{}
+				s.Book.Names = stuck{}
 				s.ConnectTimeout = 50 * time.Millisecond
 			},
 			want: header.Unreachable,
+		},
+		"no container": {
+			set: func(s *server.Server) {
+				s.Services[80] = server.Service{Host: "docker:web", Port: 1}
+				s.Book.Containers = containers{}
+			},
+			want: header.Unreachable,
+		},
+		"a container of another family": {
+			set: func(s *server.Server) {
+				s.Services[80] = server.Service{Host: "docker:web", Port: 1}
+				s.Book.Containers = containers{"web": {"fd00::2"}}
+			},
+			want: header.NoService,
 		},
 		"no return route": {
 			set:  func(s *server.Server) { s.Routes = noRoutes{} },
@@ -291,7 +320,7 @@ func TestNames(t *testing.T) {
 	r := newRig(t)
 	name := new(moving)
 	name.set("127.0.0.9", "127.0.0.1", "::1") // nobody listens on the first
-	r.server.Names = name
+	r.server.Book.Names = name
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
 	visit := func() {
 		c := r.open(t, encode(t, to(80), header.Native))
@@ -311,7 +340,31 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestContainer: the address is looked up for each peer, and no goroutine is needed for it:
+// the routes are never asked to wait.
+func TestContainer(t *testing.T) {
+	r := newRig(t)
+	r.server.Services[80] = server.Service{Host: "docker:web", Port: r.service.port}
+	c := containers{"web": {"127.0.0.1"}}
+	r.server.Book.Containers = c
+	link := r.open(t, encode(t, to(80), header.Native))
+	answer := make([]byte, 1)
+	if _, err := io.ReadFull(link, answer); err != nil || header.Status(answer[0]) != header.Connected {
+		t.Fatalf("answer %d, %v", answer, err)
+	}
+	if got := <-r.service.peers; got != claim.String() {
+		t.Errorf("the service saw %s, want %s", got, claim)
+	}
+	if len(r.marked) > 0 {
+		t.Errorf("a mark was waited for, to %s", <-r.marked)
+	}
+	if got, want := (server.Service{Host: "docker:web", Port: 80}).String(), "docker:web:80"; got != want {
+		t.Errorf("it is written %s, want %s", got, want)
+	}
+}
+
 func TestAddresses(t *testing.T) {
+	run := containers{"both": {"172.17.0.2", "fd00::2"}, "four": {"172.17.0.2"}}
 	list := names{"both": {"10.0.0.1", "fd00::1"}, "four": {"10.0.0.1"}}
 	for host, want := range map[string]string{
 		"":          "[127.0.0.1 ::1]",
@@ -320,8 +373,11 @@ func TestAddresses(t *testing.T) {
 		"both":      "[10.0.0.1 fd00::1]",
 		"four":      "[10.0.0.1]",
 		"127.0.0.1": "[127.0.0.1]",
+
+		"docker:both": "[172.17.0.2 fd00::2]",
+		"docker:four": "[172.17.0.2]",
 	} {
-		got, err := server.Service{Host: host, Port: 1}.Addresses(t.Context(), list)
+		got, err := server.Book{Names: list, Containers: run}.Addresses(t.Context(), server.Service{Host: host, Port: 1})
 		var s []string
 		for _, a := range got {
 			s = append(s, a.String())
@@ -330,7 +386,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %s, %v, want %s", host, text, err, want)
 		}
 	}
-	if _, err := (server.Service{Host: "none", Port: 1}).Addresses(t.Context(), list); err == nil {
+	if _, err := (server.Book{Names: list}).Addresses(t.Context(), server.Service{Host: "none", Port: 1}); err == nil {
 		t.Error("a name without addresses gives no error")
 	}
 }

@@ -7,18 +7,30 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Service is where a claim is dialled to.
 type Service struct {
-	Host string // an IP address or a name; "" is the loopback of the claim's family
+	Host string // an IP address, a name, or a container; "" is the loopback of the claim's family
 	Port uint16
+}
+
+// ContainerPrefix begins the host of a service that is a container; its name follows.
+const ContainerPrefix = "docker:"
+
+// Container is the name of the container that the service is, if it is one.
+func (s Service) Container() (name string, ok bool) {
+	return strings.CutPrefix(s.Host, ContainerPrefix)
 }
 
 // String is the service as in -p.
 func (s Service) String() string {
 	if s.Host == "" {
 		return strconv.Itoa(int(s.Port))
+	}
+	if _, ok := s.Container(); ok {
+		return fmt.Sprintf("%s:%d", s.Host, s.Port)
 	}
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }
@@ -35,6 +47,8 @@ var (
 	// ErrFamily: an IPv6 peer cannot be the source of a dial to an IPv4
 	// address, nor the other way round.
 	ErrFamily = errors.New("the service has no address of the peer's family")
+	// errAway is of a container that is not there now.
+	errAway = errors.New("the service is away")
 )
 
 // Resolver finds the addresses of a name; network is "ip4" or "ip6". A
@@ -43,13 +57,37 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// literal is the address of s in the family of claim, unless it has a name.
-func (s Service) literal(claim netip.Addr) (addr netip.Addr, ok bool, err error) {
+// Containers know where containers are. A *docker.Engine does.
+type Containers interface {
+	// Address is a container's address in the family of claim, the zero Addr if it has
+	// none. It does not wait.
+	Address(container string, claim netip.Addr) (netip.Addr, error)
+}
+
+// Book has the addresses of services that are given by a name.
+type Book struct {
+	Names      Resolver
+	Containers Containers // may be nil if no service is a container
+}
+
+// known is the address of s in the family of claim, unless it has a name that has to be
+// resolved.
+func (b Book) known(s Service, claim netip.Addr) (addr netip.Addr, ok bool, err error) {
 	switch {
 	case s.Host == "" && claim.Is4():
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true, nil
 	case s.Host == "":
 		return netip.IPv6Loopback(), true, nil
+	}
+	if name, isContainer := s.Container(); isContainer {
+		addr, err = b.Containers.Address(name, claim)
+		switch {
+		case err != nil:
+			return netip.Addr{}, true, fmt.Errorf("%w: %w", errAway, err)
+		case !addr.IsValid():
+			return netip.Addr{}, true, ErrFamily
+		}
+		return addr, true, nil
 	}
 	addr, err = netip.ParseAddr(s.Host)
 	if err != nil {
@@ -62,8 +100,8 @@ func (s Service) literal(claim netip.Addr) (addr netip.Addr, ok bool, err error)
 }
 
 // addresses lists the addresses of s in the family of claim.
-func (s Service) addresses(ctx context.Context, names Resolver, claim netip.Addr) ([]netip.Addr, error) {
-	if a, ok, err := s.literal(claim); err != nil {
+func (b Book) addresses(ctx context.Context, s Service, claim netip.Addr) ([]netip.Addr, error) {
+	if a, ok, err := b.known(s, claim); err != nil {
 		return nil, err
 	} else if ok {
 		return []netip.Addr{a}, nil
@@ -72,7 +110,7 @@ func (s Service) addresses(ctx context.Context, names Resolver, claim netip.Addr
 	if claim.Is4() {
 		network = "ip4"
 	}
-	addrs, err := names.LookupNetIP(ctx, network, s.Host)
+	addrs, err := b.Names.LookupNetIP(ctx, network, s.Host)
 	dns, notFound := errors.AsType[*net.DNSError](err)
 	if notFound {
 		notFound = dns.IsNotFound
@@ -100,11 +138,11 @@ func (s Service) addresses(ctx context.Context, names Resolver, claim netip.Addr
 // Addresses lists every address of s that a claim could be dialled to, of
 // both families, for setting up return routes ahead of need. A name for which
 // none is found now gives an error, and may have some later.
-func (s Service) Addresses(ctx context.Context, names Resolver) ([]netip.Addr, error) {
+func (b Book) Addresses(ctx context.Context, s Service) ([]netip.Addr, error) {
 	var all []netip.Addr
 	var failed error
 	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		list, err := s.addresses(ctx, names, family)
+		list, err := b.addresses(ctx, s, family)
 		all = append(all, list...)
 		if err != nil && !errors.Is(err, ErrFamily) {
 			failed = err

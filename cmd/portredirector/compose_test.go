@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/config"
+)
+
+// commandLine matches a command of ours in a Compose file, which is written as JSON, and variable one that is to be set.
+var (
+	commandLine = regexp.MustCompile(`(?m)^    image: portredirector\n    command: (\[.*\])$`)
+	variable    = regexp.MustCompile(`\$\{\w+:\?[^}]*\}`)
+)
+
+// TestComposeFiles: the commands in contrib/compose are such that the program takes them.
+func TestComposeFiles(t *testing.T) {
+	files, err := filepath.Glob("../../contrib/compose/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := commandLine.FindSubmatch(text)
+			if found == nil {
+				t.Fatal("there is no command of ours")
+			}
+			const key = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
+			var args []string
+			if err := json.Unmarshal(variable.ReplaceAll(found[1], []byte(key)), &args); err != nil {
+				t.Fatal(err)
+			}
+			if err := parse(args); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// parse parses a command in the original's form.
+func parse(args []string) error {
+	var flags config.Flags
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	if slices.Contains(args, "-l") {
+		serverFlags(set, &flags)
+	} else {
+		clientFlags(set, &flags)
+	}
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	if flags.Listen != "" {
+		_, err := flags.Server()
+		return err
+	}
+	_, err := flags.Client()
+	return err
+}

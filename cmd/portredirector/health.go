@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"portredirector/internal/health"
+)
+
+func healthCommand(e env) *cobra.Command {
+	var pid int
+	c := &cobra.Command{
+		Use:   "health [--pid N]",
+		Short: "Ask the clients and servers that run here whether they are well",
+		Long: `Ask the clients and servers that run here whether they are well.
+
+A server is well if it takes links, or reaches a client that it dials, and its return
+routes are whole; a client if it takes peers and a server is in use; and neither if
+it drains. What is not well has a line on standard error.
+
+It asks those of its own PID namespace, in a container that is those of the
+container. They answer their own user, and root. The exit status is 0 if all are
+well, and 1 if one is not, does not answer within five seconds, or there is none.`,
+		Example: `  portredirector health
+  In a Dockerfile, as in that of this program's own image:
+    HEALTHCHECK CMD ["/portredirector", "health"]`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return askHealth(c.Context(), e, pid)
+		},
+	}
+	c.Flags().IntVar(&pid, "pid", 0, "ask this process only, `N`")
+	return c
+}
+
+func askHealth(ctx context.Context, e env, pid int) error {
+	if pid != 0 {
+		if err := health.Ask(ctx, pid); err != nil {
+			return fmt.Errorf("process %d: %w", pid, err)
+		}
+		return nil
+	}
+	pids, err := health.Find()
+	if err != nil {
+		return err
+	}
+	asked, ill := health.Report(ctx, pids)
+	if asked == 0 {
+		return errors.New("no client or server runs here, or none is ready yet")
+	}
+	for _, pid := range slices.Sorted(maps.Keys(ill)) {
+		fmt.Fprintf(e.stderr, "portredirector: process %d: %v\n", pid, ill[pid])
+	}
+	if len(ill) > 0 {
+		return exitError(exitRun)
+	}
+	return nil
+}
