@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -149,8 +150,9 @@ func TestBurstBehindNAT(t *testing.T) {
 		wantNext(t, p, "x")
 	}
 	accepting.Wait()
-	// As many handshakes are under way at once as may overtake each other, and loops that accept.
-	const near = 3 * 32
+	// Links are given out in that order. What is done with them then may be overtaken, on processors that are busy with
+	// handshakes, but not by half of all.
+	const near = many / 2
 	for i, p := range order {
 		if d := place[p] - i; d < -near || d > near {
 			t.Errorf("peer %d was served as number %d", place[p], i)
@@ -220,6 +222,9 @@ func TestTwoServersBehindNAT(t *testing.T) {
 	for _, k := range []pair{a, b} {
 		waitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialled" server="`+k.public) })
 	}
+	waitFor(t, "links ahead to both, and two control streams", func() bool {
+		return strings.Count(nstest.Run(t, w.m1, "ss", "-Htn", "state", "established", "sport = :12345"), "\n") == 2*8+2
+	})
 	for range 8 {
 		newSession(t, w.alice, 80, service).talk(t)
 	}
@@ -288,4 +293,121 @@ func TestDrainBehindNAT(t *testing.T) {
 	must(t, s.peer.Close())
 	must(t, s.service.Close())
 	c.server.wantEnd(t)
+}
+
+// TestPairing: one line has the two ends know each other, once. They remember it, and need no line again.
+func TestPairing(t *testing.T) {
+	t.Parallel()
+	w, _ := newNATWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	m1, m2 := t.TempDir(), t.TempDir()
+	client := startIn(t, w.m1, m1, "client", "-l 12345 -p 80 --invite=10.0.0.1")
+	_, line, _ := strings.Cut(client.WaitOutput("portredirector server --join "), "--join ")
+	line = strings.TrimSpace(line)
+
+	server := startIn(t, w.m2, m2, "server", "--join "+line)
+	client.WaitOutput("a server has joined")
+	newSession(t, w.alice, 80, service).talk(t)
+	server.Signal(syscall.SIGTERM)
+	server.wantEnd(t)
+
+	thief := runIn(t, w.m2, t.TempDir(), "server --join "+line)
+	thief.WaitOutput("portredirector: join the client at 10.0.0.1:12345: ")
+	if code := thief.Wait(); code != 1 {
+		t.Errorf("the line worked twice: exit status %d", code)
+	}
+	client.WaitOutput("link refused")
+	client.Signal(syscall.SIGTERM)
+	client.wantEnd(t)
+
+	client = startIn(t, w.m1, m1, "client", "-l 12345 -p 80")
+	server = startIn(t, w.m2, m2, "server", "-c 10.0.0.1:12345 -p 80")
+	client.WaitOutput("server has dialled")
+	newSession(t, w.alice, 80, service).talk(t)
+
+	// Whoever runs already takes an invitation that another process makes.
+	more := runIn(t, w.m1, m1, "client -l 12345 -p 80 --invite=10.0.0.1")
+	_, line, _ = strings.Cut(more.WaitOutput("portredirector server --join "), "--join ")
+	if code := more.Wait(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+	server.Signal(syscall.SIGTERM)
+	server.wantEnd(t)
+	here := runIn(t, w.m1, m1, "server --join "+strings.TrimSpace(line))
+	here.WaitOutput("run the line on the server")
+	here.Wait()
+	startIn(t, w.m2, t.TempDir(), "server", "--join "+strings.TrimSpace(line))
+	waitFor(t, "the second server", func() bool { return strings.Count(client.Output(), "server has dialled") == 2 })
+	newSession(t, w.alice, 80, service).talk(t)
+}
+
+// TestMorePortsByAnotherInvitation: what an invitation did not have is refused, and told, until another one has it.
+func TestMorePortsByAnotherInvitation(t *testing.T) {
+	t.Parallel()
+	w, _ := newNATWorld(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	m1, m2 := t.TempDir(), t.TempDir()
+	join := func(ports string) (client, server *daemon) {
+		client = startIn(t, w.m1, m1, "client", "-l 12345 --invite=10.0.0.1 "+ports)
+		_, line, _ := strings.Cut(client.WaitOutput("portredirector server --join "), "--join ")
+		server = startIn(t, w.m2, m2, "server", "-p 80 -p 81=80 --join "+strings.TrimSpace(line))
+		client.WaitOutput("server has dialled")
+		return client, server
+	}
+	client, server := join("-p 80")
+	if line := server.WaitOutput("peers of this port will be refused"); !strings.Contains(line, "port=81") {
+		t.Error(line)
+	}
+	for _, d := range []*daemon{client, server} {
+		d.Signal(syscall.SIGTERM)
+		d.wantEnd(t)
+	}
+	_, server = join("-p 80 -p 81")
+	server.WaitOutput("more ports from now on")
+	newSession(t, w.alice, 80, service).talk(t)
+	newSession(t, w.alice, 81, service).talk(t)
+	if strings.Contains(server.Output(), "will be refused") {
+		t.Error("it says that peers will be refused")
+	}
+}
+
+// TestInvitationForNobody: who invites to a port that something else has is told so.
+func TestInvitationForNobody(t *testing.T) {
+	t.Parallel()
+	h := nstest.NewHost(t, "m")
+	listen(t, h, "127.0.0.1:80")
+	p := runIn(t, h, t.TempDir(), "client -l 12345 -p 127.0.0.1:80 --invite=10.0.0.1")
+	p.WaitOutput("listen on 127.0.0.1:80: address already in use")
+	if code := p.Wait(); code != 1 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// runIn runs the program with a state directory, to an end that is its own.
+func runIn(t *testing.T, h *netns.Host, state, command string) *nstest.Process {
+	t.Helper()
+	path, err := program()
+	must(t, err)
+	cmd := exec.Command(path, strings.Fields(command)...)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+state)
+	return nstest.StartCmd(t, h, cmd)
+}
+
+// TestUnpaired: without keys neither end of a link that the server dials starts, and both say what to add.
+func TestUnpaired(t *testing.T) {
+	t.Parallel()
+	h := nstest.NewHost(t, "m")
+	for _, command := range []string{"client -l 12345 -p 80", "server -c 10.0.0.1:12345 -p 80"} {
+		state := filepath.Join(t.TempDir(), "none")
+		p := runIn(t, h, state, command)
+		for _, want := range []string{"--key", "--peer-key", "keygen", "--invite"} {
+			p.WaitOutput(want)
+		}
+		if code := p.Wait(); code != 1 {
+			t.Errorf("exit status %d", code)
+		}
+		if _, err := os.Stat(state); err == nil {
+			t.Error("it has made a state directory")
+		}
+	}
 }

@@ -176,7 +176,7 @@ func TestClientsFile(t *testing.T) {
 	server := w.server(t, fmt.Sprintf("-p 80 --key %s --clients %s", own.file, file))
 	client := w.client(t, fmt.Sprintf("-p 80 --key %s --peer-key %s", mine.file, own.public))
 	server.WaitOutput(mine.public) // so that it need not be copied from elsewhere
-	client.WaitOutput("does not know this client's key")
+	client.WaitOutput("does not know this end's key")
 	w.wantRefused(t, w.alice, 80)
 
 	edit("other " + other.public + "\nm1 " + mine.public + "\n")

@@ -142,10 +142,16 @@ func (w *world) client(t *testing.T, options string) *daemon {
 // test, and has to do so with success, which the race detector prevents if it found anything.
 func start(t *testing.T, h *netns.Host, command, options string) *daemon {
 	t.Helper()
+	return startIn(t, h, "", command, options)
+}
+
+// startIn is start with a state directory.
+func startIn(t *testing.T, h *netns.Host, state, command, options string) *daemon {
+	t.Helper()
 	path, err := program()
 	must(t, err)
 	cmd := exec.Command(path, append([]string{command, "-v"}, strings.Fields(options)...)...)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+state)
 	d := &daemon{Process: nstest.StartCmd(t, h, cmd)}
 	t.Cleanup(func() {
 		if !d.ended {

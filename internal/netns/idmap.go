@@ -36,7 +36,8 @@ func userNamespace() (*syscall.SysProcAttr, error) {
 	return sys, nil
 }
 
-// sameIDs returns a mapping of every id in the uid_map or gid_map file of this process to itself.
+// sameIDs returns a mapping of every id in the uid_map or gid_map file of this process to itself. It never consists of one
+// range that starts at 0: by that container engines tell the machine's own namespace, in which root may more than here.
 func sameIDs(file string) ([]syscall.SysProcIDMap, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -50,6 +51,9 @@ func sameIDs(file string) ([]syscall.SysProcIDMap, error) {
 		}
 		first, size := int(min(inside, math.MaxInt)), min(size, math.MaxInt) // an int may have 32 bits
 		same = append(same, syscall.SysProcIDMap{ContainerID: first, HostID: first, Size: int(size)})
+	}
+	if len(same) == 1 && same[0].ContainerID == 0 && same[0].Size > 1 {
+		same = []syscall.SysProcIDMap{{Size: 1}, {ContainerID: 1, HostID: 1, Size: same[0].Size - 1}}
 	}
 	return same, nil
 }
