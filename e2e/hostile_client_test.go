@@ -104,7 +104,7 @@ func TestNotAuthorised(t *testing.T) {
 		why    string
 		counts string
 	}{
-		{"port", "ports=80 claims=203.0.113.0/24,198.51.100.0/24", 81, "its ports= do not have this one", "authorisation"},
+		{"port", "ports=80 claims=203.0.113.0/24,198.51.100.0/24", 81, "its ports= (in --clients, or joined in the state directory) do not have this one: 81", "authorisation"},
 		{"claim", "ports=80 claims=203.0.113.0/24", 80, "its claims= do not have this address", "claim"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
