@@ -27,23 +27,16 @@ var errUnpaired = errors.New("a server that dials its client needs keys, or othe
 	"give --key and --peer-key on both ends (see `portredirector keygen`), or pair them: " +
 	"`portredirector client -l … --invite` prints what to do on the server")
 
-// openState opens the state of an end that was paired, or is to be now. It makes none for
-// nothing.
+// openState opens the state of an end that was paired, which has a certain file, or is to be
+// paired now. It makes none for nothing.
 func openState(t config.Trust, file string, pairing bool) (*pair.State, error) {
 	if t.State == "" {
 		return nil, nil
 	}
-	if _, err := os.Stat(t.State); !pairing && errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(t.State, file)); !pairing && errors.Is(err, os.ErrNotExist) {
 		return nil, errUnpaired
 	}
-	s, err := pair.Open(t.State)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(s.Dir() + "/" + file); !pairing && errors.Is(err, os.ErrNotExist) {
-		return nil, errUnpaired
-	}
-	return s, nil
+	return pair.Open(t.State)
 }
 
 // newJoined are the clients that a server has joined, which are read again when they change.
