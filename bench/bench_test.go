@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestMain runs the tests, or in place of them one of the roles: in a test this
@@ -38,7 +38,7 @@ func TestBenchSecured(t *testing.T) {
 
 // TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
-	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, netns.Way{}) // skips where it cannot be
+	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, testnet.Way{}) // skips where it cannot be
 	for _, s := range runRows(t, plainContenders, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
 		// A proxy may save one of the two round trips.
 		least := float64(farRoundTrip.Milliseconds())

@@ -9,7 +9,7 @@ import (
 	"regexp"
 	"strings"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // haproxy is HAProxy on both machines: PROXY protocol v2 on the link, and a
@@ -113,7 +113,7 @@ func (h haproxy) routes(ctx context.Context, w *world) error {
 }
 
 // daemon starts one HAProxy and returns its process id.
-func (h haproxy) daemon(ctx context.Context, w *world, host *netns.Host, port uint16, listen string) (pid int, err error) {
+func (h haproxy) daemon(ctx context.Context, w *world, host *testnet.Host, port uint16, listen string) (pid int, err error) {
 	file := filepath.Join(w.scratch, host.Name+".cfg")
 	text := fmt.Sprintf(haproxyCommon, cores(), h.splice.global, h.splice.defaults) + listen
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestHAProxyTLS is about who gets a link to HAProxy on M2, and of what kind. The
@@ -51,7 +51,7 @@ func TestHAProxyTLS(t *testing.T) {
 // startHAProxyTLS brings the contender and a service up until the end of the test.
 func startHAProxyTLS(t *testing.T) *world {
 	t.Helper()
-	w, err := newWorld(t.TempDir(), netns.Way{})
+	w, err := newWorld(t.TempDir(), testnet.Way{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // portredirector is the product, started as its README says.
@@ -40,7 +40,7 @@ func (p portredirector) Takes(r row, _ int) bool {
 
 func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error) {
 	binary := filepath.Join(w.scratch, scratchBinary)
-	daemon := func(h *netns.Host, args ...string) (*process, error) {
+	daemon := func(h *testnet.Host, args ...string) (*process, error) {
 		p, err := w.start(ctx, h, binary, args...)
 		if err != nil {
 			return nil, err

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // envScratch names the environment variable with the directory that holds the
@@ -36,7 +36,7 @@ func isolate(ctx context.Context, e env, opts options) (exitCode int, err error)
 			return 0, err
 		}
 	}
-	return netns.Isolate()
+	return testnet.Isolate()
 }
 
 // provideBinary puts the product at path: the one that was given, or else one
@@ -74,6 +74,6 @@ func provideBinary(ctx context.Context, e env, opts options, path string) error 
 // programs that it starts.
 func plainEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, netns.EnvIsolated+"=") || strings.HasPrefix(v, envScratch+"=")
+		return strings.HasPrefix(v, testnet.EnvIsolated+"=") || strings.HasPrefix(v, envScratch+"=")
 	})
 }

@@ -9,12 +9,12 @@ import (
 	"strconv"
 	"strings"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // awaitListening waits until somebody listens on a port of a host. It does not
 // connect, which the service would see.
-func awaitListening(ctx context.Context, p *process, h *netns.Host, port uint16) error {
+func awaitListening(ctx context.Context, p *process, h *testnet.Host, port uint16) error {
 	return p.await(ctx, func() (found bool, err error) {
 		err = h.Do(func() error {
 			for _, table := range []string{"tcp", "tcp6"} {

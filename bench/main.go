@@ -31,7 +31,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 func main() {
@@ -74,7 +74,7 @@ func run(ctx context.Context, e env, args []string) (status int) {
 		return exitOK
 	case err != nil:
 		return exitUsage // package flag has said why
-	case !netns.Isolated():
+	case !testnet.Isolated():
 		code, err := isolate(ctx, e, opts)
 		if err != nil {
 			return e.report(err)

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // process is a program that runs in a host.
@@ -32,7 +32,7 @@ const maxLines = 64
 
 // startProcess starts a program. It is killed when ctx ends, or by kill, which
 // has to be called in any case. With talks its standard output is read by line.
-func startProcess(ctx context.Context, h *netns.Host, talks bool, path string, args ...string) (*process, error) {
+func startProcess(ctx context.Context, h *testnet.Host, talks bool, path string, args ...string) (*process, error) {
 	p := &process{
 		name:  filepath.Base(path) + " on " + h.Name,
 		cmd:   exec.CommandContext(ctx, path, args...), //nolint:gosec // the contenders and ourselves

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // row is one kind of measurement.
@@ -22,7 +22,7 @@ type row struct {
 	// secured says that it is about securing the links.
 	secured bool
 	// way is that between M1 and M2; without a delay it is a cable.
-	way netns.Way
+	way testnet.Way
 	// lasts is how long measure takes, but for starting and stopping things.
 	lasts   func(t times) time.Duration
 	measure func(ctx context.Context, m *measurement) (outcome, error)

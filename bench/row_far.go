@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // farRoundTrip is how long a round trip between M1 and M2 takes where they are
@@ -21,8 +21,8 @@ const farLoss = 0.001
 const farRate = 400e6
 
 // far is the way in these rows.
-func far(loss float64) netns.Way {
-	return netns.Way{Delay: farRoundTrip / 2, Rate: farRate, Loss: loss}
+func far(loss float64) testnet.Way {
+	return testnet.Way{Delay: farRoundTrip / 2, Rate: farRate, Loss: loss}
 }
 
 // firstByteFarRow is about how long a new peer waits. Whoever connects a link

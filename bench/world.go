@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // The addresses of a world. The peers are as many as fit: the generator never
@@ -48,15 +48,15 @@ const (
 //
 //	peers (10.64.0.0/16) ── M1 ── M2 (the service)
 type world struct {
-	peers, m1, m2 *netns.Host
-	far           *netns.LongWay // between M1 and M2, if they are far from each other
-	scratch       string         // a directory for files
+	peers, m1, m2 *testnet.Host
+	far           *testnet.LongWay // between M1 and M2, if they are far from each other
+	scratch       string           // a directory for files
 	processes     []*process
 }
 
 // newWorld builds a world with a way between M1 and M2. One without a delay is
 // a cable. Whoever calls it closes it.
-func newWorld(scratch string, way netns.Way) (*world, error) {
+func newWorld(scratch string, way testnet.Way) (*world, error) {
 	w := &world{scratch: scratch}
 	if err := w.build(way); err != nil {
 		return nil, errors.Join(err, w.close())
@@ -64,15 +64,15 @@ func newWorld(scratch string, way netns.Way) (*world, error) {
 	return w, nil
 }
 
-func (w *world) build(way netns.Way) (err error) {
-	for name, host := range map[string]**netns.Host{"peers": &w.peers, "m1": &w.m1, "m2": &w.m2} {
-		if *host, err = netns.NewHost(name); err != nil {
+func (w *world) build(way testnet.Way) (err error) {
+	for name, host := range map[string]**testnet.Host{"peers": &w.peers, "m1": &w.m1, "m2": &w.m2} {
+		if *host, err = testnet.NewHost(name); err != nil {
 			return err
 		}
 	}
 	one := func(p netip.Prefix) []netip.Prefix { return []netip.Prefix{p} }
 	return errors.Join(
-		netns.Connect(w.peers, one(peersUplink), w.m1, one(m1Peers)),
+		testnet.Connect(w.peers, one(peersUplink), w.m1, one(m1Peers)),
 		w.connect(one(m1Link), one(m2Link), way),
 		// All of a network that the loopback interface has is local, as 127.0.0.0/8 is.
 		w.peers.AddAddr("lo", peersNet),
@@ -83,15 +83,15 @@ func (w *world) build(way netns.Way) (err error) {
 }
 
 // connect joins M1 and M2.
-func (w *world) connect(m1, m2 []netip.Prefix, way netns.Way) (err error) {
+func (w *world) connect(m1, m2 []netip.Prefix, way testnet.Way) (err error) {
 	if way.Delay == 0 {
-		return netns.Connect(w.m1, m1, w.m2, m2)
+		return testnet.Connect(w.m1, m1, w.m2, m2)
 	}
-	if w.far, err = netns.ConnectFar(w.m1, m1, w.m2, m2, way); err != nil {
+	if w.far, err = testnet.ConnectFar(w.m1, m1, w.m2, m2, way); err != nil {
 		return err
 	}
 	var errs []error
-	for _, h := range []*netns.Host{w.peers, w.m1, w.m2} {
+	for _, h := range []*testnet.Host{w.peers, w.m1, w.m2} {
 		errs = append(errs, h.SetSysctl("net.ipv4.tcp_rmem", farReceive), h.SetSysctl("net.ipv4.tcp_wmem", farSend))
 	}
 	return errors.Join(errs...)
@@ -100,7 +100,7 @@ func (w *world) connect(m1, m2 []netip.Prefix, way netns.Way) (err error) {
 // start starts a program in one of the hosts. It runs until the world is
 // closed, and that it does is part of the measurement: ending earlier is an
 // error of close.
-func (w *world) start(ctx context.Context, h *netns.Host, path string, args ...string) (*process, error) {
+func (w *world) start(ctx context.Context, h *testnet.Host, path string, args ...string) (*process, error) {
 	p, err := startProcess(ctx, h, false, path, args...)
 	if err == nil {
 		w.processes = append(w.processes, p)
@@ -109,7 +109,7 @@ func (w *world) start(ctx context.Context, h *netns.Host, path string, args ...s
 }
 
 // play starts this program in one of the roles.
-func (w *world) play(ctx context.Context, h *netns.Host, role string, args ...string) (*process, error) {
+func (w *world) play(ctx context.Context, h *testnet.Host, role string, args ...string) (*process, error) {
 	return startProcess(ctx, h, true, "/proc/self/exe", append([]string{role}, args...)...)
 }
 
@@ -122,7 +122,7 @@ func (w *world) close() error {
 	if w.far != nil {
 		errs = append(errs, w.far.Close())
 	}
-	for _, h := range []*netns.Host{w.peers, w.m1, w.m2} {
+	for _, h := range []*testnet.Host{w.peers, w.m1, w.m2} {
 		if h != nil {
 			errs = append(errs, h.Close())
 		}
@@ -131,7 +131,7 @@ func (w *world) close() error {
 }
 
 // command runs a program in a host to its end.
-func (w *world) command(ctx context.Context, h *netns.Host, path string, args ...string) error {
+func (w *world) command(ctx context.Context, h *testnet.Host, path string, args ...string) error {
 	p, err := startProcess(ctx, h, false, path, args...)
 	if err != nil {
 		return err

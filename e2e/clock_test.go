@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestClocksApart has a server whose clock is an hour ahead: nothing depends on it. No kernel gives a process a clock of its

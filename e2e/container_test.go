@@ -5,8 +5,8 @@ import (
 	"sync"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // forms are the forms of an engine's rules.
@@ -111,7 +111,7 @@ func (w *world) direct(t *testing.T, at string) (seen [2]netip.Addr) {
 	if at == "" {
 		return seen
 	}
-	for i, h := range []*netns.Host{w.isp2, w.m2} {
+	for i, h := range []*testnet.Host{w.isp2, w.m2} {
 		v := newVisit(t, h, addrPort(t, at))
 		v.talk(t)
 		seen[i] = v.seen.Addr()

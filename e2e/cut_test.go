@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
+	"portredirector/internal/wire"
 )
 
 // TestCutHeaders ends links within a header of each form, after each of its bytes, by FIN and by RST: no service is dialled for
@@ -21,11 +21,11 @@ func TestCutHeaders(t *testing.T) {
 	server := w.server(t, "-p 80")
 	before := descriptors(t, server)
 	invalid := 0
-	forms := []header.Form{header.Native, header.V2, header.V1, header.Py}
+	forms := []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py}
 	for i, form := range forms {
-		peer := header.Header{Source: netip.AddrPortFrom(w.alice.addr, 20000+uint16(i)), Destination: w.alice.at(80)}
-		if form == header.Native {
-			peer.ID, peer.Answer = header.NewID(), true
+		peer := wire.Header{Source: netip.AddrPortFrom(w.alice.addr, 20000+uint16(i)), Destination: w.alice.at(80)}
+		if form == wire.Native {
+			peer.ID, peer.Answer = wire.NewID(), true
 		}
 		head, err := peer.Append(nil, form)
 		must(t, err)
@@ -52,7 +52,7 @@ func TestCutHeaders(t *testing.T) {
 			t.Errorf("by %s byte by byte the service saw %v, want %v", form, got, peer.Source)
 		}
 		if peer.Answer {
-			wantNext(t, link, string(byte(header.Connected)))
+			wantNext(t, link, string(byte(wire.Connected)))
 		}
 		s.talk(t)
 		must(t, s.peer.Close())

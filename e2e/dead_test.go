@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // TestDeadPath cuts a cable: what is left of each connection, idle, busy or half-closed, is reset.
@@ -52,7 +52,7 @@ func TestDeadPath(t *testing.T) {
 }
 
 // cut has two hosts lose each other: for each, the interface that leads to the other, and the address of the other there.
-func cut(a *netns.Host, aIf, bAddr string, b *netns.Host, bIf, aAddr string) error {
+func cut(a *testnet.Host, aIf, bAddr string, b *testnet.Host, bIf, aAddr string) error {
 	return errors.Join(a.Lose(aIf, netip.MustParseAddr(bAddr)), b.Lose(bIf, netip.MustParseAddr(aAddr)))
 }
 

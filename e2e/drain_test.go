@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"portredirector/internal/header"
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 // TestServerDrains asks a server to end while it has a peer: it takes no others, and that one's transfer goes on. Only when
@@ -102,11 +102,11 @@ func TestLateHeaders(t *testing.T) {
 	c.server.Signal(syscall.SIGTERM)
 	waitClosed(t, c.m1, addrPort(t, linkTo))
 
-	introduce(t, native, c.bob, header.Native)
-	if answer, err := io.ReadAll(native); err != nil || string(answer) != string(byte(header.Draining)) {
-		t.Errorf("the server answers %q (%v), want status %d", answer, err, header.Draining)
+	introduce(t, native, c.bob, wire.Native)
+	if answer, err := io.ReadAll(native); err != nil || string(answer) != string(byte(wire.Draining)) {
+		t.Errorf("the server answers %q (%v), want status %d", answer, err, wire.Draining)
 	}
-	introduce(t, v2, c.bob, header.V2)
+	introduce(t, v2, c.bob, wire.V2)
 	wantReset(t, v2)
 	must(t, native.Close())
 	live.talk(t)
@@ -165,7 +165,7 @@ func TestKilledServer(t *testing.T) {
 }
 
 // waitClosed waits until nobody takes connections at an address any more.
-func waitClosed(t *testing.T, h *netns.Host, addr netip.AddrPort) {
+func waitClosed(t *testing.T, h *testnet.Host, addr netip.AddrPort) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		c, err := h.Dial(t.Context(), netip.AddrPort{}, addr)

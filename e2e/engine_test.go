@@ -13,8 +13,8 @@ import (
 	"sync"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // visitedService builds the service for containers, once for all tests, and returns its path.
@@ -30,7 +30,7 @@ var visitedService = sync.OnceValues(func() (path string, err error) {
 
 // newEngine starts an engine that has the image "visited", whose containers are given the address to listen at, and networks. For
 // the state of the host not to depend on which containers there are, each network has one from the beginning, and no IPv6.
-func newEngine(t *testing.T, h *netns.Host, form nstest.Iptables, networks ...string) *nstest.Engine {
+func newEngine(t *testing.T, h *testnet.Host, form nstest.Iptables, networks ...string) *nstest.Engine {
 	t.Helper()
 	path, err := visitedService()
 	must(t, err)
@@ -72,7 +72,7 @@ type visit struct {
 }
 
 // newVisit connects to the service of a container.
-func newVisit(t *testing.T, h *netns.Host, to netip.AddrPort) *visit {
+func newVisit(t *testing.T, h *testnet.Host, to netip.AddrPort) *visit {
 	t.Helper()
 	c := dial(t, h, to)
 	v := &visit{TCPConn: c, text: bufio.NewReader(c)}

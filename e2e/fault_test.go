@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 const (

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/header"
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 // TestHAProxyAsClient has HAProxy on M1 in place of our client. Its health checks of the server succeed, and the service
@@ -60,8 +60,8 @@ func TestHealthCheck(t *testing.T) {
 	w := newWorld(t)
 	service := listen(t, w.m2, "127.0.0.1:80")
 	w.server(t, "-p 80")
-	for form, answer := range map[header.Form]string{header.V1: "", header.V2: "", header.Native: "\x00"} {
-		head, err := header.Header{Local: true}.Append(nil, form)
+	for form, answer := range map[wire.Form]string{wire.V1: "", wire.V2: "", wire.Native: "\x00"} {
+		head, err := wire.Header{Local: true}.Append(nil, form)
 		must(t, err)
 		link := dial(t, w.m1, addrPort(t, linkTo))
 		_, err = link.Write(head)
@@ -115,7 +115,7 @@ func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
 
 // haproxy runs HAProxy with the sections given, and waits until it listens at the addresses, which are separated by spaces.
 // Its log is its output.
-func haproxy(t *testing.T, h *netns.Host, listen, sections string) *nstest.Process {
+func haproxy(t *testing.T, h *testnet.Host, listen, sections string) *nstest.Process {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "haproxy.cfg")
 	must(t, os.WriteFile(conf, []byte(`

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // TestHealth asks a client and a server, and what is wrong has a line.
@@ -59,7 +59,7 @@ func TestHealthOfServerThatDials(t *testing.T) {
 }
 
 // waitHealth waits until the programs on a host are well, or say what is wrong.
-func waitHealth(t *testing.T, h *netns.Host, wrong string) {
+func waitHealth(t *testing.T, h *testnet.Host, wrong string) {
 	t.Helper()
 	path, err := program()
 	must(t, err)

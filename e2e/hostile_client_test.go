@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 )
 
 // TestHostilePeers has thousands of peers from one address, of which the client takes as many as it may; others are served.
@@ -114,9 +114,9 @@ func TestNotAuthorised(t *testing.T) {
 			other := listen(t, w.m2, "127.0.0.1:81")
 			dir := t.TempDir()
 			file := func(name string) string { return filepath.Join(dir, name) }
-			serverKey, err := key.Generate(file("server"))
+			serverKey, err := auth.GenerateKey(file("server"))
 			must(t, err)
-			clientKey, err := key.Generate(file("client"))
+			clientKey, err := auth.GenerateKey(file("client"))
 			must(t, err)
 			must(t, os.WriteFile(file("clients"), fmt.Appendf(nil, "somebody %s %s\n", clientKey, tt.may), 0o600))
 			server := w.server(t, loadPorts+" --key "+file("server")+" --clients "+file("clients"))

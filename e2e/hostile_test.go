@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
+	"portredirector/internal/wire"
 )
 
 // many is as often as it goes.
@@ -50,7 +50,7 @@ func TestHostileSlowness(t *testing.T) {
 			} else {
 				s = newSiege(t, 1, "--header-timeout 3s", "")
 			}
-			head, err := header.Header{Source: addrPort(t, "203.0.113.99:1"), Destination: addrPort(t, "203.0.113.1:80")}.Append(nil, header.V1)
+			head, err := wire.Header{Source: addrPort(t, "203.0.113.99:1"), Destination: addrPort(t, "203.0.113.1:80")}.Append(nil, wire.V1)
 			must(t, err)
 			s.withstand(t, func(ctx context.Context, m *mallory) {
 				held := m.hold(ctx, horde, head[:1])
@@ -113,11 +113,11 @@ const anything = "anything"
 
 func malformedHeaders(t *testing.T) []badHeader {
 	t.Helper()
-	peer := header.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: header.NewID()}
-	native, err := peer.Append(nil, header.Native)
+	peer := wire.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: wire.NewID()}
+	native, err := peer.Append(nil, wire.Native)
 	must(t, err)
 	peer.Destination = addrPort(t, "203.0.113.1:9")
-	discard, err := peer.Append(nil, header.V2)
+	discard, err := peer.Append(nil, wire.V2)
 	must(t, err)
 	// v2 is a header that announces so many bytes behind its addresses.
 	v2 := func(announced int, rest ...byte) []byte {
@@ -216,7 +216,7 @@ func TestHostileHandshakes(t *testing.T) {
 				}
 				defer func() { _ = c.Close() }()
 				got, err := io.ReadAll(tls.Client(c, stranger))
-				if err != nil || string(got) != string(byte(header.NotAuthorised)) {
+				if err != nil || string(got) != string(byte(wire.NotAuthorised)) {
 					m.problem("a stranger is told %q (%v)", got, err)
 				}
 			})
@@ -239,13 +239,13 @@ func TestHostileHandshakes(t *testing.T) {
 // plainHeaders are good ones of each form, which a server with keys has to refuse.
 func plainHeaders(t *testing.T) (list []badHeader) {
 	t.Helper()
-	peer := header.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: header.NewID()}
-	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+	peer := wire.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: wire.NewID()}
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		head, err := peer.Append(nil, form)
 		must(t, err)
 		answer := ""
-		if form == header.Native {
-			answer = string(byte(header.NotAuthorised))
+		if form == wire.Native {
+			answer = string(byte(wire.NotAuthorised))
 		}
 		list = append(list, badHeader{form.String(), head, answer})
 	}

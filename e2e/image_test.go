@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // imageContext makes what the image is built from, once for all tests: a directory with the Dockerfile and bin/image.tar.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // sharedPort is the port that a peer uses for several connections at a time, each to another destination.
@@ -17,7 +17,7 @@ const sharedPort = 40000
 // TestTwoClients has one ip:port of a peer come through two clients to one service.
 func TestTwoClients(t *testing.T) {
 	t.Parallel()
-	var m1b *netns.Host
+	var m1b *testnet.Host
 	w := newWorld(t, func(w *world) {
 		m1b = nstest.NewHost(t, "m1b")
 		connect(t, w.alice.Host, "203.0.113.129/25", m1b, "203.0.113.130/25")

@@ -8,15 +8,15 @@ import (
 	"sync"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // binDir is where the program is built.
 var binDir string
 
 func TestMain(m *testing.M) {
-	if !netns.Isolated() {
+	if !testnet.Isolated() {
 		nstest.Main(m)
 	}
 	os.Exit(run(m))

@@ -17,8 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // Addresses of a world with a NAT.
@@ -33,7 +33,7 @@ const (
 //	alice 203.0.113.10    ─┐
 //	bob   198.51.100.20   ─┼─ m1 10.0.0.1  ══ 10.0.0.9 nat 192.168.7.1 ── 192.168.7.2 m2
 //	carol 2001:db8:ca::30 ─┘
-func newNATWorld(t *testing.T) (w *world, nat *netns.Host) {
+func newNATWorld(t *testing.T) (w *world, nat *testnet.Host) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs other programs")
@@ -63,7 +63,7 @@ func newNATWorld(t *testing.T) (w *world, nat *netns.Host) {
 }
 
 // forget has the NAT forget all connections.
-func forget(t *testing.T, nat *netns.Host) {
+func forget(t *testing.T, nat *testnet.Host) {
 	t.Helper()
 	must(t, nat.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
 }
@@ -72,7 +72,7 @@ func forget(t *testing.T, nat *netns.Host) {
 const natOptions = " --heartbeat 1s --dead-after 3s"
 
 // newNATChain has a server behind a NAT that dials the client, and is there.
-func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (c chain, nat *netns.Host) {
+func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (c chain, nat *testnet.Host) {
 	t.Helper()
 	c.world, nat = newNATWorld(t)
 	c.service = listen(t, c.m2, "127.0.0.1:80")
@@ -384,7 +384,7 @@ func TestInvitationForNobody(t *testing.T) {
 }
 
 // runIn runs the program with a state directory, to an end that is its own.
-func runIn(t *testing.T, h *netns.Host, state, command string) *nstest.Process {
+func runIn(t *testing.T, h *testnet.Host, state, command string) *nstest.Process {
 	t.Helper()
 	path, err := program()
 	must(t, err)

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestNginx asks nginx for a page in each way in which a service can be dialled: its access log has the peer's own address
@@ -166,7 +166,7 @@ func (w *world) wantLogged(t *testing.T, n *nstest.Process, p peer, port, servic
 }
 
 // site runs nginx at the addresses given, which are separated by spaces, with directives for its server.
-func site(t *testing.T, h *netns.Host, listen, directives string) (p *nstest.Process, dir string) {
+func site(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.Process, dir string) {
 	t.Helper()
 	var server strings.Builder
 	for addr := range strings.FieldsSeq(listen) {
@@ -177,7 +177,7 @@ func site(t *testing.T, h *netns.Host, listen, directives string) (p *nstest.Pro
 
 // nginx runs nginx with directives for its server, and waits until it listens at the addresses given, which are separated by
 // spaces. Its output is its access log, and its files are in dir/html.
-func nginx(t *testing.T, h *netns.Host, listen, directives string) (p *nstest.Process, dir string) {
+func nginx(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.Process, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "html"), 0o755))

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // Capabilities, as in /proc/PID/status (capabilities(7)).

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/header"
+	"portredirector/internal/wire"
 )
 
 // TestServiceRefuses has services at which nothing listens: the peer is reset, whether it sends something or not.
@@ -45,7 +45,7 @@ func TestServiceRefusesOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.server(t, "-p 80")
-	for _, form := range []header.Form{header.V1, header.V2, header.Py} {
+	for _, form := range []wire.Form{wire.V1, wire.V2, wire.Py} {
 		link := dial(t, w.m1, addrPort(t, linkTo))
 		introduce(t, link, w.alice, form)
 		wantReset(t, link)
@@ -120,9 +120,9 @@ func (d *daemon) wantRefusal(t *testing.T, from netip.AddrPort, why string) {
 }
 
 // introduce sends the header of a peer of port 80 over a link.
-func introduce(t *testing.T, link io.Writer, p peer, form header.Form) {
+func introduce(t *testing.T, link io.Writer, p peer, form wire.Form) {
 	t.Helper()
-	head, err := header.Header{Source: netip.AddrPortFrom(p.addr, 20000), Destination: p.at(80)}.Append(nil, form)
+	head, err := wire.Header{Source: netip.AddrPortFrom(p.addr, 20000), Destination: p.at(80)}.Append(nil, form)
 	must(t, err)
 	_, err = link.Write(head)
 	must(t, err)

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestRecordsNameServers has the servers of a client in SRV records, which change. One of the hosts has an address at which
@@ -46,7 +46,7 @@ func TestRecordsNameServers(t *testing.T) {
 }
 
 // resolver runs a name server on the loopback of a host.
-func resolver(t *testing.T, h *netns.Host, records ...string) *nstest.Process {
+func resolver(t *testing.T, h *testnet.Host, records ...string) *nstest.Process {
 	t.Helper()
 	args := append([]string{
 		"--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file", "--user=root", "--group=",
@@ -58,7 +58,7 @@ func resolver(t *testing.T, h *netns.Host, records ...string) *nstest.Process {
 }
 
 // startWith starts the program with a file of its own in the place of one of the machine's.
-func startWith(t *testing.T, h *netns.Host, command, file, place string) *nstest.Process {
+func startWith(t *testing.T, h *testnet.Host, command, file, place string) *nstest.Process {
 	t.Helper()
 	path, err := program()
 	must(t, err)

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 const (
@@ -37,7 +37,7 @@ type siege struct {
 
 // mallory is an attacker at M2, on a network of its own.
 type mallory struct {
-	*netns.Host
+	*testnet.Host
 
 	addrs  []netip.Addr // its own
 	server netip.AddrPort

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // sshWorld is a world with an sshd on M2's loopback, to which port 22 of M1 leads.

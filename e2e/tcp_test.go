@@ -12,14 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 // patience is how long a connection may take for all that a test does with it.
 const patience = 30 * time.Second
 
 // listen announces in a host for the time of the test.
-func listen(t *testing.T, h *netns.Host, addr string) *net.TCPListener {
+func listen(t *testing.T, h *testnet.Host, addr string) *net.TCPListener {
 	t.Helper()
 	l, err := h.Listen(addrPort(t, addr))
 	must(t, err)
@@ -37,7 +37,7 @@ func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 }
 
 // dial connects from a host. The connection is closed at the end of the test.
-func dial(t *testing.T, h *netns.Host, to netip.AddrPort) *net.TCPConn {
+func dial(t *testing.T, h *testnet.Host, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	c, err := h.Dial(t.Context(), netip.AddrPort{}, to)
 	must(t, err)

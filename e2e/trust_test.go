@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // trust is what both ends of a link are given so that they make sure of each other.

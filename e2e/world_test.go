@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // world is a small Internet:
@@ -19,7 +19,7 @@ import (
 //	bob   198.51.100.20   ─┼─ m1 10.0.0.1  ══ link ══  10.0.0.2 m2 ──┤
 //	carol 2001:db8:ca::30 ─┘                                         └─ bridge ── guest 172.30.0.2
 type world struct {
-	m1, m2, isp2, guest *netns.Host
+	m1, m2, isp2, guest *testnet.Host
 	alice, bob, carol   peer
 
 	visits   int    // how many pages were asked for
@@ -36,7 +36,7 @@ const (
 
 // peer is a host that connects to M1.
 type peer struct {
-	*netns.Host
+	*testnet.Host
 
 	addr netip.Addr // its own
 	m1   netip.Addr // where M1 is for it
@@ -140,13 +140,13 @@ func (w *world) client(t *testing.T, options string) *daemon {
 
 // start starts the program, and waits until it is ready. Unless the test ends it itself, it is asked to end at the end of the
 // test, and has to do so with success, which the race detector prevents if it found anything.
-func start(t *testing.T, h *netns.Host, command, options string) *daemon {
+func start(t *testing.T, h *testnet.Host, command, options string) *daemon {
 	t.Helper()
 	return startIn(t, h, "", command, options)
 }
 
 // startIn is start with a state directory.
-func startIn(t *testing.T, h *netns.Host, state, command, options string) *daemon {
+func startIn(t *testing.T, h *testnet.Host, state, command, options string) *daemon {
 	t.Helper()
 	path, err := program()
 	must(t, err)
@@ -173,12 +173,12 @@ func (d *daemon) wantEnd(t *testing.T) {
 }
 
 // connect joins two hosts; addresses are separated by spaces.
-func connect(t *testing.T, a *netns.Host, aAddrs string, b *netns.Host, bAddrs string) {
+func connect(t *testing.T, a *testnet.Host, aAddrs string, b *testnet.Host, bAddrs string) {
 	t.Helper()
-	must(t, netns.Connect(a, prefixes(aAddrs), b, prefixes(bAddrs)))
+	must(t, testnet.Connect(a, prefixes(aAddrs), b, prefixes(bAddrs)))
 }
 
-func route(t *testing.T, h *netns.Host, dst, via string) {
+func route(t *testing.T, h *testnet.Host, dst, via string) {
 	t.Helper()
 	must(t, h.AddRoute(netip.MustParsePrefix(dst), netip.MustParseAddr(via)))
 }
@@ -198,7 +198,7 @@ func must(t *testing.T, err error) {
 }
 
 // waitListening waits until something listens at each of the addresses, which are separated by spaces.
-func waitListening(t *testing.T, h *netns.Host, addrs string) {
+func waitListening(t *testing.T, h *testnet.Host, addrs string) {
 	t.Helper()
 	for a := range strings.FieldsSeq(addrs) {
 		nstest.WaitListening(t, h, netip.MustParseAddrPort(a))

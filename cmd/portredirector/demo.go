@@ -19,7 +19,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"portredirector/internal/netns"
+	"portredirector/internal/testnet"
 )
 
 func demoCommand(e env) *cobra.Command {
@@ -38,7 +38,7 @@ machine's own network is touched.
 It exits with status 0 only if the service saw every peer as it is.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if !netns.Isolated() {
+			if !testnet.Isolated() {
 				return isolate()
 			}
 			return demo(c.Context(), e)
@@ -53,7 +53,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 
 // isolate runs the demo in namespaces of its own.
 func isolate() error {
-	code, err := netns.Isolate()
+	code, err := testnet.Isolate()
 	switch {
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL):
 		return fmt.Errorf("the demo needs a user namespace, which this system does not permit "+
@@ -137,17 +137,17 @@ func demo(ctx context.Context, e env) error {
 
 // demoNetwork builds the hosts. It returns those that it made even if it
 // fails.
-func demoNetwork() (map[string]*netns.Host, error) {
-	hosts := make(map[string]*netns.Host)
+func demoNetwork() (map[string]*testnet.Host, error) {
+	hosts := make(map[string]*testnet.Host)
 	for _, name := range []string{"m1", "m2", "isp2", "alice", "bob", "carol"} {
-		h, err := netns.NewHost(name)
+		h, err := testnet.NewHost(name)
 		if err != nil {
 			return hosts, err
 		}
 		hosts[name] = h
 	}
 	cable := func(a, aAddr, b, bAddr string) error {
-		return netns.Connect(hosts[a], []netip.Prefix{netip.MustParsePrefix(aAddr)}, hosts[b], []netip.Prefix{netip.MustParsePrefix(bAddr)})
+		return testnet.Connect(hosts[a], []netip.Prefix{netip.MustParsePrefix(aAddr)}, hosts[b], []netip.Prefix{netip.MustParsePrefix(bAddr)})
 	}
 	errs := []error{
 		cable("m1", "10.0.0.1/24", "m2", "10.0.0.2/24"),
@@ -175,7 +175,7 @@ func tellWhoTheyAre(l net.Listener) {
 
 // comparePeers lets every peer connect and prints what each is and what the
 // service saw.
-func comparePeers(ctx context.Context, e env, hosts map[string]*netns.Host) error {
+func comparePeers(ctx context.Context, e env, hosts map[string]*testnet.Host) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 4, ' ', 0)
 	fmt.Fprintln(w, "  peer\tis\tthe service saw\t")
 	differ := 0
@@ -204,7 +204,7 @@ func comparePeers(ctx context.Context, e env, hosts map[string]*netns.Host) erro
 
 // visit is one peer's connection: what the peer is, and what the service told
 // it that it saw.
-func visit(ctx context.Context, peer *netns.Host, at netip.AddrPort) (is, seen string, err error) {
+func visit(ctx context.Context, peer *testnet.Host, at netip.AddrPort) (is, seen string, err error) {
 	c, err := peer.Dial(ctx, netip.AddrPort{}, at)
 	if err != nil {
 		return "", "", err
@@ -221,9 +221,9 @@ func visit(ctx context.Context, peer *netns.Host, at netip.AddrPort) (is, seen s
 
 // startDaemon starts this program in a host and waits until it is ready. The
 // returned function ends it and waits for it.
-func startDaemon(ctx context.Context, h *netns.Host, args ...string) (stop func(), err error) {
+func startDaemon(ctx context.Context, h *testnet.Host, args ...string) (stop func(), err error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...) //nolint:gosec // ourselves
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, netns.EnvIsolated+"=") })
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, testnet.EnvIsolated+"=") })
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

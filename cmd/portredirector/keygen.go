@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 )
 
 func keygenCommand(e env) *cobra.Command {
@@ -31,7 +31,7 @@ other end is given the public key, as its --peer-key or in its --clients.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			public, err := key.Generate(args[0])
+			public, err := auth.GenerateKey(args[0])
 			if err != nil {
 				return fmt.Errorf("keygen: %w", err)
 			}

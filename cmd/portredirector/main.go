@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/daemon"
-	"portredirector/internal/lossy"
+	"portredirector/internal/logging"
 )
 
 // version is set by the linker in a release build.
@@ -38,7 +38,7 @@ func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	w := lossy.NewWriter(e.stderr)
+	w := logging.NewAsync(e.stderr)
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), func() { w.Close(flushTime) }
 }
 

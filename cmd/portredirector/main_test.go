@@ -10,8 +10,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // program is the command that the scripts run: this very binary, under that
@@ -21,7 +21,7 @@ const program = "portredirector"
 // TestMain runs the scripts in a network of their own, where no port is taken
 // by anything else.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) != program && !netns.Isolated() {
+	if filepath.Base(os.Args[0]) != program && !testnet.Isolated() {
 		nstest.Main(m)
 	}
 	testscript.Main(m, map[string]func(){

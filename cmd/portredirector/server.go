@@ -13,7 +13,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
-	"portredirector/internal/returnroute"
+	"portredirector/internal/route"
 )
 
 func serverCommand(e env, verbose *bool) *cobra.Command {
@@ -73,9 +73,9 @@ func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.IntVar(&c.MaxHandshakes, "max-handshakes", config.DefaultMaxHandshakes, "how many clients may be proving who they are at once; one address may have a quarter")
 		timeFlags(f, c)
 		f.DurationVar(&c.HeaderTimeout, "header-timeout", config.DefaultHeaderTimeout, "how long a link's header may take, once it has begun")
-		c.Mark = returnroute.DefaultMark
+		c.Mark = route.DefaultMark
 		f.Var((*markValue)(&c.Mark), "mark", "the two bits of the packet mark to use")
-		f.IntVar(&c.Table, "table", returnroute.DefaultTable, fmt.Sprintf("the first of %d routing tables to choose from", returnroute.Tables))
+		f.IntVar(&c.Table, "table", route.DefaultTable, fmt.Sprintf("the first of %d routing tables to choose from", route.Tables))
 	})
 }
 
@@ -106,9 +106,9 @@ func (h *markValue) Type() string   { return "mask" }
 func (h *markValue) Set(s string) error {
 	n, err := strconv.ParseUint(s, 0, 32)
 	if err != nil {
-		return fmt.Errorf("%q is no 32-bit number, as in %#x", s, uint32(returnroute.DefaultMark))
+		return fmt.Errorf("%q is no 32-bit number, as in %#x", s, uint32(route.DefaultMark))
 	}
-	if _, err := returnroute.ParseMarks(uint32(n)); err != nil {
+	if _, err := route.ParseMarks(uint32(n)); err != nil {
 		return err
 	}
 	*h = markValue(n)

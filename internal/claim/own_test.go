@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/claim"
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // patience is how long to wait for what comes in some milliseconds.
@@ -27,11 +27,11 @@ const patience = 10 * time.Second
 
 // newHost returns a host with an interface "far" that is up and has addresses,
 // and another, "spare", that is down.
-func newHost(t *testing.T) *netns.Host {
+func newHost(t *testing.T) *testnet.Host {
 	t.Helper()
 	h, far := nstest.NewHost(t, "near"), nstest.NewHost(t, "far")
 	addrs := []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24"), netip.MustParsePrefix("2001:db8::2/64")}
-	if err := netns.Connect(h, addrs, far, nil); err != nil {
+	if err := testnet.Connect(h, addrs, far, nil); err != nil {
 		t.Fatal(err)
 	}
 	nstest.Run(t, h, "ip", "link", "add", "spare", "type", "bridge")
@@ -39,7 +39,7 @@ func newHost(t *testing.T) *netns.Host {
 }
 
 // open opens an Own in the host until the end of the test, and does not run it.
-func open(t *testing.T, h *netns.Host, log *transcript) *claim.Own {
+func open(t *testing.T, h *testnet.Host, log *transcript) *claim.Own {
 	t.Helper()
 	var own *claim.Own
 	err := h.Do(func() (err error) {
@@ -66,7 +66,7 @@ func run(t *testing.T, own *claim.Own) {
 }
 
 // start is open and run.
-func start(t *testing.T, h *netns.Host) *claim.Own {
+func start(t *testing.T, h *testnet.Host) *claim.Own {
 	t.Helper()
 	log := new(transcript)
 	own := open(t, h, log)
@@ -102,14 +102,14 @@ func expect(t *testing.T, own *claim.Own, want bool, addrs string) {
 	}
 }
 
-func ip(t *testing.T, h *netns.Host, commands ...string) {
+func ip(t *testing.T, h *testnet.Host, commands ...string) {
 	t.Helper()
 	for _, c := range commands {
 		nstest.Run(t, h, "ip", strings.Fields(c)...)
 	}
 }
 
-func sysctl(t *testing.T, h *netns.Host, name, value string) {
+func sysctl(t *testing.T, h *testnet.Host, name, value string) {
 	t.Helper()
 	if err := h.SetSysctl(name, value); err != nil {
 		t.Fatal(err)

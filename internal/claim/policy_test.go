@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"portredirector/internal/claim"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }

@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"portredirector/internal/client"
-	"portredirector/internal/header"
 	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // rig is a client between a peer and a server that the test plays.
@@ -59,13 +59,13 @@ func listen(t *testing.T) *net.TCPListener {
 	return l
 }
 
-func newRig(t *testing.T, form header.Form) *rig {
+func newRig(t *testing.T, form wire.Form) *rig {
 	t.Helper()
 	return newRigOf(t, form, 1)
 }
 
 // newRigOf is a rig with so many servers, of two at most.
-func newRigOf(t *testing.T, form header.Form, servers int) *rig {
+func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	t.Helper()
 	engine, err := relay.New(relay.Options{})
 	if err != nil {
@@ -79,7 +79,7 @@ func newRigOf(t *testing.T, form header.Form, servers int) *rig {
 	}
 	r.client.Tell.To = r.client.Log
 	r.client.Links = link.New(link.Config{
-		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == header.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
+		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})
 	var links sync.WaitGroup
 	links.Go(func() { _ = r.client.Links.Run(r.ctx) })
@@ -112,13 +112,13 @@ func (r *rig) visit(t *testing.T) *net.TCPConn {
 }
 
 // link is the server's end of the next link, its header read.
-func (r *rig) link(t *testing.T) (*net.TCPConn, header.Header, header.Form) {
+func (r *rig) link(t *testing.T) (*net.TCPConn, wire.Header, wire.Form) {
 	t.Helper()
 	return linkTo(t, r.server)
 }
 
 // linkTo is the end of the next link to a server.
-func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, header.Header, header.Form) {
+func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, wire.Header, wire.Form) {
 	t.Helper()
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
 	l, err := server.AcceptTCP()
@@ -126,7 +126,7 @@ func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, header.Header,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	h, form, err := header.Read(l)
+	h, form, err := wire.Read(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func read(t *testing.T, c *net.TCPConn, want string) {
 }
 
 func TestHeaderTellsWhoThePeerIs(t *testing.T) {
-	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		t.Run(form.String(), func(t *testing.T) {
 			r := newRig(t, form)
 			peer := r.visit(t)
@@ -190,7 +190,7 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 			if port := r.peers.Addr().(*net.TCPAddr).Port; int(h.Destination.Port()) != port {
 				t.Errorf("the destination is %s, want port %d", h.Destination, port)
 			}
-			if h.Answer != (form == header.Native) || h.ID.IsZero() == h.Answer {
+			if h.Answer != (form == wire.Native) || h.ID.IsZero() == h.Answer {
 				t.Errorf("answer %v, id %s", h.Answer, h.ID)
 			}
 			// The peer's bytes do not wait for an answer.
@@ -208,7 +208,7 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 
 // TestServerSpeaksFirst: a peer that waits for the service gets its greeting.
 func TestServerSpeaksFirst(t *testing.T) {
-	r := newRig(t, header.Native)
+	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	l, _, _ := r.link(t)
 	write(t, l, "\x00220 ready\r\n")
@@ -217,7 +217,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 
 // TestPeerHalfClosesBeforeTheAnswer: its end must not be lost.
 func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
-	r := newRig(t, header.Native)
+	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	write(t, peer, "request")
 	if err := peer.CloseWrite(); err != nil {
@@ -239,7 +239,7 @@ func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
 // TestMuchBeforeTheAnswer: a peer that sends more than the early limit before
 // the answer loses nothing.
 func TestMuchBeforeTheAnswer(t *testing.T) {
-	r := newRig(t, header.Native)
+	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB
 	go func() {
@@ -260,10 +260,10 @@ func TestMuchBeforeTheAnswer(t *testing.T) {
 
 // TestRefusals: whatever keeps a peer from being served resets it.
 func TestRefusals(t *testing.T) {
-	for status := header.Refused; status <= header.Internal; status++ {
+	for status := wire.Refused; status <= wire.Internal; status++ {
 		t.Run(status.String(), func(t *testing.T) {
-			r := newRig(t, header.Native)
-			if status == header.Draining { // that one is waited for
+			r := newRig(t, wire.Native)
+			if status == wire.Draining { // that one is waited for
 				r.client.OpenTimeout = 0
 			}
 			peer := r.visit(t)
@@ -274,17 +274,17 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	t.Run("while the peer sends", func(t *testing.T) {
-		r := newRig(t, header.Native)
+		r := newRig(t, wire.Native)
 		peer := r.visit(t)
 		go func() { _, _ = peer.Write(make([]byte, 1<<20)) }()
 		l, _, _ := r.link(t)
 		write(t, l, "\x01")
 		_ = l.Close() // with unread bytes: a reset follows the answer
 		wantReset(t, peer)
-		r.wantLog(t, "peer refused", header.Refused.String())
+		r.wantLog(t, "peer refused", wire.Refused.String())
 	})
 	t.Run("no answer in time", func(t *testing.T) {
-		r := newRig(t, header.Native)
+		r := newRig(t, wire.Native)
 		r.client.OpenTimeout = 50 * time.Millisecond
 		peer := r.visit(t)
 		l, _, _ := r.link(t)
@@ -293,7 +293,7 @@ func TestRefusals(t *testing.T) {
 		r.wantLog(t, "peer refused", "no answer in time")
 	})
 	t.Run("no answer at all", func(t *testing.T) {
-		r := newRig(t, header.Native)
+		r := newRig(t, wire.Native)
 		r.client.OpenTimeout = 200 * time.Millisecond
 		peer := r.visit(t)
 		l, _, _ := r.link(t)
@@ -301,14 +301,14 @@ func TestRefusals(t *testing.T) {
 		wantReset(t, peer)
 	})
 	t.Run("the server is away", func(t *testing.T) {
-		r := newRig(t, header.Native)
+		r := newRig(t, wire.Native)
 		r.client.OpenTimeout = 200 * time.Millisecond
 		_ = r.server.Close()
 		peer := r.visit(t)
 		wantReset(t, peer)
 	})
 	t.Run("the client is cut", func(t *testing.T) {
-		r := newRig(t, header.Native)
+		r := newRig(t, wire.Native)
 		peer := r.visit(t)
 		l, _, _ := r.link(t)
 		r.cut()
@@ -320,7 +320,7 @@ func TestRefusals(t *testing.T) {
 
 // TestPeerResetsBeforeTheAnswer: the server hears of it.
 func TestPeerResetsBeforeTheAnswer(t *testing.T) {
-	r := newRig(t, header.Native)
+	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	l, _, _ := r.link(t)
 	_ = peer.SetLinger(0)

@@ -15,12 +15,12 @@ import (
 	"net/netip"
 	"time"
 
-	"portredirector/internal/header"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/quiet"
+	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // headerRoom is room for the longest header that a client sends, in bytes: a v1
@@ -31,7 +31,7 @@ const headerRoom = 107
 // before the first Handle.
 type Client struct {
 	Links *link.Links
-	Form  header.Form
+	Form  wire.Form
 	Relay *relay.Engine
 	Log   *slog.Logger
 
@@ -39,14 +39,14 @@ type Client struct {
 	// for an answer.
 	OpenTimeout time.Duration
 
-	Peers limit.Peers[netip.Prefix] // bounds them, by where they are
-	Tell  quiet.Log[netip.Prefix]   // for what peers can cause, by where they are
+	Peers limit.Peers[netip.Prefix]      // bounds them, by where they are
+	Tell  logging.Throttle[netip.Prefix] // for what peers can cause, by where they are
 }
 
 // conn is one peer on its way to a server.
 type conn struct {
 	client *Client
-	header header.Header
+	header wire.Header
 	prefix []byte // the header as it is sent
 
 	link     link.Link  // the one in use
@@ -63,14 +63,14 @@ type conn struct {
 func (c *Client) Handle(peer int, from netip.AddrPort) {
 	if err := c.Peers.Enter(limit.Client(from.Addr())); err != nil {
 		socket.Reset(peer)
-		c.Tell.Tell(slog.LevelWarn, "peer refused", limit.Client(from.Addr()), func() []slog.Attr {
+		c.Tell.Log(slog.LevelWarn, "peer refused", limit.Client(from.Addr()), func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
 		})
 		return
 	}
-	k := &conn{client: c, header: header.Header{Source: from, Destination: socket.Local(peer)}}
-	if c.Form == header.Native {
-		k.header.ID = header.NewID()
+	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	if c.Form == wire.Native {
+		k.header.ID = wire.NewID()
 	}
 	var err error
 	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {
@@ -110,9 +110,9 @@ func (k *conn) relay(l link.Link, u relay.Undelivered) {
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialledLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = header.Seal(bytes.Clone(k.prefix), s.MAC)
+		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.MAC)
 	}
-	if c.Form == header.Native {
+	if c.Form == wire.Native {
 		pair.Answer, pair.AnswerTimeout = k.judge, c.OpenTimeout
 	}
 	c.Relay.Relay(pair)
@@ -171,7 +171,7 @@ func (k *conn) debug(event string, more ...slog.Attr) {
 
 // tell logs one that may come as often as somebody likes.
 func (k *conn) tell(level slog.Level, event string, more ...slog.Attr) {
-	k.client.Tell.Tell(level, event, limit.Client(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
+	k.client.Tell.Log(level, event, limit.Client(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
 }
 
 func (k *conn) attrs(more []slog.Attr) []slog.Attr {

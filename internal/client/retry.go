@@ -7,27 +7,27 @@ import (
 	"log/slog"
 	"slices"
 
-	"portredirector/internal/header"
 	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // answer is a status other than Connected, as an error. All but the final ones are
 // relay.ErrUndelivered: another server may do better.
-type answer header.Status
+type answer wire.Status
 
 func (a answer) Error() string {
-	switch status := header.Status(a); {
-	case status == header.NoService:
+	switch status := wire.Status(a); {
+	case status == wire.NoService:
 		return status.String() + " for this port and address family"
-	case status == header.NotAuthorised:
+	case status == wire.NotAuthorised:
 		return status.String() + ": are there keys or certificates on both ends, and may this client use the port (ports= there)? Its log has it"
-	case status == header.ClaimDenied:
+	case status == wire.ClaimDenied:
 		return status.String() + ": this client may not bring a peer with this address (claims=, --allow-claim there), its log has why"
-	case status == header.Internal:
+	case status == wire.Internal:
 		return status.String() + ", its log has it"
-	case status > header.Busy:
+	case status > wire.Busy:
 		return fmt.Sprintf("the answer %#x is none that we know; %s", byte(a), otherServers)
 	default:
 		return status.String()
@@ -36,18 +36,18 @@ func (a answer) Error() string {
 
 // Is makes it a relay.ErrUndelivered where the peer may be offered to another.
 func (a answer) Is(target error) bool {
-	final := []header.Status{header.Refused, header.ClaimDenied, header.NotAuthorised}
-	return target == relay.ErrUndelivered && !slices.Contains(final, header.Status(a))
+	final := []wire.Status{wire.Refused, wire.ClaimDenied, wire.NotAuthorised}
+	return target == relay.ErrUndelivered && !slices.Contains(final, wire.Status(a))
 }
 
 // judge takes the server's answer. By every answer but one it works: it may tell many
 // peers that it drains, and is not back in between.
 func (k *conn) judge(b byte) error {
-	status := header.Status(b)
-	if status != header.Draining {
+	status := wire.Status(b)
+	if status != wire.Draining {
 		k.link.Works()
 	}
-	if status != header.Connected {
+	if status != wire.Connected {
 		return answer(status)
 	}
 	return nil
@@ -67,7 +67,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.named(why)))
 	a, answered := errors.AsType[answer](u.Err)
 	slow := errors.Is(u.Err, relay.ErrNoAnswer) && !k.link.Mute() // it is the service that says nothing
-	if answered && a != answer(header.Draining) || slow {
+	if answered && a != answer(wire.Draining) || slow {
 		// What it could not do now it cannot do in a moment either.
 		k.tried.Add(k.link)
 		l, ok, err := k.client.Links.Open(ctx, &k.tried)

@@ -8,27 +8,27 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
+	"portredirector/internal/wire"
 )
 
 // again are the answers after which a peer is offered to the next server.
-var again = map[header.Status]bool{
-	header.Unreachable: true, header.NoService: true, header.Draining: true, header.Internal: true, 0x40: true, 0xff: true,
+var again = map[wire.Status]bool{
+	wire.Unreachable: true, wire.NoService: true, wire.Draining: true, wire.Internal: true, 0x40: true, 0xff: true,
 }
 
 // mend is what a client's log says about what to do.
-var mend = map[header.Status]string{
-	header.ClaimDenied: "--allow-claim there", header.NotAuthorised: "keys or certificates on both ends",
+var mend = map[wire.Status]string{
+	wire.ClaimDenied: "--allow-claim there", wire.NotAuthorised: "keys or certificates on both ends",
 }
 
 // TestEachStatus goes through the answers that are no consent, with a second server
 // there: either that one gets the peer, and all that it said once, or the peer is reset.
 func TestEachStatus(t *testing.T) {
-	for _, status := range []header.Status{1, 2, 3, 4, 5, 6, 7, 0x40, 0xff} {
+	for _, status := range []wire.Status{1, 2, 3, 4, 5, 6, 7, 0x40, 0xff} {
 		for _, size := range []int{0, 5, 64 << 10, 1 << 20} {
 			t.Run(status.String(), func(t *testing.T) {
 				t.Parallel()
-				r := newRigOf(t, header.Native, 2)
+				r := newRigOf(t, wire.Native, 2)
 				peer := r.visit(t)
 				data := bytes.Repeat([]byte("x"), size)
 				go func() {
@@ -66,7 +66,7 @@ func TestEachStatus(t *testing.T) {
 
 // TestBothRefuse: when all servers were asked, the peer is reset.
 func TestBothRefuse(t *testing.T) {
-	r := newRigOf(t, header.Native, 2)
+	r := newRigOf(t, wire.Native, 2)
 	peer := r.visit(t)
 	l, _, _ := r.link(t)
 	write(t, l, "\x02")
@@ -81,7 +81,7 @@ func TestBothRefuse(t *testing.T) {
 // only if it had said nothing.
 func TestDeadLink(t *testing.T) {
 	for _, said := range []string{"", "hello"} {
-		r := newRigOf(t, header.Native, 2)
+		r := newRigOf(t, wire.Native, 2)
 		peer := r.visit(t)
 		write(t, peer, said)
 		l, _, _ := r.link(t)
@@ -100,7 +100,7 @@ func TestDeadLink(t *testing.T) {
 
 // TestOneServerDrains: with no other, a peer waits until it is back, and loses nothing.
 func TestOneServerDrains(t *testing.T) {
-	r := newRig(t, header.Native)
+	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	write(t, peer, "hello")
 	l, _, _ := r.link(t)
@@ -122,7 +122,7 @@ func TestOneServerDrains(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, _, err := header.Read(c); err != nil {
+		if _, _, err := wire.Read(c); err != nil {
 			continue
 		}
 		read(t, c, "hello")
@@ -135,7 +135,7 @@ func TestOneServerDrains(t *testing.T) {
 
 // TestDrainIsToldOnce: a server that tells one more peer that it drains is not back for that.
 func TestDrainIsToldOnce(t *testing.T) {
-	r := newRigOf(t, header.Native, 2)
+	r := newRigOf(t, wire.Native, 2)
 	first, second := r.visit(t), r.visit(t)
 	l1, _, _ := r.link(t)
 	l2, _, _ := r.link(t)
@@ -154,7 +154,7 @@ func TestDrainIsToldOnce(t *testing.T) {
 
 // TestOthersAreNotAsked: a server that does not answer gives nothing back.
 func TestOthersAreNotAsked(t *testing.T) {
-	for _, form := range []header.Form{header.V2, header.V1, header.Py} {
+	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
 		r := newRigOf(t, form, 2)
 		peer := r.visit(t)
 		l, h, _ := r.link(t)
@@ -174,7 +174,7 @@ func wantNoLink(t *testing.T, server *net.TCPListener) {
 	_ = server.SetDeadline(time.Now().Add(50 * time.Millisecond))
 	if c, err := server.AcceptTCP(); err == nil {
 		defer c.Close()
-		if _, _, err := header.Read(c); err == nil {
+		if _, _, err := wire.Read(c); err == nil {
 			t.Error("it was offered to one more server")
 		}
 	}

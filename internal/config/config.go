@@ -15,12 +15,12 @@ import (
 	"strings"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
+	"portredirector/internal/enroll"
 	"portredirector/internal/link"
-	"portredirector/internal/pair"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
+	"portredirector/internal/wire"
 )
 
 // Defaults of the time limits; those of the original where it has them.
@@ -73,7 +73,7 @@ type Flags struct {
 	PoolMin int
 	PoolMax int
 
-	Header         header.Form
+	Header         wire.Form
 	Mark           uint32
 	Table          int
 	ConnectTimeout time.Duration
@@ -120,7 +120,7 @@ type Client struct {
 	PoolMin        int      // links ahead of need, to each server
 	PoolMax        int      // 0 is none
 	Listen         []string // host:port; host "" is all addresses
-	Header         header.Form
+	Header         wire.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration
 	Relay          relay.Options
@@ -138,7 +138,7 @@ type Invite struct {
 }
 
 // PeerPorts are the ports that peers connect to.
-func (c Client) PeerPorts() []key.Ports {
+func (c Client) PeerPorts() []auth.Ports {
 	var list []int
 	for _, at := range c.Listen {
 		_, port, _ := net.SplitHostPort(at)
@@ -146,13 +146,13 @@ func (c Client) PeerPorts() []key.Ports {
 		list = append(list, n)
 	}
 	slices.Sort(list)
-	var all []key.Ports
+	var all []auth.Ports
 	for _, n := range slices.Compact(list) {
 		port := uint16(n) //nolint:gosec // it was read as one
 		if i := len(all) - 1; i >= 0 && all[i].Last+1 == port {
 			all[i].Last = port
 		} else {
-			all = append(all, key.Ports{First: port, Last: port})
+			all = append(all, auth.Ports{First: port, Last: port})
 		}
 	}
 	return all
@@ -165,7 +165,7 @@ type Bounds struct{ Most, Each, NewEach int }
 type Server struct {
 	Listen         string                    // host:port; host "" is all addresses; "" is nowhere
 	Clients        []string                  // host:port, to be dialled
-	Join           *pair.Invitation          // of one of these; nil is none
+	Join           *enroll.Invitation        // of one of these; nil is none
 	Services       map[uint16]server.Service // by the port that peers connect to
 	DockerSocket   string                    // of the engine that is asked for containers
 	Mark           uint32

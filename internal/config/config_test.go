@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/config"
-	"portredirector/internal/header"
 	"portredirector/internal/server"
+	"portredirector/internal/wire"
 )
 
 // flags are the options as they are when the user gives none.
@@ -63,13 +63,13 @@ func TestClient(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := flags(func(f *config.Flags) {
-				f.Connect, f.Ports, f.Header, f.HeaderTimeout = []string{"2.2.2.2:12345"}, tt.ports, header.Py, 0
+				f.Connect, f.Ports, f.Header, f.HeaderTimeout = []string{"2.2.2.2:12345"}, tt.ports, wire.Py, 0
 			}).Client()
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := config.Client{
-				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: header.Py,
+				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: wire.Py,
 				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -301,7 +301,7 @@ func FuzzPorts(f *testing.F) {
 
 // TestPool: links ahead of need are for servers of ours.
 func TestPool(t *testing.T) {
-	for form, want := range map[header.Form]int{header.Native: 9, header.V2: 0, header.V1: 0, header.Py: 0} {
+	for form, want := range map[wire.Form]int{wire.Native: 9, wire.V2: 0, wire.V1: 0, wire.Py: 0} {
 		got, err := flags(func(f *config.Flags) {
 			f.Connect, f.Ports, f.Header, f.PoolMin, f.PoolMax = []string{"h:1", "srv:_a._tcp.b"}, []string{"80"}, form, 3, 9
 		}).Client()

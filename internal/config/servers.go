@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"portredirector/internal/header"
 	"portredirector/internal/link"
+	"portredirector/internal/wire"
 )
 
 // addServers adds what -c, --balance and the pool's options say.
@@ -27,7 +27,7 @@ func (f Flags) addServers(c *Client) error {
 		return fmt.Errorf("--pool-max %d: must be from 0, which is no pool, to %d", f.PoolMax, MaxPool)
 	case f.PoolMin < 0 || f.PoolMax > 0 && f.PoolMin > f.PoolMax:
 		return fmt.Errorf("--pool-min %d: must be from 0 to --pool-max, which is %d", f.PoolMin, f.PoolMax)
-	case f.PoolMax == 0 || c.Header != header.Native:
+	case f.PoolMax == 0 || c.Header != wire.Native:
 		// Only a server of ours knows what to do with a link that says nothing.
 		c.PoolMin, c.PoolMax = 0, 0
 	}

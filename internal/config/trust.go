@@ -6,29 +6,28 @@ import (
 	"net/netip"
 	"slices"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/claim"
-	"portredirector/internal/header"
-	"portredirector/internal/key"
-	"portredirector/internal/pair"
-	"portredirector/internal/secure"
+	"portredirector/internal/enroll"
+	"portredirector/internal/wire"
 )
 
 // Trust is how one end of links proves who it is, and who may be at the other. Without
 // any of it links are plain.
 type Trust struct {
-	Key      string       // a file with the own private key; "" is none
-	PeerKeys []key.Public // of those at the other end
-	Clients  string       // a file of clients, beside PeerKeys; "" is none
-	AuthOnly bool         // links may (client: shall) be authenticated and not encrypted
-	Files    secure.Files // certificates in place of keys; zero is none
-	State    string       // the directory of a pairing, which has all of this, in place of keys; "" is none
+	Key      string                // a file with the own private key; "" is none
+	PeerKeys []auth.PublicKey      // of those at the other end
+	Clients  string                // a file of clients, beside PeerKeys; "" is none
+	AuthOnly bool                  // links may (client: shall) be authenticated and not encrypted
+	Files    auth.CertificateFiles // certificates in place of keys; zero is none
+	State    string                // the directory of a pairing, which has all of this, in place of keys; "" is none
 }
 
 // ByKey reports whether there are keys.
 func (t Trust) ByKey() bool { return t.Key != "" || t.State != "" }
 
 // ByCertificate reports whether there are certificates.
-func (t Trust) ByCertificate() bool { return t.Files != secure.Files{} }
+func (t Trust) ByCertificate() bool { return t.Files != auth.CertificateFiles{} }
 
 // None reports whether links are plain.
 func (t Trust) None() bool { return !t.ByKey() && !t.ByCertificate() }
@@ -51,10 +50,10 @@ func (t Trust) String() string {
 func (f Flags) trust() (Trust, error) {
 	t := Trust{
 		Key: f.Key, Clients: f.Clients, AuthOnly: f.AuthOnly,
-		Files: secure.Files{Cert: f.TLSCert, Key: f.TLSKey, CA: f.TLSCA},
+		Files: auth.CertificateFiles{Cert: f.TLSCert, Key: f.TLSKey, CA: f.TLSCA},
 	}
 	for _, s := range f.PeerKeys {
-		k, err := key.Parse(s)
+		k, err := auth.ParsePublicKey(s)
 		if err != nil {
 			return Trust{}, fmt.Errorf("--peer-key: %w", err)
 		}
@@ -84,7 +83,7 @@ func (f Flags) trust() (Trust, error) {
 // trustServers is trust for a client.
 func (f Flags) trustServers() (Trust, error) {
 	t, err := f.trust()
-	if err == nil && !t.None() && f.Header != header.Native {
+	if err == nil && !t.None() && f.Header != wire.Native {
 		return Trust{}, fmt.Errorf("--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
 	}
 	return t, err
@@ -123,7 +122,7 @@ func (f Flags) addClients(s *Server) error {
 		s.Clients = append(s.Clients, at)
 	}
 	if f.Join != "" {
-		i, err := pair.Parse(f.Join)
+		i, err := enroll.Parse(f.Join)
 		if err != nil {
 			return fmt.Errorf("--join: %w", err)
 		}
@@ -154,7 +153,7 @@ func (t *Trust) forDialling(option string, pairing, others bool) error {
 	case !t.ByKey() && others:
 		return fmt.Errorf("%s: it takes keys (--key, --peer-key) where links are opened by both ends", option)
 	case !t.ByKey():
-		t.State = pair.Dir()
+		t.State = enroll.Dir()
 	}
 	return nil
 }

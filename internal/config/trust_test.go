@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"portredirector/internal/config"
-	"portredirector/internal/header"
+	"portredirector/internal/wire"
 )
 
 const aKey = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
@@ -48,7 +48,7 @@ func TestTrustErrors(t *testing.T) {
 		})
 	}
 	_, err := flags(func(f *config.Flags) {
-		f.Connect, f.Ports, f.Key, f.PeerKeys, f.Header = []string{"h:1"}, []string{"80"}, "k", []string{aKey}, header.V2
+		f.Connect, f.Ports, f.Key, f.PeerKeys, f.Header = []string{"h:1"}, []string{"80"}, "k", []string{aKey}, wire.V2
 	}).Client()
 	if err == nil || !strings.Contains(err.Error(), "--header v2") {
 		t.Errorf("keys for others: %v", err)

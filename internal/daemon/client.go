@@ -10,17 +10,17 @@ import (
 
 	"portredirector/internal/client"
 	"portredirector/internal/config"
-	"portredirector/internal/header"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/privilege"
-	"portredirector/internal/quiet"
+	"portredirector/internal/logging"
+	"portredirector/internal/sandbox"
+	"portredirector/internal/wire"
 )
 
 // RunClient runs a client to the end of its life. An invitation is said by say.
 func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line string)) error {
 	raiseLimit()
-	raise(log, privilege.NetBindService)
+	raise(log, sandbox.NetBindService)
 	state, err := openState(cfg.Trust, "key", cfg.Invite != nil)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 	}
 	links := link.New(link.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
-		Answers: cfg.Header == header.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
+		Answers: cfg.Header == wire.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
 		Joined: gate != nil, Heartbeat: cfg.Heartbeat,
 	})
 	c := &client.Client{
@@ -59,9 +59,9 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 		Log:         log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
-		Tell:        quiet.Log[netip.Prefix]{To: log},
+		Tell:        logging.Throttle[netip.Prefix]{To: log},
 	}
-	files := privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}
+	files := sandbox.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}
 	if state != nil {
 		files.Keep = []string{state.Dir()}
 	}

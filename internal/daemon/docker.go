@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 
 	"portredirector/internal/config"
-	"portredirector/internal/privilege"
+	"portredirector/internal/sandbox"
 )
 
 // socketDirs are where the Docker engine's socket may come to be again, if it will be needed.
@@ -16,5 +16,5 @@ func socketDirs(cfg config.Server) []string {
 	if err != nil {
 		path = cfg.DockerSocket
 	}
-	return privilege.Socket(path)
+	return sandbox.Socket(path)
 }

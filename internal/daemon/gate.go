@@ -11,14 +11,13 @@ import (
 	"slices"
 	"sync"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/config"
-	"portredirector/internal/key"
+	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/pair"
-	"portredirector/internal/quiet"
+	"portredirector/internal/logging"
 	"portredirector/internal/reload"
-	"portredirector/internal/secure"
 )
 
 // gate is where servers dial a client; nil if it dials them.
@@ -29,7 +28,7 @@ type gate struct {
 }
 
 // openGate opens the one that the configuration asks for.
-func openGate(ctx context.Context, cfg config.Client, state *pair.State, log *slog.Logger) (*gate, error) {
+func openGate(ctx context.Context, cfg config.Client, state *enroll.State, log *slog.Logger) (*gate, error) {
 	if cfg.ListenLinks == "" {
 		return nil, nil
 	}
@@ -37,7 +36,7 @@ func openGate(ctx context.Context, cfg config.Client, state *pair.State, log *sl
 	if err != nil {
 		return nil, err
 	}
-	sure, err := secure.AcceptServers(own, cfg.Trust.AuthOnly)
+	sure, err := auth.AcceptServers(own, cfg.Trust.AuthOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +46,12 @@ func openGate(ctx context.Context, cfg config.Client, state *pair.State, log *sl
 	}
 	g := &gate{listener: listeners[0], links: link.Listener{
 		Secure: sure,
-		Known: func(k key.Public) (string, bool) {
+		Known: func(k auth.PublicKey) (string, bool) {
 			return k.String(), slices.Contains(cfg.Trust.PeerKeys, k)
 		},
 		Timeout:    cfg.ConnectTimeout,
 		Handshakes: limit.Oldest[netip.Prefix]{Most: scarce(cfg.Handshakes.Most, 4), MostEach: scarce(cfg.Handshakes.Each, 8)},
-		Tell:       quiet.Log[netip.Prefix]{To: log},
+		Tell:       logging.Throttle[netip.Prefix]{To: log},
 	}}
 	if state != nil {
 		err = g.invites(state, log)
@@ -64,11 +63,11 @@ func openGate(ctx context.Context, cfg config.Client, state *pair.State, log *sl
 }
 
 // invites has servers come in that have joined by an invitation, or do so now.
-func (g *gate) invites(state *pair.State, log *slog.Logger) (err error) {
+func (g *gate) invites(state *enroll.State, log *slog.Logger) (err error) {
 	if g.peers, err = reload.New(log, state.Peers, state.PeersFile()); err != nil {
 		return err
 	}
-	g.links.Known = func(k key.Public) (string, bool) {
+	g.links.Known = func(k auth.PublicKey) (string, bool) {
 		p := g.peers.Get()[k]
 		if p == nil { // it may have joined just now
 			fresh, err := state.Peers()
@@ -78,8 +77,8 @@ func (g *gate) invites(state *pair.State, log *slog.Logger) (err error) {
 		}
 		return p.Name, true
 	}
-	g.links.Admit = func(s *secure.Stream, server key.Public) error {
-		secret, name, err := pair.ReadRequest(s)
+	g.links.Admit = func(s *auth.Stream, server auth.PublicKey) error {
+		secret, name, err := enroll.ReadRequest(s)
 		if errors.Is(err, io.EOF) {
 			return nil // it only wanted to know whose port this is
 		}
@@ -87,7 +86,7 @@ func (g *gate) invites(state *pair.State, log *slog.Logger) (err error) {
 			return fmt.Errorf("join: %w", err)
 		}
 		called, err := state.Accept(secret, server, name)
-		if werr := pair.WriteAnswer(s, err); err != nil || werr != nil {
+		if werr := enroll.WriteAnswer(s, err); err != nil || werr != nil {
 			return fmt.Errorf("join: %w", errors.Join(err, werr))
 		}
 		log.Info("a server has joined: its key is known from now on", slog.String("server", called), slog.String("key", server.String()))

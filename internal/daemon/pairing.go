@@ -14,12 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/config"
-	"portredirector/internal/key"
+	"portredirector/internal/enroll"
 	"portredirector/internal/link"
-	"portredirector/internal/pair"
 	"portredirector/internal/reload"
-	"portredirector/internal/secure"
 )
 
 // errUnpaired is of ends of which one dials the other, and that do not know each other.
@@ -29,24 +28,24 @@ var errUnpaired = errors.New("a server that dials its client needs keys, or othe
 
 // openState opens the state of an end that was paired, which has a certain file, or is to be
 // paired now. It makes none for nothing.
-func openState(t config.Trust, file string, pairing bool) (*pair.State, error) {
+func openState(t config.Trust, file string, pairing bool) (*enroll.State, error) {
 	if t.State == "" {
 		return nil, nil
 	}
 	if _, err := os.Stat(filepath.Join(t.State, file)); !pairing && errors.Is(err, os.ErrNotExist) {
 		return nil, errUnpaired
 	}
-	return pair.Open(t.State)
+	return enroll.Open(t.State)
 }
 
 // newJoined are the clients that a server has joined, which are read again when they change.
-func newJoined(s *pair.State, log *slog.Logger) (*clients, error) {
-	return reload.New(log, func() (key.Clients, error) {
+func newJoined(s *enroll.State, log *slog.Logger) (*clients, error) {
+	return reload.New(log, func() (auth.Clients, error) {
 		joined, err := s.Joined()
 		if err != nil {
 			return nil, err
 		}
-		all := make(key.Clients)
+		all := make(auth.Clients)
 		for _, j := range joined {
 			if err := all.Add(&j.Client); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.JoinedFile(), err)
@@ -59,7 +58,7 @@ func newJoined(s *pair.State, log *slog.Logger) (*clients, error) {
 // join has a server and the client of an invitation know each other, unless they do.
 func join(ctx context.Context, cfg config.Server, log *slog.Logger) error {
 	i := cfg.Join
-	s, err := pair.Open(cfg.Trust.State)
+	s, err := enroll.Open(cfg.Trust.State)
 	if err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func join(ctx context.Context, cfg config.Server, log *slog.Logger) error {
 			return widen(s, j, i.Ports, log)
 		}
 	}
-	sure, err := secure.DialClients(own, func(k key.Public) bool { return k == i.Client }, false)
+	sure, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == i.Client }, false)
 	if err != nil {
 		return err
 	}
@@ -88,11 +87,11 @@ func join(ctx context.Context, cfg config.Server, log *slog.Logger) error {
 		name = "server"
 	}
 	callers := &link.Callers{Secure: sure, ConnectTimeout: cfg.ConnectTimeout, Heartbeat: cfg.Heartbeat, Log: log}
-	err = callers.Visit(ctx, i.Address, secure.Join, func(stream *secure.Stream) error {
-		if err := pair.WriteRequest(stream, i.Secret, name); err != nil {
+	err = callers.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
+		if err := enroll.WriteRequest(stream, i.Secret, name); err != nil {
 			return err
 		}
-		return pair.ReadAnswer(stream)
+		return enroll.ReadAnswer(stream)
 	})
 	if err != nil {
 		return fmt.Errorf("join the client at %s: %w", i.Address, err)
@@ -107,7 +106,7 @@ func join(ctx context.Context, cfg config.Server, log *slog.Logger) error {
 
 // widen lets a client that was joined before bring peers of more ports, those of another
 // invitation. It takes none away: the line of a unit may be older than what people wrote.
-func widen(s *pair.State, j pair.Joined, ports []key.Ports, log *slog.Logger) error {
+func widen(s *enroll.State, j enroll.Joined, ports []auth.Ports, log *slog.Logger) error {
 	all := j.Client.Ports
 	for _, p := range ports {
 		if !j.Client.MayUseAll(p) {
@@ -117,7 +116,7 @@ func widen(s *pair.State, j pair.Joined, ports []key.Ports, log *slog.Logger) er
 	if len(all) == len(j.Client.Ports) {
 		return nil
 	}
-	if err := s.Join(pair.Invitation{Address: j.Address, Client: j.Client.Key, Ports: all}); err != nil {
+	if err := s.Join(enroll.Invitation{Address: j.Address, Client: j.Client.Key, Ports: all}); err != nil {
 		return err
 	}
 	log.Info("joined already: the client may bring peers of more ports from now on", slog.String("client", j.Address), slog.Any("ports", all))
@@ -125,7 +124,7 @@ func widen(s *pair.State, j pair.Joined, ports []key.Ports, log *slog.Logger) er
 }
 
 // tellRefused warns of services whose peers no client that was joined may bring.
-func tellRefused(cfg config.Server, known key.Clients, log *slog.Logger) {
+func tellRefused(cfg config.Server, known auth.Clients, log *slog.Logger) {
 	if cfg.Trust.State == "" {
 		return
 	}
@@ -142,7 +141,7 @@ func tellRefused(cfg config.Server, known key.Clients, log *slog.Logger) {
 }
 
 // invite makes an invitation and says it.
-func invite(cfg config.Client, s *pair.State, log *slog.Logger, say func(string)) error {
+func invite(cfg config.Client, s *enroll.State, log *slog.Logger, say func(string)) error {
 	host, port, err := net.SplitHostPort(cfg.ListenLinks)
 	if err != nil {
 		return err
@@ -155,13 +154,13 @@ func invite(cfg config.Client, s *pair.State, log *slog.Logger, say func(string)
 			log.Warn("the invitation has an address that others may not reach: give --invite=HOST if it is reached by another", slog.String("address", host))
 		}
 	}
-	i, err := s.Invite(net.JoinHostPort(host, port), cfg.PeerPorts(), pair.DefaultValidity)
+	i, err := s.Invite(net.JoinHostPort(host, port), cfg.PeerPorts(), enroll.DefaultValidity)
 	if err != nil {
 		return err
 	}
 	say("portredirector server --join " + i.String())
 	log.Info("run the line that begins with `portredirector server --join` on the server, as root; it works once",
-		slog.Duration("within", pair.DefaultValidity))
+		slog.Duration("within", enroll.DefaultValidity))
 	return nil
 }
 
@@ -181,7 +180,7 @@ func ownAddress() string {
 }
 
 // inviteForAnother invites servers to a client that runs already, and has the ports.
-func inviteForAnother(ctx context.Context, cfg config.Client, s *pair.State, log *slog.Logger, say func(string), err error) error {
+func inviteForAnother(ctx context.Context, cfg config.Client, s *enroll.State, log *slog.Logger, say func(string), err error) error {
 	if cfg.Invite == nil || !errors.Is(err, syscall.EADDRINUSE) || !runs(ctx, cfg, s, log) {
 		return err
 	}
@@ -190,12 +189,12 @@ func inviteForAnother(ctx context.Context, cfg config.Client, s *pair.State, log
 }
 
 // runs reports whether a client with the same key has the port for servers.
-func runs(ctx context.Context, cfg config.Client, s *pair.State, log *slog.Logger) bool {
+func runs(ctx context.Context, cfg config.Client, s *enroll.State, log *slog.Logger) bool {
 	own, err := s.Key()
 	if err != nil {
 		return false
 	}
-	sure, err := secure.DialClients(own, func(k key.Public) bool { return k == own.Public() }, false)
+	sure, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == own.Public() }, false)
 	if err != nil {
 		return false
 	}
@@ -207,5 +206,5 @@ func runs(ctx context.Context, cfg config.Client, s *pair.State, log *slog.Logge
 		host = "localhost"
 	}
 	callers := &link.Callers{Secure: sure, ConnectTimeout: time.Second, Heartbeat: cfg.Heartbeat, Log: log}
-	return callers.Visit(ctx, net.JoinHostPort(host, port), secure.Join, func(*secure.Stream) error { return nil }) == nil
+	return callers.Visit(ctx, net.JoinHostPort(host, port), auth.Join, func(*auth.Stream) error { return nil }) == nil
 }

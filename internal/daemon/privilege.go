@@ -7,23 +7,23 @@ import (
 	"time"
 
 	"portredirector/internal/config"
-	"portredirector/internal/privilege"
+	"portredirector/internal/sandbox"
 )
 
 // raise makes use of capabilities that the process has. Without them what needs them will say so.
-func raise(log *slog.Logger, want ...privilege.Capability) {
-	if err := privilege.Raise(want...); err != nil {
+func raise(log *slog.Logger, want ...sandbox.Capability) {
+	if err := sandbox.Raise(want...); err != nil {
 		log.Warn("going on with the privileges that there are", slog.Any("error", err))
 	}
 }
 
 // giveUp gives up what a daemon does not need once it has begun. What cannot be given up
 // is no reason not to run.
-func giveUp(keep []privilege.Capability, files privilege.Files, log *slog.Logger) {
+func giveUp(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
 	_, _ = time.Now().Zone() // reads /etc/localtime, which is out of reach from now on
 	// So are the libraries that the C library's resolver would load in a build with cgo.
 	net.DefaultResolver.PreferGo = true
-	dropped, err := privilege.Drop(keep, files)
+	dropped, err := sandbox.Drop(keep, files)
 	switch {
 	case err != nil:
 		log.Warn("cannot give up privileges, going on with them", slog.Any("error", err))
@@ -39,7 +39,7 @@ func giveUp(keep []privilege.Capability, files privilege.Files, log *slog.Logger
 func readAgain(names bool, t config.Trust) []string {
 	var dirs []string
 	if names {
-		dirs = privilege.Names()
+		dirs = sandbox.Names()
 	}
 	for _, file := range []string{t.Clients, t.Files.Cert, t.Files.Key, t.Files.CA} {
 		if file != "" {

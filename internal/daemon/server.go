@@ -11,25 +11,24 @@ import (
 	"slices"
 	"sync"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
 	"portredirector/internal/docker"
-	"portredirector/internal/key"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/privilege"
-	"portredirector/internal/quiet"
-	"portredirector/internal/returnroute"
-	"portredirector/internal/secure"
+	"portredirector/internal/logging"
+	"portredirector/internal/route"
+	"portredirector/internal/sandbox"
 	"portredirector/internal/server"
-	"portredirector/internal/transparent"
+	"portredirector/internal/socket"
 )
 
 // RunServer runs a server to the end of its life. The return routes are up
 // and proved before it accepts the first link, and go after the last peer.
 func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	raiseLimit()
-	needs := []privilege.Capability{privilege.NetAdmin, privilege.NetBindService}
+	needs := []sandbox.Capability{sandbox.NetAdmin, sandbox.NetBindService}
 	raise(log, needs...)
 	if cfg.Join != nil {
 		if err := join(life.Drain, cfg, log); err != nil {
@@ -49,7 +48,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 			return err
 		}
 	}
-	routes, err := returnroute.Open(life.Drain, returnroute.Config{Mark: cfg.Mark, Table: cfg.Table}, log)
+	routes, err := route.Open(life.Drain, route.Config{Mark: cfg.Mark, Table: cfg.Table}, log)
 	if err != nil {
 		closeAll(listeners)
 		return fmt.Errorf("set up return routes: %w", err)
@@ -88,7 +87,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		closeAll(listeners)
 		return err
 	}
-	dialer := &transparent.Dialer{KeepAlive: cfg.KeepAlive}
+	dialer := &socket.TransparentDialer{KeepAlive: cfg.KeepAlive}
 	s := &server.Server{
 		Services: cfg.Services,
 		Book:     book,
@@ -109,7 +108,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		Known:      oldest(cfg.Unfinished),
 		Farewells:  oldest(cfg.Unfinished),
 		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
-		Tell:       quiet.Log[server.Subject]{To: log},
+		Tell:       logging.Throttle[server.Subject]{To: log},
 	}
 	if clients != nil {
 		s.Clients = clients.Get
@@ -122,7 +121,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		closeAll(listeners)
 		return err
 	}
-	giveUp(needs, privilege.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Connect: socketDirs(cfg)}, log)
+	giveUp(needs, sandbox.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Connect: socketDirs(cfg)}, log)
 	if cfg.Open() {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
@@ -171,8 +170,8 @@ func newCallers(cfg config.Server, s *server.Server, log *slog.Logger) (*link.Ca
 	if err != nil {
 		return nil, err
 	}
-	known := func(k key.Public) bool { return s.Clients()[k] != nil }
-	c.Secure, err = secure.DialClients(own, known, cfg.Trust.AuthOnly)
+	known := func(k auth.PublicKey) bool { return s.Clients()[k] != nil }
+	c.Secure, err = auth.DialClients(own, known, cfg.Trust.AuthOnly)
 	return c, err
 }
 
@@ -194,7 +193,7 @@ func scarce(most, share int) int {
 // nor one of which some address cannot be reached is a reason not to start. One
 // that docker-proxy would hide the peers from is.
 func prepareRoutes(ctx context.Context, cfg config.Server, book server.Book, proxies docker.Proxies,
-	routes *returnroute.Manager, log *slog.Logger,
+	routes *route.Manager, log *slog.Logger,
 ) error {
 	ports := slices.Sorted(maps.Keys(cfg.Services))
 	where := make(map[uint16][]netip.AddrPort) // by the port of peers

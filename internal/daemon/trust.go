@@ -4,18 +4,17 @@ import (
 	"fmt"
 	"log/slog"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/config"
-	"portredirector/internal/key"
-	"portredirector/internal/pair"
+	"portredirector/internal/enroll"
 	"portredirector/internal/reload"
-	"portredirector/internal/secure"
 )
 
 // dialer is what makes sure of servers; nil if links are plain.
-func dialer(t config.Trust, log *slog.Logger) (*secure.Dialer, error) {
+func dialer(t config.Trust, log *slog.Logger) (*auth.Dialer, error) {
 	switch {
 	case t.ByCertificate():
-		return secure.DialWithCertificate(t.Files, log)
+		return auth.DialWithCertificate(t.Files, log)
 	case !t.ByKey():
 		return nil, nil
 	}
@@ -23,15 +22,15 @@ func dialer(t config.Trust, log *slog.Logger) (*secure.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return secure.DialWithKey(own, t.PeerKeys, t.AuthOnly)
+	return auth.DialWithKey(own, t.PeerKeys, t.AuthOnly)
 }
 
 // acceptor is what makes sure of clients, and those who may come; nil if links are plain,
 // the second also if it goes by certificates.
-func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, error) {
+func acceptor(t config.Trust, log *slog.Logger) (*auth.Acceptor, *clients, error) {
 	switch {
 	case t.ByCertificate():
-		a, err := secure.AcceptWithCertificate(t.Files, log)
+		a, err := auth.AcceptWithCertificate(t.Files, log)
 		return a, nil, err
 	case !t.ByKey():
 		return nil, nil, nil
@@ -44,7 +43,7 @@ func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, err
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := secure.AcceptWithKey(own, t.AuthOnly)
+	a, err := auth.AcceptWithKey(own, t.AuthOnly)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -57,21 +56,21 @@ func acceptor(t config.Trust, log *slog.Logger) (*secure.Acceptor, *clients, err
 }
 
 // ownKey is this end's key, which is not the other's.
-func ownKey(t config.Trust) (key.Private, error) {
+func ownKey(t config.Trust) (auth.PrivateKey, error) {
 	if t.State != "" {
-		s, err := pair.Open(t.State)
+		s, err := enroll.Open(t.State)
 		if err != nil {
-			return key.Private{}, err
+			return auth.PrivateKey{}, err
 		}
 		return s.Key()
 	}
-	own, err := key.Load(t.Key)
+	own, err := auth.LoadKey(t.Key)
 	if err != nil {
-		return key.Private{}, fmt.Errorf("--key: %w", err)
+		return auth.PrivateKey{}, fmt.Errorf("--key: %w", err)
 	}
 	for _, k := range t.PeerKeys {
 		if err := own.Other(k); err != nil {
-			return key.Private{}, fmt.Errorf("--peer-key: %w", err)
+			return auth.PrivateKey{}, fmt.Errorf("--peer-key: %w", err)
 		}
 	}
 	return own, nil
@@ -91,18 +90,18 @@ func tell(t config.Trust, log *slog.Logger) error {
 }
 
 // clients are those of --peer-key and of the file, which is read again when it changes.
-type clients = reload.Value[key.Clients]
+type clients = reload.Value[auth.Clients]
 
-func newClients(t config.Trust, own key.Private, log *slog.Logger) (*clients, error) {
+func newClients(t config.Trust, own auth.PrivateKey, log *slog.Logger) (*clients, error) {
 	var files []string
 	if t.Clients != "" {
 		files = append(files, t.Clients)
 	}
-	v, err := reload.New(log, func() (key.Clients, error) {
-		all := make(key.Clients)
+	v, err := reload.New(log, func() (auth.Clients, error) {
+		all := make(auth.Clients)
 		if t.Clients != "" {
 			var err error
-			if all, err = key.ReadClients(t.Clients); err != nil {
+			if all, err = auth.ReadClients(t.Clients); err != nil {
 				return nil, fmt.Errorf("--clients: %w", err)
 			}
 		}
@@ -112,7 +111,7 @@ func newClients(t config.Trust, own key.Private, log *slog.Logger) (*clients, er
 			}
 		}
 		for _, k := range t.PeerKeys {
-			if err := all.Add(&key.Client{Name: k.String(), Key: k}); err != nil {
+			if err := all.Add(&auth.Client{Name: k.String(), Key: k}); err != nil {
 				return nil, fmt.Errorf("--peer-key %s: %w", k, err)
 			}
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/health"
-	"portredirector/internal/nstest"
+	"portredirector/internal/testnet/nstest"
 )
 
 // envAsk makes the test binary a process that asks all that it finds, and tells what it is told.

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
 	"portredirector/internal/socket"
 )
 
@@ -23,10 +23,10 @@ import (
 // be set before Run.
 type Callers struct {
 	Clients []string // where they listen, "host:port"
-	Secure  *secure.Dialer
+	Secure  *auth.Dialer
 	// Take is given a link to a client that a peer may come over from now on, and owns its
 	// socket.
-	Take func(s *secure.Session, client netip.AddrPort)
+	Take func(s *auth.Session, client netip.AddrPort)
 
 	ConnectTimeout time.Duration // for one link
 	Heartbeat      time.Duration // of the control stream, and of links that no peer has
@@ -68,7 +68,7 @@ func (c *Callers) Ailing() error {
 }
 
 // Visit opens a stream to a client, for as long as do takes.
-func (c *Callers) Visit(ctx context.Context, name string, purpose secure.Purpose, do func(*secure.Stream) error) error {
+func (c *Callers) Visit(ctx context.Context, name string, purpose auth.Purpose, do func(*auth.Stream) error) error {
 	c.begin()
 	ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
 	defer cancel()
@@ -101,7 +101,7 @@ type caller struct {
 func (c *caller) run(ctx context.Context) {
 	log := c.Log.With(slog.String("client", c.name))
 	for pause := minBackOff; ; pause = min(2*pause, maxRedial) {
-		stream, at, err := c.call(ctx, secure.Control)
+		stream, at, err := c.call(ctx, auth.Control)
 		if err == nil {
 			log.Info("client is reached, it may ask for links", slog.String("at", at.String()))
 			c.told = false
@@ -130,7 +130,7 @@ func (c *caller) run(ctx context.Context) {
 }
 
 // call opens a stream.
-func (c *caller) call(ctx context.Context, purpose secure.Purpose) (*secure.Stream, netip.AddrPort, error) {
+func (c *caller) call(ctx context.Context, purpose auth.Purpose) (*auth.Stream, netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.ConnectTimeout, errStuck)
 	defer cancel()
 	host, port, err := splitHostPort(c.name)
@@ -157,7 +157,7 @@ func (c *caller) call(ctx context.Context, purpose secure.Purpose) (*secure.Stre
 }
 
 // secure makes sure of the client at the other end of a socket, which it owns.
-func (c *caller) secure(ctx context.Context, fd int, purpose secure.Purpose) (*secure.Session, error) {
+func (c *caller) secure(ctx context.Context, fd int, purpose auth.Purpose) (*auth.Session, error) {
 	host, _, _ := net.SplitHostPort(c.name)
 	s, err := c.Secure.Open(ctx, fd, host, purpose)
 	if err != nil {
@@ -168,7 +168,7 @@ func (c *caller) secure(ctx context.Context, fd int, purpose secure.Purpose) (*s
 
 // serve opens the links that the client asks for, until the stream ends. As long as it
 // lives it owns it.
-func (c *caller) serve(ctx context.Context, stream *secure.Stream, at netip.AddrPort) error {
+func (c *caller) serve(ctx context.Context, stream *auth.Stream, at netip.AddrPort) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -226,12 +226,12 @@ func (c *caller) openOne(ctx context.Context, at netip.AddrPort) {
 		switch {
 		case err == nil, ctx.Err() != nil:
 			return
-		case errors.Is(err, secure.ErrUntrusted) && !c.refuses.Swap(true):
+		case errors.Is(err, auth.ErrUntrusted) && !c.refuses.Swap(true):
 			c.Log.Warn("client takes no links of this server, though it asks for them", slog.String("client", c.name), slog.Any("error", err))
 		default:
 			c.Log.Debug("a link that the client has asked for cannot be opened", slog.String("client", c.name), slog.Any("error", err))
 		}
-		if errors.Is(err, secure.ErrUntrusted) || time.Since(began)+pause > stale {
+		if errors.Is(err, auth.ErrUntrusted) || time.Since(began)+pause > stale {
 			return
 		}
 		select {
@@ -249,7 +249,7 @@ func (c *caller) openNow(ctx context.Context, at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.secure(tctx, fd, secure.ToClient)
+	s, err := c.secure(tctx, fd, auth.ToClient)
 	if err != nil {
 		return err
 	}

@@ -9,19 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/link"
-	"portredirector/internal/secure"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // TestLinksThatFailOnce: of the links that a client asks for some are cut in the handshake; as many come as it has asked for all
 // the same, and no more.
 func TestLinksThatFailOnce(t *testing.T) {
 	const ordered = 6
-	own := key.New()
-	acceptor, err := secure.AcceptServers(own, false)
+	own := auth.NewKey()
+	acceptor, err := auth.AcceptServers(own, false)
 	must(t, err)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(t, err)
@@ -32,10 +31,10 @@ func TestLinksThatFailOnce(t *testing.T) {
 		if err != nil {
 			return
 		}
-		s, err := acceptor.Accept(ctx, fd, nil, func(secure.Peer) (header.Status, error) { return header.Connected, nil })
+		s, err := acceptor.Accept(ctx, fd, nil, func(auth.Identity) (wire.Status, error) { return wire.Connected, nil })
 		switch {
 		case err != nil:
-		case s.Peer.For != secure.Control:
+		case s.Identity.For != auth.Control:
 			socket.Close(s.FD)
 		default:
 			_, _ = s.Stream.Write([]byte{0, 0, 0, ordered})
@@ -56,12 +55,12 @@ func TestLinksThatFailOnce(t *testing.T) {
 			client.Go(func() { serve(c) })
 		}
 	})
-	dialer, err := secure.DialClients(key.New(), func(k key.Public) bool { return k == own.Public() }, false)
+	dialer, err := auth.DialClients(auth.NewKey(), func(k auth.PublicKey) bool { return k == own.Public() }, false)
 	must(t, err)
-	taken := make(chan *secure.Session, 100)
+	taken := make(chan *auth.Session, 100)
 	c := &link.Callers{
 		Clients: []string{l.Addr().String()}, Secure: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: slog.New(slog.DiscardHandler),
-		Take: func(s *secure.Session, _ netip.AddrPort) { taken <- s },
+		Take: func(s *auth.Session, _ netip.AddrPort) { taken <- s },
 	}
 	server.Go(func() { c.Run(ctx) })
 	t.Cleanup(func() {

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"portredirector/internal/link"
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -114,7 +114,7 @@ type dialer struct {
 	links *link.Links
 }
 
-func newDialer(t *testing.T, h *netns.Host, server string) *dialer {
+func newDialer(t *testing.T, h *testnet.Host, server string) *dialer {
 	t.Helper()
 	d := new(dialer)
 	run(t, h, func() error { // which ports there are is asked for here
@@ -140,7 +140,7 @@ func (d *dialer) dial(t *testing.T) (*net.TCPConn, error) {
 	return socket.Conn(l.FD())
 }
 
-func run(t *testing.T, h *netns.Host, fn func() error) {
+func run(t *testing.T, h *testnet.Host, fn func() error) {
 	t.Helper()
 	if err := h.Do(fn); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
 	"portredirector/internal/socket"
 )
 
@@ -47,7 +47,7 @@ func (ls *Links) Join(name string, at netip.AddrPort, order func(n int)) *Joined
 const tripsToJoin = 3
 
 // Put gives a link that the server has opened. Its socket is no longer the caller's.
-func (j *Joined) Put(session *secure.Session) {
+func (j *Joined) Put(session *auth.Session) {
 	s := j.server
 	_ = socket.KeepAlive(session.FD, heartbeat(s.links.cfg.Heartbeat))
 	s.pool.arrive(socket.Look(session.FD).RTT)

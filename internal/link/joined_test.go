@@ -13,13 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/nstest"
-	"portredirector/internal/quiet"
-	"portredirector/internal/secure"
+	"portredirector/internal/logging"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 // home is a server that joins, and opens links when the test says so.
@@ -60,7 +59,7 @@ func (h *home) open(t *testing.T) int {
 	must(t, err)
 	fd, err := socket.Detach(c.(*net.TCPConn))
 	must(t, err)
-	h.Put(&secure.Session{FD: fd})
+	h.Put(&auth.Session{FD: fd})
 	return fd
 }
 
@@ -249,7 +248,7 @@ func TestDialledFailsJoinedServes(t *testing.T) {
 	h := join(t, ls, "home")
 	ahead := h.open(t)
 	waitFor(t, "pool", func() bool { return dialled.count() == 1 })
-	dialled.use(t, key.New())
+	dialled.use(t, auth.NewKey())
 	dialled.hangUp()
 	tried := new(link.Tried)
 	l, ok := take(t, ls, tried)
@@ -313,31 +312,31 @@ type both struct {
 	*link.Links
 
 	log   *lines
-	taken chan *secure.Session
+	taken chan *auth.Session
 	stop  func() // ends the server
 }
 
 // newBoth starts them. The server's key is known if it is to be.
 func newBoth(t *testing.T, known bool) both {
 	t.Helper()
-	clientKey, serverKey := key.New(), key.New()
-	acceptor, err := secure.AcceptServers(clientKey, true)
+	clientKey, serverKey := auth.NewKey(), auth.NewKey()
+	acceptor, err := auth.AcceptServers(clientKey, true)
 	must(t, err)
-	dialer, err := secure.DialClients(serverKey, func(k key.Public) bool { return k == clientKey.Public() }, false)
+	dialer, err := auth.DialClients(serverKey, func(k auth.PublicKey) bool { return k == clientKey.Public() }, false)
 	must(t, err)
-	b := both{log: new(lines), taken: make(chan *secure.Session, 100)}
+	b := both{log: new(lines), taken: make(chan *auth.Session, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b.Links = newLinks(t, link.Config{Joined: true, PoolMin: 4, PoolMax: 8, Heartbeat: time.Second, Log: log})
 	l := &link.Listener{
 		Links: b.Links, Secure: acceptor, Timeout: 5 * time.Second,
-		Known:      func(k key.Public) (string, bool) { return "home", known && k == serverKey.Public() },
-		Handshakes: limit.Oldest[netip.Prefix]{Most: 64}, Tell: quiet.Log[netip.Prefix]{To: log},
+		Known:      func(k auth.PublicKey) (string, bool) { return "home", known && k == serverKey.Public() },
+		Handshakes: limit.Oldest[netip.Prefix]{Most: 64}, Tell: logging.Throttle[netip.Prefix]{To: log},
 	}
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(t, err)
 	c := &link.Callers{
 		Clients: []string{from.Addr().String()}, Secure: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log,
-		Take: func(s *secure.Session, _ netip.AddrPort) { b.taken <- s },
+		Take: func(s *auth.Session, _ netip.AddrPort) { b.taken <- s },
 	}
 	var serving, calling sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
@@ -444,7 +443,7 @@ func TestJoinedChurn(t *testing.T) {
 							}
 							if c, err := net.Dial("tcp", sink.addr()); err == nil {
 								if fd, err := socket.Detach(c.(*net.TCPConn)); err == nil {
-									j.Put(&secure.Session{FD: fd})
+									j.Put(&auth.Session{FD: fd})
 								}
 							}
 						}

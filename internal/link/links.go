@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
 )
 
 // Config is what links are to be like.
@@ -31,7 +31,7 @@ type Config struct {
 	// others it is known only that they can be connected.
 	Answers bool
 	// Secure makes sure of servers; nil is plain links.
-	Secure         *secure.Dialer
+	Secure         *auth.Dialer
 	ConnectTimeout time.Duration       // for one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use
 	Heartbeat      time.Duration       // of those that are not, of servers that have joined
@@ -209,7 +209,7 @@ type Link struct {
 func (l Link) FD() int { return l.fd }
 
 // Session is what its ends are sure of, nil if it is plain.
-func (l Link) Session() *secure.Session { return l.session }
+func (l Link) Session() *auth.Session { return l.session }
 
 // Server is where it leads, by name.
 func (l Link) Server() string { return l.server.name }
@@ -369,7 +369,7 @@ func (ls *Links) untrusted(tried *Tried) (err error) {
 		s.mu.Lock()
 		failed := s.failed
 		s.mu.Unlock()
-		if s.best.Load() != nil || !errors.Is(failed, secure.ErrUntrusted) {
+		if s.best.Load() != nil || !errors.Is(failed, auth.ErrUntrusted) {
 			return nil
 		}
 		err = fmt.Errorf("server %s: %w", s.name, failed)

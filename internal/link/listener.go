@@ -11,28 +11,27 @@ import (
 	"sync"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
-	"portredirector/internal/quiet"
-	"portredirector/internal/secure"
+	"portredirector/internal/logging"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // Listener is where servers dial a client. Its fields must be set before Serve.
 type Listener struct {
 	Links  *Links
-	Secure *secure.Acceptor
+	Secure *auth.Acceptor
 	// Known is the name of a server by its key.
-	Known func(key.Public) (name string, ok bool)
+	Known func(auth.PublicKey) (name string, ok bool)
 	// Admit, if set, hears a server whose key is not known yet, and has it known or not.
-	Admit func(s *secure.Stream, server key.Public) error
+	Admit func(s *auth.Stream, server auth.PublicKey) error
 
 	Timeout    time.Duration // for a server to prove who it is
 	Handshakes limit.Oldest[netip.Prefix]
-	Tell       quiet.Log[netip.Prefix]
+	Tell       logging.Throttle[netip.Prefix]
 
-	servers map[key.Public]*Joined // guarded by mu
+	servers map[auth.PublicKey]*Joined // guarded by mu
 	mu      sync.Mutex
 	tasks   sync.WaitGroup
 }
@@ -55,7 +54,7 @@ func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = from.Close() })()
-	l.servers = make(map[key.Public]*Joined)
+	l.servers = make(map[auth.PublicKey]*Joined)
 	const least, most = 5 * time.Millisecond, time.Second
 	pause := least
 	for {
@@ -88,20 +87,20 @@ func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
 // accept makes sure of whoever dials, and does what it wants.
 func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under *limit.Entry[netip.Prefix]) {
 	session, err := l.handshake(ctx, fd, under)
-	if err == nil && session.Peer.For != secure.Join {
+	if err == nil && session.Identity.For != auth.Join {
 		err = l.take(ctx, session, at)
 	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	l.Tell.Tell(slog.LevelWarn, "link refused", limit.Client(at.Addr()), func() []slog.Attr {
+	l.Tell.Log(slog.LevelWarn, "link refused", limit.Client(at.Addr()), func() []slog.Attr {
 		return []slog.Attr{slog.String("link", at.String()), slog.Any("error", err)}
 	})
 }
 
 // handshake makes sure of whoever dials, and hears it out if it wants to join: any stranger
 // may, so that is bounded as a handshake is.
-func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[netip.Prefix]) (*secure.Session, error) {
+func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[netip.Prefix]) (*auth.Session, error) {
 	defer under.Over()
 	ctx, cancel := context.WithTimeoutCause(ctx, l.Timeout, errNoProof)
 	defer cancel()
@@ -112,33 +111,33 @@ func (l *Listener) handshake(ctx context.Context, fd int, under *limit.Entry[net
 		socket.Close(fd)
 		return nil, err
 	}
-	s, err := l.Secure.Accept(ctx, fd, nil, func(p secure.Peer) (header.Status, error) {
+	s, err := l.Secure.Accept(ctx, fd, nil, func(p auth.Identity) (wire.Status, error) {
 		_, known := l.Known(p.Key)
 		switch {
-		case p.For == secure.ToServer: // it has not said what else it wants
-			return header.NotAuthorised, errNoPurpose
-		case p.For == secure.Join && l.Admit == nil:
-			return header.NotAuthorised, errNoJoin
-		case p.For == secure.Join || known:
-			return header.Connected, nil
+		case p.For == auth.ToServer: // it has not said what else it wants
+			return wire.NotAuthorised, errNoPurpose
+		case p.For == auth.Join && l.Admit == nil:
+			return wire.NotAuthorised, errNoJoin
+		case p.For == auth.Join || known:
+			return wire.Connected, nil
 		default:
-			return header.NotAuthorised, fmt.Errorf("%w: %s", errUnknown, p.Key)
+			return wire.NotAuthorised, fmt.Errorf("%w: %s", errUnknown, p.Key)
 		}
 	})
-	if err == nil && s.Peer.For == secure.Join {
+	if err == nil && s.Identity.For == auth.Join {
 		err = l.admit(ctx, s)
 	}
 	return s, err
 }
 
 // take does what the other end of a session wants.
-func (l *Listener) take(ctx context.Context, s *secure.Session, at netip.AddrPort) error {
-	switch s.Peer.For {
-	case secure.Control:
+func (l *Listener) take(ctx context.Context, s *auth.Session, at netip.AddrPort) error {
+	switch s.Identity.For {
+	case auth.Control:
 		l.control(ctx, s, at)
 	default:
 		l.mu.Lock()
-		server := l.servers[s.Peer.Key]
+		server := l.servers[s.Identity.Key]
 		l.mu.Unlock()
 		if server == nil {
 			socket.Close(s.FD)
@@ -149,10 +148,10 @@ func (l *Listener) take(ctx context.Context, s *secure.Session, at netip.AddrPor
 	return nil
 }
 
-func (l *Listener) admit(ctx context.Context, s *secure.Session) error {
+func (l *Listener) admit(ctx context.Context, s *auth.Session) error {
 	defer func() { _ = s.Stream.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = s.Stream.Close() })()
-	err := l.Admit(s.Stream, s.Peer.Key)
+	err := l.Admit(s.Stream, s.Identity.Key)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -161,7 +160,7 @@ func (l *Listener) admit(ctx context.Context, s *secure.Session) error {
 
 // control has a server be one of those that peers go to, as long as its control stream
 // lives.
-func (l *Listener) control(ctx context.Context, session *secure.Session, at netip.AddrPort) {
+func (l *Listener) control(ctx context.Context, session *auth.Session, at netip.AddrPort) {
 	stream := session.Stream
 	defer func() { _ = stream.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
@@ -174,16 +173,16 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 	defer orders.end()
 	gone := make(chan error, 1)
 	writing.Go(func() {
-		if err := orders.write(stream, func() error { return l.still(session.Peer.Key) }); err != nil {
+		if err := orders.write(stream, func() error { return l.still(session.Identity.Key) }); err != nil {
 			gone <- err
 			_ = stream.Close()
 		}
 	})
 
-	name, _ := l.Known(session.Peer.Key)
+	name, _ := l.Known(session.Identity.Key)
 	l.mu.Lock() // its first links may be here before Join has returned
 	server := l.Links.Join(name, at, orders.add)
-	l.servers[session.Peer.Key] = server
+	l.servers[session.Identity.Key] = server
 	l.mu.Unlock()
 	// A server says nothing; it goes by ending the stream.
 	_, err := stream.Read(make([]byte, 1))
@@ -198,8 +197,8 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 		err = errEnding
 	}
 	l.mu.Lock()
-	if l.servers[session.Peer.Key] == server {
-		delete(l.servers, session.Peer.Key)
+	if l.servers[session.Identity.Key] == server {
+		delete(l.servers, session.Identity.Key)
 	}
 	l.mu.Unlock()
 	server.Leave(err)
@@ -207,7 +206,7 @@ func (l *Listener) control(ctx context.Context, session *secure.Session, at neti
 
 // still is an error if a server's control stream is of no use any more. One in whose place
 // another came, which has gone, is to dial again, and be the one that peers go to.
-func (l *Listener) still(server key.Public) error {
+func (l *Listener) still(server auth.PublicKey) error {
 	if _, known := l.Known(server); !known {
 		return errUnknown
 	}
@@ -247,7 +246,7 @@ const stillEvery = 5 * time.Second
 
 // write asks for what is ordered, until the end or as long as the server is one still: four
 // bytes say how many more.
-func (o *orders) write(s *secure.Stream, still func() error) error {
+func (o *orders) write(s *auth.Stream, still func() error) error {
 	look := time.NewTicker(stillEvery)
 	defer look.Stop()
 	for {

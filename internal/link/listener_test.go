@@ -11,11 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/link"
-	"portredirector/internal/quiet"
-	"portredirector/internal/secure"
+	"portredirector/internal/logging"
 	"portredirector/internal/socket"
 )
 
@@ -25,20 +24,20 @@ type gate struct {
 
 	at  string
 	log *lines
-	own key.Public
+	own auth.PublicKey
 }
 
 // newGate has a client take servers; set has it be as the test wants.
 func newGate(t *testing.T, set func(*link.Listener)) *gate {
 	t.Helper()
-	own := key.New()
-	acceptor, err := secure.AcceptServers(own, false)
+	own := auth.NewKey()
+	acceptor, err := auth.AcceptServers(own, false)
 	must(t, err)
 	g := &gate{log: new(lines), own: own.Public()}
 	log := slog.New(slog.NewTextHandler(g.log, nil))
 	g.Listener = &link.Listener{
 		Links:  newLinks(t, link.Config{Joined: true, PoolMin: 1, PoolMax: 8, Heartbeat: time.Second, Log: log}),
-		Secure: acceptor, Timeout: 5 * time.Second, Tell: quiet.Log[netip.Prefix]{To: log},
+		Secure: acceptor, Timeout: 5 * time.Second, Tell: logging.Throttle[netip.Prefix]{To: log},
 	}
 	set(g.Listener)
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -56,9 +55,9 @@ func newGate(t *testing.T, set func(*link.Listener)) *gate {
 }
 
 // callers are a server with a key, which dials it.
-func (g *gate) callers(t *testing.T, own key.Private, log *slog.Logger) *link.Callers {
+func (g *gate) callers(t *testing.T, own auth.PrivateKey, log *slog.Logger) *link.Callers {
 	t.Helper()
-	dialer, err := secure.DialClients(own, func(k key.Public) bool { return k == g.own }, false)
+	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, false)
 	must(t, err)
 	return &link.Callers{Clients: []string{g.at}, Secure: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log}
 }
@@ -68,8 +67,8 @@ func TestStrangersThatJoin(t *testing.T) {
 	const most, many = 4, 20
 	var inside atomic.Int64
 	g := newGate(t, func(l *link.Listener) {
-		l.Known = func(key.Public) (string, bool) { return "", false }
-		l.Admit = func(s *secure.Stream, _ key.Public) error {
+		l.Known = func(auth.PublicKey) (string, bool) { return "", false }
+		l.Admit = func(s *auth.Stream, _ auth.PublicKey) error {
 			inside.Add(1)
 			defer inside.Add(-1)
 			_, err := s.Read(make([]byte, 1))
@@ -78,7 +77,7 @@ func TestStrangersThatJoin(t *testing.T) {
 		l.Timeout = time.Minute
 		l.Handshakes = limit.Oldest[netip.Prefix]{Most: most}
 	})
-	c := g.callers(t, key.New(), slog.New(slog.DiscardHandler))
+	c := g.callers(t, auth.NewKey(), slog.New(slog.DiscardHandler))
 	c.ConnectTimeout = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
 	var strangers sync.WaitGroup
@@ -87,7 +86,7 @@ func TestStrangersThatJoin(t *testing.T) {
 	for range many {
 		joins := make(chan struct{})
 		strangers.Go(func() {
-			err := c.Visit(ctx, g.at, secure.Join, func(s *secure.Stream) error {
+			err := c.Visit(ctx, g.at, auth.Join, func(s *auth.Stream) error {
 				close(joins)
 				_, err := s.Read(make([]byte, 1))
 				return err
@@ -105,10 +104,10 @@ func TestStrangersThatJoin(t *testing.T) {
 func TestNoInvitations(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		g := newGate(t, func(l *link.Listener) {
-			l.Known = func(key.Public) (string, bool) { return "home", known }
+			l.Known = func(auth.PublicKey) (string, bool) { return "home", known }
 		})
-		c := g.callers(t, key.New(), slog.New(slog.DiscardHandler))
-		err := c.Visit(t.Context(), g.at, secure.Join, func(s *secure.Stream) error {
+		c := g.callers(t, auth.NewKey(), slog.New(slog.DiscardHandler))
+		err := c.Visit(t.Context(), g.at, auth.Join, func(s *auth.Stream) error {
 			_, err := io.ReadAll(s)
 			return err
 		})
@@ -122,9 +121,9 @@ func TestNoInvitations(t *testing.T) {
 // TestSameKeyTwice: of two servers with the same key the one that dialled last has the peers; when it goes the other has
 // them again.
 func TestSameKeyTwice(t *testing.T) {
-	own := key.New()
+	own := auth.NewKey()
 	g := newGate(t, func(l *link.Listener) {
-		l.Known = func(k key.Public) (string, bool) { return "home", k == own.Public() }
+		l.Known = func(k auth.PublicKey) (string, bool) { return "home", k == own.Public() }
 	})
 	type server struct {
 		links atomic.Int64
@@ -133,7 +132,7 @@ func TestSameKeyTwice(t *testing.T) {
 	begin := func() *server {
 		s := new(server)
 		c := g.callers(t, own, slog.New(slog.DiscardHandler))
-		c.Take = func(session *secure.Session, _ netip.AddrPort) {
+		c.Take = func(session *auth.Session, _ netip.AddrPort) {
 			s.links.Add(1)
 			t.Cleanup(func() { socket.Close(session.FD) })
 		}
@@ -161,13 +160,13 @@ func TestSameKeyTwice(t *testing.T) {
 
 // TestKeyIsTakenAway: a server whose key is known no more is left out, and the log says why.
 func TestKeyIsTakenAway(t *testing.T) {
-	own := key.New()
+	own := auth.NewKey()
 	var away atomic.Bool
 	g := newGate(t, func(l *link.Listener) {
-		l.Known = func(key.Public) (string, bool) { return "home", !away.Load() }
+		l.Known = func(auth.PublicKey) (string, bool) { return "home", !away.Load() }
 	})
 	c := g.callers(t, own, slog.New(slog.DiscardHandler))
-	c.Take = func(session *secure.Session, _ netip.AddrPort) { t.Cleanup(func() { socket.Close(session.FD) }) }
+	c.Take = func(session *auth.Session, _ netip.AddrPort) { t.Cleanup(func() { socket.Close(session.FD) }) }
 	ctx, cancel := context.WithCancel(t.Context())
 	var calling sync.WaitGroup
 	calling.Go(func() { c.Run(ctx) })
@@ -180,11 +179,11 @@ func TestKeyIsTakenAway(t *testing.T) {
 
 // TestOnlyOneEndIsAuthOnly: the control stream is as ever, and links are refused. Both ends say why, the server once.
 func TestOnlyOneEndIsAuthOnly(t *testing.T) {
-	own := key.New()
+	own := auth.NewKey()
 	g := newGate(t, func(l *link.Listener) {
-		l.Known = func(k key.Public) (string, bool) { return "home", k == own.Public() }
+		l.Known = func(k auth.PublicKey) (string, bool) { return "home", k == own.Public() }
 	})
-	dialer, err := secure.DialClients(own, func(k key.Public) bool { return k == g.own }, true)
+	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, true)
 	must(t, err)
 	said := new(lines)
 	c := g.callers(t, own, slog.New(slog.NewTextHandler(said, nil)))

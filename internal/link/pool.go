@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
 	"portredirector/internal/socket"
 )
 
@@ -46,9 +46,9 @@ type pool struct {
 type pooled struct {
 	fd      int
 	to      netip.AddrPort
-	session *secure.Session // what it is sure of; nil if it is plain
-	late    int             // ticks at which it was still being connected
-	seen    bool            // connected
+	session *auth.Session // what it is sure of; nil if it is plain
+	late    int           // ticks at which it was still being connected
+	seen    bool          // connected
 }
 
 // none is a link that could not be opened.

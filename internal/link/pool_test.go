@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"portredirector/internal/link"
-	"portredirector/internal/netns"
-	"portredirector/internal/nstest"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestPool: links are there before anybody takes one, and each that is taken is
@@ -103,7 +103,7 @@ func TestPoolGrowsAndShrinks(t *testing.T) {
 // TestPoolOfADeadPath: a link whose other end no longer answers is given to nobody.
 func TestPoolOfADeadPath(t *testing.T) {
 	m1, m2 := nstest.NewHost(t, "m1"), nstest.NewHost(t, "m2")
-	must(t, netns.Connect(m1, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, m2, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}))
+	must(t, testnet.Connect(m1, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, m2, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}))
 	server := nstest.Echo(t, m2, netip.MustParseAddrPort("10.0.0.2:80"))
 	ls := link.New(link.Config{ // that do not Run: who takes one opens the next, in this host
 		Servers: []string{server.Addr().String()}, PoolMin: 1, PoolMax: 1, ConnectTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),

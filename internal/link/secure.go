@@ -8,8 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"portredirector/internal/header"
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
+	"portredirector/internal/wire"
 )
 
 // Links whose ends make sure of each other take a handshake, which costs processor time
@@ -111,8 +111,8 @@ func (s *server) secureInTime(ctx context.Context, fd int, to netip.AddrPort) (p
 
 // secure makes sure of the other end of a link, which it owns.
 func (s *server) secure(ctx context.Context, fd int, to netip.AddrPort) (pooled, error) {
-	session, err := s.links.cfg.Secure.Open(ctx, fd, s.host, secure.ToServer)
-	if refusal, ok := errors.AsType[secure.Refusal](err); ok && header.Status(refusal) == header.Draining {
+	session, err := s.links.cfg.Secure.Open(ctx, fd, s.host, auth.ToServer)
+	if refusal, ok := errors.AsType[auth.Refusal](err); ok && wire.Status(refusal) == wire.Draining {
 		return none, ErrDraining
 	}
 	if err != nil {

@@ -15,35 +15,34 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/link"
-	"portredirector/internal/nstest"
-	"portredirector/internal/secure"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 // surely is a server with a key, which may change.
 type surely struct {
 	*net.TCPListener
 
-	right key.Private // that clients want
-	own   atomic.Pointer[secure.Acceptor]
-	judge atomic.Pointer[func() (header.Status, error)] // nil takes everybody
-	asked atomic.Int32                                  // handshakes that have come so far
-	under atomic.Int32                                  // handshakes that wait for the judge
+	right auth.PrivateKey // that clients want
+	own   atomic.Pointer[auth.Acceptor]
+	judge atomic.Pointer[func() (wire.Status, error)] // nil takes everybody
+	asked atomic.Int32                                // handshakes that have come so far
+	under atomic.Int32                                // handshakes that wait for the judge
 	tasks sync.WaitGroup
 
 	mu       sync.Mutex
-	most     int32             // that waited at a time; guarded by mu
-	sessions []*secure.Session // guarded by mu
+	most     int32           // that waited at a time; guarded by mu
+	sessions []*auth.Session // guarded by mu
 }
 
 func serveSurely(t *testing.T) *surely {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(t, err)
-	s := &surely{TCPListener: l, right: key.New()}
+	s := &surely{TCPListener: l, right: auth.NewKey()}
 	s.use(t, s.right)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.tasks.Go(func() {
@@ -70,7 +69,7 @@ func serveSurely(t *testing.T) *surely {
 
 func (s *surely) handshake(ctx context.Context, fd int) {
 	defer s.asked.Add(1)
-	session, err := s.own.Load().Accept(ctx, fd, nil, func(secure.Peer) (header.Status, error) {
+	session, err := s.own.Load().Accept(ctx, fd, nil, func(auth.Identity) (wire.Status, error) {
 		n := s.under.Add(1)
 		defer s.under.Add(-1)
 		s.mu.Lock()
@@ -79,7 +78,7 @@ func (s *surely) handshake(ctx context.Context, fd int) {
 		if judge := s.judge.Load(); judge != nil {
 			return (*judge)()
 		}
-		return header.Connected, nil
+		return wire.Connected, nil
 	})
 	if err != nil {
 		return
@@ -90,15 +89,15 @@ func (s *surely) handshake(ctx context.Context, fd int) {
 }
 
 // use gives the server another key.
-func (s *surely) use(t *testing.T, own key.Private) {
+func (s *surely) use(t *testing.T, own auth.PrivateKey) {
 	t.Helper()
-	a, err := secure.AcceptWithKey(own, true)
+	a, err := auth.AcceptWithKey(own, true)
 	must(t, err)
 	s.own.Store(a)
 }
 
 // judges has the server refuse, or wait.
-func (s *surely) judges(f func() (header.Status, error)) { s.judge.Store(&f) }
+func (s *surely) judges(f func() (wire.Status, error)) { s.judge.Store(&f) }
 
 // count is how many links there are.
 func (s *surely) count() int {
@@ -119,7 +118,7 @@ func (s *surely) hangUp() {
 // config is that of links to the server.
 func (s *surely) config(t *testing.T, only bool) link.Config {
 	t.Helper()
-	d, err := secure.DialWithKey(key.New(), []key.Public{s.right.Public()}, only)
+	d, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{s.right.Public()}, only)
 	must(t, err)
 	return link.Config{Servers: []string{s.Addr().String()}, Secure: d}
 }
@@ -131,7 +130,7 @@ func wantSure(t *testing.T, l link.Link, s *surely, only bool) {
 	if session == nil {
 		t.Fatal("it is plain")
 	}
-	if session.FD != l.FD() || session.Peer.Key != s.right.Public() || (session.Conn == nil) != only || (session.MAC != nil) != only {
+	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.MAC != nil) != only {
 		t.Errorf("the session is %+v", session)
 	}
 	if !socket.Look(l.FD()).Connected {
@@ -295,7 +294,7 @@ func TestWrongKey(t *testing.T) {
 	for _, pool := range []int{0, 3} {
 		t.Run(fmt.Sprint("pool of ", pool), func(t *testing.T) {
 			s := serveSurely(t)
-			s.use(t, key.New())
+			s.use(t, auth.NewKey())
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = pool, pool
 			ls, log, _ := runLinks(t, cfg)
@@ -352,12 +351,12 @@ func TestOtherServer(t *testing.T) {
 
 // TestRefusals: what the server says is what is told.
 func TestRefusals(t *testing.T) {
-	for status, tt := range map[header.Status]struct{ level, says string }{
-		header.NotAuthorised: {"WARN", "does not know this end's key"},
-		header.Draining:      {"INFO", "server drains"},
+	for status, tt := range map[wire.Status]struct{ level, says string }{
+		wire.NotAuthorised: {"WARN", "does not know this end's key"},
+		wire.Draining:      {"INFO", "server drains"},
 	} {
 		s := serveSurely(t)
-		s.judges(func() (header.Status, error) { return status, errors.New("sorry") })
+		s.judges(func() (wire.Status, error) { return status, errors.New("sorry") })
 		ls, log, _ := runLinks(t, s.config(t, false))
 		if _, ok := open(t, ls); ok {
 			t.Error("there is a link")
@@ -371,7 +370,7 @@ func TestRefusals(t *testing.T) {
 		if _, err := ls.Wait(ctx, new(link.Tried)); err == nil {
 			t.Error("who waits gets a link")
 		}
-		s.judges(func() (header.Status, error) { return header.Connected, nil })
+		s.judges(func() (wire.Status, error) { return wire.Connected, nil })
 		waitBack(t, ls)
 		wantSure(t, wait(t, ls, new(link.Tried)), s, false)
 	}
@@ -385,9 +384,9 @@ func TestManyHandshakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := serveSurely(t)
 			goOn := make(chan struct{})
-			s.judges(func() (header.Status, error) {
+			s.judges(func() (wire.Status, error) {
 				<-goOn
-				return header.Connected, nil
+				return wire.Connected, nil
 			})
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = pool, pool
@@ -427,9 +426,9 @@ func TestPoolAfterPeers(t *testing.T) {
 	const most, pool = 32, 5
 	s := serveSurely(t)
 	goOn := make(chan struct{})
-	s.judges(func() (header.Status, error) {
+	s.judges(func() (wire.Status, error) {
 		<-goOn
-		return header.Connected, nil
+		return wire.Connected, nil
 	})
 	cfg := s.config(t, false)
 	cfg.PoolMin, cfg.PoolMax, cfg.ConnectTimeout = pool, pool, 20*time.Second
@@ -460,18 +459,18 @@ func TestPoolAfterPeers(t *testing.T) {
 // TestSecuredLinksComeBack: after the end there is no descriptor left, of a link that
 // nobody has taken, or that had a handshake under way.
 func TestSecuredLinksComeBack(t *testing.T) {
-	for name, judge := range map[string]func(stop <-chan struct{}) (header.Status, error){
-		"ready":   func(<-chan struct{}) (header.Status, error) { return header.Connected, nil },
-		"refused": func(<-chan struct{}) (header.Status, error) { return header.Busy, errors.New("sorry") },
-		"under way": func(stop <-chan struct{}) (header.Status, error) {
+	for name, judge := range map[string]func(stop <-chan struct{}) (wire.Status, error){
+		"ready":   func(<-chan struct{}) (wire.Status, error) { return wire.Connected, nil },
+		"refused": func(<-chan struct{}) (wire.Status, error) { return wire.Busy, errors.New("sorry") },
+		"under way": func(stop <-chan struct{}) (wire.Status, error) {
 			<-stop
-			return header.Connected, nil
+			return wire.Connected, nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serveSurely(t)
 			goOn := make(chan struct{})
-			s.judges(func() (header.Status, error) { return judge(goOn) })
+			s.judges(func() (wire.Status, error) { return judge(goOn) })
 			before := nstest.Descriptors(t, os.Getpid())
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = 5, 5
@@ -517,9 +516,9 @@ func TestSilentServer(t *testing.T) {
 func TestOpenIsCancelled(t *testing.T) {
 	s := serveSurely(t)
 	goOn := make(chan struct{})
-	s.judges(func() (header.Status, error) {
+	s.judges(func() (wire.Status, error) {
 		<-goOn
-		return header.Connected, nil
+		return wire.Connected, nil
 	})
 	ls, log, _ := runLinks(t, s.config(t, false))
 	ctx, cancel := context.WithCancel(t.Context())

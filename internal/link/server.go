@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"portredirector/internal/secure"
+	"portredirector/internal/auth"
 	"portredirector/internal/socket"
 )
 
@@ -138,7 +138,7 @@ func (s *server) backOff(err error) {
 	s.troubled.Store(true)
 	s.failed, s.tried = err, time.Now()
 	pause := min(minBackOff<<min(s.failures-1, 20), maxBackOff)
-	if errors.Is(err, secure.ErrUntrusted) {
+	if errors.Is(err, auth.ErrUntrusted) {
 		pause = min(pause, maxUntrusted)
 	}
 	s.pause = pause/2 + rand.N(pause/2) //nolint:gosec // no secret
@@ -151,7 +151,7 @@ func (s *server) backOff(err error) {
 		return
 	}
 	event := "server cannot be reached, leaving it out"
-	if errors.Is(err, secure.ErrUntrusted) {
+	if errors.Is(err, auth.ErrUntrusted) {
 		event = "server and client do not trust each other, leaving it out"
 	}
 	s.links.cfg.Log.Warn(event, slog.String("server", s.name), slog.Any("error", err)) //nolint:sloglint // one of two constants

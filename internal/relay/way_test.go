@@ -4,10 +4,9 @@ import (
 	"context"
 	"testing"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/relay"
-	"portredirector/internal/secure"
+	"portredirector/internal/wire"
 )
 
 // way is how a pair gets from the peer to the service: by itself, or as two with an
@@ -38,21 +37,21 @@ func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 }
 
 // securedLink is a link of which both ends are sure.
-func securedLink(t testing.TB) (client, server *secure.Session) {
+func securedLink(t testing.TB) (client, server *auth.Session) {
 	t.Helper()
-	mine, theirs := key.New(), key.New()
-	dialer, err := secure.DialWithKey(mine, []key.Public{theirs.Public()}, false)
+	mine, theirs := auth.NewKey(), auth.NewKey()
+	dialer, err := auth.DialWithKey(mine, []auth.PublicKey{theirs.Public()}, false)
 	must(t, err)
-	acceptor, err := secure.AcceptWithKey(theirs, false)
+	acceptor, err := auth.AcceptWithKey(theirs, false)
 	must(t, err)
 	d, a := tcpPair(t)
 	opened := make(chan error)
 	go func() {
 		var err error
-		client, err = dialer.Open(context.Background(), detach(t, d), "", secure.ToServer)
+		client, err = dialer.Open(context.Background(), detach(t, d), "", auth.ToServer)
 		opened <- err
 	}()
-	server, err = acceptor.Accept(context.Background(), detach(t, a), nil, func(secure.Peer) (header.Status, error) { return header.Connected, nil })
+	server, err = acceptor.Accept(context.Background(), detach(t, a), nil, func(auth.Identity) (wire.Status, error) { return wire.Connected, nil })
 	must(t, err)
 	must(t, <-opened)
 	return client, server

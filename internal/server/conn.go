@@ -16,17 +16,16 @@ import (
 	"net/netip"
 	"time"
 
-	"portredirector/internal/header"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
-	"portredirector/internal/transparent"
+	"portredirector/internal/wire"
 )
 
 // conn is one link on its way to a service.
 type conn struct {
 	server *Server
-	header header.Header
-	form   header.Form
+	header wire.Header
+	form   wire.Form
 	from   *sender
 	head   []byte // what came behind the header
 	inside bool   // it is one of Server.Peers
@@ -40,7 +39,7 @@ type conn struct {
 func (c *conn) healthCheck(_ context.Context, link int) {
 	c.server.Log.Debug("health check", slog.Any("link", c.from))
 	if c.header.Answer {
-		_ = c.from.sayLast(link, header.Connected)
+		_ = c.from.sayLast(link, wire.Connected)
 	}
 	socket.Close(link)
 }
@@ -171,7 +170,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial service: %w", err)
 	}
-	if rung == transparent.AnyPort {
+	if rung == socket.AnyPort {
 		c.tell(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, or is not permitted, using another port of its address",
 			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
 	}
@@ -185,7 +184,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		},
 	}
 	if c.header.Answer {
-		p.Greeting = []byte{byte(header.Connected)}
+		p.Greeting = []byte{byte(wire.Connected)}
 	}
 	return p, nil
 }
@@ -217,7 +216,7 @@ func (c *conn) debug(event string, more ...slog.Attr) {
 
 // tell logs one that may come as often as somebody likes.
 func (c *conn) tell(level slog.Level, event string, more ...slog.Attr) {
-	c.server.Tell.Tell(level, event, Subject{Net: c.from.where()}, func() []slog.Attr { return c.attrs(more) })
+	c.server.Tell.Log(level, event, Subject{Net: c.from.where()}, func() []slog.Attr { return c.attrs(more) })
 }
 
 func (c *conn) attrs(more []slog.Attr) []slog.Attr {

@@ -16,15 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
-	"portredirector/internal/nstest"
 	"portredirector/internal/relay"
-	"portredirector/internal/secure"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
-	"portredirector/internal/transparent"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 // Ways in which what is fuzzed comes to a server.
@@ -42,7 +40,7 @@ const (
 // Descriptors come back.
 func FuzzServer(f *testing.F) {
 	r := newFuzzRig(f)
-	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		b, err := to(80).Append(nil, form)
 		must(f, err)
 		for way := range byte(waysOfLinks) {
@@ -51,8 +49,8 @@ func FuzzServer(f *testing.F) {
 			f.Add(b[:len(b)-1], []byte{12}, way)
 		}
 	}
-	for _, h := range []header.Header{to(81), {Local: true}, {Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}} {
-		b, err := h.Append(nil, header.Native)
+	for _, h := range []wire.Header{to(81), {Local: true}, {Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}} {
+		b, err := h.Append(nil, wire.Native)
 		must(f, err)
 		for way := range byte(waysOfLinks) {
 			f.Add(b, []byte{5}, way)
@@ -67,34 +65,34 @@ func FuzzServer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data, cuts []byte, way byte) {
 		way %= waysOfLinks
 		c := r.connect(t, way)
-		h, form, herr := header.Read(bytes.NewReader(data))
+		h, form, herr := wire.Read(bytes.NewReader(data))
 		rest := data
 		if herr == nil {
 			rest = after(data)
 		}
 		served := herr == nil && way != authentic
 		if way == sealed && herr == nil {
-			b, err := h.Append(nil, header.Native)
+			b, err := h.Append(nil, wire.Native)
 			if served = err == nil; served { // a line of py has no destination
-				data, h.Answer = append(header.Seal(b, c.mac), rest...), true
+				data, h.Answer = append(wire.Seal(b, c.mac), rest...), true
 			}
 		}
 		got, err := c.talk(data, cuts)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			t.Fatal("the link lives on")
-		case !served && len(got) > 0 && (way != toKeyed || !errors.Is(herr, header.ErrTLS)):
+		case !served && len(got) > 0 && (way != toKeyed || !errors.Is(herr, wire.ErrTLS)):
 			t.Errorf("%q was answered by %q", data, got)
 		case served && h.Answer && len(got) == 0:
 			t.Errorf("a header of form %v got no answer, but %v", form, err)
-		case served && way == toKeyed && (len(got) > 1 || h.Answer && header.Status(got[0]) != header.NotAuthorised):
+		case served && way == toKeyed && (len(got) > 1 || h.Answer && wire.Status(got[0]) != wire.NotAuthorised):
 			t.Errorf("without a key it got %q", got)
-		case served && h.Answer && header.Status(got[0]) != header.Connected && len(got) > 1:
+		case served && h.Answer && wire.Status(got[0]) != wire.Connected && len(got) > 1:
 			t.Errorf("behind status %d came %q", got[0], got[1:])
 		case way == toKeyed:
 		case served && h.Local && len(got) > 1 || served && h.Local && !h.Answer && len(got) > 0:
 			t.Errorf("nobody got %q", got)
-		case served && h.Answer && !h.Local && header.Status(got[0]) == header.Connected && !bytes.Equal(got[1:], rest):
+		case served && h.Answer && !h.Local && wire.Status(got[0]) == wire.Connected && !bytes.Equal(got[1:], rest):
 			if h.Source != c.from { // HAProxy's health check
 				t.Errorf("%d bytes came back of %d: %q", len(got)-1, len(rest), got[1:])
 			}
@@ -108,7 +106,7 @@ func FuzzServer(f *testing.F) {
 // after is what is behind the header.
 func after(data []byte) []byte {
 	there := bytes.NewReader(data)
-	_, _, _ = header.Read(there)
+	_, _, _ = wire.Read(there)
 	return data[len(data)-there.Len():]
 }
 
@@ -121,9 +119,9 @@ func FuzzRoundTrip(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host uint32, port uint16, way byte, payload, cuts []byte) {
 		way %= waysOfLinks
-		form := header.Form(port % 4)
+		form := wire.Form(port % 4)
 		if way == sealed || way == authentic {
-			way, form = sealed, header.Native
+			way, form = sealed, wire.Native
 		}
 		h := to(80)
 		// No broadcast or unspecified address; nor the one that all else here is from.
@@ -135,12 +133,12 @@ func FuzzRoundTrip(f *testing.F) {
 		data, err := h.Append(nil, form)
 		must(t, err)
 		if c.mac != nil {
-			data = header.Seal(data, c.mac)
+			data = wire.Seal(data, c.mac)
 		}
 		others := r.dialer.Counts().AnyPort
 		want := payload
-		if form == header.Native {
-			want = append([]byte{byte(header.Connected)}, payload...)
+		if form == wire.Native {
+			want = append([]byte{byte(wire.Connected)}, payload...)
 		}
 		if got, err := c.talk(append(data, payload...), cuts); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
@@ -156,10 +154,10 @@ func FuzzRoundTrip(f *testing.F) {
 // fuzzRig is a server with keys and one without, an engine for both and a service.
 type fuzzRig struct {
 	plain, keyed *server.Server
-	dialer       *transparent.Dialer
+	dialer       *socket.TransparentDialer
 	front        *net.TCPListener // to which links are connected
-	own, mine    key.Private
-	dial         *secure.Dialer // authenticates
+	own, mine    auth.PrivateKey
+	dial         *auth.Dialer // authenticates
 	cert         tls.Certificate
 	peers        chan netip.AddrPort
 	bad          *badLines
@@ -175,7 +173,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	// The ports of links would run out.
 	_ = os.WriteFile("/proc/sys/net/ipv4/tcp_max_tw_buckets", []byte("0"), 0o600)
 	r := &fuzzRig{
-		own: key.New(), mine: key.New(), dialer: new(transparent.Dialer),
+		own: auth.NewKey(), mine: auth.NewKey(), dialer: new(socket.TransparentDialer),
 		peers: make(chan netip.AddrPort, 1), bad: new(badLines),
 	}
 	log := slog.New(r.bad)
@@ -186,11 +184,11 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	r.front, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	must(f, err)
 	r.cert = certificate(f, r.mine)
-	r.dial, err = secure.DialWithKey(r.mine, []key.Public{r.own.Public()}, true)
+	r.dial, err = auth.DialWithKey(r.mine, []auth.PublicKey{r.own.Public()}, true)
 	must(f, err)
-	acceptor, err := secure.AcceptWithKey(r.own, true)
+	acceptor, err := auth.AcceptWithKey(r.own, true)
 	must(f, err)
-	clients := key.Clients{r.mine.Public(): {Name: "one", Key: r.mine.Public()}}
+	clients := auth.Clients{r.mine.Public(): {Name: "one", Key: r.mine.Public()}}
 	for _, s := range []**server.Server{&r.plain, &r.keyed} {
 		*s = &server.Server{
 			Services: map[uint16]server.Service{80: {Port: service.Addr().(*net.TCPAddr).AddrPort().Port()}},
@@ -205,7 +203,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 		}
 		(*s).Tell.To = log
 	}
-	r.keyed.Secure, r.keyed.Clients = acceptor, func() key.Clients { return clients }
+	r.keyed.Secure, r.keyed.Clients = acceptor, func() auth.Clients { return clients }
 	var echoes sync.WaitGroup
 	echoes.Go(func() {
 		for {
@@ -299,7 +297,7 @@ func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 	case authentic, sealed:
 		mine, err := socket.Detach(c)
 		must(t, err)
-		s, err := r.dial.Open(t.Context(), mine, "", secure.ToServer)
+		s, err := r.dial.Open(t.Context(), mine, "", auth.ToServer)
 		must(t, err)
 		l.tcp, err = socket.Conn(s.FD)
 		must(t, err)

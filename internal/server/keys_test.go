@@ -18,12 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
-	"portredirector/internal/secure"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 func must(t testing.TB, err error) {
@@ -37,25 +36,25 @@ func must(t testing.TB, err error) {
 type keyRig struct {
 	*rig
 
-	own     key.Private
-	mine    key.Private // of the client "one"
-	clients atomic.Pointer[key.Clients]
+	own     auth.PrivateKey
+	mine    auth.PrivateKey // of the client "one"
+	clients atomic.Pointer[auth.Clients]
 }
 
 func newKeyRig(t *testing.T) *keyRig {
 	t.Helper()
-	r := &keyRig{rig: newRig(t), own: key.New(), mine: key.New()}
+	r := &keyRig{rig: newRig(t), own: auth.NewKey(), mine: auth.NewKey()}
 	var err error
-	r.server.Secure, err = secure.AcceptWithKey(r.own, true)
+	r.server.Secure, err = auth.AcceptWithKey(r.own, true)
 	must(t, err)
-	r.know(&key.Client{Name: "one", Key: r.mine.Public()})
-	r.server.Clients = func() key.Clients { return *r.clients.Load() }
+	r.know(&auth.Client{Name: "one", Key: r.mine.Public()})
+	r.server.Clients = func() auth.Clients { return *r.clients.Load() }
 	return r
 }
 
 // know makes these the clients of the server.
-func (r *keyRig) know(all ...*key.Client) {
-	cs := make(key.Clients)
+func (r *keyRig) know(all ...*auth.Client) {
+	cs := make(auth.Clients)
 	for _, c := range all {
 		cs[c.Key] = c
 	}
@@ -64,25 +63,25 @@ func (r *keyRig) know(all ...*key.Client) {
 
 // link is a client's end of one that the server is sure of.
 type link struct {
-	*secure.Session
+	*auth.Session
 
 	plain *net.TCPConn // it, if it is only authenticated
 }
 
 // connect opens a link with a key.
-func (r *keyRig) connect(t *testing.T, own key.Private, only bool) (*link, error) {
+func (r *keyRig) connect(t *testing.T, own auth.PrivateKey, only bool) (*link, error) {
 	t.Helper()
 	return r.over(t, r.open(t, nil), own, only)
 }
 
 // over makes sure of both ends of a connection.
-func (r *keyRig) over(t *testing.T, c *net.TCPConn, own key.Private, only bool) (*link, error) {
+func (r *keyRig) over(t *testing.T, c *net.TCPConn, own auth.PrivateKey, only bool) (*link, error) {
 	t.Helper()
-	d, err := secure.DialWithKey(own, []key.Public{r.own.Public()}, only)
+	d, err := auth.DialWithKey(own, []auth.PublicKey{r.own.Public()}, only)
 	must(t, err)
 	fd, err := socket.Detach(c)
 	must(t, err)
-	s, err := d.Open(t.Context(), fd, "", secure.ToServer)
+	s, err := d.Open(t.Context(), fd, "", auth.ToServer)
 	if err != nil {
 		return nil, err
 	}
@@ -145,24 +144,24 @@ func (l *link) alive() bool {
 }
 
 // header is one that fits the link.
-func (l *link) header(t *testing.T, h header.Header) []byte {
+func (l *link) header(t *testing.T, h wire.Header) []byte {
 	t.Helper()
-	b := encode(t, h, header.Native)
+	b := encode(t, h, wire.Native)
 	if l.MAC != nil {
-		b = header.Seal(b, l.MAC)
+		b = wire.Seal(b, l.MAC)
 	}
 	return b
 }
 
 // say sends a header, and something behind it.
-func (l *link) say(t *testing.T, h header.Header, more string) {
+func (l *link) say(t *testing.T, h wire.Header, more string) {
 	t.Helper()
 	_, err := l.Write(append(l.header(t, h), more...))
 	must(t, err)
 }
 
 // wantRefusal wants a status, and the end behind it.
-func (l *link) wantRefusal(t *testing.T, want header.Status) {
+func (l *link) wantRefusal(t *testing.T, want wire.Status) {
 	t.Helper()
 	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(want)) {
 		t.Errorf("got %q, %v, want status %d and the end", got, err, want)
@@ -241,7 +240,7 @@ func TestKnownClient(t *testing.T) {
 func TestForeignClient(t *testing.T) {
 	r := newKeyRig(t)
 	c := tls.Client(r.open(t, nil), &tls.Config{Certificates: []tls.Certificate{certificate(t, r.mine)}, InsecureSkipVerify: true})
-	_, err := c.Write(append(encode(t, to(80), header.V1), "hello"...))
+	_, err := c.Write(append(encode(t, to(80), wire.V1), "hello"...))
 	must(t, err)
 	must(t, c.CloseWrite())
 	if got := <-r.service.peers; got != claim.String() {
@@ -253,7 +252,7 @@ func TestForeignClient(t *testing.T) {
 }
 
 // certificate is one that says nothing but the key.
-func certificate(t testing.TB, k key.Private) tls.Certificate {
+func certificate(t testing.TB, k auth.PrivateKey) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}
 	der, err := x509.CreateCertificate(nil, template, template, k.PrivateKey.Public(), k.PrivateKey)
@@ -265,8 +264,8 @@ func TestUnknownKey(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
 		for range 3 {
-			_, err := r.connect(t, key.New(), only)
-			if refusal, ok := errors.AsType[secure.Refusal](err); !ok || header.Status(refusal) != header.NotAuthorised {
+			_, err := r.connect(t, auth.NewKey(), only)
+			if refusal, ok := errors.AsType[auth.Refusal](err); !ok || wire.Status(refusal) != wire.NotAuthorised {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -276,14 +275,14 @@ func TestUnknownKey(t *testing.T) {
 
 // TestUnproved: a header in plain is refused, before anything else is looked at.
 func TestUnproved(t *testing.T) {
-	for name, h := range map[string]header.Header{"a peer": to(80), "no service": to(81), "nobody": {Local: true}} {
+	for name, h := range map[string]wire.Header{"a peer": to(80), "no service": to(81), "nobody": {Local: true}} {
 		t.Run(name, func(t *testing.T) {
 			r := newKeyRig(t)
-			c := r.open(t, append(encode(t, h, header.Native), "hello"...))
-			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(header.NotAuthorised)) {
+			c := r.open(t, append(encode(t, h, wire.Native), "hello"...))
+			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorised)) {
 				t.Errorf("got %q, %v", got, err)
 			}
-			for _, form := range []header.Form{header.V2, header.V1} {
+			for _, form := range []wire.Form{wire.V2, wire.V1} {
 				c := r.open(t, encode(t, h, form))
 				if got, err := io.ReadAll(c); err == nil || len(got) != 0 {
 					t.Errorf("%s: got %q, %v, want a reset", form, got, err)
@@ -301,8 +300,8 @@ func TestManyFarewells(t *testing.T) {
 	r := newKeyRig(t)
 	r.server.Farewells.MostEach = 2
 	waitFor(t, "one too many", func() bool {
-		c := r.open(t, encode(t, to(80), header.Native))
-		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(header.NotAuthorised)) {
+		c := r.open(t, encode(t, to(80), wire.Native))
+		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorised)) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if n := r.server.Farewells.Counts().Waiting; n > 2 {
@@ -327,25 +326,25 @@ func TestHelloWithoutKeys(t *testing.T) {
 func TestRights(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		for name, tt := range map[string]struct {
-			client key.Client
-			want   header.Status
+			client auth.Client
+			want   wire.Status
 			count  server.Refused
 		}{
-			"all":             {key.Client{}, header.Connected, server.Refused{}},
-			"its port":        {key.Client{Ports: []key.Ports{{First: 1, Last: 2}, {First: 80, Last: 80}}}, header.Connected, server.Refused{}},
-			"another port":    {key.Client{Ports: []key.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, header.NotAuthorised, server.Refused{Authorisation: 1}},
-			"its claim":       {key.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, header.Connected, server.Refused{}},
-			"another's claim": {key.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, header.ClaimDenied, server.Refused{Claim: 1}},
-			"neither":         {key.Client{Ports: []key.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, header.NotAuthorised, server.Refused{Authorisation: 1}},
+			"all":             {auth.Client{}, wire.Connected, server.Refused{}},
+			"its port":        {auth.Client{Ports: []auth.Ports{{First: 1, Last: 2}, {First: 80, Last: 80}}}, wire.Connected, server.Refused{}},
+			"another port":    {auth.Client{Ports: []auth.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorised, server.Refused{Authorisation: 1}},
+			"its claim":       {auth.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, wire.Connected, server.Refused{}},
+			"another's claim": {auth.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, wire.ClaimDenied, server.Refused{Claim: 1}},
+			"neither":         {auth.Client{Ports: []auth.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorised, server.Refused{Authorisation: 1}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := newKeyRig(t)
 				c := tt.client
 				c.Name, c.Key = "one", r.mine.Public()
-				r.know(&c, &key.Client{Name: "two", Key: key.New().Public()}) // who may do everything
+				r.know(&c, &auth.Client{Name: "two", Key: auth.NewKey().Public()}) // who may do everything
 				l := r.mustConnect(t, only)
 				l.say(t, to(80), "hello")
-				if tt.want == header.Connected {
+				if tt.want == wire.Connected {
 					<-r.service.peers
 					b := make([]byte, 6)
 					if _, err := io.ReadFull(l, b); err != nil || string(b) != "\x00hello" {
@@ -375,7 +374,7 @@ func TestKeyIsTakenAway(t *testing.T) {
 		l := r.mustConnect(t, only)
 		r.know()
 		l.say(t, to(80), "hello")
-		l.wantRefusal(t, header.NotAuthorised)
+		l.wantRefusal(t, wire.NotAuthorised)
 		r.noService(t)
 		r.wantRefused(t, server.Refused{Authorisation: 1})
 	})
@@ -385,10 +384,10 @@ func TestKeyIsTakenAway(t *testing.T) {
 // changed, is none.
 func TestSeal(t *testing.T) {
 	for name, forge := range map[string]func(t *testing.T, l, other *link) []byte{
-		"none":                   func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.Native) },
-		"none, v2":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.V2) },
-		"none, v1":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), header.V1) },
-		"none, nobody":           func(t *testing.T, _, _ *link) []byte { return encode(t, header.Header{Local: true}, header.V1) },
+		"none":                   func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), wire.Native) },
+		"none, v2":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), wire.V2) },
+		"none, v1":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), wire.V1) },
+		"none, nobody":           func(t *testing.T, _, _ *link) []byte { return encode(t, wire.Header{Local: true}, wire.V1) },
 		"that of another link":   func(t *testing.T, _, other *link) []byte { return other.header(t, to(80)) },
 		"that of another header": func(t *testing.T, l, _ *link) []byte { return resealed(t, l) },
 	} {
@@ -413,7 +412,7 @@ func resealed(t *testing.T, l *link) []byte {
 	const tail = 3 + 32 // the seal's TLV
 	h := to(80)
 	mine := l.header(t, h)
-	h.ID = header.NewID()
+	h.ID = wire.NewID()
 	b := l.header(t, h)
 	copy(b[len(b)-tail:], mine[len(mine)-tail:])
 	checksum := bytes.Index(b, []byte{3, 0, 4}) + 3
@@ -427,8 +426,8 @@ func resealed(t *testing.T, l *link) []byte {
 func TestManyKnown(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
-		two := key.New()
-		r.know(&key.Client{Name: "one", Key: r.mine.Public()}, &key.Client{Name: "two", Key: two.Public()})
+		two := auth.NewKey()
+		r.know(&auth.Client{Name: "one", Key: r.mine.Public()}, &auth.Client{Name: "two", Key: two.Public()})
 		r.server.Known = limit.Oldest[server.Origin]{Most: 100, MostEach: 3}
 		r.server.Unfinished = limit.Oldest[server.Origin]{Most: 2, MostEach: 2}
 		others, err := r.connect(t, two, only)
@@ -447,7 +446,7 @@ func TestManyKnown(t *testing.T) {
 			}
 		}
 		fourth := r.mustConnect(t, only) // for which a stranger has gone, too
-		if got, err := io.ReadAll(links[0]); err != nil || string(got) != string(byte(header.Draining)) {
+		if got, err := io.ReadAll(links[0]); err != nil || string(got) != string(byte(wire.Draining)) {
 			t.Errorf("the oldest got %q, %v", got, err)
 		}
 		for i, l := range append(links[1:], others, fourth) {
@@ -547,7 +546,7 @@ func TestDrainBeginsAmidAHandshake(t *testing.T) {
 		waitFor(t, "drain", r.server.Relay.Draining)
 		go func() { _, _ = io.Copy(client, back) }()
 		go func() { _, _ = io.Copy(back, client) }()
-		if refusal, ok := errors.AsType[secure.Refusal](<-opened); !ok || header.Status(refusal) != header.Draining {
+		if refusal, ok := errors.AsType[auth.Refusal](<-opened); !ok || wire.Status(refusal) != wire.Draining {
 			t.Errorf("got %v", refusal)
 		}
 		must(t, <-ended)
@@ -569,8 +568,8 @@ func TestDrainEndsWhatIsKnown(t *testing.T) {
 		go func() { ended <- r.server.Relay.Shutdown(ctx) }()
 		waitFor(t, "drain", r.server.Relay.Draining)
 		late.say(t, to(80), "hello")
-		late.wantRefusal(t, header.Draining)
-		l.wantRefusal(t, header.Draining)
+		late.wantRefusal(t, wire.Draining)
+		l.wantRefusal(t, wire.Draining)
 		cut()
 		must(t, <-ended)
 		if n, err := stuck.Read(make([]byte, 1)); n != 0 || err == nil {
@@ -585,8 +584,8 @@ func TestHealthCheckOfAKnownClient(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
 		l := r.mustConnect(t, only)
-		l.say(t, header.Header{Local: true}, "")
-		if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(header.Connected)) {
+		l.say(t, wire.Header{Local: true}, "")
+		if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(wire.Connected)) {
 			t.Errorf("got %q, %v", got, err)
 		}
 	})

@@ -11,11 +11,10 @@ import (
 	"time"
 
 	"portredirector/internal/claim"
-	"portredirector/internal/header"
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
-	"portredirector/internal/transparent"
+	"portredirector/internal/wire"
 )
 
 // Bounds of what is read of a refused link so that its status byte arrives.
@@ -31,7 +30,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.leave()
 	status := statusOf(err)
 	c.server.refused.of(status).Add(1)
-	c.server.Tell.Tell(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {
+	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
 	})
 	if !c.header.Answer || ctx.Err() != nil {
@@ -48,7 +47,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 
 // farewell ends a link by a status byte. Closing a socket that has unread bytes
 // sends RST, which may overtake the byte. So: FIN, and read on for a moment.
-func farewell(ctx context.Context, link int, to *sender, status header.Status) {
+func farewell(ctx context.Context, link int, to *sender, status wire.Status) {
 	if err := to.sayLast(link, status); err != nil {
 		socket.Reset(link)
 		return
@@ -66,31 +65,31 @@ func farewell(ctx context.Context, link int, to *sender, status header.Status) {
 }
 
 // statusOf is what the client is told of an error.
-func statusOf(err error) header.Status {
+func statusOf(err error) wire.Status {
 	for _, m := range []struct {
 		is     error
-		status header.Status
+		status wire.Status
 	}{
-		{errDraining, header.Draining},
-		{errUnproved, header.NotAuthorised},
-		{errUnknownKey, header.NotAuthorised},
-		{errNoLonger, header.NotAuthorised},
-		{errPort, header.NotAuthorised},
-		{errClaim, header.ClaimDenied},
-		{claim.ErrDenied, header.ClaimDenied},
-		{limit.ErrAll, header.Busy},
-		{limit.ErrEach, header.Busy},
-		{ErrNoService, header.NoService},
-		{ErrFamily, header.NoService},
-		{errAway, header.Unreachable},
-		{syscall.ECONNREFUSED, header.Refused},
-		{transparent.ErrCollision, header.Internal},
-		{transparent.ErrClaim, header.ClaimDenied},
-		{context.DeadlineExceeded, header.Unreachable},
-		{relay.ErrTimeout, header.Unreachable},
-		{syscall.ETIMEDOUT, header.Unreachable},
-		{syscall.EHOSTUNREACH, header.Unreachable},
-		{syscall.ENETUNREACH, header.Unreachable},
+		{errDraining, wire.Draining},
+		{errUnproved, wire.NotAuthorised},
+		{errUnknownKey, wire.NotAuthorised},
+		{errNoLonger, wire.NotAuthorised},
+		{errPort, wire.NotAuthorised},
+		{errClaim, wire.ClaimDenied},
+		{claim.ErrDenied, wire.ClaimDenied},
+		{limit.ErrAll, wire.Busy},
+		{limit.ErrEach, wire.Busy},
+		{ErrNoService, wire.NoService},
+		{ErrFamily, wire.NoService},
+		{errAway, wire.Unreachable},
+		{syscall.ECONNREFUSED, wire.Refused},
+		{socket.ErrCollision, wire.Internal},
+		{socket.ErrClaim, wire.ClaimDenied},
+		{context.DeadlineExceeded, wire.Unreachable},
+		{relay.ErrTimeout, wire.Unreachable},
+		{syscall.ETIMEDOUT, wire.Unreachable},
+		{syscall.EHOSTUNREACH, wire.Unreachable},
+		{syscall.ENETUNREACH, wire.Unreachable},
 	} {
 		if errors.Is(err, m.is) {
 			return m.status
@@ -98,9 +97,9 @@ func statusOf(err error) header.Status {
 	}
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
-		return header.Unreachable
+		return wire.Unreachable
 	}
-	return header.Internal
+	return wire.Internal
 }
 
 // Refused counts links and peers that were refused, by why.
@@ -160,15 +159,15 @@ type refusals struct {
 }
 
 // of is the counter of peers that are refused with a status.
-func (r *refusals) of(status header.Status) *atomic.Uint64 {
+func (r *refusals) of(status wire.Status) *atomic.Uint64 {
 	switch status {
-	case header.NotAuthorised:
+	case wire.NotAuthorised:
 		return &r.authorisation
-	case header.ClaimDenied:
+	case wire.ClaimDenied:
 		return &r.claim
-	case header.Busy:
+	case wire.Busy:
 		return &r.busy
-	case header.Draining:
+	case wire.Draining:
 		return &r.ended
 	default:
 		return &r.service

@@ -10,11 +10,11 @@ import (
 	"syscall"
 	"time"
 
-	"portredirector/internal/header"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
-	"portredirector/internal/secure"
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // sender is who has opened a link, or brings peers over one that this server has opened.
@@ -37,15 +37,15 @@ func (f *sender) where() netip.Prefix { return limit.Client(f.addr.Addr()) }
 func (f *sender) String() string { return f.addr.String() }
 
 // read reads the header of its link.
-func (f *sender) read(r io.Reader) (header.Header, header.Form, error) {
+func (f *sender) read(r io.Reader) (wire.Header, wire.Form, error) {
 	if f.seal != nil {
-		return header.ReadSealed(r, f.seal)
+		return wire.ReadSealed(r, f.seal)
 	}
-	return header.Read(r)
+	return wire.Read(r)
 }
 
 // say writes a status to its link.
-func (f *sender) say(link int, status header.Status) error {
+func (f *sender) say(link int, status wire.Status) error {
 	if f.layer == nil {
 		return socket.Send(link, []byte{byte(status)})
 	}
@@ -54,7 +54,7 @@ func (f *sender) say(link int, status header.Status) error {
 }
 
 // sayLast writes a status to its link, and nothing will follow.
-func (f *sender) sayLast(link int, status header.Status) error {
+func (f *sender) sayLast(link int, status wire.Status) error {
 	if err := f.say(link, status); err != nil || f.layer == nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sen
 	defer end(nil)
 	under.Began(func() { end(errHandshakes) })
 	defer s.Relay.OnDrain(func() { time.AfterFunc(lastWords, func() { end(errDraining) }) })()
-	var session *secure.Session
+	var session *auth.Session
 	err := context.Cause(ctx)
 	if err == nil { // it has not ended before its turn, which is when it begins to cost much
 		session, err = s.Secure.Accept(ctx, link, said, s.judge)
@@ -98,16 +98,16 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sen
 }
 
 // Take serves a link that this server has opened to a client, and owns its socket.
-func (s *Server) Take(session *secure.Session, client netip.AddrPort) {
+func (s *Server) Take(session *auth.Session, client netip.AddrPort) {
 	from := proved(session, client)
 	from.dialled = true
 	s.listen(session.FD, from)
 }
 
 // proved is who has proved who it is.
-func proved(session *secure.Session, at netip.AddrPort) *sender {
+func proved(session *auth.Session, at netip.AddrPort) *sender {
 	f := &sender{
-		addr: at, origin: Origin{Key: session.Peer.Key, Name: session.Peer.Name},
+		addr: at, origin: Origin{Key: session.Identity.Key, Name: session.Identity.Name},
 		proved: true, still: session.Still, seal: session.MAC,
 	}
 	if session.Conn != nil {
@@ -127,19 +127,19 @@ func gone(err error) bool {
 }
 
 // judge says whether one who has proved who it is may open a link at all.
-func (s *Server) judge(p secure.Peer) (header.Status, error) {
+func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 	switch {
 	case s.Relay.Draining():
-		return header.Draining, errDraining
+		return wire.Draining, errDraining
 	case s.Clients != nil && s.Clients()[p.Key] == nil:
-		return header.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+		return wire.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
 	}
-	return header.Connected, nil
+	return wire.Connected, nil
 }
 
 // authorise says whether who opened a link may use it for this peer. What it might when
 // it opened the link may not hold any more.
-func (s *Server) authorise(from *sender, h header.Header) error {
+func (s *Server) authorise(from *sender, h wire.Header) error {
 	switch {
 	case from.proved && s.Clients == nil:
 		if err := from.still(); err != nil {

@@ -13,14 +13,12 @@ import (
 	"syscall"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/key"
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
-	"portredirector/internal/quiet"
+	"portredirector/internal/logging"
 	"portredirector/internal/relay"
-	"portredirector/internal/secure"
 	"portredirector/internal/socket"
-	"portredirector/internal/transparent"
+	"portredirector/internal/wire"
 )
 
 // Server is the server's end of any number of links. Its fields must be set
@@ -28,16 +26,16 @@ import (
 type Server struct {
 	Services map[uint16]Service // by the port that peers connect to
 	Book     Book
-	Dialer   *transparent.Dialer
+	Dialer   *socket.TransparentDialer
 	Relay    *relay.Engine
 	Routes   Routes
 	Log      *slog.Logger
 
 	// Who may open a link, and for whom it may speak: see also [Server.authorise].
-	Allow   []netip.Prefix     // from where; none is anywhere
-	Secure  *secure.Acceptor   // makes sure of who it is; nil takes links from anybody
-	Clients func() key.Clients // those who may, by key; nil is everybody with a certificate
-	Claims  Claims             // nil is anybody
+	Allow   []netip.Prefix      // from where; none is anywhere
+	Secure  *auth.Acceptor      // makes sure of who it is; nil takes links from anybody
+	Clients func() auth.Clients // those who may, by key; nil is everybody with a certificate
+	Claims  Claims              // nil is anybody
 
 	KeepAlive      net.KeepAliveConfig // of links that this server has opened, once they have a peer
 	HeaderTimeout  time.Duration       // for the whole header, once it has begun, and for proving who one is
@@ -53,14 +51,14 @@ type Server struct {
 	Farewells  limit.Oldest[Origin] // were refused, and are kept for a moment so that the answer arrives
 	Peers      limit.Peers[Origin]
 
-	Tell    quiet.Log[Subject] // for what strangers can cause
+	Tell    logging.Throttle[Subject] // for what strangers can cause
 	refused refusals
 }
 
 // Subject is what events that are alike are about.
 type Subject struct {
-	Net    netip.Prefix  // where who caused it is
-	Status header.Status // of a peer that was refused
+	Net    netip.Prefix // where who caused it is
+	Status wire.Status  // of a peer that was refused
 }
 
 func (s Subject) String() string { return s.Net.String() }
@@ -68,7 +66,7 @@ func (s Subject) String() string { return s.Net.String() }
 // Origin is what counts as one client: its key, its certificate, or where it is.
 type Origin struct {
 	Net  netip.Prefix
-	Key  key.Public
+	Key  auth.PublicKey
 	Name string
 }
 
@@ -106,7 +104,7 @@ func (s *Server) listen(link int, from *sender) {
 	}
 	waits, tooMany := among.Add(from.origin)
 	if tooMany {
-		s.Tell.Tell(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.where()},
+		s.Tell.Log(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.where()},
 			func() []slog.Attr {
 				return []slog.Attr{slog.Int("most", among.Most), slog.Int("most_per_client", among.MostEach)}
 			})
@@ -141,7 +139,7 @@ func (s *Server) listen(link int, from *sender) {
 func (s *Server) next(said []byte, from *sender) (relay.Next, error) {
 	there := bytes.NewReader(said)
 	h, form, err := from.read(there)
-	hello := errors.Is(err, header.ErrTLS)
+	hello := errors.Is(err, wire.ErrTLS)
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return relay.Next{}, nil // there is more to come
@@ -174,9 +172,9 @@ func (s *Server) dismiss(ctx context.Context, link int, from *sender) {
 	case s.Secure != nil && !from.proved:
 		socket.Close(link)
 	case s.Relay.Draining():
-		farewell(ctx, link, from, header.Draining)
+		farewell(ctx, link, from, wire.Draining)
 	default:
-		_ = from.sayLast(link, header.Draining)
+		_ = from.sayLast(link, wire.Draining)
 		socket.Close(link)
 	}
 }
@@ -192,7 +190,7 @@ func (s *Server) lost(from *sender, err error, silent bool) {
 	switch {
 	case errors.Is(err, relay.ErrTimeout):
 		err = errNoHeader
-	case errors.Is(err, header.ErrSeal):
+	case errors.Is(err, wire.ErrSeal):
 		count = &s.refused.seal
 	case errors.Is(err, relay.ErrRetired):
 		count = &s.refused.ended // which Unfinished and Known count
@@ -203,7 +201,7 @@ func (s *Server) lost(from *sender, err error, silent bool) {
 // refuseLink counts and tells that a link was refused.
 func (s *Server) refuseLink(from *sender, err error, count *atomic.Uint64) {
 	count.Add(1)
-	s.Tell.Tell(slog.LevelWarn, "link refused", Subject{Net: from.where()}, func() []slog.Attr {
+	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.where()}, func() []slog.Attr {
 		return []slog.Attr{slog.String("link", from.addr.String()), slog.Any("error", err)}
 	})
 }

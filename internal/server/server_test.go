@@ -12,12 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
-	"portredirector/internal/nstest"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
-	"portredirector/internal/transparent"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -130,7 +129,7 @@ func newRig(t *testing.T) *rig {
 	r.server = &server.Server{
 		Services:       map[uint16]server.Service{80: {Port: r.service.port}},
 		Book:           server.Book{Names: names{}},
-		Dialer:         new(transparent.Dialer),
+		Dialer:         new(socket.TransparentDialer),
 		Relay:          engine,
 		Log:            slog.New(slog.DiscardHandler),
 		Routes:         routes{r.marked},
@@ -191,7 +190,7 @@ func (r *rig) open(t *testing.T, b []byte) *net.TCPConn {
 	return c
 }
 
-func encode(t *testing.T, h header.Header, f header.Form) []byte {
+func encode(t *testing.T, h wire.Header, f wire.Form) []byte {
 	t.Helper()
 	b, err := h.Append(nil, f)
 	if err != nil {
@@ -200,15 +199,15 @@ func encode(t *testing.T, h header.Header, f header.Form) []byte {
 	return b
 }
 
-func to(port uint16) header.Header {
-	return header.Header{
-		Source: claim, ID: header.NewID(), Answer: true,
+func to(port uint16) wire.Header {
+	return wire.Header{
+		Source: claim, ID: wire.NewID(), Answer: true,
 		Destination: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port),
 	}
 }
 
 func TestServiceSeesTheClaim(t *testing.T) {
-	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		t.Run(form.String(), func(t *testing.T) {
 			r := newRig(t)
 			c := r.open(t, append(encode(t, to(80), form), "hello"...))
@@ -216,7 +215,7 @@ func TestServiceSeesTheClaim(t *testing.T) {
 				t.Errorf("the service saw %s, want %s", got, claim)
 			}
 			want := "hello"
-			if form == header.Native {
+			if form == wire.Native {
 				want = "\x00hello"
 			}
 			b := make([]byte, len(want))
@@ -232,33 +231,33 @@ func TestServiceSeesTheClaim(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	tests := map[string]struct {
 		set  func(s *server.Server)
-		head func() header.Header
-		want header.Status
+		head func() wire.Header
+		want wire.Status
 	}{
 		"no service": {
-			head: func() header.Header { return to(81) },
-			want: header.NoService,
+			head: func() wire.Header { return to(81) },
+			want: wire.NoService,
 		},
 		"another family": {
 			set:  func(s *server.Server) { s.Services[80] = server.Service{Host: "::1", Port: 1} },
-			want: header.NoService,
+			want: wire.NoService,
 		},
 		"a name of another family": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "six", Port: 1}
 				s.Book.Names = names{"six": {"::1"}}
 			},
-			want: header.NoService,
+			want: wire.NoService,
 		},
 		"the service refuses": {
 			set:  func(s *server.Server) { s.Services[80] = server.Service{Port: 1} },
-			want: header.Refused,
+			want: wire.Refused,
 		},
 		"unreachable": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "192.0.2.99", Port: 1} // no route: the namespace has only lo
 			},
-			want: header.Unreachable,
+			want: wire.Unreachable,
 		},
 		"time is over": {
 			set: func(s *server.Server) {
@@ -266,29 +265,29 @@ func TestAnswers(t *testing.T) {
 				s.Book.Names = stuck{}
 				s.ConnectTimeout = 50 * time.Millisecond
 			},
-			want: header.Unreachable,
+			want: wire.Unreachable,
 		},
 		"no container": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "docker:web", Port: 1}
 				s.Book.Containers = containers{}
 			},
-			want: header.Unreachable,
+			want: wire.Unreachable,
 		},
 		"a container of another family": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "docker:web", Port: 1}
 				s.Book.Containers = containers{"web": {"fd00::2"}}
 			},
-			want: header.NoService,
+			want: wire.NoService,
 		},
 		"no return route": {
 			set:  func(s *server.Server) { s.Routes = noRoutes{} },
-			want: header.Internal,
+			want: wire.Internal,
 		},
 	}
 	for name, tt := range tests {
-		for _, form := range []header.Form{header.Native, header.V2} {
+		for _, form := range []wire.Form{wire.Native, wire.V2} {
 			t.Run(name+"/"+form.String(), func(t *testing.T) {
 				r := newRig(t)
 				if tt.set != nil {
@@ -302,8 +301,8 @@ func TestAnswers(t *testing.T) {
 				// answer from arriving.
 				c := r.open(t, append(encode(t, h, form), strings.Repeat("early", 1000)...))
 				got, err := io.ReadAll(c)
-				if form == header.Native {
-					if err != nil || len(got) != 1 || header.Status(got[0]) != tt.want {
+				if form == wire.Native {
+					if err != nil || len(got) != 1 || wire.Status(got[0]) != tt.want {
 						t.Errorf("got %q, %v, want status %d and the end", got, err, tt.want)
 					}
 				} else if err == nil || len(got) != 0 {
@@ -323,7 +322,7 @@ func TestNames(t *testing.T) {
 	r.server.Book.Names = name
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
 	visit := func() {
-		c := r.open(t, encode(t, to(80), header.Native))
+		c := r.open(t, encode(t, to(80), wire.Native))
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -347,9 +346,9 @@ func TestContainer(t *testing.T) {
 	r.server.Services[80] = server.Service{Host: "docker:web", Port: r.service.port}
 	c := containers{"web": {"127.0.0.1"}}
 	r.server.Book.Containers = c
-	link := r.open(t, encode(t, to(80), header.Native))
+	link := r.open(t, encode(t, to(80), wire.Native))
 	answer := make([]byte, 1)
-	if _, err := io.ReadFull(link, answer); err != nil || header.Status(answer[0]) != header.Connected {
+	if _, err := io.ReadFull(link, answer); err != nil || wire.Status(answer[0]) != wire.Connected {
 		t.Fatalf("answer %d, %v", answer, err)
 	}
 	if got := <-r.service.peers; got != claim.String() {
@@ -416,11 +415,11 @@ func TestNoHeader(t *testing.T) {
 
 // TestHealthCheck: a header that claims nobody reaches no service.
 func TestHealthCheck(t *testing.T) {
-	for _, form := range []header.Form{header.Native, header.V2, header.V1} {
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1} {
 		r := newRig(t)
-		c := r.open(t, encode(t, header.Header{Local: true}, form))
+		c := r.open(t, encode(t, wire.Header{Local: true}, form))
 		got, err := io.ReadAll(c)
-		if want := form == header.Native; err != nil || (len(got) == 1) != want {
+		if want := form == wire.Native; err != nil || (len(got) == 1) != want {
 			t.Errorf("%s: got %q, %v", form, got, err)
 		}
 		if len(r.marked) != 0 {
@@ -440,11 +439,11 @@ func TestDraining(t *testing.T) {
 	for !r.server.Relay.Draining() {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := late.Write(encode(t, to(80), header.Native)[4:]); err != nil {
+	if _, err := late.Write(encode(t, to(80), wire.Native)[4:]); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := io.ReadAll(late); err != nil || string(got) != string(byte(header.Draining)) {
-		t.Errorf("got %q, %v, want status %d and the end", got, err, header.Draining)
+	if got, err := io.ReadAll(late); err != nil || string(got) != string(byte(wire.Draining)) {
+		t.Errorf("got %q, %v, want status %d and the end", got, err, wire.Draining)
 	}
 	cut()
 	if got, err := io.ReadAll(never); len(got) != 0 || err == nil {
@@ -457,7 +456,7 @@ func TestDraining(t *testing.T) {
 
 // TestHeaderByteByByte: however a header comes in, what is behind it is the peer's.
 func TestHeaderByteByByte(t *testing.T) {
-	for _, form := range []header.Form{header.Native, header.V2, header.V1, header.Py} {
+	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		r := newRig(t)
 		c := r.open(t, nil)
 		for _, b := range append(encode(t, to(80), form), "hello"...) {
@@ -468,7 +467,7 @@ func TestHeaderByteByByte(t *testing.T) {
 		}
 		<-r.service.peers
 		want := "hello"
-		if form == header.Native {
+		if form == wire.Native {
 			want = "\x00hello"
 		}
 		got := make([]byte, len(want))

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/header"
 	"portredirector/internal/limit"
 	"portredirector/internal/server"
+	"portredirector/internal/wire"
 )
 
 // TestSilentLinks: links may say nothing for longer than a header may take, and of
@@ -25,7 +25,7 @@ func TestSilentLinks(t *testing.T) {
 			r := newRig(t)
 			bound(r)
 			r.server.HeaderTimeout = 10 * time.Millisecond
-			speaking := r.open(t, encode(t, to(80), header.Native))
+			speaking := r.open(t, encode(t, to(80), wire.Native))
 			<-r.service.peers
 			var links []*net.TCPConn
 			for range 5 {
@@ -35,7 +35,7 @@ func TestSilentLinks(t *testing.T) {
 				wantDraining(t, l)
 			}
 			time.Sleep(50 * time.Millisecond) // for longer than a header may take
-			h := encode(t, to(80), header.Native)
+			h := encode(t, to(80), wire.Native)
 			for _, l := range links[2:] {
 				if _, err := l.Write(append(h, "hello"...)); err != nil {
 					t.Fatal(err)
@@ -74,8 +74,8 @@ func TestDrainEndsSilentLinks(t *testing.T) {
 func wantDraining(t *testing.T, l *net.TCPConn) {
 	t.Helper()
 	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(header.Draining)) {
-		t.Errorf("got %q, %v, want status %d", got, err, header.Draining)
+	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(wire.Draining)) {
+		t.Errorf("got %q, %v, want status %d", got, err, wire.Draining)
 	}
 }
 

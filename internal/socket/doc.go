@@ -1,10 +1,23 @@
-// Package socket has TCP sockets as bare descriptors: it listens, connects and
-// tells addresses, all without waiting.
+// Package socket provides TCP sockets as bare descriptors: it listens, connects and
+// reports addresses, all without blocking.
 //
-// What passes through an event loop has no use for the runtime's poller, which
-// would be told of every byte too, nor for what package net keeps for a
-// connection. [Detach] takes a socket out of package net, [Conn] takes one back
-// in, for the few that wait for something on a goroutine.
+// A socket on an event loop has no use for the runtime's poller, which would be told of
+// every byte too, nor for what package net keeps for a connection. [Detach] takes a socket
+// out of package net. [Conn] puts one back, for code that blocks on a goroutine.
 //
 // A descriptor has one owner at a time, which closes it by [Close] or [Reset].
+//
+// # Transparent dials
+//
+// A [TransparentDialer] dials a service with the peer's own address as the source. That
+// address is not this machine's. IP_TRANSPARENT (ip(7); IPV6_TRANSPARENT for IPv6,
+// include/uapi/linux/in6.h) permits binding to it, for which the process needs
+// CAP_NET_ADMIN. The return route brings the answers back to the socket. It goes by the
+// mark that is given to Connect.
+//
+// Two connections to one service cannot have the same source ip:port. One peer can come
+// twice: through two clients, or through two ports that lead to one service. So a dial
+// goes down a ladder: the peer's exact ip:port, then the peer's address with any port,
+// then refusal. A TransparentDialer counts each rung. A port that this process may not
+// bind to counts as taken.
 package socket

@@ -1,0 +1,104 @@
+package auth
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"portredirector/internal/reload"
+)
+
+// CertificateFiles are those of a public key infrastructure, in PEM.
+type CertificateFiles struct {
+	Cert, Key string // this end's certificate, with those between it and the authority, and its key
+	CA        string // the authorities that the other end's certificate may come from
+}
+
+// pki is what they contain.
+type pki struct {
+	cert tls.Certificate
+	ca   *x509.CertPool
+}
+
+// DialWithCertificate opens sessions with servers whose certificate is from one of the
+// authorities and has their name. The files are read again when they change.
+func DialWithCertificate(files CertificateFiles, log *slog.Logger) (*Dialer, error) {
+	v, err := files.load(log)
+	if err != nil {
+		return nil, err
+	}
+	return &Dialer{config: func() *tls.Config {
+		p, c := v.Get(), base()
+		c.Certificates, c.RootCAs = []tls.Certificate{p.cert}, p.ca
+		return c
+	}}, nil
+}
+
+// AcceptWithCertificate accepts sessions with whoever has a certificate from one of the
+// authorities. The files are read again when they change.
+func AcceptWithCertificate(files CertificateFiles, log *slog.Logger) (*Acceptor, error) {
+	v, err := files.load(log)
+	if err != nil {
+		return nil, err
+	}
+	return &Acceptor{still: func(chain []*x509.Certificate) func() error { return still(v, chain) }, config: &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			p, c := v.Get(), base()
+			c.Certificates, c.ClientCAs = []tls.Certificate{p.cert}, p.ca
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+			c.NextProtos = []string{encrypted[ToServer]}
+			return c, nil
+		},
+	}}, nil
+}
+
+// still is what says whether the certificate of a client is still good. That is looked
+// at anew only if the authorities have changed, or a certificate of the chain has ended.
+func still(v *reload.Value[pki], chain []*x509.Certificate) func() error {
+	by, until := v.Get().ca, chain[0].NotAfter
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+		if c.NotAfter.Before(until) {
+			until = c.NotAfter
+		}
+	}
+	return func() error {
+		now := v.Get().ca
+		if now == by && time.Now().Before(until) {
+			return nil
+		}
+		_, err := chain[0].Verify(x509.VerifyOptions{
+			Roots: now, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		if err == nil {
+			by = now
+		}
+		return err
+	}
+}
+
+func (f CertificateFiles) load(log *slog.Logger) (*reload.Value[pki], error) {
+	return reload.New(log, f.read, f.Cert, f.Key, f.CA)
+}
+
+// read reads the files.
+func (f CertificateFiles) read() (pki, error) {
+	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return pki{}, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
+	}
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		return pki{}, fmt.Errorf("authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return pki{}, fmt.Errorf("authorities %s: it has no certificate in PEM", f.CA)
+	}
+	return pki{cert, pool}, nil
+}

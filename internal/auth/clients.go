@@ -1,0 +1,180 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"portredirector/internal/claim"
+)
+
+// Client is one that a server knows.
+type Client struct {
+	Name   string
+	Key    PublicKey
+	Ports  []Ports        // that its peers may connect to; none is all
+	Claims []netip.Prefix // that it may speak for; none is all
+}
+
+// Ports is a range of ports, both ends included.
+type Ports struct{ First, Last uint16 }
+
+// ParsePorts reads a port, as in 80, or a range of them, as in 8000-8099.
+func ParsePorts(s string) (Ports, error) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	a, err1 := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	if err1 != nil || err2 != nil || a == 0 || b < a {
+		return Ports{}, fmt.Errorf("%q is neither a port nor a range of ports, as in ports=80,8000-8099 without spaces", s)
+	}
+	return Ports{uint16(a), uint16(b)}, nil
+}
+
+// String is what ParsePorts reads.
+func (p Ports) String() string {
+	if p.First == p.Last {
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d-%d", p.First, p.Last)
+}
+
+// Line is the client as ReadClients reads it.
+func (c *Client) Line() string {
+	line := c.Name + " " + c.Key.String()
+	if len(c.Ports) > 0 {
+		line += " ports=" + list(c.Ports)
+	}
+	if len(c.Claims) > 0 {
+		line += " claims=" + list(c.Claims)
+	}
+	return line
+}
+
+// list is what stands behind an equals sign.
+func list[T fmt.Stringer](items []T) string {
+	var words []string
+	for _, item := range items {
+		words = append(words, item.String())
+	}
+	return strings.Join(words, ",")
+}
+
+// MayUse reports whether its peers may connect to a port.
+func (c *Client) MayUse(port uint16) bool {
+	return len(c.Ports) == 0 || slices.ContainsFunc(c.Ports, func(p Ports) bool { return p.First <= port && port <= p.Last })
+}
+
+// MayUseAll reports whether they may connect to each of a range of ports.
+func (c *Client) MayUseAll(p Ports) bool {
+	for port := int(p.First); port <= int(p.Last); port++ {
+		if !c.MayUse(uint16(port)) { //nolint:gosec // between two that are
+			return false
+		}
+	}
+	return true
+}
+
+// MayClaim reports whether it may speak for an address, which is not mapped.
+func (c *Client) MayClaim(a netip.Addr) bool {
+	return len(c.Claims) == 0 || slices.ContainsFunc(c.Claims, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// Clients are those that a server knows, by their keys.
+type Clients map[PublicKey]*Client
+
+// Add adds a client. Neither its key nor its name may be there already.
+func (cs Clients) Add(c *Client) error {
+	for _, known := range cs {
+		switch {
+		case known.Key == c.Key:
+			return fmt.Errorf("the key is that of %q already", known.Name)
+		case known.Name == c.Name:
+			return fmt.Errorf("the name %q stands for another key already", c.Name)
+		}
+	}
+	cs[c.Key] = c
+	return nil
+}
+
+// ReadClients reads a file of clients, a line each:
+//
+//	NAME PUBLIC-KEY [ports=80,443,8000-8099] [claims=203.0.113.0/24,2001:db8::/32]
+//
+// What follows on a # is a comment. It may have none: the last key can be taken away as any
+// other.
+func ReadClients(path string) (Clients, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClients(path, text)
+}
+
+// ParseClients is ReadClients for a text that was read from path already.
+func ParseClients(path string, text []byte) (Clients, error) {
+	cs := make(Clients)
+	for number, line := range lines(text) {
+		c, err := parseClient(line)
+		if err == nil {
+			err = cs.Add(c)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, number, err)
+		}
+	}
+	return cs, nil
+}
+
+func parseClient(line string) (*Client, error) {
+	words := strings.Fields(line)
+	if len(words) < 2 {
+		return nil, errors.New("a client is NAME PUBLIC-KEY [ports=…] [claims=…]")
+	}
+	k, err := ParsePublicKey(words[1])
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{Name: words[0], Key: k}
+	for _, word := range words[2:] {
+		name, list, _ := strings.Cut(word, "=")
+		for item := range strings.SplitSeq(list, ",") {
+			switch name {
+			case "ports":
+				err = c.addPorts(item)
+			case "claims":
+				err = c.addClaim(item)
+			default:
+				err = fmt.Errorf("%q is neither ports= nor claims=", word)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
+func (c *Client) addPorts(s string) error {
+	p, err := ParsePorts(s)
+	if err != nil {
+		return err
+	}
+	c.Ports = append(c.Ports, p)
+	return nil
+}
+
+func (c *Client) addClaim(s string) error {
+	p, err := claim.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("claims=%s: %w", s, err)
+	}
+	c.Claims = append(c.Claims, p)
+	return nil
+}

@@ -1,0 +1,56 @@
+package logging_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"portredirector/internal/logging"
+)
+
+func TestEverythingArrivesInOrder(t *testing.T) {
+	var out bytes.Buffer
+	w := logging.NewAsync(&out)
+	var want strings.Builder
+	for i := range 500 {
+		fmt.Fprintln(io.MultiWriter(w, &want), i)
+	}
+	w.Close(time.Minute)
+	if out.String() != want.String() {
+		t.Errorf("%d bytes arrived, want %d", out.Len(), want.Len())
+	}
+	if n, err := w.Write([]byte("late")); n != 4 || err != nil {
+		t.Errorf("a late write: %d, %v", n, err)
+	}
+}
+
+// TestStuck: a writer that takes nothing stops nobody, and when it takes
+// something again it is told what is missing.
+func TestStuck(t *testing.T) {
+	r, p := io.Pipe()
+	w := logging.NewAsync(p)
+	for range 5000 {
+		if _, err := w.Write([]byte("x\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close(time.Millisecond)
+	text := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(r)
+		text <- string(b)
+	}()
+	w.Close(time.Minute)
+	_ = p.Close()
+	got := <-text
+	var dropped int
+	for line := range strings.Lines(got) {
+		_, _ = fmt.Sscanf(line, "(%d lines", &dropped)
+	}
+	if n := strings.Count(got, "x\n") + dropped; dropped == 0 || n != 5000 {
+		t.Errorf("%d lines, %d of them dropped, want 5000", n, dropped)
+	}
+}

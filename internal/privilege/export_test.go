@@ -1,7 +1,0 @@
-package privilege
-
-// What the tests look at by itself.
-var (
-	Directories      = directories
-	KeepCapabilities = keepCapabilities
-)

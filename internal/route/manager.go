@@ -1,0 +1,290 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
+)
+
+// Config is what an administrator may choose.
+type Config struct {
+	Mark  uint32 // two bits; see ParseMarks
+	Table int    // the first of Tables routing tables
+}
+
+// Manager owns the return routes of one server: it is the only place that
+// adds and removes them. All methods may be called concurrently.
+type Manager struct {
+	log   *slog.Logger
+	lease *lease // on the routing table
+
+	ready  atomic.Pointer[Plan]   // what is set up and proved; read by every dial
+	ailing atomic.Pointer[string] // the last error of healing, nil if there was none
+
+	mu      sync.Mutex
+	plan    Plan     // what should be in the kernel; guarded by mu
+	proved  Way      // the ways that were; guarded by mu
+	routes  *routes  // guarded by mu
+	filters *filters // opened when first needed; guarded by mu
+	failed  map[Way]failure
+	closed  bool // guarded by mu
+}
+
+// failure remembers a return route that could not be had, so that not every
+// peer pays for another try.
+type failure struct {
+	err   error
+	until time.Time
+}
+
+// retryAfter is how long a failure stands.
+const retryAfter = 10 * time.Second
+
+// ErrClosed is what Mark returns after Close.
+var ErrClosed = errors.New("return routes are closed")
+
+// Open takes a routing table and sweeps what killed servers left. It sets up
+// no return route yet: Mark does, as they are needed. Errors come with their
+// mend.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Manager, error) {
+	m := &Manager{log: log, failed: make(map[Way]failure)}
+	err := m.open(ctx, cfg)
+	if err != nil {
+		m.release()
+		return nil, mend(err)
+	}
+	return m, nil
+}
+
+func (m *Manager) open(ctx context.Context, cfg Config) error {
+	marks, err := ParseMarks(cfg.Mark)
+	if err != nil {
+		return err
+	}
+	if err := socket.CheckTransparent(); err != nil {
+		return err
+	}
+	if m.routes, err = openRoutes(); err != nil {
+		return err
+	}
+	setup, err := setupLease(ctx)
+	if err != nil {
+		return err
+	}
+	defer setup.release()
+	table, err := m.takeTable(cfg.Table)
+	if err != nil {
+		return err
+	}
+	m.plan = Plan{Marks: marks, Table: table}
+	m.publish()
+	if err := m.sweep(); err != nil {
+		return fmt.Errorf("sweep what a killed server left: %w", err)
+	}
+	return nil
+}
+
+// takeTable takes the lease on the first free table from first on.
+func (m *Manager) takeTable(first int) (int, error) {
+	for t := first; t < first+Tables; t++ {
+		if t >= unix.RT_TABLE_COMPAT && t <= unix.RT_TABLE_LOCAL {
+			continue
+		}
+		lease, err := tableLease(t)
+		if errors.Is(err, errHeld) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		taken4, err4 := m.routes.foreign(ipv4, t)
+		taken6, err6 := m.routes.foreign(ipv6, t)
+		if err := errors.Join(err4, err6); err != nil || taken4 || taken6 {
+			lease.release()
+			if err != nil {
+				return 0, err
+			}
+			continue
+		}
+		m.lease = lease
+		return t, nil
+	}
+	return 0, fmt.Errorf("routing tables %d to %d are all in use: choose others with --table", first, first+Tables-1)
+}
+
+// publish lets dials know the plan. m.mu must be held.
+func (m *Manager) publish() {
+	p := m.plan
+	m.ready.Store(&p)
+}
+
+// Ready returns the mark for a transparent dial to a service, if its return
+// route is there: one atomic load, and a look through the plan.
+func (m *Manager) Ready(service netip.AddrPort) (mark uint32, ok bool) {
+	return m.ready.Load().Has(service)
+}
+
+// Mark is Ready, and has the return route set up and proved first where it is
+// not, which takes a while.
+func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, error) {
+	if mark, ok := m.Ready(service); ok {
+		return mark, nil
+	}
+	if err := m.SetUp(ctx, service); err != nil {
+		return 0, err
+	}
+	mark, _ := m.Ready(service)
+	return mark, nil
+}
+
+// SetUp sets up and proves the return routes of services. Together, those on
+// neighbouring ports of a loopback address share an ip rule. A way that cannot
+// be had does not touch the others.
+func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
+	byWay := make(map[Way][]netip.AddrPort)
+	for _, s := range services {
+		way := WayTo(s.Addr())
+		byWay[way] = append(byWay[way], unmap(s))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, way := range slices.Sorted(maps.Keys(byWay)) {
+		errs = append(errs, m.ensure(ctx, way, byWay[way]))
+	}
+	return errors.Join(errs...)
+}
+
+// ensure sets up and proves what is missing for services that all go by one
+// way. m.mu must be held.
+func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort) error {
+	if m.closed {
+		return ErrClosed
+	}
+	before, want, more := m.plan, m.plan, false
+	for _, s := range services {
+		_, has := want.Has(s)
+		want, more = want.With(s), more || !has
+	}
+	if !more {
+		return nil // another dial was faster
+	}
+	if f, ok := m.failed[way]; ok && time.Now().Before(f.until) {
+		return f.err
+	}
+	err := m.extend(ctx, way, want, services[0].Addr())
+	if err != nil {
+		err = fmt.Errorf("return route (%s): %w", way, mend(err))
+		m.failed[way] = failure{err: err, until: time.Now().Add(retryAfter)}
+		m.plan = before
+		if _, rerr := m.apply(); rerr != nil {
+			m.log.Warn("what is left of a return route that cannot be had stays until the next try", slog.Any("error", rerr))
+		}
+		return err
+	}
+	delete(m.failed, way)
+	m.publish()
+	m.log.Debug("in the kernel is now what these commands would set up", slog.Any("plan", m.plan))
+	return nil
+}
+
+// extend puts a larger plan into the kernel, and proves the way that it is
+// larger by, on behalf of a service at addr, if that was not proved before.
+func (m *Manager) extend(ctx context.Context, way Way, want Plan, addr netip.Addr) error {
+	if way&loopback == 0 {
+		if err := checkMarks(want.Marks); err != nil {
+			return err
+		}
+	}
+	m.plan = want
+	if _, err := m.apply(); err != nil || m.proved&way != 0 {
+		return err
+	}
+	if err := m.prove(ctx, way, addr); err != nil {
+		return err
+	}
+	m.proved |= way
+	if on := localnets(); way == LoopbackV4 && len(on) > 0 {
+		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
+			"if there are such, have the service dialled at another address", slog.String("interfaces", strings.Join(on, ", ")))
+	}
+	m.log.Info("return route is set up and proved", slog.String("way", way.String()), slog.Int("table", m.plan.Table))
+	return nil
+}
+
+// prove proves a way that is in the kernel. For the proof a listener of ours is
+// one of the services.
+func (m *Manager) prove(ctx context.Context, way Way, addr netip.Addr) error {
+	p, err := newProof(ctx, way, addr)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	before := m.plan
+	m.plan = before.With(p.service)
+	if _, err := m.apply(); err != nil {
+		return err
+	}
+	mark, _ := m.plan.Has(p.service)
+	if err := p.dial(ctx, mark); err != nil {
+		return err
+	}
+	m.plan = before
+	_, err = m.apply()
+	return err
+}
+
+// Close removes everything. It must be called after the last connection
+// ended: without its return route a connection stalls.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	err := m.remove()
+	m.release()
+	return err
+}
+
+// remove removes everything, and sweeps: others may have been killed since, and
+// nobody else may come.
+func (m *Manager) remove() error {
+	m.plan = Plan{Marks: m.plan.Marks, Table: m.plan.Table}
+	m.publish()
+	if _, err := m.apply(); err != nil {
+		return err
+	}
+	setup, err := setupLease(context.Background())
+	if err != nil {
+		return err
+	}
+	defer setup.release()
+	return m.sweep()
+}
+
+// release gives back what the process holds.
+func (m *Manager) release() {
+	if m.filters != nil {
+		m.filters.close()
+	}
+	if m.routes != nil {
+		m.routes.close()
+	}
+	if m.lease != nil {
+		m.lease.release()
+	}
+}

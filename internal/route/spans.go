@@ -1,0 +1,65 @@
+package route
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// span is services on neighbouring ports of one loopback address. They share an
+// ip rule.
+type span struct {
+	addr        netip.Addr
+	first, last uint16
+}
+
+// spans are sorted by address and port, apart from each other, and never
+// changed: with makes others.
+type spans []span
+
+// find is where the span of a service is or would be, and whether it is there.
+func (ss spans) find(service netip.AddrPort) (int, bool) {
+	return slices.BinarySearchFunc(ss, service, func(s span, service netip.AddrPort) int {
+		switch c := s.addr.Compare(service.Addr()); {
+		case c != 0:
+			return c
+		case service.Port() < s.first:
+			return 1
+		case service.Port() > s.last:
+			return -1
+		}
+		return 0
+	})
+}
+
+func (ss spans) has(service netip.AddrPort) bool {
+	_, ok := ss.find(service)
+	return ok
+}
+
+// with is ss and one more service.
+func (ss spans) with(service netip.AddrPort) spans {
+	i, ok := ss.find(service)
+	if ok {
+		return ss
+	}
+	s := span{service.Addr(), service.Port(), service.Port()}
+	from, to := i, i
+	if i > 0 && ss[i-1].addr == s.addr && ss[i-1].last+1 == s.first {
+		s.first, from = ss[i-1].first, i-1
+	}
+	if i < len(ss) && ss[i].addr == s.addr && s.last+1 == ss[i].first {
+		s.last, to = ss[i].last, i+1
+	}
+	return slices.Replace(slices.Clone(ss), from, to, s)
+}
+
+// of is those of ss that are of family f.
+func (ss spans) of(f family) spans {
+	var list spans
+	for _, s := range ss {
+		if s.addr.Is4() == (f == ipv4) {
+			list = append(list, s)
+		}
+	}
+	return list
+}

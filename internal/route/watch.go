@@ -1,0 +1,167 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// settle is how long to wait after a change for others to follow, so that
+	// a flush of many rules is mended once.
+	settle = 50 * time.Millisecond
+	// lookEvery is how often to look at what the kernel announces to nobody,
+	// nftables tables where it knows no owners, and to try again what failed.
+	lookEvery = 500 * time.Millisecond
+)
+
+// groups are the announcements to listen to (rtnetlink(7)). Links are among
+// them because on older kernels taking lo down removes its IPv4 routes without
+// a word.
+var groups = []uint32{
+	unix.RTNLGRP_LINK,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+}
+
+// Run puts back, until ctx ends, what somebody else removes. A connection
+// stalls while its return route is away and lives on when it is back.
+func (m *Manager) Run(ctx context.Context) error {
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := conn.JoinGroup(g); err != nil {
+			return errors.Join(err, conn.Close())
+		}
+	}
+	changed := make(chan struct{}, 1)
+	changed <- struct{}{} // what happened before we listened
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		<-ctx.Done()
+		return conn.Close()
+	})
+	g.Go(func() error { return listen(ctx, conn, changed) })
+	g.Go(func() error { return m.reconcileOn(ctx, changed) })
+	return g.Wait()
+}
+
+// listen signals each change that may concern us. It returns when ctx ends.
+func listen(ctx context.Context, conn *netlink.Conn, changed chan<- struct{}) error {
+	for {
+		msgs, err := conn.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		// ENOBUFS: announcements were lost (netlink(7)); any may be ours.
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return err
+		}
+		if err == nil && !concerns(msgs) {
+			continue
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// concerns reports whether a message may tell of the loss of something of
+// ours.
+func concerns(msgs []netlink.Message) bool {
+	for _, m := range msgs {
+		switch m.Header.Type {
+		case unix.RTM_DELRULE, unix.RTM_NEWLINK:
+			return true
+		case unix.RTM_DELROUTE:
+			// struct rtmsg: the sixth byte is rtm_protocol.
+			if len(m.Data) > 5 && m.Data[5] == Protocol {
+				return true
+			}
+		default:
+		}
+	}
+	return false
+}
+
+func (m *Manager) reconcileOn(ctx context.Context, changed <-chan struct{}) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			m.lookAtSilent()
+		case <-changed:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(settle):
+			}
+			m.mu.Lock()
+			if !m.closed {
+				m.reconcile()
+			}
+			m.mu.Unlock()
+		}
+	}
+}
+
+// reconcile puts back what is missing. What fails is tried again, and said
+// once. m.mu must be held.
+func (m *Manager) reconcile() {
+	added, err := m.apply()
+	if len(added) > 0 {
+		m.log.Warn("return route was removed from outside, put it back",
+			slog.String("parts", strings.Join(added, ", ")))
+	}
+	m.ail(err)
+}
+
+// ail remembers whether healing fails, and says so when that changes.
+func (m *Manager) ail(err error) {
+	if err == nil {
+		m.ailing.Store(nil)
+		return
+	}
+	text := err.Error()
+	if before := m.ailing.Swap(&text); before == nil || *before != text {
+		m.log.Error(incomplete, slog.Any("error", err))
+	}
+}
+
+const incomplete = "return route is incomplete"
+
+// Ailing is why return routes are not whole, though they should be, and nil if they are.
+// It does not wait.
+func (m *Manager) Ailing() error {
+	text := m.ailing.Load()
+	if text == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", incomplete, *text)
+}
+
+// lookAtSilent looks at what is not announced, and at what failed.
+func (m *Manager) lookAtSilent() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	if m.ailing.Load() != nil || m.filters != nil && !m.filters.owned {
+		m.reconcile()
+	}
+}

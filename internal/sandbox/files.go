@@ -1,0 +1,83 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+)
+
+// Files are what of the file system stays within reach: files, or directories
+// with all below. What is not there is skipped, and stays out of reach when it
+// comes to be.
+//
+// A file is known by its inode, not by its name: one that is replaced by rename(2)
+// is a new one, and out of reach. So for such a file give the directory.
+type Files struct {
+	Read    []string
+	Keep    []string // directories, to read as well; files can be made there, written, replaced and removed
+	Connect []string // Unix sockets that others listen on; what is beside them cannot be read
+}
+
+const (
+	read    landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_READ_FILE
+	list    landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_READ_DIR
+	write   landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	replace landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE // rename(2) is both
+	connect landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX
+)
+
+// landlockVersion asks the kernel for the version of its Landlock. If it has
+// none the error is ENOSYS or EOPNOTSUPP (landlock_create_ruleset(2)), or what a
+// filter of system calls says.
+func landlockVersion() (int, error) {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0, fmt.Errorf("the kernel has no Landlock: %w", errno)
+	}
+	return int(version), nil
+}
+
+// keepFiles takes all of the file system but files out of reach, as far as the
+// kernel's Landlock goes.
+func keepFiles(files Files) error {
+	var all []landlock.Rule
+	for _, f := range []struct {
+		paths      []string
+		file, tree landlock.AccessFSSet
+	}{
+		{files.Read, read, read | list},
+		{files.Keep, read | write, read | list | write | replace},
+		{files.Connect, connect, connect},
+	} {
+		permitted, err := rules(f.paths, f.file, f.tree)
+		if err != nil {
+			return err
+		}
+		all = append(all, permitted...)
+	}
+	return landlock.V11.BestEffort().RestrictPaths(all...)
+}
+
+// rules permit access to the paths that there are: to a file, and to a directory with all
+// below, of which the kernel takes more.
+func rules(paths []string, file, tree landlock.AccessFSSet) ([]landlock.Rule, error) {
+	var all []landlock.Rule
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		access := file
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // out of reach as it is
+			continue
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			access = tree
+		}
+		all = append(all, landlock.PathAccess(access, path).IgnoreIfMissing())
+	}
+	return all, nil
+}

@@ -1,0 +1,257 @@
+package sandbox_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"portredirector/internal/sandbox"
+)
+
+// tree makes files and directories below a new directory. The contents of a file
+// are its name; that of a directory ends with a slash.
+func tree(t *testing.T, names ...string) (dir string) {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "/") {
+			err = os.Mkdir(path, 0o755)
+		} else {
+			err = os.WriteFile(path, []byte(name), 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestFiles(t *testing.T) {
+	needLandlock(t)
+	dir := tree(t, "r/file", "r/empty/", "w/file", "w/below/file", "w/empty/", "file", "other")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	c := start(t, order{Files: sandbox.Files{
+		Read: []string{at("r"), at("file"), at("none")},
+		Keep: []string{at("w"), at("none/at/all")},
+	}}, nil)
+
+	for _, tt := range []struct{ word, path, want string }{
+		{"read", "/etc/passwd", denied},
+		{"list", "/etc", denied},
+		{"read", "other", denied},
+		{"write", "other", denied},
+		{"truncate", "other", denied},
+		{"remove", "other", denied},
+		{"write", "none", denied},
+		{"make", "none", denied},
+		{"list", ".", denied},
+		{"run", "/bin/true", denied},
+		{"write", "/proc/self/comm", denied},
+
+		{"read", "file", `"file"`},
+		{"write", "file", denied},
+		{"read", "r/file", `"r/file"`},
+		{"list", "r", "ok"},
+		{"write", "r/file", denied},
+		{"truncate", "r/file", denied},
+		{"remove", "r/file", denied},
+		{"remove", "r/empty", denied},
+		{"write", "r/new", denied},
+		{"run", "r/file", denied},
+
+		{"write", "w/file", "ok"},
+		{"read", "w/file", `"1"`},
+		{"truncate", "w/file", "ok"},
+		{"list", "w", "ok"},
+		{"write", "w/new", "ok"},
+		{"replace", "w/new", "ok"},
+		{"read", "w/new", `"replaced"`},
+		{"replace", "w/below/file", "ok"},
+		{"replace", "r/file", denied},
+		{"make", "w/directory", denied},
+		{"remove", "w/empty", denied},
+		{"run", "w/file", denied},
+	} {
+		if !filepath.IsAbs(tt.path) {
+			tt.path = at(tt.path)
+		}
+		c.want(tt.word+" "+tt.path, tt.want)
+	}
+}
+
+// TestKept: a directory is kept by the user who owns it, root too, who has no capability
+// then; what is elsewhere is neither brought there nor changed by a name that is there.
+func TestKept(t *testing.T) {
+	needLandlock(t)
+	for name, as := range map[string]func(*testing.T) *syscall.Credential{
+		"root":         func(*testing.T) *syscall.Credential { return nil },
+		"a plain user": nobody,
+	} {
+		t.Run(name, func(t *testing.T) {
+			user := as(t)
+			dir := tree(t, "kept/file", "other/file")
+			kept, other := filepath.Join(dir, "kept/"), filepath.Join(dir, "other/")
+			if err := os.Symlink(filepath.Join(other, "file"), filepath.Join(kept, "link")); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{filepath.Dir(dir), dir} {
+				if err := os.Chmod(path, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, path := range []string{kept, filepath.Join(kept, "file"), other, filepath.Join(other, "file")} {
+				if user != nil {
+					if err := os.Chown(path, int(user.Uid), int(user.Gid)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := os.Chmod(path, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := start(t, order{Files: sandbox.Files{Keep: []string{kept}}}, user)
+			c.want("replace "+kept+"/file", "ok")
+			c.want("read "+kept+"/file", `"replaced"`)
+			c.want("replace "+kept+"/new", "ok")
+			c.want("write "+kept+"/link", denied)
+			c.want("replace "+other+"/file", denied)
+			c.want("write "+other+"/new", denied)
+			c.want("remove "+other+"/file", denied)
+			c.want("move "+kept+"/file "+other+"/file", denied)
+			c.want("move "+other+"/file "+kept+"/file", denied)
+			if b, err := os.ReadFile(filepath.Join(other, "file")); string(b) != "other/file" {
+				t.Errorf("what is elsewhere became %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// TestFilesOutOfReach names a file that the user may not reach in any case.
+func TestFilesOutOfReach(t *testing.T) {
+	needLandlock(t)
+	dir := tree(t, "closed/file")
+	for path, mode := range map[string]os.FileMode{filepath.Dir(dir): 0o755, dir: 0o755, filepath.Join(dir, "closed"): 0o700} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "closed/file")
+	c := start(t, order{Files: sandbox.Files{Read: []string{file}}}, nobody(t))
+	c.want("read "+file, denied)
+	if !strings.HasSuffix(c.dropped, " <nil>") {
+		t.Errorf("dropped: %s", c.dropped)
+	}
+}
+
+// TestConnect has a Unix socket made anew, as by an engine that is started again.
+func TestConnect(t *testing.T) {
+	needLandlock(t)
+	dir := tree(t, "run/file")
+	path := filepath.Join(dir, "run/socket")
+	listen := func(path string) *net.UnixListener {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	first := listen(path)
+	c := start(t, order{Files: sandbox.Files{Connect: sandbox.Socket(path)}}, nil)
+	c.want("connect "+path, "ok")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	listen(path)
+	c.want("connect "+path, "ok")
+	c.want("read "+filepath.Join(dir, "run/file"), denied)
+	c.want("list "+filepath.Join(dir, "run"), denied)
+}
+
+func TestReplacedFile(t *testing.T) {
+	needLandlock(t)
+	dir := tree(t, "etc/resolv.conf.new", "run/resolv.conf", "run/new")
+	link := filepath.Join(dir, "etc/resolv.conf")
+	if err := os.Symlink("../run/resolv.conf", link); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, order{Files: sandbox.Files{Read: sandbox.Directories(link)}}, nil)
+	c.want("read "+link, `"run/resolv.conf"`)
+	for _, by := range []struct{ from, to, want string }{
+		{"run/new", "run/resolv.conf", `"run/new"`},
+		{"etc/resolv.conf.new", "etc/resolv.conf", `"etc/resolv.conf.new"`}, // no link any more
+	} {
+		if err := os.Rename(filepath.Join(dir, by.from), filepath.Join(dir, by.to)); err != nil {
+			t.Fatal(err)
+		}
+		c.want("read "+link, by.want)
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	dir := tree(t, "a/plain", "c/deep/file")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for link, target := range map[string]string{
+		"a/relative": "../b/absolute",
+		"b/absolute": at("c/deep/file"),
+		"a/dangling": "../d/none/file",
+		"a/loop":     "loop",
+		"elsewhere":  "c/deep",
+	} {
+		if err := os.MkdirAll(filepath.Dir(at(link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../up", at("c/deep/sibling")); err != nil { // that of c, not that of dir
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		want []string
+	}{
+		{"a/plain", []string{"a"}},
+		{"a/none", []string{"a"}},
+		{"a/relative", []string{"a", "b", "c/deep"}},
+		{"a/dangling", []string{"a", "d/none"}},
+		{"a/loop", []string{"a"}},
+		{"elsewhere/sibling", []string{"c/deep", "c"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var want []string
+			for _, name := range tt.want {
+				want = append(want, at(name))
+			}
+			if diff := cmp.Diff(want, sandbox.Directories(at(tt.name))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestNames has a child resolve a name that only /etc/hosts has.
+func TestNames(t *testing.T) {
+	needLandlock(t)
+	const line = "resolve localhost"
+	if start(t, order{DropsNone: true}, nil).do(line) != "ok" {
+		t.Skip("/etc/hosts does not have localhost")
+	}
+	start(t, order{Files: sandbox.Files{Read: sandbox.Names()}}, nil).want(line, "ok")
+	if start(t, order{}, nil).do(line) == "ok" {
+		t.Error("it is resolved without any file, so that this test proves nothing")
+	}
+}

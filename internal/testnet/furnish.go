@@ -1,0 +1,45 @@
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/vishvananda/netlink"
+)
+
+// baseline are the settings that make a new namespace the same on every machine: what it would copy from the machine's own
+// network (net.core.devconf_inherit_init_net) has the kernel's default instead. They hold for the interfaces to come as well.
+// Duplicate address detection is off, so that an IPv6 address is of use as soon as it is there.
+var baseline = []struct{ dir, key, value string }{
+	{"net/ipv4/conf", "forwarding", "0"},
+	{"net/ipv4/conf", "rp_filter", "0"},
+	{"net/ipv4/conf", "route_localnet", "0"},
+	{"net/ipv4/conf", "src_valid_mark", "0"},
+	{"net/ipv4/conf", "accept_local", "0"},
+	{"net/ipv4/conf", "arp_ignore", "0"},
+	{"net/ipv6/conf", "disable_ipv6", "0"},
+	{"net/ipv6/conf", "forwarding", "0"},
+	{"net/ipv6/conf", "accept_dad", "0"},
+	{"net/ipv6/conf", "addr_gen_mode", "0"},
+}
+
+// furnish makes the bare namespace of the calling thread a host: the baseline holds, and the loopback interface is up.
+func furnish() error {
+	for _, b := range baseline {
+		for _, dev := range []string{"all", "default", "lo"} {
+			err := writeSysctl(b.dir+"/"+dev+"/"+b.key, b.value)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel may lack IPv6
+				return err
+			}
+		}
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}

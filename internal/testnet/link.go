@@ -1,0 +1,90 @@
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Connect joins two hosts by a cable, a veth pair, which is up, has the addresses given and is ready for use. The interface
+// on a is named after b and the other way round, so two hosts can be joined once.
+func Connect(a *Host, aAddrs []netip.Prefix, b *Host, bAddrs []netip.Prefix) error {
+	if err := a.plug(b, ""); err != nil {
+		return err
+	}
+	if err := errors.Join(a.setUp(b.Name, aAddrs), b.setUp(a.Name, bAddrs)); err != nil {
+		return err
+	}
+	return errors.Join(a.settle(b.Name), b.settle(a.Name))
+}
+
+// AddAddr gives an interface of the host one more address.
+func (h *Host) AddAddr(ifname string, addr netip.Prefix) error {
+	return h.withLink(ifname, func(link netlink.Link) error {
+		a := &netlink.Addr{IPNet: ipNet(addr)}
+		if addr.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, a); err != nil {
+			return fmt.Errorf("add address %s: %w", addr, err)
+		}
+		if addr.Addr().Is6() && link.Attrs().Flags&net.FlagUp != 0 {
+			return settleAddr(link, addr.Addr())
+		}
+		return nil
+	})
+}
+
+// plug makes the veth pair between h and peer, down and without addresses, the end on h a port of bridge if that is not empty.
+func (h *Host) plug(peer *Host, bridge string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = peer.Name
+	err := h.Do(func() error {
+		if bridge != "" {
+			master, err := netlink.LinkByName(bridge)
+			if err != nil {
+				return fmt.Errorf("find %s: %w", bridge, err)
+			}
+			attrs.MasterIndex = master.Attrs().Index
+		}
+		return peer.withFD(func(fd int) error {
+			return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: h.Name, PeerNamespace: netlink.NsFd(fd)})
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("connect %s and %s: %w", h.Name, peer.Name, err)
+	}
+	return nil
+}
+
+// setUp sets an interface up and gives it addresses.
+func (h *Host) setUp(ifname string, addrs []netip.Prefix) error {
+	if err := h.withLink(ifname, netlink.LinkSetUp); err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		if err := h.AddAddr(ifname, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withLink runs fn in the host with one of its interfaces.
+func (h *Host) withLink(ifname string, fn func(netlink.Link) error) error {
+	err := h.Do(func() error {
+		link, err := netlink.LinkByName(ifname)
+		if err != nil {
+			return err
+		}
+		return fn(link)
+	})
+	if err != nil {
+		return fmt.Errorf("interface %s of %s: %w", ifname, h.Name, err)
+	}
+	return nil
+}

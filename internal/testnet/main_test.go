@@ -1,0 +1,49 @@
+package testnet_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+
+	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
+)
+
+// envHelper names the environment variable that makes the test binary one of the helpers.
+const envHelper = "NETNS_TEST_HELPER"
+
+// TestMain runs the tests, or in place of them a program that calls Isolate.
+func TestMain(m *testing.M) {
+	helper, ok := helpers[os.Getenv(envHelper)]
+	if !ok {
+		nstest.Main(m)
+	}
+	if !testnet.Isolated() {
+		code, err := testnet.Isolate()
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(99)
+		}
+		os.Exit(code)
+	}
+	os.Exit(helper())
+}
+
+// prefixes parses addresses with the length of their network.
+func prefixes(s ...string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, p := range s {
+		ps = append(ps, netip.MustParsePrefix(p))
+	}
+	return ps
+}
+
+func must(tb testing.TB, errs ...error) {
+	tb.Helper()
+	for _, err := range errs {
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+}

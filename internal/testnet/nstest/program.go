@@ -1,0 +1,56 @@
+package nstest
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"portredirector/internal/testnet"
+)
+
+// runtimeLimit is how long a program may take that a test runs to its end.
+const runtimeLimit = time.Minute
+
+// Run runs a program in the host to its end and returns its standard output. An exit code other than 0 fails the test. A
+// program that is not installed skips the test, and fails it on a CI machine.
+func Run(tb testing.TB, h *testnet.Host, name string, args ...string) string {
+	tb.Helper()
+	// Not the context of the test, which has ended when a cleanup runs.
+	ctx, cancel := context.WithTimeout(context.Background(), runtimeLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lookUp(tb, name), args...)
+	cmd.WaitDelay = time.Second // for a grandchild that keeps the output open
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := h.Start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		tb.Fatalf("%s %s on %s: %v\n%s%s", name, strings.Join(args, " "), h.Name, err, &stdout, &stderr)
+	}
+	return stdout.String()
+}
+
+// lookUp finds a program, also where a plain user's PATH does not lead.
+func lookUp(tb testing.TB, name string) string {
+	tb.Helper()
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/local/sbin/", "/usr/sbin/", "/sbin/"} {
+		if err == nil {
+			break
+		}
+		path, err = exec.LookPath(dir + name)
+	}
+	switch {
+	case err == nil:
+	case onCI():
+		tb.Fatalf("program %s is not installed", name)
+	default:
+		tb.Skipf("PROGRAM %s IS NOT INSTALLED", name)
+	}
+	return path
+}

@@ -1,0 +1,121 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"sync"
+)
+
+const (
+	// shortest is the length of the shortest header of any form: "1.1.1.1:1:1\n".
+	shortest = 12
+
+	// pooled is the length of a header that is read without allocating. The
+	// specification made its headers to fit into 536 bytes, the smallest TCP
+	// segment that every host takes; what honest senders send is below 256.
+	pooled = 536
+)
+
+// buffers holds *[pooled]byte. They cannot live on the stack of Read, because
+// what is passed to an io.Reader escapes.
+var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
+
+// Read reads one header from r, in whichever form it comes, and consumes no byte
+// beyond it. The Form is Native where the sender asked for an answer, and V2 for
+// every other v2 header.
+//
+// Of a reader that breaks off, or whose bytes are refused, some bytes may have
+// been consumed; there is nothing to be done with it but to close it. Errors are
+// listed at [ErrUnknown].
+func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
+
+// read is Read, or with a key ReadSealed.
+func read(r io.Reader, key []byte) (Header, Form, error) {
+	buf, _ := buffers.Get().(*[pooled]byte)
+	defer buffers.Put(buf)
+
+	b, s, err := collect(r, buf[:0])
+	if err != nil {
+		return Header{}, 0, err
+	}
+	h, f, err := s.parse(b)
+	if err == nil && key != nil {
+		err = checkSeal(b, key, f)
+	}
+	if err != nil {
+		return Header{}, 0, err
+	}
+	return h, f, nil
+}
+
+// collect appends one whole header to b, which is empty, and says what shape it
+// has. Invariant: no header that begins with b ends before the n bytes that are
+// asked for next, so nothing beyond it is ever read.
+func collect(r io.Reader, b []byte) ([]byte, shape, error) {
+	var s shape
+	for n := shortest; n > 0; {
+		b = slices.Grow(b, n)
+		got, err := io.ReadAtLeast(r, b[len(b):len(b)+n], 1)
+		if errors.Is(err, io.EOF) && len(b) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, s, err
+		}
+		b = b[:len(b)+got]
+		if s.more == nil {
+			if s, err = shapeOf(b[0]); err != nil {
+				return nil, s, err
+			}
+		}
+		if n, err = s.more(b); err != nil {
+			return nil, s, err
+		}
+	}
+	return b, s, nil
+}
+
+// shape is how one family of headers is read.
+type shape struct {
+	// more returns how many bytes must at least follow b, the beginning of a
+	// header, which has at least one byte; 0 if b is complete.
+	more func(b []byte) (int, error)
+
+	// parse reads the complete header b, and may overwrite it.
+	parse func(b []byte) (Header, Form, error)
+}
+
+// shapeOf tells the shapes apart by their first byte, which is enough: the rest
+// of what makes a form recognisable is checked by more, as it comes in.
+func shapeOf(first byte) (shape, error) {
+	switch {
+	case first == signature[0]:
+		return shape{moreV2, parseV2}, nil
+	case first == v1Prefix[0]:
+		return shape{moreV1, parseV1}, nil
+	case '0' <= first && first <= '9':
+		return shape{morePy, parsePy}, nil
+	case first == tlsHandshake:
+		return shape{moreTLS, nil}, nil
+	}
+	return shape{}, ErrUnknown
+}
+
+// A TLS record begins with its content type and the major version, which has
+// been 3 since SSL 3.0 (RFC 8446, section 5.1).
+const (
+	tlsHandshake = 0x16
+	tlsMajor     = 0x03
+)
+
+// moreTLS never comes to an end: TLS is recognised, and refused.
+func moreTLS(b []byte) (int, error) {
+	switch {
+	case len(b) < 2:
+		return 1, nil
+	case b[1] == tlsMajor:
+		return 0, ErrTLS
+	}
+	return 0, ErrUnknown
+}

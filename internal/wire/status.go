@@ -1,0 +1,44 @@
+package wire
+
+import "fmt"
+
+// Status is the byte that a server writes before the bytes of the service, and
+// only to a sender that asked for it ([Header].Answer). After any Status but
+// [Connected] the server ends the link, and no byte of the peer has reached a
+// service.
+type Status byte
+
+// The status codes; they are part of the wire format, see PROTOCOL.md.
+const (
+	Connected     Status = iota // the service accepted: its bytes follow
+	Refused                     // the service refused the connection
+	Unreachable                 // the service did not answer in time, or is unreachable
+	NoService                   // nothing is configured for that destination here
+	ClaimDenied                 // the sender may not speak for that source
+	NotAuthorised               // the sender may not use this server
+	Draining                    // the server takes no new peers
+	Internal                    // the server could not: out of descriptors and the like
+	Busy                        // the server has as many peers as it takes
+)
+
+// statusNames are the codes in words, for logs.
+var statusNames = [...]string{
+	Connected:     "connected",
+	Refused:       "refused",
+	Unreachable:   "unreachable",
+	NoService:     "no service",
+	ClaimDenied:   "claim denied",
+	NotAuthorised: "not authorised",
+	Draining:      "draining",
+	Internal:      "internal error",
+	Busy:          "busy",
+}
+
+// String returns the code in words; of a code that this version does not know,
+// the number.
+func (s Status) String() string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return fmt.Sprintf("status %d", byte(s))
+}

@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// The TLVs of PROXY v2 that mean something here: type, two bytes of length,
+// value. All others are skipped.
+const (
+	tlvCRC32C   = 0x03
+	tlvUniqueID = 0x05
+
+	// tlvAnswer is ours, from the range for applications (2.2.8), which others
+	// use as well: Google's Private Service Connect puts eight bytes here. It
+	// is ours if it is one byte, the version of the answer.
+	tlvAnswer     = 0xe0
+	answerVersion = 1
+
+	// tlvSeal is ours, too, see Seal.
+	tlvSeal = 0xe1
+
+	tlvFixed = 3 // type and length
+	crcLen   = 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendTLVs appends the TLVs of the Native form: first a checksum of zero, which
+// sign fills in, then the id if there is one, and the wish for an answer.
+func appendTLVs(b []byte, id ID) []byte {
+	b = append(b, tlvCRC32C, 0, crcLen, 0, 0, 0, 0)
+	if !id.IsZero() {
+		b = append(b, tlvUniqueID, 0, byte(len(id)))
+		b = append(b, id[:]...)
+	}
+	return append(b, tlvAnswer, 0, 1, answerVersion)
+}
+
+// found is what the TLVs of one header say.
+type found struct {
+	id       ID
+	answer   bool
+	checksum int // where the value of the checksum begins; 0 if there is none
+	seal     int // where that of the seal does
+}
+
+// findTLVs reads the TLVs from b[at:], all of them.
+func findTLVs(b []byte, at int) (found, error) {
+	var f found
+	for at < len(b) {
+		if len(b)-at < tlvFixed {
+			return f, fmt.Errorf("%w: %d bytes are left over", ErrTLV, len(b)-at)
+		}
+		kind, size := b[at], int(binary.BigEndian.Uint16(b[at+1:]))
+		at += tlvFixed
+		if size > len(b)-at {
+			return f, fmt.Errorf("%w: type %#02x has %d bytes, of which %d are there", ErrTLV, kind, size, len(b)-at)
+		}
+		switch value := b[at : at+size]; kind {
+		case tlvCRC32C:
+			if size != crcLen || f.checksum != 0 {
+				return f, fmt.Errorf("%w: not one checksum of %d bytes", ErrTLV, crcLen)
+			}
+			f.checksum = at
+		case tlvUniqueID:
+			if size == len(f.id) && f.id.IsZero() { // of several, the first
+				f.id = ID(value)
+			}
+		case tlvAnswer:
+			if size == 1 && value[0] == answerVersion {
+				f.answer = true
+			}
+		case tlvSeal:
+			if size == sealLen {
+				f.seal = at
+			}
+		}
+		at += size
+	}
+	return f, nil
+}
+
+// withTLVs completes h by the TLVs in b[at:], where b is the whole header, which
+// it checks against its checksum and overwrites.
+func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
+	f, err := findTLVs(b, at)
+	switch {
+	case err != nil:
+		return Header{}, 0, err
+	case f.checksum == 0 && f.answer:
+		return Header{}, 0, ErrNoChecksum
+	case f.checksum != 0 && !verify(b, f.checksum):
+		return Header{}, 0, ErrChecksum
+	}
+	h.ID, h.Answer = f.id, f.answer
+	if h.Answer {
+		return h, Native, nil
+	}
+	return h, V2, nil
+}
+
+// verify reports whether the four bytes at b[at:] are the CRC32C of b with these
+// four at zero (2.2.3), and leaves them so.
+func verify(b []byte, at int) bool {
+	field := b[at : at+crcLen]
+	want := binary.BigEndian.Uint32(field)
+	clear(field)
+	return crc32.Checksum(b, castagnoli) == want
+}
+
+// sign puts the CRC32C of b into the four bytes at b[at:], which are zero.
+func sign(b []byte, at int) {
+	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b, castagnoli))
+}
