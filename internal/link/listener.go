@@ -40,7 +40,7 @@ type Listener struct {
 var (
 	errHandshakes = errors.New("too many handshakes at once")
 	errNoProof    = errors.New("no proof of who it is in time")
-	errUnknown    = errors.New("the server's key is not known here (--peer-key)")
+	errUnknown    = errors.New("the server's key is not known here (--server-key)")
 	errNoJoin     = errors.New("it wants to join (--join), and this client has keys (--key) and takes no invitations")
 	errNoPurpose  = errors.New("it does not say what it wants: it is none of ours")
 	errNoControl  = errors.New("a link of a server that is not there")

@@ -172,7 +172,7 @@ var (
 	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
 	errNoProof    = errors.New("no proof of who it is in time")
 	errHandshakes = errors.New("too many handshakes at once")
-	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
+	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
 	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
 	errClaim      = errors.New("its claims= do not have this address")
