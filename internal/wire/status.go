@@ -34,8 +34,12 @@ var statusNames = [...]string{
 	Busy:          "busy",
 }
 
-// String returns the code in words; of a code that this version does not know,
-// the number.
+// Known reports whether a server of this project writes s. Any other first byte
+// comes from a program that has skipped the request for an answer, and it promises
+// nothing.
+func (s Status) Known() bool { return s <= Busy }
+
+// String returns the code in words, or the number of a code that is not [Status.Known].
 func (s Status) String() string {
 	if int(s) < len(statusNames) {
 		return statusNames[s]
