@@ -216,7 +216,7 @@ func TestHostileHandshakes(t *testing.T) {
 				}
 				defer func() { _ = c.Close() }()
 				got, err := io.ReadAll(tls.Client(c, stranger))
-				if err != nil || string(got) != string(byte(wire.NotAuthorised)) {
+				if err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 					m.problem("a stranger is told %q (%v)", got, err)
 				}
 			})
@@ -245,7 +245,7 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 		must(t, err)
 		answer := ""
 		if form == wire.Native {
-			answer = string(byte(wire.NotAuthorised))
+			answer = string(byte(wire.NotAuthorized))
 		}
 		list = append(list, badHeader{form.String(), head, answer})
 	}

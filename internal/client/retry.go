@@ -21,7 +21,7 @@ func (a answer) Error() string {
 	switch status := wire.Status(a); {
 	case status == wire.NoService:
 		return status.String() + " for this port and address family"
-	case status == wire.NotAuthorised:
+	case status == wire.NotAuthorized:
 		return status.String() + ": are there keys or certificates on both ends, and may this client use the port (ports= there)? Its log has it"
 	case status == wire.ClaimDenied:
 		return status.String() + ": this client may not bring a peer with this address (claims=, --allow-claim there), its log has why"

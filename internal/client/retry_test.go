@@ -19,7 +19,7 @@ var again = map[wire.Status]bool{
 
 // mend is what a client's log says about what to do.
 var mend = map[wire.Status]string{
-	wire.ClaimDenied: "--allow-claim there", wire.NotAuthorised: "keys or certificates on both ends",
+	wire.ClaimDenied: "--allow-claim there", wire.NotAuthorized: "keys or certificates on both ends",
 	'H': "--header v2", 9: "--header v2", 0xff: "--header v2",
 }
 

@@ -15,7 +15,7 @@ const (
 	Unreachable                 // the service did not answer in time, or is unreachable
 	NoService                   // nothing is configured for that destination here
 	ClaimDenied                 // the sender may not speak for that source
-	NotAuthorised               // the sender may not use this server
+	NotAuthorized               // the sender may not use this server
 	Draining                    // the server takes no new peers
 	Internal                    // the server could not: out of descriptors and the like
 	Busy                        // the server has as many peers as it takes
@@ -28,7 +28,7 @@ var statusNames = [...]string{
 	Unreachable:   "unreachable",
 	NoService:     "no service",
 	ClaimDenied:   "claim denied",
-	NotAuthorised: "not authorised",
+	NotAuthorized: "not authorized",
 	Draining:      "draining",
 	Internal:      "internal error",
 	Busy:          "busy",
