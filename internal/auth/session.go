@@ -85,7 +85,7 @@ func (s *Session) Still() error {
 type Refusal wire.Status
 
 func (r Refusal) Error() string {
-	if s := wire.Status(r); s != wire.NotAuthorised {
+	if s := wire.Status(r); s != wire.NotAuthorized {
 		return s.String()
 	}
 	return "its other end does not know this end's key"
@@ -93,7 +93,7 @@ func (r Refusal) Error() string {
 
 // Is makes it ErrUntrusted if it is about who this end is.
 func (r Refusal) Is(target error) bool {
-	return target == ErrUntrusted && wire.Status(r) == wire.NotAuthorised
+	return target == ErrUntrusted && wire.Status(r) == wire.NotAuthorized
 }
 
 // ErrUntrusted is of ends that do not believe each other. To try again mends nothing, as

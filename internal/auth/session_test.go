@@ -300,7 +300,7 @@ func TestRefusal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, only, only)
 			sure(t, r.dialer, r.acceptor)
-			for _, status := range []wire.Status{wire.NotAuthorised, wire.Draining, wire.Busy, 77} {
+			for _, status := range []wire.Status{wire.NotAuthorized, wire.Draining, wire.Busy, 77} {
 				before := nstest.Descriptors(t, os.Getpid())
 				sorry := errors.New("sorry")
 				var asked auth.Identity
@@ -321,7 +321,7 @@ func TestRefusal(t *testing.T) {
 			}
 		})
 	}
-	if s := auth.Refusal(wire.NotAuthorised).Error(); !strings.Contains(s, "does not know this end's key") {
+	if s := auth.Refusal(wire.NotAuthorized).Error(); !strings.Contains(s, "does not know this end's key") {
 		t.Errorf("it does not say what is wrong: %s", s)
 	}
 }

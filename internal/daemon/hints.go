@@ -25,11 +25,11 @@ type hints []hint
 var (
 	clientHints = hints{
 		{errDrainOver, "--drain-timeout"},
-		{auth.Refusal(wire.NotAuthorised), "--client-key or --clients there"},
+		{auth.Refusal(wire.NotAuthorized), "--client-key or --clients there"},
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},
-		{auth.Refusal(wire.NotAuthorised), "--server-key there"},
+		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
 	}
 )
 

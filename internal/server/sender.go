@@ -132,7 +132,7 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 	case s.Relay.Draining():
 		return wire.Draining, errDraining
 	case s.Clients != nil && s.Clients()[p.Key] == nil:
-		return wire.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+		return wire.NotAuthorized, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
 	}
 	return wire.Connected, nil
 }
