@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/claim"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
@@ -59,6 +60,17 @@ func (c *conn) ofItself(ctx context.Context, link int) {
 	default:
 		c.relay(link, next.Pair)
 	}
+}
+
+// isCheck reports whether a header that is refused with err was a health check. HAProxy
+// describes the check's own connection. A NAT on the way may have changed the
+// addresses, but seldom both ports.
+func (c *conn) isCheck(link int, err error) bool {
+	if c.header.Answer || !errors.Is(err, ErrNoService) && !errors.Is(err, claim.ErrDenied) {
+		return false
+	}
+	source, from := c.header.Source, c.from.addr
+	return source == from || source.Port() == from.Port() && c.header.Destination.Port() == socket.Local(link).Port()
 }
 
 // relay hands both sockets over.

@@ -28,6 +28,10 @@ const (
 // their peer.
 func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.leave()
+	if c.isCheck(link, err) {
+		c.healthCheck(ctx, link)
+		return
+	}
 	status := statusOf(err)
 	c.server.refused.of(status).Add(1)
 	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {

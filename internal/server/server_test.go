@@ -428,6 +428,37 @@ func TestHealthCheck(t *testing.T) {
 	}
 }
 
+// TestCheckThroughNAT sends headers that describe the link itself, before a NAT has changed its destination or both
+// addresses. None is a refused peer, and none reaches a service.
+func TestCheckThroughNAT(t *testing.T) {
+	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
+		for name, change := range map[string]func(from, to netip.AddrPort) (source, destination netip.AddrPort){
+			"destination, with its port": func(from, _ netip.AddrPort) (netip.AddrPort, netip.AddrPort) {
+				return from, netip.MustParseAddrPort("192.0.2.1:9999")
+			},
+			"both addresses": func(from, to netip.AddrPort) (netip.AddrPort, netip.AddrPort) {
+				return netip.AddrPortFrom(netip.MustParseAddr("198.51.100.9"), from.Port()),
+					netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), to.Port())
+			},
+		} {
+			t.Run(form.String()+"/"+name, func(t *testing.T) {
+				r := newRig(t)
+				c := r.open(t, nil)
+				source, destination := change(c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort())
+				if _, err := c.Write(encode(t, wire.Header{Source: source, Destination: destination}, form)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(c); err != nil || len(got) != 0 {
+					t.Errorf("got %q, %v, want the end", got, err)
+				}
+				if got := r.server.Refused(); got != (server.Refused{}) {
+					t.Errorf("refused are %v", got)
+				}
+			})
+		}
+	}
+}
+
 // TestDraining: a header that comes after the drain began is refused, and one that
 // does not come is cut.
 func TestDraining(t *testing.T) {
