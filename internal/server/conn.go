@@ -27,7 +27,7 @@ type conn struct {
 	server *Server
 	header wire.Header
 	form   wire.Form
-	from   *sender
+	from   *remote
 	head   []byte // what came behind the header
 	inside bool   // it is one of Server.Peers
 
@@ -108,7 +108,7 @@ func (c *conn) admit() error {
 		return ErrNoService
 	}
 	if s.Claims != nil {
-		if err := s.Claims.Judge(h.Source.Addr()); err != nil {
+		if err := s.Claims.Check(h.Source.Addr()); err != nil {
 			return err
 		}
 	}

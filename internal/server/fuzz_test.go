@@ -237,7 +237,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 // loopback are the claims that have a way back here.
 type loopback struct{}
 
-func (loopback) Judge(a netip.Addr) error {
+func (loopback) Check(a netip.Addr) error {
 	if a.IsLoopback() {
 		return nil
 	}
@@ -301,7 +301,7 @@ func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 		must(t, err)
 		l.tcp, err = socket.Conn(s.FD)
 		must(t, err)
-		l.conn, l.mac = l.tcp, s.MAC
+		l.conn, l.mac = l.tcp, s.HeaderKey
 	}
 	return l
 }

@@ -51,7 +51,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 
 // farewell ends a link by a status byte. Closing a socket that has unread bytes
 // sends RST, which may overtake the byte. So: FIN, and read on for a moment.
-func farewell(ctx context.Context, link int, to *sender, status wire.Status) {
+func farewell(ctx context.Context, link int, to *remote, status wire.Status) {
 	if err := to.sayLast(link, status); err != nil {
 		socket.Reset(link)
 		return
