@@ -53,9 +53,9 @@ func (p Purpose) streams() bool { return p == Control || p == Join }
 
 // Session is what a handshake leaves.
 type Session struct {
-	FD   int    // the socket, which whoever has the session owns
-	Conn *Conn  // what is between it and the bytes; nil if the link is only authenticated
-	HeaderKey  []byte // the secret that authenticates its header, if it is; see header.Seal
+	FD        int    // the socket, which whoever has the session owns
+	Conn      *Conn  // what is between it and the bytes; nil if the link is only authenticated
+	HeaderKey []byte // the secret that authenticates its header, if it is; see header.Seal
 
 	Stream *Stream // in place of all of these, if it is to carry no peer
 
@@ -108,9 +108,9 @@ const (
 
 // Dialer opens sessions.
 type Dialer struct {
-	config func() *tls.Config
-	authOnly   bool // authenticate, and do not encrypt
-	toClient   bool // of a server: the other end is a client
+	config   func() *tls.Config
+	authOnly bool // authenticate, and do not encrypt
+	toClient bool // of a server: the other end is a client
 }
 
 // Open makes sure of the other end of a socket, which is connected or is being
@@ -141,9 +141,9 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 
 // Acceptor accepts sessions.
 type Acceptor struct {
-	config *tls.Config
-	toClient   bool                                         // of a client: those at the other end are servers
-	still  func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
+	config   *tls.Config
+	toClient bool                                         // of a client: those at the other end are servers
+	still    func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 
 // Accept makes sure of the other end of a socket, and owns it: with an error it is closed.

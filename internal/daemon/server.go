@@ -63,7 +63,8 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	}
 	containers := docker.New(cfg.DockerSocket, cfg.Containers(), log)
 	_ = containers.Look(life.Drain) // it has logged why not
-	book := server.Book{Names: net.DefaultResolver, Containers: containers}
+	names := server.NewNames(net.DefaultResolver, log)
+	book := server.Book{Names: names, Containers: containers}
 	if cfg.OnLoopback() && containers.Blind(life.Drain) {
 		log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +
 			"in a container give --pid=host, or the engine's socket (-v /run/docker.sock:/run/docker.sock:ro, and --group-add)")
@@ -146,6 +147,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		var following sync.WaitGroup
 		following.Go(func() { own.Run(ctx) })
 		following.Go(func() { containers.Run(ctx) })
+		following.Go(func() { names.Run(ctx) })
 		if clients != nil {
 			following.Go(func() { clients.Run(ctx) })
 		}

@@ -192,7 +192,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	for _, s := range []**server.Server{&r.plain, &r.keyed} {
 		*s = &server.Server{
 			Services: map[uint16]server.Service{80: {Port: service.Addr().(*net.TCPAddr).AddrPort().Port()}},
-			Book:     server.Book{Names: names{}}, Dialer: r.dialer, Relay: engine, Log: log,
+			Book:     server.Book{Names: cache(names{})}, Dialer: r.dialer, Relay: engine, Log: log,
 			Routes:        routes{make(chan netip.AddrPort, 1)},
 			Claims:        loopback{},
 			HeaderTimeout: time.Minute, ConnectTimeout: time.Minute,

@@ -34,7 +34,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	}
 	status := statusOf(err)
 	c.server.refused.of(status).Add(1)
-	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {
+	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
 	})
 	if !c.header.Answer || ctx.Err() != nil {

@@ -24,14 +24,14 @@ type remote struct {
 
 	dialed bool // it was this server that opened the link
 
-	proved bool         // who it is; then origin tells
-	still  func() error // whether that holds
-	layer  relay.Layer  // of a link that is encrypted
-	headerKey   []byte       // the key of its header's seal, of one that is only authenticated
+	proved    bool         // who it is; then origin tells
+	still     func() error // whether that holds
+	layer     relay.Layer  // of a link that is encrypted
+	headerKey []byte       // the key of its header's seal, of one that is only authenticated
 }
 
-// where is where it is, whoever it is.
-func (f *remote) where() netip.Prefix { return limit.Client(f.addr.Addr()) }
+// prefix returns the network of its address, which stands for a stranger.
+func (f *remote) prefix() netip.Prefix { return limit.Client(f.addr.Addr()) }
 
 // String is what it is called in the log.
 func (f *remote) String() string { return f.addr.String() }
@@ -139,7 +139,7 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 
 // authorise says whether who opened a link may use it for this peer. What it might when
 // it opened the link may not hold any more.
-func (s *Server) authorise(from *remote, h wire.Header) error {
+func (s *Server) authorize(from *remote, h wire.Header) error {
 	switch {
 	case from.proved && s.Clients == nil:
 		if err := from.still(); err != nil {

@@ -31,7 +31,7 @@ type Server struct {
 	Routes   Routes
 	Log      *slog.Logger
 
-	// Who may open a link, and for whom it may speak: see also [Server.authorise].
+	// Who may open a link, and for whom it may speak: see also [Server.authorize].
 	Allow   []netip.Prefix      // from where; none is anywhere
 	Secure  *auth.Acceptor      // makes sure of who it is; nil takes links from anybody
 	Clients func() auth.Clients // those who may, by key; nil is everybody with a certificate
@@ -104,7 +104,7 @@ func (s *Server) listen(link int, from *remote) {
 	}
 	waits, tooMany := among.Add(from.origin)
 	if tooMany {
-		s.Tell.Log(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.where()},
+		s.Tell.Log(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.prefix()},
 			func() []slog.Attr {
 				return []slog.Attr{slog.Int("most", among.Most), slog.Int("most_per_client", among.MostEach)}
 			})
@@ -160,7 +160,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	case h.Local:
 		return relay.Next{Release: c.healthCheck}, nil
 	case h.Source == from.addr:
-		return relay.Next{Release: c.ofItself}, nil
+		return relay.Next{Release: c.ownAddress}, nil
 	}
 	return c.next()
 }
@@ -201,7 +201,7 @@ func (s *Server) lost(from *remote, err error, silent bool) {
 // refuseLink counts and tells that a link was refused.
 func (s *Server) refuseLink(from *remote, err error, count *atomic.Uint64) {
 	count.Add(1)
-	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.where()}, func() []slog.Attr {
+	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.prefix()}, func() []slog.Attr {
 		return []slog.Attr{slog.String("link", from.addr.String()), slog.Any("error", err)}
 	})
 }
