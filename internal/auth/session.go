@@ -85,15 +85,15 @@ func (s *Session) Still() error {
 type Refusal wire.Status
 
 func (r Refusal) Error() string {
-	if s := wire.Status(r); s != wire.NotAuthorised {
+	if s := wire.Status(r); s != wire.NotAuthorized {
 		return s.String()
 	}
-	return "its other end does not know this end's key (--peer-key or --clients there)"
+	return "its other end does not know this end's key (--client-key, --clients or --server-key there)"
 }
 
 // Is makes it ErrUntrusted if it is about who this end is.
 func (r Refusal) Is(target error) bool {
-	return target == ErrUntrusted && wire.Status(r) == wire.NotAuthorised
+	return target == ErrUntrusted && wire.Status(r) == wire.NotAuthorized
 }
 
 // ErrUntrusted is of ends that do not believe each other. To try again mends nothing, as

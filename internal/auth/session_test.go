@@ -300,7 +300,7 @@ func TestRefusal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, only, only)
 			sure(t, r.dialer, r.acceptor)
-			for _, status := range []wire.Status{wire.NotAuthorised, wire.Draining, wire.Busy, 77} {
+			for _, status := range []wire.Status{wire.NotAuthorized, wire.Draining, wire.Busy, 77} {
 				before := nstest.Descriptors(t, os.Getpid())
 				sorry := errors.New("sorry")
 				var asked auth.Identity
@@ -321,7 +321,7 @@ func TestRefusal(t *testing.T) {
 			}
 		})
 	}
-	if s := auth.Refusal(wire.NotAuthorised).Error(); !strings.Contains(s, "--peer-key") || !strings.Contains(s, "--clients") {
+	if s := auth.Refusal(wire.NotAuthorized).Error(); !strings.Contains(s, "--client-key") || !strings.Contains(s, "--clients") {
 		t.Errorf("it does not say what to do: %s", s)
 	}
 }
@@ -332,8 +332,8 @@ func TestWrongServer(t *testing.T) {
 	r := newRig(t, false, false)
 	other := newRig(t, false, false)
 	client, server := handshake(t, r.dialer, other.acceptor, anybody)
-	wantErrorAt(t, "client", client.err, "--peer-key", other.theirs.Public().String())
-	wantErrorAt(t, "server", server.err, "--peer-key")
+	wantErrorAt(t, "client", client.err, "--server-key", other.theirs.Public().String())
+	wantErrorAt(t, "server", server.err, "--server-key")
 }
 
 // TestOtherKinds: servers and clients whose keys are of another kind are none of ours.

@@ -113,7 +113,7 @@ func (k *conn) relay(l link.Link, u relay.Undelivered) {
 		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.MAC)
 	}
 	if c.Form == wire.Native {
-		pair.Answer, pair.AnswerTimeout = k.judge, c.OpenTimeout
+		pair.Answer, pair.AnswerTimeout = k.onStatus, c.OpenTimeout
 	}
 	c.Relay.Relay(pair)
 }

@@ -47,7 +47,7 @@ func openGate(ctx context.Context, cfg config.Client, state *enroll.State, log *
 	g := &gate{listener: listeners[0], links: link.Listener{
 		Secure: sure,
 		Known: func(k auth.PublicKey) (string, bool) {
-			return k.String(), slices.Contains(cfg.Trust.PeerKeys, k)
+			return k.String(), slices.Contains(cfg.Trust.RemoteKeys, k)
 		},
 		Timeout:    cfg.ConnectTimeout,
 		Handshakes: limit.Oldest[netip.Prefix]{Most: scarce(cfg.Handshakes.Most, 4), MostEach: scarce(cfg.Handshakes.Each, 8)},
@@ -64,13 +64,13 @@ func openGate(ctx context.Context, cfg config.Client, state *enroll.State, log *
 
 // invites has servers come in that have joined by an invitation, or do so now.
 func (g *gate) invites(state *enroll.State, log *slog.Logger) (err error) {
-	if g.peers, err = reload.New(log, state.Peers, state.PeersFile()); err != nil {
+	if g.peers, err = reload.New(log, state.Servers, state.ServersFile()); err != nil {
 		return err
 	}
 	g.links.Known = func(k auth.PublicKey) (string, bool) {
 		p := g.peers.Get()[k]
 		if p == nil { // it may have joined just now
-			fresh, err := state.Peers()
+			fresh, err := state.Servers()
 			if p = fresh[k]; err != nil || p == nil {
 				return "", false
 			}

@@ -23,7 +23,7 @@ import (
 
 // errUnpaired is of ends of which one dials the other, and that do not know each other.
 var errUnpaired = errors.New("a server that dials its client needs keys, or others would get the peers: " +
-	"give --key and --peer-key on both ends (see `portredirector keygen`), or pair them: " +
+	"give --key on both ends, --server-key on the client and --client-key on the server (see `portredirector keygen`), or pair them: " +
 	"`portredirector client -l … --invite` prints what to do on the server")
 
 // openState opens the state of an end that was paired, which has a certain file, or is to be

@@ -124,7 +124,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	giveUp(needs, sandbox.Files{Read: readAgain(!cfg.Literal(), cfg.Trust), Connect: socketDirs(cfg)}, log)
 	if cfg.Open() {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
-			"give --allow with the addresses of your clients, or keys (--key, --peer-key)")
+			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
 	ails := []func() error{engine.Accepting, routes.Ailing}
 	if len(listeners) == 0 {

@@ -22,7 +22,12 @@ func dialer(t config.Trust, log *slog.Logger) (*auth.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return auth.DialWithKey(own, t.PeerKeys, t.AuthOnly)
+	for _, k := range t.RemoteKeys {
+		if err := own.Other(k); err != nil {
+			return nil, fmt.Errorf("%s: %w", config.ServerKeyOption, err)
+		}
+	}
+	return auth.DialWithKey(own, t.RemoteKeys, t.AuthOnly)
 }
 
 // acceptor is what makes sure of clients, and those who may come; nil if links are plain,
@@ -55,7 +60,7 @@ func acceptor(t config.Trust, log *slog.Logger) (*auth.Acceptor, *clients, error
 	return a, c, err
 }
 
-// ownKey is this end's key, which is not the other's.
+// ownKey reads this end's private key.
 func ownKey(t config.Trust) (auth.PrivateKey, error) {
 	if t.State != "" {
 		s, err := enroll.Open(t.State)
@@ -68,15 +73,10 @@ func ownKey(t config.Trust) (auth.PrivateKey, error) {
 	if err != nil {
 		return auth.PrivateKey{}, fmt.Errorf("--key: %w", err)
 	}
-	for _, k := range t.PeerKeys {
-		if err := own.Other(k); err != nil {
-			return auth.PrivateKey{}, fmt.Errorf("--peer-key: %w", err)
-		}
-	}
 	return own, nil
 }
 
-// tell says which key the other end has to have as its --peer-key.
+// tell logs the public key that the other end has to be given.
 func tell(t config.Trust, log *slog.Logger) error {
 	if !t.ByKey() {
 		return nil
@@ -89,7 +89,7 @@ func tell(t config.Trust, log *slog.Logger) error {
 	return nil
 }
 
-// clients are those of --peer-key and of the file, which is read again when it changes.
+// clients are those of --client-key and of the file, which is read again when it changes.
 type clients = reload.Value[auth.Clients]
 
 func newClients(t config.Trust, own auth.PrivateKey, log *slog.Logger) (*clients, error) {
@@ -110,9 +110,12 @@ func newClients(t config.Trust, own auth.PrivateKey, log *slog.Logger) (*clients
 				return nil, fmt.Errorf("--clients: %s: client %s: %w", t.Clients, c.Name, err)
 			}
 		}
-		for _, k := range t.PeerKeys {
+		for _, k := range t.RemoteKeys {
+			if err := own.Other(k); err != nil {
+				return nil, fmt.Errorf("%s: %w", config.ClientKeyOption, err)
+			}
 			if err := all.Add(&auth.Client{Name: k.String(), Key: k}); err != nil {
-				return nil, fmt.Errorf("--peer-key %s: %w", k, err)
+				return nil, fmt.Errorf("%s %s: %w", config.ClientKeyOption, k, err)
 			}
 		}
 		return all, nil

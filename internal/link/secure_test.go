@@ -352,7 +352,7 @@ func TestOtherServer(t *testing.T) {
 // TestRefusals: what the server says is what is told.
 func TestRefusals(t *testing.T) {
 	for status, tt := range map[wire.Status]struct{ level, says string }{
-		wire.NotAuthorised: {"WARN", "does not know this end's key"},
+		wire.NotAuthorized: {"WARN", "does not know this end's key"},
 		wire.Draining:      {"INFO", "server drains"},
 	} {
 		s := serveSurely(t)

@@ -85,7 +85,7 @@ func FuzzServer(f *testing.F) {
 			t.Errorf("%q was answered by %q", data, got)
 		case served && h.Answer && len(got) == 0:
 			t.Errorf("a header of form %v got no answer, but %v", form, err)
-		case served && way == toKeyed && (len(got) > 1 || h.Answer && wire.Status(got[0]) != wire.NotAuthorised):
+		case served && way == toKeyed && (len(got) > 1 || h.Answer && wire.Status(got[0]) != wire.NotAuthorized):
 			t.Errorf("without a key it got %q", got)
 		case served && h.Answer && wire.Status(got[0]) != wire.Connected && len(got) > 1:
 			t.Errorf("behind status %d came %q", got[0], got[1:])

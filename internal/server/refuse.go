@@ -71,10 +71,10 @@ func statusOf(err error) wire.Status {
 		status wire.Status
 	}{
 		{errDraining, wire.Draining},
-		{errUnproved, wire.NotAuthorised},
-		{errUnknownKey, wire.NotAuthorised},
-		{errNoLonger, wire.NotAuthorised},
-		{errPort, wire.NotAuthorised},
+		{errUnproved, wire.NotAuthorized},
+		{errUnknownKey, wire.NotAuthorized},
+		{errNoLonger, wire.NotAuthorized},
+		{errPort, wire.NotAuthorized},
 		{errClaim, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
 		{limit.ErrAll, wire.Busy},
@@ -161,7 +161,7 @@ type refusals struct {
 // of is the counter of peers that are refused with a status.
 func (r *refusals) of(status wire.Status) *atomic.Uint64 {
 	switch status {
-	case wire.NotAuthorised:
+	case wire.NotAuthorized:
 		return &r.authorisation
 	case wire.ClaimDenied:
 		return &r.claim

@@ -132,7 +132,7 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 	case s.Relay.Draining():
 		return wire.Draining, errDraining
 	case s.Clients != nil && s.Clients()[p.Key] == nil:
-		return wire.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+		return wire.NotAuthorized, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
 	}
 	return wire.Connected, nil
 }
@@ -172,7 +172,7 @@ var (
 	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
 	errNoProof    = errors.New("no proof of who it is in time")
 	errHandshakes = errors.New("too many handshakes at once")
-	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
+	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
 	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
 	errClaim      = errors.New("its claims= do not have this address")
