@@ -209,25 +209,54 @@ func exists(at string) bool {
 	return err == nil
 }
 
-// TestTroubleshootingMessages looks in the program for each message that troubleshooting.md explains. An ellipsis there
-// stands for what differs.
-func TestTroubleshootingMessages(t *testing.T) {
-	messages := message.FindAllStringSubmatch(read(t, "docs/guide/troubleshooting.md").text, -1)
-	if len(messages) < 40 {
-		t.Fatalf("there are %d messages", len(messages))
-	}
-	said := strings.Join(literals(t), "\n")
-	for _, m := range messages {
+// explained returns the messages that troubleshooting.md explains, each in its parts. An ellipsis there stands for what
+// differs.
+func explained(t *testing.T) [][]string {
+	t.Helper()
+	var all [][]string
+	for _, m := range message.FindAllStringSubmatch(read(t, "docs/guide/troubleshooting.md").text, -1) {
+		var parts []string
 		for part := range strings.SplitSeq(m[1], "…") {
-			if part = strings.TrimSpace(part); !strings.Contains(said, part) {
-				t.Errorf("nothing says %q, of %q", part, m[1])
+			if part = strings.TrimSpace(part); part != "" {
+				parts = append(parts, part)
 			}
+		}
+		all = append(all, parts)
+	}
+	if len(all) < 40 {
+		t.Fatalf("there are %d messages", len(all))
+	}
+	return all
+}
+
+// TestTroubleshootingMessages looks in the program for each message that troubleshooting.md explains.
+func TestTroubleshootingMessages(t *testing.T) {
+	said := literals(t, "internal/*/*.go", "cmd/portredirector/*.go")
+	for _, parts := range explained(t) {
+		if !slices.ContainsFunc(said, func(s string) bool { return containsAll(s, parts) }) {
+			t.Errorf("nothing says %q", parts)
 		}
 	}
 }
 
-// literals returns the strings in the program's source. Of concatenated ones it returns the whole.
-func literals(t *testing.T) []string {
+// TestOptionMessagesAreExplained looks in troubleshooting.md for each message about an option.
+func TestOptionMessagesAreExplained(t *testing.T) {
+	all := explained(t)
+	for _, s := range literals(t, "internal/config/*.go") {
+		words := strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ':' })
+		words = slices.DeleteFunc(words, func(w string) bool { return strings.HasPrefix(w, "%") || strings.HasPrefix(w, "-") })
+		if len(words) >= 3 && !slices.ContainsFunc(all, func(parts []string) bool { return containsAll(s, parts) }) {
+			t.Errorf("troubleshooting.md does not explain %q", s)
+		}
+	}
+}
+
+func containsAll(s string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) })
+}
+
+// literals returns the strings in source files, tests left out. Of concatenated ones it returns the whole.
+func literals(t *testing.T, patterns ...string) []string {
 	t.Helper()
 	var all []string
 	collect := func(n ast.Node) bool {
@@ -239,7 +268,7 @@ func literals(t *testing.T) []string {
 		}
 		return true
 	}
-	for _, pattern := range []string{"internal/*/*.go", "cmd/portredirector/*.go"} {
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(filepath.Join(repository, pattern))
 		if err != nil {
 			t.Fatal(err)
