@@ -31,7 +31,7 @@ type sender struct {
 }
 
 // where is where it is, whoever it is.
-func (f *sender) where() netip.Prefix { return limit.Client(f.addr.Addr()) }
+func (f *sender) where() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()) }
 
 // String is what it is called in the log.
 func (f *sender) String() string { return f.addr.String() }
