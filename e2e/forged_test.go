@@ -166,7 +166,7 @@ func TestForgedHeaders(t *testing.T) {
 	// On a link of the thief's own, alone and with all that was said before it.
 	link := dial(t, w.m1, m.server)
 	must(t, write(link, stolen))
-	if got, err := io.ReadAll(link); err != nil || string(got) != string(byte(wire.NotAuthorised)) {
+	if got, err := io.ReadAll(link); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 		t.Errorf("a stolen header is answered by %q (%v)", got, err)
 	}
 	link = dial(t, w.m1, m.server)

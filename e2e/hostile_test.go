@@ -151,7 +151,7 @@ func malformedHeaders(t *testing.T) []badHeader {
 		{"v2 with a thousand checksums", full(tiny(3)...), ""},
 		{"v2 with a thousand TLVs, and no service", valid, ""},
 		{"v2 with a thousand TLVs and a wrong checksum", full(append(tiny(4)[:4000/3*3], 3, 0, 4, 1, 2, 3, 4)...), ""},
-		{"native without a checksum", full(0xe0, 0, 1, 1), ""},
+		{"native without a checksum", full(append([]byte{0xe0, 0, 15}, "portredirector\x01"...)...), ""},
 		{"native with another checksum", changed(16+12+3, native[16+12+3]+1), ""},
 		{"native with another peer", changed(16+3, 1), ""},
 		{"a TLS hello", clientHello(t), ""},
@@ -216,7 +216,7 @@ func TestHostileHandshakes(t *testing.T) {
 				}
 				defer func() { _ = c.Close() }()
 				got, err := io.ReadAll(tls.Client(c, stranger))
-				if err != nil || string(got) != string(byte(wire.NotAuthorised)) {
+				if err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 					m.problem("a stranger is told %q (%v)", got, err)
 				}
 			})
@@ -245,7 +245,7 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 		must(t, err)
 		answer := ""
 		if form == wire.Native {
-			answer = string(byte(wire.NotAuthorised))
+			answer = string(byte(wire.NotAuthorized))
 		}
 		list = append(list, badHeader{form.String(), head, answer})
 	}

@@ -13,13 +13,13 @@ import (
 // are authenticated, not encrypted.
 func DialWithKey(own PrivateKey, servers []PublicKey, only bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "server", func(k PublicKey) bool { return slices.Contains(servers, k) })
-	return &Dialer{config: func() *tls.Config { return c }, only: only}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: only}, err
 }
 
 // DialClients opens sessions with clients, for a server that they cannot reach.
 func DialClients(own PrivateKey, known func(PublicKey) bool, only bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "client", known)
-	return &Dialer{config: func() *tls.Config { return c }, only: only, back: true}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: only, toClient: true}, err
 }
 
 // dialWithKey is for sessions with those that are known, and are called them.
@@ -36,9 +36,9 @@ func dialWithKey(own PrivateKey, them string, known func(PublicKey) bool) (*tls.
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		switch p := peerOf(state); {
 		case p.Key == PublicKey{}:
-			return untrusted{fmt.Errorf("the %s has a certificate, and not a key as --peer-key says", them)}
+			return untrusted{fmt.Errorf("the %s has a certificate, and no key, as --%s-key needs", them, them)}
 		case !known(p.Key):
-			return untrusted{fmt.Errorf("the %s has another key than is known here (--peer-key, or by joining): %s; if it should be that, compare it with what its log says, or join it again", them, p.Key)}
+			return untrusted{fmt.Errorf("the %s has another key than is known here (--%s-key, or by joining): %s; if it should be that, compare it with what its log says, or join it again", them, them, p.Key)}
 		}
 		return nil
 	}
@@ -60,7 +60,7 @@ func AcceptWithKey(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 // AcceptServers accepts sessions with servers, for a client that cannot reach them.
 func AcceptServers(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 	c, err := acceptWithKey(own, "server", alsoOnly, ToClient, Control, Join)
-	return &Acceptor{config: c, back: true}, err
+	return &Acceptor{config: c, toClient: true}, err
 }
 
 // acceptWithKey is for sessions of some purposes, with what is called them.

@@ -13,44 +13,57 @@ import (
 	"portredirector/internal/wire"
 )
 
-// answer is a status other than Connected, as an error. All but the final ones are
-// relay.ErrUndelivered: another server may do better.
+// answer is a status other than Connected, as an error. It is relay.ErrUndelivered
+// if another server may serve the peer.
 type answer wire.Status
 
 func (a answer) Error() string {
 	switch status := wire.Status(a); {
 	case status == wire.NoService:
 		return status.String() + " for this port and address family"
-	case status == wire.NotAuthorised:
+	case status == wire.NotAuthorized:
 		return status.String() + ": are there keys or certificates on both ends, and may this client use the port (ports= there)? Its log has it"
 	case status == wire.ClaimDenied:
 		return status.String() + ": this client may not bring a peer with this address (claims=, --allow-claim there), its log has why"
 	case status == wire.Internal:
 		return status.String() + ", its log has it"
-	case status > wire.Busy:
-		return fmt.Sprintf("the answer %#x is none that we know; %s", byte(a), otherServers)
+	case !status.Known():
+		return fmt.Sprintf("its first byte %#02x is no answer of a portredirector server; %s", byte(a), otherServers)
 	default:
 		return status.String()
 	}
 }
 
-// Is makes it a relay.ErrUndelivered where the peer may be offered to another.
+// undelivered are the statuses after which another server may serve the peer. Each
+// promises that no byte of the peer has reached a service.
+var undelivered = []wire.Status{wire.Unreachable, wire.NoService, wire.Draining, wire.Internal, wire.Busy}
+
+// Is makes a an [relay.ErrUndelivered], or a [link.ErrForeign] if no server of this
+// project has written it.
 func (a answer) Is(target error) bool {
-	final := []wire.Status{wire.Refused, wire.ClaimDenied, wire.NotAuthorised}
-	return target == relay.ErrUndelivered && !slices.Contains(final, wire.Status(a))
+	switch target {
+	case relay.ErrUndelivered:
+		return slices.Contains(undelivered, wire.Status(a))
+	case link.ErrForeign:
+		return !wire.Status(a).Known()
+	}
+	return false
 }
 
-// judge takes the server's answer. By every answer but one it works: it may tell many
-// peers that it drains, and is not back in between.
-func (k *conn) judge(b byte) error {
-	status := wire.Status(b)
-	if status != wire.Draining {
+// onStatus takes the first byte from the server. A draining server may answer many
+// peers and is not back in between. A program that is not ours is left out: it may
+// have taken the header and the peer's bytes for a request.
+func (k *conn) onStatus(b byte) error {
+	switch status := wire.Status(b); {
+	case status == wire.Connected:
+		k.link.Works()
+		return nil
+	case !status.Known():
+		k.link.Fail(answer(status))
+	case status != wire.Draining:
 		k.link.Works()
 	}
-	if status != wire.Connected {
-		return answer(status)
-	}
-	return nil
+	return answer(b)
 }
 
 // mostDeaths is how many links that were opened ahead may end unanswered, one after

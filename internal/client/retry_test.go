@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -13,18 +14,19 @@ import (
 
 // again are the answers after which a peer is offered to the next server.
 var again = map[wire.Status]bool{
-	wire.Unreachable: true, wire.NoService: true, wire.Draining: true, wire.Internal: true, 0x40: true, 0xff: true,
+	wire.Unreachable: true, wire.NoService: true, wire.Draining: true, wire.Internal: true, wire.Busy: true,
 }
 
 // mend is what a client's log says about what to do.
 var mend = map[wire.Status]string{
-	wire.ClaimDenied: "--allow-claim there", wire.NotAuthorised: "keys or certificates on both ends",
+	wire.ClaimDenied: "--allow-claim there", wire.NotAuthorized: "keys or certificates on both ends",
+	'H': "--header v2", 9: "--header v2", 0xff: "--header v2",
 }
 
 // TestEachStatus goes through the answers that are no consent, with a second server
 // there: either that one gets the peer, and all that it said once, or the peer is reset.
 func TestEachStatus(t *testing.T) {
-	for _, status := range []wire.Status{1, 2, 3, 4, 5, 6, 7, 0x40, 0xff} {
+	for _, status := range []wire.Status{1, 2, 3, 4, 5, 6, 7, 8, 9, 'H', 0xff} {
 		for _, size := range []int{0, 5, 64 << 10, 1 << 20} {
 			t.Run(status.String(), func(t *testing.T) {
 				t.Parallel()
@@ -42,7 +44,12 @@ func TestEachStatus(t *testing.T) {
 				write(t, first, string([]byte{byte(status)}))
 				if !again[status] {
 					wantReset(t, peer)
-					r.wantLog(t, "peer refused", status.String(), mend[status])
+					text := status.String()
+					if !status.Known() {
+						text = fmt.Sprintf("%#02x", byte(status))
+						r.wantLog(t, "server is not portredirector, leaving it out")
+					}
+					r.wantLog(t, "peer refused", text, mend[status])
 					wantNoLink(t, r.other)
 					return
 				}

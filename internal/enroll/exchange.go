@@ -57,7 +57,7 @@ func WriteAnswer(w io.Writer, accepted error) error {
 	status := wire.Connected
 	switch {
 	case errors.Is(accepted, ErrUnknown), errors.Is(accepted, ErrExpired), errors.Is(accepted, errOwn):
-		status = wire.NotAuthorised
+		status = wire.NotAuthorized
 	case accepted != nil:
 		status = wire.Internal
 	}
@@ -74,7 +74,7 @@ func ReadAnswer(r io.Reader) error {
 	switch s := wire.Status(b[0]); s {
 	case wire.Connected:
 		return nil
-	case wire.NotAuthorised:
+	case wire.NotAuthorized:
 		return ErrRefused
 	default:
 		return fmt.Errorf("the client could not take the invitation (%s): see its log, and try again", s)

@@ -235,7 +235,9 @@ func (l Link) Works() { l.server.works() }
 var (
 	// ErrDraining is the failure of a server that takes no new peers.
 	ErrDraining = errors.New("draining")
-	errTried    = errors.New("there is no other server")
+	// ErrForeign is the failure of a server that is another program than ours.
+	ErrForeign = errors.New("not a portredirector server")
+	errTried   = errors.New("there is no other server")
 )
 
 // Take gives a link to a server that works and is not among those tried. It does not

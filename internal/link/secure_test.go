@@ -130,7 +130,7 @@ func wantSure(t *testing.T, l link.Link, s *surely, only bool) {
 	if session == nil {
 		t.Fatal("it is plain")
 	}
-	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.MAC != nil) != only {
+	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.HeaderKey != nil) != only {
 		t.Errorf("the session is %+v", session)
 	}
 	if !socket.Look(l.FD()).Connected {
@@ -352,7 +352,7 @@ func TestOtherServer(t *testing.T) {
 // TestRefusals: what the server says is what is told.
 func TestRefusals(t *testing.T) {
 	for status, tt := range map[wire.Status]struct{ level, says string }{
-		wire.NotAuthorised: {"WARN", "does not know this end's key"},
+		wire.NotAuthorized: {"WARN", "does not know this end's key"},
 		wire.Draining:      {"INFO", "server drains"},
 	} {
 		s := serveSurely(t)

@@ -153,8 +153,10 @@ func (s *server) backOff(err error) {
 	event := "server cannot be reached, leaving it out"
 	if errors.Is(err, auth.ErrUntrusted) {
 		event = "server and client do not trust each other, leaving it out"
+	} else if errors.Is(err, ErrForeign) {
+		event = "server is not portredirector, leaving it out"
 	}
-	s.links.cfg.Log.Warn(event, slog.String("server", s.name), slog.Any("error", err)) //nolint:sloglint // one of two constants
+	s.links.cfg.Log.Warn(event, slog.String("server", s.name), slog.Any("error", err)) //nolint:sloglint // a constant
 }
 
 // works notes that a server that had failed does its work again. The answers to those

@@ -147,8 +147,8 @@ func (l *link) alive() bool {
 func (l *link) header(t *testing.T, h wire.Header) []byte {
 	t.Helper()
 	b := encode(t, h, wire.Native)
-	if l.MAC != nil {
-		b = wire.Seal(b, l.MAC)
+	if l.HeaderKey != nil {
+		b = wire.Seal(b, l.HeaderKey)
 	}
 	return b
 }
@@ -265,7 +265,7 @@ func TestUnknownKey(t *testing.T) {
 		r := newKeyRig(t)
 		for range 3 {
 			_, err := r.connect(t, auth.NewKey(), only)
-			if refusal, ok := errors.AsType[auth.Refusal](err); !ok || wire.Status(refusal) != wire.NotAuthorised {
+			if refusal, ok := errors.AsType[auth.Refusal](err); !ok || wire.Status(refusal) != wire.NotAuthorized {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -279,7 +279,7 @@ func TestUnproved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newKeyRig(t)
 			c := r.open(t, append(encode(t, h, wire.Native), "hello"...))
-			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorised)) {
+			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 				t.Errorf("got %q, %v", got, err)
 			}
 			for _, form := range []wire.Form{wire.V2, wire.V1} {
@@ -301,7 +301,7 @@ func TestManyFarewells(t *testing.T) {
 	r.server.Farewells.MostEach = 2
 	waitFor(t, "one too many", func() bool {
 		c := r.open(t, encode(t, to(80), wire.Native))
-		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorised)) {
+		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		if n := r.server.Farewells.Counts().Waiting; n > 2 {
@@ -332,10 +332,10 @@ func TestRights(t *testing.T) {
 		}{
 			"all":             {auth.Client{}, wire.Connected, server.Refused{}},
 			"its port":        {auth.Client{Ports: []auth.Ports{{First: 1, Last: 2}, {First: 80, Last: 80}}}, wire.Connected, server.Refused{}},
-			"another port":    {auth.Client{Ports: []auth.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorised, server.Refused{Authorisation: 1}},
+			"another port":    {auth.Client{Ports: []auth.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
 			"its claim":       {auth.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, wire.Connected, server.Refused{}},
 			"another's claim": {auth.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, wire.ClaimDenied, server.Refused{Claim: 1}},
-			"neither":         {auth.Client{Ports: []auth.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorised, server.Refused{Authorisation: 1}},
+			"neither":         {auth.Client{Ports: []auth.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := newKeyRig(t)
@@ -374,7 +374,7 @@ func TestKeyIsTakenAway(t *testing.T) {
 		l := r.mustConnect(t, only)
 		r.know()
 		l.say(t, to(80), "hello")
-		l.wantRefusal(t, wire.NotAuthorised)
+		l.wantRefusal(t, wire.NotAuthorized)
 		r.noService(t)
 		r.wantRefused(t, server.Refused{Authorisation: 1})
 	})

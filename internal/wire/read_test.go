@@ -33,6 +33,8 @@ func whole(tb testing.TB) map[string]string {
 		"v1 IPv6":         "PROXY TCP6 2001:db8::7 2001:db8::1 51234 443\r\n",
 		"v1 IPv6 short":   "PROXY TCP6 ::1 :: 1 1\r\n",
 		"v1 IPv6 long":    "PROXY TCP6 2fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 2fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+		"v1 mixed":        "PROXY TCP6 2001:db8::7 192.0.2.1 51234 443\r\n",
+		"v1 mixed short":  "PROXY TCP4 1.1.1.1 :: 1 1\r\n",
 		"v1 unknown":      "PROXY UNKNOWN\r\n",
 		"v1 unknown rest": "PROXY UNKNOWN what\r ever\n it \r\r says\r\n",
 		"py":              "203.0.113.7:51234:443\n",
@@ -202,7 +204,7 @@ func TestReadAllocations(t *testing.T) {
 	if raceDetector() {
 		t.Skip("under the race detector sync.Pool drops things at random")
 	}
-	limits := map[string]float64{"v1 IPv4": 2, "v1 IPv4 long": 2, "v1 IPv6": 2, "v1 IPv6 long": 2, "v1 IPv4 short": 2, "v1 IPv6 short": 2, "py": 1, "py short": 1, "py long": 1, "v2 long": 1}
+	limits := map[string]float64{"v1 IPv4": 2, "v1 mixed": 2, "v1 mixed short": 2, "v1 IPv4 long": 2, "v1 IPv6": 2, "v1 IPv6 long": 2, "v1 IPv4 short": 2, "v1 IPv6 short": 2, "py": 1, "py short": 1, "py long": 1, "v2 long": 1}
 	for name, in := range whole(t) {
 		t.Run(name, func(t *testing.T) {
 			b, r := []byte(in), new(bytes.Reader)

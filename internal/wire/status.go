@@ -15,7 +15,7 @@ const (
 	Unreachable                 // the service did not answer in time, or is unreachable
 	NoService                   // nothing is configured for that destination here
 	ClaimDenied                 // the sender may not speak for that source
-	NotAuthorised               // the sender may not use this server
+	NotAuthorized               // the sender may not use this server
 	Draining                    // the server takes no new peers
 	Internal                    // the server could not: out of descriptors and the like
 	Busy                        // the server has as many peers as it takes
@@ -28,14 +28,18 @@ var statusNames = [...]string{
 	Unreachable:   "unreachable",
 	NoService:     "no service",
 	ClaimDenied:   "claim denied",
-	NotAuthorised: "not authorised",
+	NotAuthorized: "not authorized",
 	Draining:      "draining",
 	Internal:      "internal error",
 	Busy:          "busy",
 }
 
-// String returns the code in words; of a code that this version does not know,
-// the number.
+// Known reports whether a server of this project writes s. Any other first byte
+// comes from a program that has skipped the request for an answer, and it promises
+// nothing.
+func (s Status) Known() bool { return s <= Busy }
+
+// String returns the code in words, or the number of a code that is not [Status.Known].
 func (s Status) String() string {
 	if int(s) < len(statusNames) {
 		return statusNames[s]

@@ -12,14 +12,14 @@ const (
 	tlvCRC32C   = 0x03
 	tlvUniqueID = 0x05
 
-	// tlvAnswer is ours, from the range for applications (2.2.8), which others
-	// use as well: Google's Private Service Connect puts eight bytes here. It
-	// is ours if it is one byte, the version of the answer.
-	tlvAnswer     = 0xe0
-	answerVersion = 1
+	// tlvAnswer and tlvSeal are from the range for applications (2.2.8), which
+	// other senders use as well.
+	tlvAnswer = 0xe0
+	tlvSeal   = 0xe1
 
-	// tlvSeal is ours, too, see Seal.
-	tlvSeal = 0xe1
+	// answerMe is the whole value of tlvAnswer: a name that no other sender
+	// writes, and the version of the answer.
+	answerMe = "portredirector\x01"
 
 	tlvFixed = 3 // type and length
 	crcLen   = 4
@@ -35,7 +35,8 @@ func appendTLVs(b []byte, id ID) []byte {
 		b = append(b, tlvUniqueID, 0, byte(len(id)))
 		b = append(b, id[:]...)
 	}
-	return append(b, tlvAnswer, 0, 1, answerVersion)
+	b = append(b, tlvAnswer, 0, byte(len(answerMe)))
+	return append(b, answerMe...)
 }
 
 // found is what the TLVs of one header say.
@@ -69,7 +70,7 @@ func findTLVs(b []byte, at int) (found, error) {
 				f.id = ID(value)
 			}
 		case tlvAnswer:
-			if size == 1 && value[0] == answerVersion {
+			if string(value) == answerMe {
 				f.answer = true
 			}
 		case tlvSeal:

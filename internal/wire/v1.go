@@ -15,10 +15,10 @@ const (
 	v1Longest  = 107 // "PROXY UNKNOWN", two full IPv6 addresses, two ports, CRLF
 )
 
-// The shortest fields of the lines: "PROXY TCP4 1.1.1.1 1.1.1.1 1 1" and
+// The shortest fields of the lines: "PROXY TCP4 1.1.1.1 :: 1 1" and
 // "PROXY TCP6 :: :: 1 1".
 var (
-	v1Widths4 = []int{5, 4, 7, 7, 1, 1}
+	v1Widths4 = []int{5, 4, 7, 2, 1, 1}
 	v1Widths6 = []int{5, 4, 2, 2, 1, 1}
 )
 
@@ -108,7 +108,9 @@ func crlfMissing(b []byte) int {
 	return 2
 }
 
-// parseV1 reads the line b, of which moreV1 has seen to the name and the CRLF.
+// parseV1 reads the line b, whose name and CRLF moreV1 has checked. The destination
+// may be of the other family: nginx sends such lines where it takes the source from a
+// header (set_real_ip_from), and only the destination's port matters here.
 func parseV1(b []byte) (Header, Form, error) {
 	name, rest, _ := bytes.Cut(b[len(v1Prefix):len(b)-len("\r\n")], []byte(" "))
 	if string(name) == "UNKNOWN" {
@@ -126,8 +128,8 @@ func parseV1(b []byte) (Header, Form, error) {
 	if err != nil {
 		return Header{}, 0, fmt.Errorf("%w: destination: %w", ErrV1Line, err)
 	}
-	if is4 := string(name) == "TCP4"; src.Addr().Is4() != is4 || dst.Addr().Is4() != is4 {
-		return Header{}, 0, fmt.Errorf("%w: an address is not one of %s", ErrV1Line, name)
+	if src.Addr().Is4() != (string(name) == "TCP4") {
+		return Header{}, 0, fmt.Errorf("%w: the source is not an address of %s", ErrV1Line, name)
 	}
 	h := Header{Source: plain(src), Destination: plain(dst)}
 	return h, V1, h.check()

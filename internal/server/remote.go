@@ -17,35 +17,35 @@ import (
 	"portredirector/internal/wire"
 )
 
-// sender is who has opened a link, or brings peers over one that this server has opened.
-type sender struct {
+// remote is who has opened a link, or brings peers over one that this server has opened.
+type remote struct {
 	addr   netip.AddrPort // its end of the link
 	origin Origin
 
-	dialled bool // it was this server that opened the link
+	dialed bool // it was this server that opened the link
 
-	proved bool         // who it is; then origin tells
-	still  func() error // whether that holds
-	layer  relay.Layer  // of a link that is encrypted
-	seal   []byte       // the key of its header's seal, of one that is only authenticated
+	proved    bool         // who it is; then origin tells
+	still     func() error // whether that holds
+	layer     relay.Layer  // of a link that is encrypted
+	headerKey []byte       // the key of its header's seal, of one that is only authenticated
 }
 
-// where is where it is, whoever it is.
-func (f *sender) where() netip.Prefix { return limit.Client(f.addr.Addr()) }
+// prefix returns the network of its address, which stands for a stranger.
+func (f *remote) prefix() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()) }
 
 // String is what it is called in the log.
-func (f *sender) String() string { return f.addr.String() }
+func (f *remote) String() string { return f.addr.String() }
 
 // read reads the header of its link.
-func (f *sender) read(r io.Reader) (wire.Header, wire.Form, error) {
-	if f.seal != nil {
-		return wire.ReadSealed(r, f.seal)
+func (f *remote) read(r io.Reader) (wire.Header, wire.Form, error) {
+	if f.headerKey != nil {
+		return wire.ReadSealed(r, f.headerKey)
 	}
 	return wire.Read(r)
 }
 
 // say writes a status to its link.
-func (f *sender) say(link int, status wire.Status) error {
+func (f *remote) say(link int, status wire.Status) error {
 	if f.layer == nil {
 		return socket.Send(link, []byte{byte(status)})
 	}
@@ -54,7 +54,7 @@ func (f *sender) say(link int, status wire.Status) error {
 }
 
 // sayLast writes a status to its link, and nothing will follow.
-func (f *sender) sayLast(link int, status wire.Status) error {
+func (f *remote) sayLast(link int, status wire.Status) error {
 	if err := f.say(link, status); err != nil || f.layer == nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (f *sender) sayLast(link int, status wire.Status) error {
 }
 
 // handshake has a link prove who opened it, and then listens to it again.
-func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sender, under *limit.Entry[Origin]) {
+func (s *Server) handshake(ctx context.Context, link int, said []byte, from *remote, under *limit.Entry[Origin]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.HeaderTimeout, errNoProof)
 	defer cancel()
 	ctx, end := context.WithCancelCause(ctx)
@@ -100,15 +100,15 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sen
 // Take serves a link that this server has opened to a client, and owns its socket.
 func (s *Server) Take(session *auth.Session, client netip.AddrPort) {
 	from := proved(session, client)
-	from.dialled = true
+	from.dialed = true
 	s.listen(session.FD, from)
 }
 
 // proved is who has proved who it is.
-func proved(session *auth.Session, at netip.AddrPort) *sender {
-	f := &sender{
+func proved(session *auth.Session, at netip.AddrPort) *remote {
+	f := &remote{
 		addr: at, origin: Origin{Key: session.Identity.Key, Name: session.Identity.Name},
-		proved: true, still: session.Still, seal: session.MAC,
+		proved: true, still: session.Still, headerKey: session.HeaderKey,
 	}
 	if session.Conn != nil {
 		f.layer = session.Conn
@@ -132,14 +132,14 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 	case s.Relay.Draining():
 		return wire.Draining, errDraining
 	case s.Clients != nil && s.Clients()[p.Key] == nil:
-		return wire.NotAuthorised, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+		return wire.NotAuthorized, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
 	}
 	return wire.Connected, nil
 }
 
 // authorise says whether who opened a link may use it for this peer. What it might when
 // it opened the link may not hold any more.
-func (s *Server) authorise(from *sender, h wire.Header) error {
+func (s *Server) authorize(from *remote, h wire.Header) error {
 	switch {
 	case from.proved && s.Clients == nil:
 		if err := from.still(); err != nil {
@@ -172,7 +172,7 @@ var (
 	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
 	errNoProof    = errors.New("no proof of who it is in time")
 	errHandshakes = errors.New("too many handshakes at once")
-	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
+	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
 	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
 	errClaim      = errors.New("its claims= do not have this address")
