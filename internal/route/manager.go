@@ -174,7 +174,7 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 		return ErrClosed
 	}
 	before := m.plan
-	m.plan = m.plan.withLocalnet(len(localnets()) > 0)
+	m.lookAtLocalnetsLocked()
 	want, more := m.plan, false
 	for _, s := range services {
 		_, has := want.Has(s)
@@ -218,7 +218,7 @@ func (m *Manager) extend(ctx context.Context, way Way, want Plan, addr netip.Add
 		return err
 	}
 	m.proved |= way
-	if on := localnets(); way == LoopbackV4 && len(on) > 0 {
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 {
 		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
 			"if there are such, have the service dialled at another address", slog.String("interfaces", strings.Join(on, ", ")))
 	}
