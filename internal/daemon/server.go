@@ -88,7 +88,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		closeAll(listeners)
 		return err
 	}
-	dialer := &socket.TransparentDialer{KeepAlive: cfg.KeepAlive}
+	dialer := socket.NewTransparentDialer(cfg.KeepAlive)
 	s := &server.Server{
 		Services: cfg.Services,
 		Book:     book,
