@@ -72,7 +72,7 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,
 	}
-	defer tellHealth(life, log, engine.Accepting, links.Ailing)()
+	defer tellHealth(life, log, engine.AcceptError, links.Ailing)()
 	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Where()),
 		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
 	if cfg.Invite != nil {

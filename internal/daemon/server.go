@@ -126,7 +126,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 		log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	ails := []func() error{engine.Accepting, routes.Ailing}
+	ails := []func() error{engine.AcceptError, routes.Ailing}
 	if len(listeners) == 0 {
 		ails = append(ails, callers.Ailing)
 	}

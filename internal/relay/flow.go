@@ -96,7 +96,7 @@ func (f *flow) step(l *loop) (more bool) {
 		}
 	}
 	for d := range f.dir {
-		if d == dialled && f.opening != nil {
+		if d == dialed && f.opening != nil {
 			continue // nothing goes down before the answer
 		}
 		again, broken, err := f.pump(l, d)
@@ -115,7 +115,7 @@ func (f *flow) step(l *loop) (more bool) {
 	if f.dir[0].finished && f.dir[1].finished {
 		// The last acknowledgement changes the state of the socket, which is
 		// an event (tcp_rcv_state_process in the kernel's tcp_input.c).
-		if !undelivered(f.side[accepted].fd) && !undelivered(f.side[dialled].fd) {
+		if !undelivered(f.side[accepted].fd) && !undelivered(f.side[dialed].fd) {
 			l.end(f, Finished, nil)
 		}
 		return false
@@ -126,8 +126,8 @@ func (f *flow) step(l *loop) (more bool) {
 // breakDown ends the flow after an error on one side. A link that refused may
 // be broken before its answer was read, which tells more.
 func (f *flow) breakDown(l *loop, broken int, err error) {
-	if f.opening != nil && broken == dialled {
-		f.side[dialled].readable = true
+	if f.opening != nil && broken == dialed {
+		f.side[dialed].readable = true
 		if !f.readAnswer(l) {
 			return
 		}

@@ -54,8 +54,8 @@ func (c *conn) ofItself(ctx context.Context, link int) {
 	switch next, err := c.next(); {
 	case err != nil:
 		c.refuse(ctx, link, err)
-	case next.Release != nil:
-		next.Release(ctx, link)
+	case next.HandOver != nil:
+		next.HandOver(ctx, link)
 	default:
 		c.relay(link, next.Pair)
 	}
@@ -73,11 +73,11 @@ func (c *conn) next() (relay.Next, error) {
 	var p *relay.Pair
 	if err == nil {
 		if p, err = c.dialNow(); errors.Is(err, errLater) {
-			return relay.Next{Release: c.resolve}, nil
+			return relay.Next{HandOver: c.resolve}, nil
 		}
 	}
 	if err != nil {
-		return relay.Next{Release: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
 	}
 	return relay.Next{Pair: p}, nil
 }
@@ -176,15 +176,15 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	}
 	c.debug("peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
 	p := &relay.Pair{
-		Dialled: fd, Head: c.head, Done: c.gone,
+		Dialed: fd, Peeked: c.head, Done: c.gone,
 		// Each address gets an equal share of the time that is left.
 		ConnectTimeout: max(time.Until(c.deadline)/time.Duration(len(c.addrs)+1), time.Millisecond),
-		Undelivered: func(ctx context.Context, u relay.Undelivered) {
+		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
 	}
 	if c.header.Answer {
-		p.Greeting = []byte{byte(wire.Connected)}
+		p.DownPrefix = []byte{byte(wire.Connected)}
 	}
 	return p, nil
 }
