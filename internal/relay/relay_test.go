@@ -98,9 +98,8 @@ func tcpPair(t testing.TB) (dialed, accepted *net.TCPConn) {
 func detach(t testing.TB, c *net.TCPConn) int {
 	t.Helper()
 	fd, err := socket.Detach(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)) // as socket.Listen and Connect do
 	return fd
 }
 

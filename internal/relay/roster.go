@@ -230,23 +230,26 @@ func (l *loop) endLate() {
 	}
 }
 
-// undelivered reports whether the other end of a socket has yet to acknowledge
+// undelivered reports whether the other end of a side has yet to acknowledge
 // payload. Such a socket is kept, though there is nothing more to do for it:
 // as long as its pair lives, a drain is not over, and what brings the
 // acknowledgements back is not taken away. One byte is the FIN (tcp(7),
-// SIOCOUTQ).
-func undelivered(fd int) bool {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+// SIOCOUTQ), which Close leaves to the kernel.
+func (s *side) undelivered() bool {
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
+	s.acked = err == nil && n == 0 && s.layer == nil // a layer's end may come before FIN
 	return err == nil && n > 1
 }
 
-// closeSocket closes a socket, by RST if so asked.
-func closeSocket(fd int, reset bool) {
+// close closes a side, by RST unless its pair has finished.
+func (s *side) close(finished bool) {
 	switch {
-	case fd < 0:
-	case reset:
-		socket.Reset(fd)
+	case s.fd < 0:
+	case s.broken || s.acked:
+		socket.Release(s.fd)
+	case finished:
+		socket.Close(s.fd)
 	default:
-		socket.Close(fd)
+		socket.Reset(s.fd)
 	}
 }
