@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"slices"
 
-	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -38,13 +38,13 @@ func (a answer) Error() string {
 // promises that no byte of the peer has reached a service.
 var undelivered = []wire.Status{wire.Unreachable, wire.NoService, wire.Draining, wire.Internal, wire.Busy}
 
-// Is makes a an [relay.ErrUndelivered], or a [link.ErrForeign] if no server of this
+// Is makes a an [relay.ErrUndelivered], or a [upstream.ErrForeign] if no server of this
 // project has written it.
 func (a answer) Is(target error) bool {
 	switch target {
 	case relay.ErrUndelivered:
 		return slices.Contains(undelivered, wire.Status(a))
-	case link.ErrForeign:
+	case upstream.ErrForeign:
 		return !wire.Status(a).Known()
 	}
 	return false
@@ -83,7 +83,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	if answered && a != answer(wire.Draining) || slow {
 		// What it could not do now it cannot do in a moment either.
 		k.tried.Add(k.link)
-		l, ok, err := k.client.Links.Open(ctx, &k.tried)
+		l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 		switch {
 		case err != nil:
 			k.refuse(u.Accepted, err)
@@ -98,7 +98,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	case k.link.Ready() && k.deaths < mostDeaths:
 		k.deaths++ // it may have been ended just when the peer got it
 	case answered:
-		k.link.Fail(link.ErrDraining)
+		k.link.Fail(upstream.ErrDraining)
 	default:
 		k.link.Fail(why)
 	}
@@ -107,7 +107,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 
 // wait waits for a server.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
-	l, err := k.client.Links.Wait(ctx, &k.tried)
+	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("no server within --connect-timeout %s: %w", k.client.OpenTimeout, err))

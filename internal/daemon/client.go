@@ -11,9 +11,9 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/sandbox"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -47,13 +47,13 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 		gate.close()
 		return err
 	}
-	links := link.New(link.Config{
+	servers := upstream.New(upstream.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
-		Answers: cfg.Header == wire.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
-		Joined: gate != nil, Heartbeat: cfg.Heartbeat,
+		Answers: cfg.Header == wire.Native, Auth: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
+		Reverse: gate != nil, Heartbeat: cfg.Heartbeat,
 	})
 	c := &client.Client{
-		Links:       links,
+		Servers:     servers,
 		Form:        cfg.Header,
 		Relay:       engine,
 		Log:         log,
@@ -72,7 +72,7 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 		drainTimeout: cfg.DrainTimeout,
 		log:          log,
 	}
-	defer tellHealth(life, log, engine.Accepting, links.Ailing)()
+	defer tellHealth(life, log, engine.Accepting, servers.Unhealthy)()
 	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Where()),
 		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
 	if cfg.Invite != nil {
@@ -88,8 +88,8 @@ func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line str
 	}()
 	return s.run(life, listeners, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return links.Run(ctx) })
-		g.Go(func() error { return gate.serve(ctx, links) })
+		g.Go(func() error { return servers.Run(ctx) })
+		g.Go(func() error { return gate.serve(ctx, servers) })
 		return g.Wait()
 	})
 }

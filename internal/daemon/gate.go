@@ -15,15 +15,16 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/reload"
+	"portredirector/internal/reverse"
+	"portredirector/internal/upstream"
 )
 
 // gate is where servers dial a client; nil if it dials them.
 type gate struct {
 	listener *net.TCPListener
-	links    link.Listener
+	links    reverse.Listener
 	peers    *clients // servers that have joined by an invitation; nil if it takes none
 }
 
@@ -44,14 +45,17 @@ func openGate(ctx context.Context, cfg config.Client, state *enroll.State, log *
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{listener: listeners[0], links: link.Listener{
-		Secure: sure,
+	g := &gate{listener: listeners[0], links: reverse.Listener{
+		Auth: sure,
 		Known: func(k auth.PublicKey) (string, bool) {
 			return k.String(), slices.Contains(cfg.Trust.RemoteKeys, k)
 		},
 		Timeout:    cfg.ConnectTimeout,
 		Handshakes: limit.Oldest[netip.Prefix]{Most: scarce(cfg.Handshakes.Most, 4), MostEach: scarce(cfg.Handshakes.Each, 8)},
-		Tell:       logging.Throttle[netip.Prefix]{To: log},
+		Heartbeat:  cfg.Heartbeat,
+		Log:        log,
+		Throttle:   logging.Throttle[netip.Prefix]{To: log},
+		Explain:    explainLink,
 	}}
 	if state != nil {
 		err = g.invites(state, log)
@@ -96,12 +100,12 @@ func (g *gate) invites(state *enroll.State, log *slog.Logger) (err error) {
 }
 
 // serve lets servers come in, until ctx ends.
-func (g *gate) serve(ctx context.Context, links *link.Links) error {
+func (g *gate) serve(ctx context.Context, servers *upstream.Servers) error {
 	if g == nil {
 		return nil
 	}
-	defer g.links.Tell.Flush()
-	g.links.Links = links
+	defer g.links.Throttle.Flush()
+	g.links.Servers = servers
 	if g.peers != nil {
 		ctx, cancel := context.WithCancel(ctx)
 		var following sync.WaitGroup
@@ -117,4 +121,15 @@ func (g *gate) close() {
 	if g != nil {
 		_ = g.listener.Close()
 	}
+}
+
+// explainLink adds to an error of a server that dials the options that mend it.
+func explainLink(err error) error {
+	switch {
+	case errors.Is(err, reverse.ErrUnknownServer):
+		return fmt.Errorf("%w (--server-key)", err)
+	case errors.Is(err, reverse.ErrNoInvitations):
+		return fmt.Errorf("%w: it has keys (--key), and the server was started with --join", err)
+	}
+	return err
 }

@@ -17,8 +17,8 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
-	"portredirector/internal/link"
 	"portredirector/internal/reload"
+	"portredirector/internal/reverse"
 )
 
 // errUnpaired is of ends of which one dials the other, and that do not know each other.
@@ -86,8 +86,8 @@ func join(ctx context.Context, cfg config.Server, log *slog.Logger) error {
 	if err != nil {
 		name = "server"
 	}
-	callers := &link.Callers{Secure: sure, ConnectTimeout: cfg.ConnectTimeout, Heartbeat: cfg.Heartbeat, Log: log}
-	err = callers.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
+	dialer := &reverse.Dialer{Auth: sure, ConnectTimeout: cfg.ConnectTimeout, Heartbeat: cfg.Heartbeat, Log: log}
+	err = dialer.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
 		if err := enroll.WriteRequest(stream, i.Secret, name); err != nil {
 			return err
 		}
@@ -205,6 +205,6 @@ func runs(ctx context.Context, cfg config.Client, s *enroll.State, log *slog.Log
 	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
 		host = "localhost"
 	}
-	callers := &link.Callers{Secure: sure, ConnectTimeout: time.Second, Heartbeat: cfg.Heartbeat, Log: log}
-	return callers.Visit(ctx, net.JoinHostPort(host, port), auth.Join, func(*auth.Stream) error { return nil }) == nil
+	dialer := &reverse.Dialer{Auth: sure, ConnectTimeout: time.Second, Heartbeat: cfg.Heartbeat, Log: log}
+	return dialer.Visit(ctx, net.JoinHostPort(host, port), auth.Join, func(*auth.Stream) error { return nil }) == nil
 }

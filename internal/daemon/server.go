@@ -16,8 +16,8 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/docker"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
+	"portredirector/internal/reverse"
 	"portredirector/internal/route"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/server"
@@ -128,7 +128,7 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 	}
 	ails := []func() error{engine.Accepting, routes.Ailing}
 	if len(listeners) == 0 {
-		ails = append(ails, callers.Ailing)
+		ails = append(ails, callers.Unhealthy)
 	}
 	defer tellHealth(life, log, ails...)()
 	log.Info("server is ready", slog.String("listen", cfg.Where()), slog.String("services", services(cfg)),
@@ -158,8 +158,8 @@ func RunServer(life Life, cfg config.Server, log *slog.Logger) (err error) {
 }
 
 // newCallers are what dials the clients that do not dial this server.
-func newCallers(cfg config.Server, s *server.Server, log *slog.Logger) (*link.Callers, error) {
-	c := &link.Callers{
+func newCallers(cfg config.Server, s *server.Server, log *slog.Logger) (*reverse.Dialer, error) {
+	c := &reverse.Dialer{
 		Clients: cfg.Clients, Take: s.Take,
 		ConnectTimeout: cfg.ConnectTimeout, Heartbeat: cfg.Heartbeat, Log: log,
 	}
@@ -171,7 +171,7 @@ func newCallers(cfg config.Server, s *server.Server, log *slog.Logger) (*link.Ca
 		return nil, err
 	}
 	known := func(k auth.PublicKey) bool { return s.Clients()[k] != nil }
-	c.Secure, err = auth.DialClients(own, known, cfg.Trust.AuthOnly)
+	c.Auth, err = auth.DialClients(own, known, cfg.Trust.AuthOnly)
 	return c, err
 }
 
