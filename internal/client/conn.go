@@ -9,7 +9,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -110,7 +109,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialledLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.MAC)
+		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
 		pair.Answer, pair.AnswerTimeout = k.onStatus, c.OpenTimeout
@@ -134,29 +133,18 @@ func (k *conn) refuse(peer int, err error) {
 // leave is the end of its being one of the client's peers.
 func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
-// otherServers is for who forgot it.
-const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
-
 // gone tells the end of a peer.
 func (k *conn) gone(r relay.Result) {
 	k.link.Leave()
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
+		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(r.Err)))
 	case relay.Failed:
 		k.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
 		k.debug("peer gone", slog.Any("result", r))
 	}
-}
-
-// explain says what an error of the link in use is about.
-func (k *conn) explain(err error) error {
-	if errors.Is(err, relay.ErrNoAnswer) {
-		return fmt.Errorf("%w (--connect-timeout %s); %s", err, k.client.OpenTimeout, otherServers)
-	}
-	return err
 }
 
 // named says of which server an error is.

@@ -28,8 +28,6 @@ type Listener struct {
 	Known func(auth.PublicKey) (name string, ok bool)
 	// Admit, if set, enrolls a server whose key is not known yet.
 	Admit func(s *auth.Stream, server auth.PublicKey) error
-	// Explain, if set, adds to an error what the user can do about it.
-	Explain func(error) error
 
 	Timeout    time.Duration // of the handshake
 	Heartbeat  time.Duration // of control streams
@@ -94,9 +92,6 @@ func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, slot a
 	}
 	if err == nil || ctx.Err() != nil {
 		return
-	}
-	if l.Explain != nil {
-		err = l.Explain(err)
 	}
 	l.Throttle.Log(slog.LevelWarn, "link refused", limit.SourcePrefix(at.Addr()), func() []slog.Attr {
 		return []slog.Attr{slog.String("link", at.String()), slog.Any("error", err)}
