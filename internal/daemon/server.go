@@ -86,7 +86,7 @@ func (d *serverDaemon) steps() []step {
 		{"server", d.openServer},
 		{"callers", d.openCallers},
 		{"sandbox", func(context.Context) error {
-			confine(serverCapabilities, sandbox.Files{Read: rereadDirs(!d.cfg.Literal(), d.cfg.Trust), Connect: dockerSocketDirs(d.cfg)}, d.log)
+			confine(serverCapabilities, sandbox.Files{Read: append(rereadDirs(!d.cfg.Literal(), d.cfg.Trust), route.Sysctls), Connect: dockerSocketDirs(d.cfg)}, d.log)
 			return nil
 		}},
 	}
