@@ -306,7 +306,7 @@ func TestPairing(t *testing.T) {
 	line = strings.TrimSpace(line)
 
 	server := startIn(t, w.m2, m2, "server", "--join "+line)
-	client.WaitOutput("a server has joined")
+	client.WaitOutput("server has joined")
 	newSession(t, w.alice, 80, service).talk(t)
 	server.Signal(syscall.SIGTERM)
 	server.wantEnd(t)

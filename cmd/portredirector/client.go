@@ -75,8 +75,8 @@ func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
-		return daemon.RunClient(life, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
+	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
+		return daemon.RunClient(shutdown, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
 	})
 }
 

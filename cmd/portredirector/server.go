@@ -85,8 +85,8 @@ func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
-		return daemon.RunServer(life, cfg, log)
+	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
+		return daemon.RunServer(shutdown, cfg, log)
 	})
 }
 

@@ -79,7 +79,7 @@ func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
 		if err != nil {
 			continue
 		}
-		under, _ := l.Handshakes.Add(limit.Client(at.Addr()))
+		under, _ := l.Handshakes.Add(limit.SourcePrefix(at.Addr()))
 		l.tasks.Go(func() { l.accept(ctx, fd, at, under) })
 	}
 }
@@ -93,7 +93,7 @@ func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under 
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	l.Tell.Log(slog.LevelWarn, "link refused", limit.Client(at.Addr()), func() []slog.Attr {
+	l.Tell.Log(slog.LevelWarn, "link refused", limit.SourcePrefix(at.Addr()), func() []slog.Attr {
 		return []slog.Attr{slog.String("link", at.String()), slog.Any("error", err)}
 	})
 }
