@@ -70,7 +70,10 @@ func (b *Broker) Start(cfg Config) error {
 	b.ended = make(chan struct{})
 	go func() {
 		defer close(b.ended)
-		b.err = errors.Join(errEnded, b.cmd.Wait())
+		b.err = errEnded
+		if err := b.cmd.Wait(); err != nil {
+			b.err = fmt.Errorf("%w (%w)", errEnded, err)
+		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
