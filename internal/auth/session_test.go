@@ -173,7 +173,7 @@ func TestEncrypted(t *testing.T) {
 		if client.Identity != (auth.Identity{Key: r.theirs.Public()}) || server.Identity != (auth.Identity{Key: r.mine.Public()}) {
 			t.Errorf("the ends are %+v and %+v", client.Identity, server.Identity)
 		}
-		if client.MAC != nil || server.MAC != nil {
+		if client.HeaderKey != nil || server.HeaderKey != nil {
 			t.Error("an encrypted link has a secret for its header")
 		}
 		write(t, client.Conn, []byte("from the client"))
@@ -202,10 +202,10 @@ func TestAuthenticated(t *testing.T) {
 		if client.Conn != nil || server.Conn != nil {
 			t.Error("something is between the socket and its bytes")
 		}
-		if len(client.MAC) != 32 || string(client.MAC) != string(server.MAC) || secrets[string(client.MAC)] {
-			t.Errorf("the secrets are %x and %x", client.MAC, server.MAC)
+		if len(client.HeaderKey) != 32 || string(client.HeaderKey) != string(server.HeaderKey) || secrets[string(client.HeaderKey)] {
+			t.Errorf("the secrets are %x and %x", client.HeaderKey, server.HeaderKey)
 		}
-		secrets[string(client.MAC)] = true
+		secrets[string(client.HeaderKey)] = true
 		for _, way := range [][2]int{{client.FD, server.FD}, {server.FD, client.FD}} {
 			must(t, socket.Send(way[0], []byte("plain")))
 			b := make([]byte, 10)
@@ -220,7 +220,7 @@ func TestAuthenticated(t *testing.T) {
 func TestClientsChoice(t *testing.T) {
 	r := newRig(t, false, true)
 	client, server := sure(t, r.dialer, r.acceptor)
-	if client.Conn == nil || server.Conn == nil || client.MAC != nil || server.MAC != nil {
+	if client.Conn == nil || server.Conn == nil || client.HeaderKey != nil || server.HeaderKey != nil {
 		t.Error("it is not encrypted")
 	}
 }
@@ -444,7 +444,7 @@ func TestForeign(t *testing.T) {
 	acceptor := ca.acceptor(t, ca.issue(t, leaf{}))
 	f, err := foreign(t, acceptor, &tls.Config{Certificates: []tls.Certificate{cert.load(t)}}, anybody)
 	must(t, err)
-	if f.server.Conn == nil || f.server.MAC != nil || f.server.Identity != (auth.Identity{Name: "CN=balancer.example"}) {
+	if f.server.Conn == nil || f.server.HeaderKey != nil || f.server.Identity != (auth.Identity{Name: "CN=balancer.example"}) {
 		t.Errorf("the session is %+v", f.server)
 	}
 	write(t, f.server.Conn, []byte("hello"))

@@ -110,7 +110,7 @@ func (k *conn) relay(l link.Link, u relay.Undelivered) {
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialledLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.MAC)
+		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
 		pair.Answer, pair.AnswerTimeout = k.onStatus, c.OpenTimeout

@@ -39,6 +39,7 @@ type serverDaemon struct {
 	listeners  []*net.TCPListener
 	routes     *route.Manager
 	containers *docker.Engine
+	names      *server.Names
 	book       server.Book
 	own        *claim.Own
 	engine     *relay.Engine
@@ -194,6 +195,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
 		background{"return routes", d.routes.Run},
 		inBackground("addresses of this machine", d.own.Run),
+		inBackground("names of services", d.names.Run),
 	}
 	if names := d.cfg.Containers(); len(names) > 0 {
 		tasks = append(tasks, inBackground("containers "+brief(names), d.containers.Run))

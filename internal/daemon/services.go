@@ -21,7 +21,8 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	}
 	d.containers = docker.New(d.cfg.DockerSocket, d.cfg.Containers(), d.log)
 	_ = d.containers.Look(ctx) // it has logged the error
-	d.book = server.Book{Names: net.DefaultResolver, Containers: d.containers}
+	d.names = server.NewNames(net.DefaultResolver, d.log)
+	d.book = server.Book{Names: d.names, Containers: d.containers}
 	if d.cfg.OnLoopback() && d.containers.Blind(ctx) {
 		d.log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +
 			"in a container give --pid=host, or the engine's socket (-v /run/docker.sock:/run/docker.sock:ro, and --group-add)")

@@ -130,7 +130,7 @@ func wantSure(t *testing.T, l link.Link, s *surely, only bool) {
 	if session == nil {
 		t.Fatal("it is plain")
 	}
-	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.MAC != nil) != only {
+	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.HeaderKey != nil) != only {
 		t.Errorf("the session is %+v", session)
 	}
 	if !socket.Look(l.FD()).Connected {

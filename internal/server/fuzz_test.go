@@ -192,7 +192,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	for _, s := range []**server.Server{&r.plain, &r.keyed} {
 		*s = &server.Server{
 			Services: map[uint16]server.Service{80: {Port: service.Addr().(*net.TCPAddr).AddrPort().Port()}},
-			Book:     server.Book{Names: names{}}, Dialer: r.dialer, Relay: engine, Log: log,
+			Book:     server.Book{Names: cache(names{})}, Dialer: r.dialer, Relay: engine, Log: log,
 			Routes:        routes{make(chan netip.AddrPort, 1)},
 			Claims:        loopback{},
 			HeaderTimeout: time.Minute, ConnectTimeout: time.Minute,
@@ -237,7 +237,7 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 // loopback are the claims that have a way back here.
 type loopback struct{}
 
-func (loopback) Judge(a netip.Addr) error {
+func (loopback) Check(a netip.Addr) error {
 	if a.IsLoopback() {
 		return nil
 	}
@@ -301,7 +301,7 @@ func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 		must(t, err)
 		l.tcp, err = socket.Conn(s.FD)
 		must(t, err)
-		l.conn, l.mac = l.tcp, s.MAC
+		l.conn, l.mac = l.tcp, s.HeaderKey
 	}
 	return l
 }

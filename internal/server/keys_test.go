@@ -147,8 +147,8 @@ func (l *link) alive() bool {
 func (l *link) header(t *testing.T, h wire.Header) []byte {
 	t.Helper()
 	b := encode(t, h, wire.Native)
-	if l.MAC != nil {
-		b = wire.Seal(b, l.MAC)
+	if l.HeaderKey != nil {
+		b = wire.Seal(b, l.HeaderKey)
 	}
 	return b
 }

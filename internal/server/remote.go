@@ -17,35 +17,35 @@ import (
 	"portredirector/internal/wire"
 )
 
-// sender is who has opened a link, or brings peers over one that this server has opened.
-type sender struct {
+// remote is who has opened a link, or brings peers over one that this server has opened.
+type remote struct {
 	addr   netip.AddrPort // its end of the link
 	origin Origin
 
-	dialled bool // it was this server that opened the link
+	dialed bool // it was this server that opened the link
 
-	proved bool         // who it is; then origin tells
-	still  func() error // whether that holds
-	layer  relay.Layer  // of a link that is encrypted
-	seal   []byte       // the key of its header's seal, of one that is only authenticated
+	proved    bool         // who it is; then origin tells
+	still     func() error // whether that holds
+	layer     relay.Layer  // of a link that is encrypted
+	headerKey []byte       // the key of its header's seal, of one that is only authenticated
 }
 
-// where is where it is, whoever it is.
-func (f *sender) where() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()) }
+// prefix returns the network of its address, which stands for a stranger.
+func (f *remote) prefix() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()) }
 
 // String is what it is called in the log.
-func (f *sender) String() string { return f.addr.String() }
+func (f *remote) String() string { return f.addr.String() }
 
 // read reads the header of its link.
-func (f *sender) read(r io.Reader) (wire.Header, wire.Form, error) {
-	if f.seal != nil {
-		return wire.ReadSealed(r, f.seal)
+func (f *remote) read(r io.Reader) (wire.Header, wire.Form, error) {
+	if f.headerKey != nil {
+		return wire.ReadSealed(r, f.headerKey)
 	}
 	return wire.Read(r)
 }
 
 // say writes a status to its link.
-func (f *sender) say(link int, status wire.Status) error {
+func (f *remote) say(link int, status wire.Status) error {
 	if f.layer == nil {
 		return socket.Send(link, []byte{byte(status)})
 	}
@@ -54,7 +54,7 @@ func (f *sender) say(link int, status wire.Status) error {
 }
 
 // sayLast writes a status to its link, and nothing will follow.
-func (f *sender) sayLast(link int, status wire.Status) error {
+func (f *remote) sayLast(link int, status wire.Status) error {
 	if err := f.say(link, status); err != nil || f.layer == nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (f *sender) sayLast(link int, status wire.Status) error {
 }
 
 // handshake has a link prove who opened it, and then listens to it again.
-func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sender, under *limit.Entry[Origin]) {
+func (s *Server) handshake(ctx context.Context, link int, said []byte, from *remote, under *limit.Entry[Origin]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.HeaderTimeout, errNoProof)
 	defer cancel()
 	ctx, end := context.WithCancelCause(ctx)
@@ -100,15 +100,15 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *sen
 // Take serves a link that this server has opened to a client, and owns its socket.
 func (s *Server) Take(session *auth.Session, client netip.AddrPort) {
 	from := proved(session, client)
-	from.dialled = true
+	from.dialed = true
 	s.listen(session.FD, from)
 }
 
 // proved is who has proved who it is.
-func proved(session *auth.Session, at netip.AddrPort) *sender {
-	f := &sender{
+func proved(session *auth.Session, at netip.AddrPort) *remote {
+	f := &remote{
 		addr: at, origin: Origin{Key: session.Identity.Key, Name: session.Identity.Name},
-		proved: true, still: session.Still, seal: session.MAC,
+		proved: true, still: session.Still, headerKey: session.HeaderKey,
 	}
 	if session.Conn != nil {
 		f.layer = session.Conn
@@ -139,7 +139,7 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 
 // authorise says whether who opened a link may use it for this peer. What it might when
 // it opened the link may not hold any more.
-func (s *Server) authorise(from *sender, h wire.Header) error {
+func (s *Server) authorize(from *remote, h wire.Header) error {
 	switch {
 	case from.proved && s.Clients == nil:
 		if err := from.still(); err != nil {
