@@ -120,7 +120,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = &socket.TransparentDialer{KeepAlive: cfg.KeepAlive}
+	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,
