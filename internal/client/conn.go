@@ -104,16 +104,16 @@ func (k *conn) relay(l link.Link, u relay.Undelivered) {
 	k.link = l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
 	pair := relay.Pair{
-		Accepted: u.Accepted, Dialled: l.FD(), Prefix: k.prefix, Head: u.Head, Ended: u.Ended,
-		ConnectTimeout: l.Timeout, Undelivered: k.retry, Done: k.gone,
+		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefix, Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.gone,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
-		pair.DialledLayer = s.Conn
+		pair.DialedLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
+		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.Answer, pair.AnswerTimeout = k.onStatus, c.OpenTimeout
+		pair.OnStatus, pair.StatusTimeout = k.onStatus, c.OpenTimeout
 	}
 	c.Relay.Relay(pair)
 }
@@ -153,7 +153,7 @@ func (k *conn) gone(r relay.Result) {
 
 // explain says what an error of the link in use is about.
 func (k *conn) explain(err error) error {
-	if errors.Is(err, relay.ErrNoAnswer) {
+	if errors.Is(err, relay.ErrNoStatus) {
 		return fmt.Errorf("%w (--connect-timeout %s); %s", err, k.client.OpenTimeout, otherServers)
 	}
 	return err

@@ -112,7 +112,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(drain context.Context) error {
-	d.serveHealth(drain, d.log, d.engine.Accepting, d.links.Ailing)
+	d.serveHealth(drain, d.log, d.engine.AcceptError, d.links.Ailing)
 	d.push(func() {
 		d.client.Tell.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

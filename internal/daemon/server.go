@@ -174,7 +174,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.Accepting, d.routes.Ailing}
+	checks := []func() error{d.engine.AcceptError, d.routes.Ailing}
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Ailing)
 	}
