@@ -10,11 +10,12 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/dial"
 	"portredirector/internal/docker"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
+	"portredirector/internal/reverse"
 	"portredirector/internal/route"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/server"
@@ -45,7 +46,7 @@ type serverDaemon struct {
 	engine     *relay.Engine
 	dialer     *socket.TransparentDialer
 	server     *server.Server
-	callers    *link.Callers
+	callers    *reverse.Dialer
 }
 
 // serverCapabilities lists what a server keeps.
@@ -85,7 +86,7 @@ func (d *serverDaemon) steps() []step {
 		{"server", d.openServer},
 		{"callers", d.openCallers},
 		{"sandbox", func(context.Context) error {
-			confine(serverCapabilities, sandbox.Files{Read: rereadDirs(!d.cfg.Literal(), d.cfg.Trust), Connect: dockerSocketDirs(d.cfg)}, d.log)
+			confine(serverCapabilities, sandbox.Files{Read: append(rereadDirs(!d.cfg.Literal(), d.cfg.Trust), route.Sysctls), Connect: dockerSocketDirs(d.cfg)}, d.log)
 			return nil
 		}},
 	}
@@ -152,9 +153,10 @@ func (d *serverDaemon) openServer(context.Context) error {
 
 // openCallers prepares to dial the clients that cannot reach this server.
 func (d *serverDaemon) openCallers(context.Context) error {
-	d.callers = &link.Callers{
+	d.callers = &reverse.Dialer{
 		Clients: d.cfg.Clients, Take: d.server.Take,
 		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log,
+		Ports: dial.ReadPorts(), // the sandbox puts /proc out of reach
 	}
 	if len(d.cfg.Clients) == 0 {
 		return nil
@@ -164,7 +166,7 @@ func (d *serverDaemon) openCallers(context.Context) error {
 		return err
 	}
 	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Secure, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
+	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
 	return err
 }
 
@@ -176,7 +178,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 	}
 	checks := []func() error{d.engine.AcceptError, d.routes.Ailing}
 	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Ailing)
+		checks = append(checks, d.callers.Unhealthy)
 	}
 	d.serveHealth(drain, d.log, checks...)
 	d.push(func() {
