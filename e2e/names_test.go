@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestNameMoves has a service with a name that comes to mean another address, which needs another return route.
@@ -16,7 +18,7 @@ func TestNameMoves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	hosts := filepath.Join(t.TempDir(), "hosts")
-	name := func(addr string) { must(t, os.WriteFile(hosts, []byte(addr+" service.test\n"), 0o644)) }
+	name := func(addr string) { nstest.Must(t, os.WriteFile(hosts, []byte(addr+" service.test\n"), 0o644)) }
 	name("127.0.0.1")
 	for _, addr := range []string{"127.0.0.1", "192.0.2.2"} {
 		each(t, listen(t, w.m2, addr+":80"), func(c *net.TCPConn) { fmt.Fprintf(c, "%s saw %s", addr, c.RemoteAddr()) })
@@ -32,7 +34,7 @@ func TestNameMoves(t *testing.T) {
 	ask := func() (answer, want string) {
 		c := dial(t, w.alice.Host, w.alice.at(80))
 		b, err := io.ReadAll(c)
-		must(t, err)
+		nstest.Must(t, err)
 		return string(b), fmt.Sprint(" saw ", c.LocalAddr())
 	}
 	if got, want := ask(); got != "127.0.0.1"+want {

@@ -56,9 +56,9 @@ func (h *home) orders() int {
 func (h *home) open(t *testing.T) int {
 	t.Helper()
 	c, err := net.Dial("tcp", h.to.addr())
-	must(t, err)
+	nstest.Must(t, err)
 	fd, err := socket.Detach(c.(*net.TCPConn))
-	must(t, err)
+	nstest.Must(t, err)
 	h.Put(&auth.Session{FD: fd})
 	return fd
 }
@@ -143,7 +143,7 @@ func TestInTheOrderOfArrival(t *testing.T) {
 func TestOrdersFollowTheQueue(t *testing.T) {
 	ls := newJoinable(t, 1)
 	h := join(t, ls, "home")
-	waitFor(t, "the first order", func() bool { return h.orders() == 1 })
+	nstest.WaitFor(t, "the first order", func() bool { return h.orders() == 1 })
 	wantNone(t, ls)
 	peer := queued(t, ls, 1)[0]
 	wantFD(t, peer, h.open(t)) // the one who left is not before it
@@ -227,7 +227,7 @@ func TestTriedWithoutPool(t *testing.T) {
 			socket.Close(l.FD())
 		}
 	})
-	waitFor(t, "order of the second", func() bool { return second.orders() == 1 })
+	nstest.WaitFor(t, "order of the second", func() bool { return second.orders() == 1 })
 	others := queued(t, ls, 3)
 	if n := first.orders(); n != 4 {
 		t.Errorf("%d links were asked of the first, want one for each other peer", n)
@@ -247,7 +247,7 @@ func TestDialledFailsJoinedServes(t *testing.T) {
 	ls := newLinks(t, cfg)
 	h := join(t, ls, "home")
 	ahead := h.open(t)
-	waitFor(t, "pool", func() bool { return dialled.count() == 1 })
+	nstest.WaitFor(t, "pool", func() bool { return dialled.count() == 1 })
 	dialled.use(t, auth.NewKey())
 	dialled.hangUp()
 	tried := new(link.Tried)
@@ -290,7 +290,7 @@ func TestJoinedSaysThatItDrains(t *testing.T) {
 	first.open(t)
 	now, cancel := context.WithCancel(t.Context())
 	cancel()
-	waitFor(t, "link of the first again", func() bool {
+	nstest.WaitFor(t, "link of the first again", func() bool {
 		l, ok, _ := ls.Open(now, new(link.Tried))
 		if ok {
 			socket.Close(l.FD())
@@ -303,8 +303,8 @@ func TestJoinedSaysThatItDrains(t *testing.T) {
 func TestStaleOrders(t *testing.T) {
 	ls := newJoinable(t, 1)
 	h := join(t, ls, "home")
-	waitFor(t, "an order", func() bool { return h.orders() == 1 })
-	waitFor(t, "another", func() bool { return h.orders() >= 2 })
+	nstest.WaitFor(t, "an order", func() bool { return h.orders() == 1 })
+	nstest.WaitFor(t, "another", func() bool { return h.orders() >= 2 })
 }
 
 // both are a listener and callers that know each other.
@@ -321,9 +321,9 @@ func newBoth(t *testing.T, known bool) both {
 	t.Helper()
 	clientKey, serverKey := auth.NewKey(), auth.NewKey()
 	acceptor, err := auth.AcceptServers(clientKey, true)
-	must(t, err)
+	nstest.Must(t, err)
 	dialer, err := auth.DialClients(serverKey, func(k auth.PublicKey) bool { return k == clientKey.Public() }, false)
-	must(t, err)
+	nstest.Must(t, err)
 	b := both{log: new(lines), taken: make(chan *auth.Session, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b.Links = newLinks(t, link.Config{Joined: true, PoolMin: 4, PoolMax: 8, Heartbeat: time.Second, Log: log})
@@ -333,7 +333,7 @@ func newBoth(t *testing.T, known bool) both {
 		Handshakes: limit.Oldest[netip.Prefix]{Most: 64}, Tell: logging.Throttle[netip.Prefix]{To: log},
 	}
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	c := &link.Callers{
 		Clients: []string{from.Addr().String()}, Secure: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log,
 		Take: func(s *auth.Session, _ netip.AddrPort) { b.taken <- s },
@@ -368,21 +368,21 @@ func newBoth(t *testing.T, known bool) both {
 // server ends it is left out, and what was ahead is closed.
 func TestDialledByTheServer(t *testing.T) {
 	b := newBoth(t, true)
-	waitFor(t, "the pool", func() bool { return len(b.taken) == 4 })
+	nstest.WaitFor(t, "the pool", func() bool { return len(b.taken) == 4 })
 	l, ok := take(t, b.Links, new(link.Tried))
 	if !ok || l.Session() == nil || l.Session().Conn == nil || l.Server() != "home" {
 		t.Fatalf("no link that is sure: %v", ok)
 	}
-	waitFor(t, "one more in its place", func() bool { return len(b.taken) >= 5 })
+	nstest.WaitFor(t, "one more in its place", func() bool { return len(b.taken) >= 5 })
 	b.stop()
-	waitFor(t, "the server to be left out", func() bool { return b.log.count("server has gone") == 1 })
+	nstest.WaitFor(t, "the server to be left out", func() bool { return b.log.count("server has gone") == 1 })
 	wantNone(t, b.Links)
 }
 
 // TestUnknownServer: one whose key is not known is told so, and gets nothing.
 func TestUnknownServer(t *testing.T) {
 	b := newBoth(t, false)
-	waitFor(t, "both ends to say why", func() bool {
+	nstest.WaitFor(t, "both ends to say why", func() bool {
 		return b.log.count("link refused", "server's key is not known here") > 0 &&
 			b.log.count("client cannot be reached", "does not know this end's key") > 0
 	})
@@ -396,7 +396,7 @@ func TestJoinedLinksComeBack(t *testing.T) {
 	before := nstest.Descriptors(t, os.Getpid())
 	t.Run("life", func(t *testing.T) {
 		b := newBoth(t, true)
-		waitFor(t, "the pool", func() bool { return len(b.taken) >= 4 })
+		nstest.WaitFor(t, "the pool", func() bool { return len(b.taken) >= 4 })
 		for range 10 {
 			tried := new(link.Tried)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -405,13 +405,13 @@ func TestJoinedLinksComeBack(t *testing.T) {
 				l, err = b.Wait(ctx, tried)
 			}
 			cancel()
-			must(t, err)
+			nstest.Must(t, err)
 			socket.Close(l.FD())
 			l.Leave()
 		}
-		waitFor(t, "the pool again", func() bool { return len(b.taken) >= 14 })
+		nstest.WaitFor(t, "the pool again", func() bool { return len(b.taken) >= 14 })
 	})
-	waitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
+	nstest.WaitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
 }
 
 // TestJoinedChurn: servers come, go, drain and do not open all that they are asked for, while peers come and give up. Nobody
@@ -504,5 +504,5 @@ func TestJoinedChurn(t *testing.T) {
 		close(stop)
 		servers.Wait()
 	})
-	waitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
+	nstest.WaitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
 }

@@ -16,6 +16,7 @@ import (
 	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 // gate is a client's port for servers.
@@ -32,7 +33,7 @@ func newGate(t *testing.T, set func(*link.Listener)) *gate {
 	t.Helper()
 	own := auth.NewKey()
 	acceptor, err := auth.AcceptServers(own, false)
-	must(t, err)
+	nstest.Must(t, err)
 	g := &gate{log: new(lines), own: own.Public()}
 	log := slog.New(slog.NewTextHandler(g.log, nil))
 	g.Listener = &link.Listener{
@@ -41,7 +42,7 @@ func newGate(t *testing.T, set func(*link.Listener)) *gate {
 	}
 	set(g.Listener)
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	g.at = from.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
@@ -58,7 +59,7 @@ func newGate(t *testing.T, set func(*link.Listener)) *gate {
 func (g *gate) callers(t *testing.T, own auth.PrivateKey, log *slog.Logger) *link.Callers {
 	t.Helper()
 	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, false)
-	must(t, err)
+	nstest.Must(t, err)
 	return &link.Callers{Clients: []string{g.at}, Secure: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log}
 }
 
@@ -97,7 +98,7 @@ func TestStrangersThatJoin(t *testing.T) {
 		})
 		<-joins // the next comes when this one has had its handshake
 	}
-	waitFor(t, "end of those that are too many", func() bool { return inside.Load() <= most })
+	nstest.WaitFor(t, "end of those that are too many", func() bool { return inside.Load() <= most })
 }
 
 // TestNoInvitations: a client that takes none refuses who wants to join, whether it knows the key or not.
@@ -114,7 +115,7 @@ func TestNoInvitations(t *testing.T) {
 		if err == nil {
 			t.Error("it let a server join")
 		}
-		waitFor(t, "why in the log", func() bool { return g.log.count("link refused", "takes no invitations") == 1 })
+		nstest.WaitFor(t, "why in the log", func() bool { return g.log.count("link refused", "takes no invitations") == 1 })
 	}
 }
 
@@ -147,12 +148,12 @@ func TestSameKeyTwice(t *testing.T) {
 		return s
 	}
 	first := begin()
-	waitFor(t, "a link of the first", func() bool { return first.links.Load() > 0 })
+	nstest.WaitFor(t, "a link of the first", func() bool { return first.links.Load() > 0 })
 	had := first.links.Load()
 	second := begin()
-	waitFor(t, "a link of the second", func() bool { return second.links.Load() > 0 })
+	nstest.WaitFor(t, "a link of the second", func() bool { return second.links.Load() > 0 })
 	second.stop()
-	waitFor(t, "a link of the first again", func() bool { return first.links.Load() > had })
+	nstest.WaitFor(t, "a link of the first again", func() bool { return first.links.Load() > had })
 	if n := g.log.count("server has dialled"); n != 3 {
 		t.Errorf("servers dialled %d times, want 3", n)
 	}
@@ -172,9 +173,9 @@ func TestKeyIsTakenAway(t *testing.T) {
 	calling.Go(func() { c.Run(ctx) })
 	t.Cleanup(calling.Wait)
 	t.Cleanup(cancel)
-	waitFor(t, "the server", func() bool { return g.log.count("server has dialled") == 1 })
+	nstest.WaitFor(t, "the server", func() bool { return g.log.count("server has dialled") == 1 })
 	away.Store(true)
-	waitFor(t, "why it is left out", func() bool { return g.log.count("server has gone", "server's key is not known here") == 1 })
+	nstest.WaitFor(t, "why it is left out", func() bool { return g.log.count("server has gone", "server's key is not known here") == 1 })
 }
 
 // TestOnlyOneEndIsAuthOnly: the control stream is as ever, and links are refused. Both ends say why, the server once.
@@ -184,7 +185,7 @@ func TestOnlyOneEndIsAuthOnly(t *testing.T) {
 		l.Known = func(k auth.PublicKey) (string, bool) { return "home", k == own.Public() }
 	})
 	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, true)
-	must(t, err)
+	nstest.Must(t, err)
 	said := new(lines)
 	c := g.callers(t, own, slog.New(slog.NewTextHandler(said, nil)))
 	c.Secure = dialer
@@ -193,7 +194,7 @@ func TestOnlyOneEndIsAuthOnly(t *testing.T) {
 	calling.Go(func() { c.Run(ctx) })
 	t.Cleanup(calling.Wait)
 	t.Cleanup(cancel)
-	waitFor(t, "why in both logs", func() bool {
+	nstest.WaitFor(t, "why in both logs", func() bool {
 		return said.count("client takes no links of this server", "--auth-only there") == 1 && g.log.count("link refused", "--auth-only here") == 1
 	})
 	now, end := context.WithCancel(t.Context())

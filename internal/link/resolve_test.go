@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"portredirector/internal/link"
+	"portredirector/internal/testnet/nstest"
 )
 
 // zone is a resolver whose records may change.
@@ -106,7 +107,7 @@ func TestAddressesAreServers(t *testing.T) {
 		wait(t, ls, new(link.Tried))
 	}
 	for _, s := range servers {
-		waitFor(t, "link to "+s.addr(), func() bool { return s.count() == 2 })
+		nstest.WaitFor(t, "link to "+s.addr(), func() bool { return s.count() == 2 })
 	}
 }
 

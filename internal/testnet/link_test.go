@@ -25,14 +25,14 @@ func reach(t *testing.T, from *testnet.Host, local string, to *testnet.Host, rem
 	}
 	begin := time.Now()
 	conn, err := from.Dial(ctx, localAddr, service.Addr())
-	must(t, err)
+	nstest.Must(t, err)
 	defer conn.Close()
 	if d := time.Since(begin); d > 500*time.Millisecond {
 		t.Errorf("took %v to connect to %s", d, remote)
 	}
-	must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	nstest.Must(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	_, err = io.WriteString(conn, "hello")
-	must(t, err, conn.CloseWrite())
+	nstest.Must(t, err, conn.CloseWrite())
 	if got, err := io.ReadAll(conn); err != nil || string(got) != "hello" {
 		t.Errorf("echo from %s: %q, %v", remote, got, err)
 	}
@@ -61,7 +61,7 @@ func TestLoopback(t *testing.T) {
 
 func TestReachThroughRouter(t *testing.T) {
 	west, router, east := nstest.NewHost(t, "west"), nstest.NewHost(t, "router"), nstest.NewHost(t, "east")
-	must(t,
+	nstest.Must(t,
 		testnet.Connect(west, prefixes("10.1.0.2/24", "fd01::2/64"), router, prefixes("10.1.0.1/24", "fd01::1/64")),
 		testnet.Connect(east, prefixes("10.2.0.2/24", "fd02::2/64"), router, prefixes("10.2.0.1/24", "fd02::1/64")),
 		west.AddRoute(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.1.0.1")),
@@ -79,7 +79,7 @@ func TestReachThroughRouter(t *testing.T) {
 
 func TestBridge(t *testing.T) {
 	host, one, two := nstest.NewHost(t, "host"), nstest.NewHost(t, "one"), nstest.NewHost(t, "two")
-	must(t,
+	nstest.Must(t,
 		host.Bridge("br0", prefixes("172.17.0.1/16", "fd17::1/64")...),
 		host.Attach("br0", one, prefixes("172.17.0.2/16", "fd17::2/64")...),
 		host.Attach("br0", two, prefixes("172.17.0.3/16", "fd17::3/64")...),
@@ -96,8 +96,8 @@ func TestBridge(t *testing.T) {
 
 func TestAddAddr(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, testnet.Connect(a, prefixes("10.0.0.1/24"), b, prefixes("10.0.0.2/24")))
-	must(t,
+	nstest.Must(t, testnet.Connect(a, prefixes("10.0.0.1/24"), b, prefixes("10.0.0.2/24")))
+	nstest.Must(t,
 		a.AddAddr("b", netip.MustParsePrefix("10.0.0.9/24")),
 		b.AddAddr("lo", netip.MustParsePrefix("203.0.113.1/32")),
 		a.AddRoute(netip.MustParsePrefix("203.0.113.0/24"), netip.MustParseAddr("10.0.0.2")),
@@ -110,12 +110,12 @@ func TestAddAddr(t *testing.T) {
 
 func TestLoseAndRegain(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, testnet.Connect(a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.2/24", "fd00::2/64")))
+	nstest.Must(t, testnet.Connect(a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.2/24", "fd00::2/64")))
 	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
 		neighbour := netip.MustParseAddr(addr)
-		must(t, a.Lose("b", neighbour))
+		nstest.Must(t, a.Lose("b", neighbour))
 		noAnswer(t, a, addr)
-		must(t, a.Regain("b", neighbour))
+		nstest.Must(t, a.Regain("b", neighbour))
 	}
 	reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
 	reach(t, a, "", b, "fd00::2", "fd00::1")
@@ -123,7 +123,7 @@ func TestLoseAndRegain(t *testing.T) {
 
 func TestConnectTwice(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, testnet.Connect(a, nil, b, nil))
+	nstest.Must(t, testnet.Connect(a, nil, b, nil))
 	if err := testnet.Connect(a, nil, b, nil); err == nil {
 		t.Error("two hosts were joined twice")
 	}

@@ -18,7 +18,7 @@ func TestConnectFarRefuses(t *testing.T) {
 			t.Errorf("%+v was taken", way)
 		}
 	}
-	must(t, testnet.Connect(a, nil, b, nil))
+	nstest.Must(t, testnet.Connect(a, nil, b, nil))
 	if _, err := testnet.ConnectFar(a, nil, b, nil, testnet.Way{}); err == nil {
 		t.Error("two hosts were joined twice")
 	}
@@ -28,7 +28,7 @@ func TestConnectFarTellsOfItsEnd(t *testing.T) {
 	needFar(t)
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
 	way, err := testnet.ConnectFar(a, nil, b, nil, testnet.Way{})
-	must(t, err)
+	nstest.Must(t, err)
 	nstest.Run(t, a, "ip", "link", "delete", "dev", "b")
 	if err := way.Close(); err == nil {
 		t.Error("closing it does not tell that an interface was deleted")
@@ -40,15 +40,15 @@ func TestConnectFarLeaksNothing(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
 	connectAndClose := func() {
 		way, err := testnet.ConnectFar(a, prefixes("10.0.0.1/24"), b, nil, testnet.Way{Delay: time.Hour})
-		must(t, err)
+		nstest.Must(t, err)
 		err = a.Do(func() error {
 			conn, err := net.Dial("udp", "10.0.0.2:9")
-			must(t, err)
+			nstest.Must(t, err)
 			_, err = conn.Write([]byte("on its way when that is closed"))
-			must(t, err)
+			nstest.Must(t, err)
 			return conn.Close()
 		})
-		must(t, err, way.Close())
+		nstest.Must(t, err, way.Close())
 	}
 	connectAndClose()
 	descriptors, goroutines := nstest.Descriptors(t, os.Getpid()), runtime.NumGoroutine()

@@ -31,7 +31,7 @@ func TestConnectFarHoldsBack(t *testing.T) {
 		service := nstest.Echo(t, b, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
 		begin := time.Now()
 		conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-		must(t, err)
+		nstest.Must(t, err)
 		defer conn.Close()
 		if d := time.Since(begin); d < 2*delay {
 			t.Errorf("connected to %s after %v", addr, d)
@@ -39,9 +39,9 @@ func TestConnectFarHoldsBack(t *testing.T) {
 		for range 5 {
 			begin := time.Now()
 			_, err := io.WriteString(conn, "x")
-			must(t, err)
+			nstest.Must(t, err)
 			_, err = conn.Read(make([]byte, 1))
-			must(t, err)
+			nstest.Must(t, err)
 			if d := time.Since(begin); d < 2*delay {
 				t.Errorf("echo from %s after %v", addr, d)
 			}
@@ -55,7 +55,7 @@ func TestConnectFarHasARate(t *testing.T) {
 	a, b, _ := farHosts(t, testnet.Way{Delay: 10 * time.Millisecond, Rate: rate})
 	service := nstest.Echo(t, b, netip.MustParseAddrPort("10.0.0.2:0"))
 	conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-	must(t, err)
+	nstest.Must(t, err)
 	defer conn.Close()
 	begin := time.Now()
 	go func() { _, _ = conn.Write(make([]byte, size)) }()
@@ -78,7 +78,7 @@ func TestConnectFarCarriesBulk(t *testing.T) {
 			}
 			service := nstest.Echo(t, b, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
 			conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-			must(t, err)
+			nstest.Must(t, err)
 			defer conn.Close()
 			var writing sync.WaitGroup
 			writing.Go(func() {
@@ -107,7 +107,7 @@ func TestConnectFarLoses(t *testing.T) {
 	lose := func(seed uint64) []uint32 {
 		a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
 		for _, h := range []*testnet.Host{a, b} { // no packet that the kernel sends unasked
-			must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
+			nstest.Must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
 		}
 		nstest.ConnectFar(t, a, prefixes("10.0.0.1/24"), b, prefixes("10.0.0.2/24"), testnet.Way{Loss: 0.1, Seed: seed})
 		return datagrams(t, a, b, 3000)
@@ -141,25 +141,25 @@ func datagrams(t *testing.T, from, to *testnet.Host, n uint32) (got []uint32) {
 	t.Helper()
 	const ahead = 32
 	var receiver, sender *net.UDPConn
-	must(t, to.Do(func() (err error) {
+	nstest.Must(t, to.Do(func() (err error) {
 		receiver, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 0, 0, 2)})
 		return err
 	}))
 	defer receiver.Close()
-	must(t, from.Do(func() (err error) {
+	nstest.Must(t, from.Do(func() (err error) {
 		sender, err = net.DialUDP("udp4", nil, receiver.LocalAddr().(*net.UDPAddr))
 		return err
 	}))
 	defer sender.Close()
-	must(t, receiver.SetReadDeadline(time.Now().Add(10*time.Second)))
+	nstest.Must(t, receiver.SetReadDeadline(time.Now().Add(10*time.Second)))
 	number := make([]byte, 4)
 	for next, last := uint32(0), uint32(0); last < n; {
 		for ; next <= last+ahead; next++ {
 			_, err := sender.Write(binary.BigEndian.AppendUint32(nil, next))
-			must(t, err)
+			nstest.Must(t, err)
 		}
 		_, err := receiver.Read(number)
-		must(t, err)
+		nstest.Must(t, err)
 		if last = binary.BigEndian.Uint32(number); last < n {
 			got = append(got, last)
 		}

@@ -38,12 +38,3 @@ func prefixes(s ...string) []netip.Prefix {
 	}
 	return ps
 }
-
-func must(tb testing.TB, errs ...error) {
-	tb.Helper()
-	for _, err := range errs {
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
-}
