@@ -119,7 +119,7 @@ func TestHostsLeakNothing(t *testing.T) {
 		nstest.Must(t, err)
 		b, err := testnet.NewHost("b")
 		nstest.Must(t, err)
-		nstest.Must(t, testnet.Connect(a, prefixes("10.0.0.1/24"), b, nil))
+		nstest.Must(t, testnet.Connect(a, nstest.Prefixes("10.0.0.1/24"), b, nil))
 		nstest.Must(t, a.Close(), b.Close())
 	}
 	makeAndClose() // opens what the process keeps
@@ -134,7 +134,7 @@ func TestHostsLeakNothing(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	nstest.Must(t, testnet.Connect(a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.77/24", "fd00::77/64")))
+	nstest.Must(t, testnet.Connect(a, nstest.Prefixes("10.0.0.1/24", "fd00::1/64"), b, nstest.Prefixes("10.0.0.77/24", "fd00::77/64")))
 	var out strings.Builder
 	cmd := exec.Command("cat", "/proc/self/net/fib_trie", "/proc/self/net/if_inet6")
 	cmd.Stdout = &out

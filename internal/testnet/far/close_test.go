@@ -1,4 +1,4 @@
-package testnet_test
+package far_test
 
 import (
 	"net"
@@ -8,47 +8,48 @@ import (
 	"time"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
-func TestConnectFarRefuses(t *testing.T) {
+func TestConnectRefuses(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	for _, way := range []testnet.Way{{Delay: -1}, {Rate: -1}, {Loss: -0.1}, {Loss: 1.1}} {
-		if _, err := testnet.ConnectFar(a, nil, b, nil, way); err == nil {
-			t.Errorf("%+v was taken", way)
+	for _, path := range []far.Path{{Delay: -1}, {Rate: -1}, {Loss: -0.1}, {Loss: 1.1}} {
+		if _, err := far.Connect(a, nil, b, nil, path); err == nil {
+			t.Errorf("%+v was accepted", path)
 		}
 	}
 	nstest.Must(t, testnet.Connect(a, nil, b, nil))
-	if _, err := testnet.ConnectFar(a, nil, b, nil, testnet.Way{}); err == nil {
-		t.Error("two hosts were joined twice")
+	if _, err := far.Connect(a, nil, b, nil, far.Path{}); err == nil {
+		t.Error("two hosts were connected twice")
 	}
 }
 
-func TestConnectFarTellsOfItsEnd(t *testing.T) {
-	needFar(t)
+func TestCloseReportsDeletedInterface(t *testing.T) {
+	needTUN(t)
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	way, err := testnet.ConnectFar(a, nil, b, nil, testnet.Way{})
+	link, err := far.Connect(a, nil, b, nil, far.Path{})
 	nstest.Must(t, err)
 	nstest.Run(t, a, "ip", "link", "delete", "dev", "b")
-	if err := way.Close(); err == nil {
-		t.Error("closing it does not tell that an interface was deleted")
+	if err := link.Close(); err == nil {
+		t.Error("Close does not report that an interface was deleted")
 	}
 }
 
-func TestConnectFarLeaksNothing(t *testing.T) {
-	needFar(t) // and opens what the process keeps
+func TestCloseLeaksNothing(t *testing.T) {
+	needTUN(t) // which opens what the process keeps
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
 	connectAndClose := func() {
-		way, err := testnet.ConnectFar(a, prefixes("10.0.0.1/24"), b, nil, testnet.Way{Delay: time.Hour})
+		link, err := far.Connect(a, nstest.Prefixes("10.0.0.1/24"), b, nil, far.Path{Delay: time.Hour})
 		nstest.Must(t, err)
 		err = a.Do(func() error {
 			conn, err := net.Dial("udp", "10.0.0.2:9")
 			nstest.Must(t, err)
-			_, err = conn.Write([]byte("on its way when that is closed"))
+			_, err = conn.Write([]byte("in transit when the link is closed"))
 			nstest.Must(t, err)
 			return conn.Close()
 		})
-		nstest.Must(t, err, way.Close())
+		nstest.Must(t, err, link.Close())
 	}
 	connectAndClose()
 	descriptors, goroutines := nstest.Descriptors(t, os.Getpid()), runtime.NumGoroutine()
@@ -64,8 +65,8 @@ func TestConnectFarLeaksNothing(t *testing.T) {
 	}
 }
 
-// needFar skips the test where there can be no long way.
-func needFar(t *testing.T) {
+// needTUN skips the test where there are no TUN devices.
+func needTUN(t *testing.T) {
 	t.Helper()
-	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, testnet.Way{})
+	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, far.Path{})
 }
