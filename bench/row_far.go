@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"portredirector/internal/testnet/far"
 )
 
 // farRoundTrip is how long a round trip between M1 and M2 takes where they are
