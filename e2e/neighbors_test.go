@@ -358,7 +358,7 @@ func TestNeighbors(t *testing.T) {
 // waitInFront waits until our ip rules come before those of others.
 func waitInFront(t *testing.T, h *testnet.Host) {
 	t.Helper()
-	waitFor(t, "our rules to be in front", func() bool {
+	nstest.WaitFor(t, "our rules to be in front", func() bool {
 		for _, family := range []string{"-4", "-6"} {
 			rules := strings.Split(strings.TrimSpace(nstest.Run(t, h, "ip", family, "rule")), "\n")
 			ours := 1 // after table local
