@@ -29,8 +29,8 @@ func (p portredirector) secure(ctx context.Context, w *world, binary string) (cl
 	if err != nil {
 		return nil, nil, err
 	}
-	client = []string{"--key", clientKey, "--peer-key", serverPublic}
-	server = []string{"--key", serverKey, "--peer-key", clientPublic}
+	client = []string{"--key", clientKey, "--server-key", serverPublic}
+	server = []string{"--key", serverKey, "--client-key", clientPublic}
 	if p.authOnly {
 		client, server = append(client, "--auth-only"), append(server, "--auth-only")
 	}

@@ -120,7 +120,7 @@ func TestNotAuthorised(t *testing.T) {
 			must(t, err)
 			must(t, os.WriteFile(file("clients"), fmt.Appendf(nil, "somebody %s %s\n", clientKey, tt.may), 0o600))
 			server := w.server(t, loadPorts+" --key "+file("server")+" --clients "+file("clients"))
-			client := w.client(t, fmt.Sprint(loadPorts, " --key ", file("client"), " --peer-key ", serverKey))
+			client := w.client(t, fmt.Sprint(loadPorts, " --key ", file("client"), " --server-key ", serverKey))
 
 			const n = 5
 			client.wantRefusal(t, w.wantRefused(t, w.bob, tt.port), "server "+linkTo)

@@ -29,8 +29,8 @@ func newKeys(t *testing.T) trust {
 	t.Helper()
 	c, s := keygen(t), keygen(t)
 	return trust{
-		client: "--key " + c.file + " --peer-key " + s.public,
-		server: "--key " + s.file + " --peer-key " + c.public,
+		client: "--key " + c.file + " --server-key " + s.public,
+		server: "--key " + s.file + " --client-key " + c.public,
 	}
 }
 
@@ -174,7 +174,7 @@ func TestClientsFile(t *testing.T) {
 	edit := func(lines string) { must(t, os.WriteFile(file, []byte(lines), 0o600)) }
 	edit("other " + other.public)
 	server := w.server(t, fmt.Sprintf("-p 80 --key %s --clients %s", own.file, file))
-	client := w.client(t, fmt.Sprintf("-p 80 --key %s --peer-key %s", mine.file, own.public))
+	client := w.client(t, fmt.Sprintf("-p 80 --key %s --server-key %s", mine.file, own.public))
 	server.WaitOutput(mine.public) // so that it need not be copied from elsewhere
 	client.WaitOutput("does not know this end's key")
 	w.wantRefused(t, w.alice, 80)

@@ -31,10 +31,10 @@ works once, within a quarter of an hour.
 Of several servers (-c repeated, or SRV records) one that fails is left out until
 it works again, and its peers go to the next, if nothing of theirs was delivered.`,
 		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
-  portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
+  portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --server-key 'PUBLIC KEY OF M2'
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
   portredirector client -c 2.2.2.2:12345 -c 3.3.3.3:12345 --balance round-robin -p 80
-  portredirector client -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'
+  portredirector client -l 12345 -p 80 --key /etc/portredirector.key --server-key 'PUBLIC KEY OF M2'
   portredirector client -l 12345 -p 80 --invite
   HAProxy (accept-proxy) or nginx (proxy_protocol) in place of our server:
     portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
@@ -54,6 +54,7 @@ func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
 		f.Var(invitation{&c.InviteFrom}, "invite", "with -l, print the command by which a server joins; with =HOST if that is how it reaches this machine")
 		f.Lookup("invite").NoOptDefVal = foundOut
+		f.StringArrayVar(&c.ServerKeys, "server-key", nil, "public `KEY` of a server, as keygen prints it, repeatable; needs --key")
 		trustFlags(f, c)
 		peersFlag(f, c)
 		f.IntVar(&c.MaxPeersPerAddress, "max-peers-per-address", 0, "how many peers one address (IPv6: /64) may have; 0 is as many as come")
@@ -74,8 +75,8 @@ func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
-		return daemon.RunClient(life, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
+	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
+		return daemon.RunClient(shutdown, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
 	})
 }
 

@@ -17,13 +17,13 @@ func keygenCommand(e env) *cobra.Command {
 
 FILE must not exist yet, and is readable by its owner only. It has the public key
 in a comment. Each machine has a private key of its own, which stays there; the
-other end is given the public key, as its --peer-key or in its --clients.`,
+other end is given the public key, as --server-key on the client, --client-key or --clients on the server.`,
 		Example: `  On M2, the server:
     portredirector keygen /etc/portredirector.key
-    portredirector server -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
+    portredirector server -l 12345 -p 80 --key /etc/portredirector.key --client-key 'PUBLIC KEY OF M1'
   On M1, the client:
     portredirector keygen /etc/portredirector.key
-    portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M2'`,
+    portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --server-key 'PUBLIC KEY OF M2'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("keygen takes the name of a file for the private key")

@@ -46,15 +46,15 @@ func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
-func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Life, *slog.Logger) error) error {
+func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Shutdown, *slog.Logger) error) error {
 	log, flush := e.log(verbose)
 	defer flush()
 	for _, note := range notes {
 		log.Warn("an option has no effect", slog.String("why", note))
 	}
-	life, end := daemon.UntilSignal(ctx)
+	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
-	return run(life, log)
+	return run(shutdown, log)
 }
 
 // Exit statuses.

@@ -122,8 +122,13 @@ func foreignFlag(given, sub *cobra.Command) (err error) {
 	given.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil && sub.Flags().Lookup(f.Name) == nil && given.PersistentFlags().Lookup(f.Name) == nil {
 			err = usageError{fmt.Errorf("--%s is not an option of a %s", f.Name, sub.Name())}
-			if f.Name == "invite" {
+			switch f.Name {
+			case "invite":
 				err = usageError{fmt.Errorf("%w; where the server dials, write `portredirector client -l`", err)}
+			case "server-key":
+				err = usageError{fmt.Errorf("%w: the key of its client is --client-key", err)}
+			case "client-key":
+				err = usageError{fmt.Errorf("%w: the key of its server is --server-key", err)}
 			}
 		}
 	})
@@ -138,7 +143,6 @@ func commonFlags(f *pflag.FlagSet, verbose *bool) {
 // trustFlags are those about who is at the other end.
 func trustFlags(f *pflag.FlagSet, c *config.Flags) {
 	f.Var((*file)(&c.Key), "key", "`FILE` with this end's private key, see keygen; the other end has to prove that it has its own")
-	f.StringArrayVar(&c.PeerKeys, "peer-key", nil, "`PUBLIC` key of the other end, 44 letters as keygen prints them, repeatable")
 	f.BoolVar(&c.AuthOnly, "auth-only", false, "with keys, on both ends: make sure of the other end, and do not encrypt; a server then takes encrypted links, too")
 	f.Var((*file)(&c.TLSCert), "tls-cert", "`FILE` with this end's certificate in PEM, in place of keys")
 	f.Var((*file)(&c.TLSKey), "tls-key", "`FILE` with the private key of --tls-cert")

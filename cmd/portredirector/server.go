@@ -37,8 +37,8 @@ v1 or v2, and the original's client, all on one port.
 It needs CAP_NET_ADMIN. What it sets up (ip rules, a routing table, an
 nftables table) is proved before the first peer and removed at exit.`,
 		Example: `  portredirector server -l 12345 -p 80 -p 443
-  portredirector server -l 12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
-  portredirector server -c 1.1.1.1:12345 -p 80 --key /etc/portredirector.key --peer-key 'PUBLIC KEY OF M1'
+  portredirector server -l 12345 -p 80 --key /etc/portredirector.key --client-key 'PUBLIC KEY OF M1'
+  portredirector server -c 1.1.1.1:12345 -p 80 --key /etc/portredirector.key --client-key 'PUBLIC KEY OF M1'
   portredirector server -l 12345 -p 80 -r 80.10080
   portredirector server -l '[::]:12345' -p 80=127.0.0.1:10080 -p 8000-8099=172.30.0.2:9000-9099
   portredirector server -l 12345 -p 80=docker:web:80
@@ -61,8 +61,9 @@ func serverFlags(to *pflag.FlagSet, c *config.Flags) {
 		f.Var((*file)(&c.DockerSocket), "docker-socket", "`FILE` on which the Docker engine is asked for docker:NAME")
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "lead peers of port OLD to the service's port NEW, `OLD.NEW`, repeatable")
 		f.StringVar(&c.Join, "join", "", "the `LINE` that a client has printed for --invite: dial it, and know each other from now on")
+		f.StringArrayVar(&c.ClientKeys, "client-key", nil, "public `KEY` of a client, as keygen prints it, repeatable; needs --key")
 		trustFlags(f, c)
-		f.Var((*file)(&c.Clients), "clients", "`FILE` of clients, beside --peer-key: a line each, NAME PUBLIC-KEY [ports=80,8000-8099] [claims=CIDR,CIDR]")
+		f.Var((*file)(&c.Clients), "clients", "`FILE` of clients, beside --client-key: a line each, NAME PUBLIC-KEY [ports=80,8000-8099] [claims=CIDR,CIDR]")
 		f.StringArrayVar(&c.Allow, "allow", nil, "take links from these addresses only, `CIDR`, repeatable")
 		f.StringArrayVar(&c.AllowClaim, "allow-claim", nil, "peers may have these addresses though they are refused otherwise (loopback, this machine's own, --deny-claim), `CIDR`, repeatable; the longest range decides")
 		f.StringArrayVar(&c.DenyClaim, "deny-claim", nil, "refuse peers with these addresses, `CIDR`, repeatable; the longest range decides")
@@ -84,8 +85,8 @@ func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(life daemon.Life, log *slog.Logger) error {
-		return daemon.RunServer(life, cfg, log)
+	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
+		return daemon.RunServer(shutdown, cfg, log)
 	})
 }
 

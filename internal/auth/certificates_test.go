@@ -172,7 +172,7 @@ func TestBadCertificates(t *testing.T) {
 		"the client's is of another authority": {ca.dialer(t, other.issue(t, leaf{})), ca.acceptor(t, good), "--tls-ca", "--tls-ca"},
 		"the client's has expired":             {ca.dialer(t, expired), ca.acceptor(t, good), "this client's certificate has expired", "the client's certificate has expired"},
 		"the server has a key":                 {ca.dialer(t, good), own.acceptor, "failed to verify", "--tls-ca"},
-		"the client has a key":                 {own.dialer, ca.acceptor(t, good), "certificate", "--peer-key"},
+		"the client has a key":                 {own.dialer, ca.acceptor(t, good), "certificate", "--server-key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, server := handshake(t, tt.dialer, tt.acceptor, anybody)

@@ -38,7 +38,7 @@ var ofClients = meanings{
 	{encrypted[Join] + `"]`, isServer},
 	{"client requested unsupported application protocols", "the client is none of ours"},
 	{"client didn't provide a certificate", "the client has neither a key (--key) nor a certificate that is from one of our authorities (--tls-ca)"},
-	{"remote error: tls: bad certificate", "the client does not take this server's key (--peer-key there) or certificate (--tls-ca there, its name, its dates); its log has why"},
+	{"remote error: tls: bad certificate", "the client does not take this server's key (--server-key there) or certificate (--tls-ca there, its name, its dates); its log has why"},
 	{"x509: certificate has expired or is not yet valid", "the client's certificate has expired, or is not valid yet"},
 	{"x509: certificate specifies an incompatible key usage", "the client's certificate is not for clients (extendedKeyUsage)"},
 	{"remote error: tls: unknown certificate authority", "the client does not know the authority that this server's certificate is from (--tls-ca there)"},

@@ -97,7 +97,7 @@ func TestNoneOfOurs(t *testing.T) {
 		"http":        {func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, []string{"does not speak TLS", "--key"}},
 		"https":       {shake(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}), []string{"none of ours"}},
 		"an old one":  {shake(&tls.Config{MaxVersion: tls.VersionTLS12}), []string{"none of ours", "TLS 1.3"}},
-		"another TLS": {shake(&tls.Config{}), []string{"has a certificate, and not a key"}},
+		"another TLS": {shake(&tls.Config{}), []string{"has a certificate, and no key"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := nstest.Descriptors(t, os.Getpid())

@@ -88,7 +88,7 @@ func (r Refusal) Error() string {
 	if s := wire.Status(r); s != wire.NotAuthorized {
 		return s.String()
 	}
-	return "its other end does not know this end's key (--peer-key or --clients there)"
+	return "its other end does not know this end's key"
 }
 
 // Is makes it ErrUntrusted if it is about who this end is.

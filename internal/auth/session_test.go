@@ -321,8 +321,8 @@ func TestRefusal(t *testing.T) {
 			}
 		})
 	}
-	if s := auth.Refusal(wire.NotAuthorized).Error(); !strings.Contains(s, "--peer-key") || !strings.Contains(s, "--clients") {
-		t.Errorf("it does not say what to do: %s", s)
+	if s := auth.Refusal(wire.NotAuthorized).Error(); !strings.Contains(s, "does not know this end's key") {
+		t.Errorf("it does not say what is wrong: %s", s)
 	}
 }
 
@@ -332,8 +332,8 @@ func TestWrongServer(t *testing.T) {
 	r := newRig(t, false, false)
 	other := newRig(t, false, false)
 	client, server := handshake(t, r.dialer, other.acceptor, anybody)
-	wantErrorAt(t, "client", client.err, "--peer-key", other.theirs.Public().String())
-	wantErrorAt(t, "server", server.err, "--peer-key")
+	wantErrorAt(t, "client", client.err, "--server-key", other.theirs.Public().String())
+	wantErrorAt(t, "server", server.err, "--server-key")
 }
 
 // TestOtherKinds: servers and clients whose keys are of another kind are none of ours.

@@ -61,9 +61,9 @@ type conn struct {
 // A peer that cannot be served is reset, as it would have been by a direct
 // connection, never closed as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
-	if err := c.Peers.Enter(limit.Client(from.Addr())); err != nil {
+	if err := c.Peers.Enter(limit.SourcePrefix(from.Addr())); err != nil {
 		socket.Reset(peer)
-		c.Tell.Log(slog.LevelWarn, "peer refused", limit.Client(from.Addr()), func() []slog.Attr {
+		c.Tell.Log(slog.LevelWarn, "peer refused", limit.SourcePrefix(from.Addr()), func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
 		})
 		return
@@ -132,7 +132,7 @@ func (k *conn) refuse(peer int, err error) {
 }
 
 // leave is the end of its being one of the client's peers.
-func (k *conn) leave() { k.client.Peers.Leave(limit.Client(k.header.Source.Addr())) }
+func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
 // otherServers is for who forgot it.
 const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
@@ -171,7 +171,7 @@ func (k *conn) debug(event string, more ...slog.Attr) {
 
 // tell logs one that may come as often as somebody likes.
 func (k *conn) tell(level slog.Level, event string, more ...slog.Attr) {
-	k.client.Tell.Log(level, event, limit.Client(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
+	k.client.Tell.Log(level, event, limit.SourcePrefix(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
 }
 
 func (k *conn) attrs(more []slog.Attr) []slog.Attr {

@@ -88,13 +88,14 @@ type Flags struct {
 	InviteFrom *string // --invite, with the host that servers find this one by, or ""
 	Join       string  // --join
 
-	Key      string
-	PeerKeys []string
-	Clients  string
-	AuthOnly bool
-	TLSCert  string
-	TLSKey   string
-	TLSCA    string
+	Key        string
+	ServerKeys []string // of a client
+	ClientKeys []string // of a server
+	Clients    string
+	AuthOnly   bool
+	TLSCert    string
+	TLSKey     string
+	TLSCA      string
 
 	DockerSocket string
 

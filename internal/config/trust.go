@@ -15,13 +15,19 @@ import (
 // Trust is how one end of links proves who it is, and who may be at the other. Without
 // any of it links are plain.
 type Trust struct {
-	Key      string                // a file with the own private key; "" is none
-	PeerKeys []auth.PublicKey      // of those at the other end
-	Clients  string                // a file of clients, beside PeerKeys; "" is none
-	AuthOnly bool                  // links may (client: shall) be authenticated and not encrypted
-	Files    auth.CertificateFiles // certificates in place of keys; zero is none
-	State    string                // the directory of a pairing, which has all of this, in place of keys; "" is none
+	Key        string                // a file with the own private key; "" is none
+	RemoteKeys []auth.PublicKey      // of the other ends
+	Clients    string                // a file of clients, beside RemoteKeys; "" is none
+	AuthOnly   bool                  // links may (client: shall) be authenticated and not encrypted
+	Files      auth.CertificateFiles // certificates in place of keys; zero is none
+	State      string                // the directory of a pairing, which has all of this, in place of keys; "" is none
 }
+
+// The options that name the keys of the other ends.
+const (
+	ServerKeyOption = "--server-key" // on a client
+	ClientKeyOption = "--client-key" // on a server
+)
 
 // ByKey reports whether there are keys.
 func (t Trust) ByKey() bool { return t.Key != "" || t.State != "" }
@@ -46,34 +52,34 @@ func (t Trust) String() string {
 	}
 }
 
-// trust validates the options about keys and certificates.
-func (f Flags) trust() (Trust, error) {
+// trust validates the options about keys and certificates. option and keys are those of the other ends.
+func (f Flags) trust(option string, keys []string) (Trust, error) {
 	t := Trust{
 		Key: f.Key, Clients: f.Clients, AuthOnly: f.AuthOnly,
 		Files: auth.CertificateFiles{Cert: f.TLSCert, Key: f.TLSKey, CA: f.TLSCA},
 	}
-	for _, s := range f.PeerKeys {
+	for _, s := range keys {
 		k, err := auth.ParsePublicKey(s)
 		if err != nil {
-			return Trust{}, fmt.Errorf("--peer-key: %w", err)
+			return Trust{}, fmt.Errorf("%s: %w", option, err)
 		}
-		if slices.Contains(t.PeerKeys, k) {
-			return Trust{}, fmt.Errorf("--peer-key %s: it was given already", k)
+		if slices.Contains(t.RemoteKeys, k) {
+			return Trust{}, fmt.Errorf("%s %s: it was given already", option, k)
 		}
-		t.PeerKeys = append(t.PeerKeys, k)
+		t.RemoteKeys = append(t.RemoteKeys, k)
 	}
-	others := len(t.PeerKeys) > 0 || t.Clients != ""
+	others := len(t.RemoteKeys) > 0 || t.Clients != ""
 	switch {
 	case t.ByKey() && t.ByCertificate():
 		return Trust{}, errors.New("--key and --tls-cert: it is either keys or certificates")
 	case t.ByKey() && !others:
-		return Trust{}, errors.New("--key: it takes the public keys of those at the other end, too (--peer-key)")
-	case !t.ByKey() && len(t.PeerKeys) > 0:
-		return Trust{}, errors.New("--peer-key: it takes a private key of its own, too (--key, see `portredirector keygen`)")
+		return Trust{}, fmt.Errorf("--key: needs the public key of the other end, too: %s", option)
+	case !t.ByKey() && len(t.RemoteKeys) > 0:
+		return Trust{}, fmt.Errorf("%s: needs this end's private key, too: --key (see `portredirector keygen`)", option)
 	case !t.ByKey() && t.Clients != "":
-		return Trust{}, errors.New("--clients: it takes a private key of its own, too (--key, see `portredirector keygen`)")
+		return Trust{}, errors.New("--clients: needs this server's private key, too: --key (see `portredirector keygen`)")
 	case !t.ByKey() && t.AuthOnly:
-		return Trust{}, errors.New("--auth-only: it takes keys (--key, --peer-key)")
+		return Trust{}, fmt.Errorf("--auth-only: needs keys: --key, %s", option)
 	case t.ByCertificate() && (f.TLSCert == "" || f.TLSKey == "" || f.TLSCA == ""):
 		return Trust{}, errors.New("--tls-cert, --tls-key and --tls-ca: it takes all three")
 	}
@@ -82,7 +88,7 @@ func (f Flags) trust() (Trust, error) {
 
 // trustServers is trust for a client.
 func (f Flags) trustServers() (Trust, error) {
-	t, err := f.trust()
+	t, err := f.trust(ServerKeyOption, f.ServerKeys)
 	if err == nil && !t.None() && f.Header != wire.Native {
 		return Trust{}, fmt.Errorf("--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
 	}
@@ -103,7 +109,7 @@ func (f Flags) addListenLinks(c *Client) (err error) {
 	if f.InviteFrom != nil {
 		c.Invite = &Invite{Host: *f.InviteFrom}
 	}
-	return c.Trust.forDialling("-l "+f.Listen, c.Invite != nil, len(c.Servers) > 0)
+	return c.Trust.forDialling("-l "+f.Listen, ServerKeyOption, c.Invite != nil, len(c.Servers) > 0)
 }
 
 // addClients adds the clients that a server dials.
@@ -138,20 +144,20 @@ func (f Flags) addClients(s *Server) error {
 	if f.Join != "" {
 		option = "--join with -l"
 	}
-	return s.Trust.forDialling(option, f.Join != "", f.Listen != "")
+	return s.Trust.forDialling(option, ClientKeyOption, f.Join != "", f.Listen != "")
 }
 
 // forDialling says whether it will do where servers dial: whoever does gets peers, and
 // whoever is dialled may say whose they are. Without keys it is what a pairing has left, or
 // will leave; not where there are links of the other direction, too.
-func (t *Trust) forDialling(option string, pairing, others bool) error {
+func (t *Trust) forDialling(option, keyOption string, pairing, others bool) error {
 	switch {
 	case t.ByCertificate():
 		return fmt.Errorf("%s: between a server that dials and its client it takes keys (--key), not certificates", option)
 	case t.ByKey() && pairing:
 		return errors.New("--key: a pairing has keys of its own, leave it out")
 	case !t.ByKey() && others:
-		return fmt.Errorf("%s: it takes keys (--key, --peer-key) where links are opened by both ends", option)
+		return fmt.Errorf("%s: needs keys where links are opened by both ends: --key, %s", option, keyOption)
 	case !t.ByKey():
 		t.State = enroll.Dir()
 	}
@@ -161,7 +167,7 @@ func (t *Trust) forDialling(option string, pairing, others bool) error {
 // addTrust adds what the options say about who may open a link, and for whom it may
 // speak.
 func (f Flags) addTrust(s *Server) (err error) {
-	if s.Trust, err = f.trust(); err != nil {
+	if s.Trust, err = f.trust(ClientKeyOption, f.ClientKeys); err != nil {
 		return err
 	}
 	for _, o := range []struct {

@@ -14,19 +14,22 @@ import (
 
 const aKey = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
 
+// remoteKeys sets the keys of the other ends, whichever end this is.
+func remoteKeys(f *config.Flags, keys ...string) { f.ServerKeys, f.ClientKeys = keys, keys }
+
 // TestTrustErrors: half of what a link needs to be secured is no link without.
 func TestTrustErrors(t *testing.T) {
 	for name, tt := range map[string]struct {
 		set  func(*config.Flags)
-		want []string // what the error of a client and of a server says
+		want []string // in the error of a client and of a server; OPTION is --server-key and --client-key
 	}{
-		"keys of nobody else": {func(f *config.Flags) { f.Key = "k" }, []string{"--key", "--peer-key"}},
-		"no key of its own":   {func(f *config.Flags) { f.PeerKeys = []string{aKey} }, []string{"--peer-key", "--key", "keygen"}},
-		"no key":              {func(f *config.Flags) { f.Key, f.PeerKeys = "k", []string{aKey + "x"} }, []string{"--peer-key", aKey + "x"}},
-		"a key twice":         {func(f *config.Flags) { f.Key, f.PeerKeys = "k", []string{aKey, aKey} }, []string{"--peer-key " + aKey, "given already"}},
+		"keys of nobody else": {func(f *config.Flags) { f.Key = "k" }, []string{"--key", "OPTION"}},
+		"no key of its own":   {func(f *config.Flags) { remoteKeys(f, aKey) }, []string{"OPTION", "--key", "keygen"}},
+		"no key":              {func(f *config.Flags) { f.Key = "k"; remoteKeys(f, aKey+"x") }, []string{"OPTION", aKey + "x"}},
+		"a key twice":         {func(f *config.Flags) { f.Key = "k"; remoteKeys(f, aKey, aKey) }, []string{"OPTION " + aKey, "given already"}},
 		"auth-only alone":     {func(f *config.Flags) { f.AuthOnly = true }, []string{"--auth-only", "--key"}},
 		"keys and certificates": {
-			func(f *config.Flags) { f.Key, f.PeerKeys, f.TLSCert = "k", []string{aKey}, "c" },
+			func(f *config.Flags) { f.Key, f.TLSCert = "k", "c"; remoteKeys(f, aKey) },
 			[]string{"--key and --tls-cert"},
 		},
 		"no authority": {func(f *config.Flags) { f.TLSCert, f.TLSKey = "c", "k" }, []string{"--tls-ca"}},
@@ -35,11 +38,12 @@ func TestTrustErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, client := flags(func(f *config.Flags) { f.Connect, f.Ports = []string{"h:1"}, []string{"80"}; tt.set(f) }).Client()
 			_, server := flags(func(f *config.Flags) { f.Listen, f.Ports = "1", []string{"80"}; tt.set(f) }).Server()
-			for _, err := range []error{client, server} {
+			for option, err := range map[string]error{"--server-key": client, "--client-key": server} {
 				if err == nil {
 					t.Fatal("no error")
 				}
 				for _, want := range tt.want {
+					want = strings.ReplaceAll(want, "OPTION", option)
 					if !strings.Contains(err.Error(), want) {
 						t.Errorf("%q does not say %q", err, want)
 					}
@@ -48,7 +52,7 @@ func TestTrustErrors(t *testing.T) {
 		})
 	}
 	_, err := flags(func(f *config.Flags) {
-		f.Connect, f.Ports, f.Key, f.PeerKeys, f.Header = []string{"h:1"}, []string{"80"}, "k", []string{aKey}, wire.V2
+		f.Connect, f.Ports, f.Key, f.ServerKeys, f.Header = []string{"h:1"}, []string{"80"}, "k", []string{aKey}, wire.V2
 	}).Client()
 	if err == nil || !strings.Contains(err.Error(), "--header v2") {
 		t.Errorf("keys for others: %v", err)
@@ -79,7 +83,7 @@ func TestOpen(t *testing.T) {
 		"on loopback":    {func(f *config.Flags) { f.Listen = "127.0.0.1:1" }, false},
 		"on loopback, 6": {func(f *config.Flags) { f.Listen = "[::1]:1" }, false},
 		"allowed":        {func(f *config.Flags) { f.Allow = []string{"192.0.2.0/24"} }, false},
-		"keys":           {func(f *config.Flags) { f.Key, f.PeerKeys = "k", []string{aKey} }, false},
+		"keys":           {func(f *config.Flags) { f.Key, f.ClientKeys = "k", []string{aKey} }, false},
 		"clients":        {func(f *config.Flags) { f.Key, f.Clients = "k", "c" }, false},
 		"certificates":   {func(f *config.Flags) { f.TLSCert, f.TLSKey, f.TLSCA = "c", "k", "a" }, false},
 	} {

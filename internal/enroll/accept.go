@@ -33,7 +33,7 @@ var (
 type invited struct {
 	hash    [sha256.Size]byte // of the secret, which is not kept
 	expires time.Time
-	by      auth.PublicKey // who has used it and is being added to the peers; zero is nobody
+	by      auth.PublicKey // who has used it and is being added to the servers; zero is nobody
 }
 
 // Invite makes an invitation to this client, for one server, that holds for a while.
@@ -70,9 +70,9 @@ func (s *State) Invite(address string, ports []auth.Ports, validFor time.Duratio
 	return i, nil
 }
 
-// Accept adds a server, which has proved its key, to the peers if it knows the secret of an
+// Accept adds a server, which has proved its key, to the known servers if it knows the secret of an
 // invitation. That is used up by it: whatever happens on the way, no second key comes in by
-// the same secret. A server that is among the peers is accepted in any case, for it may
+// the same secret. A server that is known already is accepted in any case, for it may
 // not have heard of it. name is what it calls itself; what it is called from then on, which
 // is nobody else's name, is returned.
 //
@@ -80,7 +80,7 @@ func (s *State) Invite(address string, ports []auth.Ports, validFor time.Duratio
 // server may try again.
 func (s *State) Accept(secret Secret, server auth.PublicKey, name string) (called string, err error) {
 	err = s.hold(func() error {
-		text, known, err := s.list(peersFile)
+		text, known, err := s.list(serversFile)
 		if err != nil {
 			return err
 		}
@@ -100,8 +100,8 @@ func (s *State) Accept(secret Secret, server auth.PublicKey, name string) (calle
 			return err
 		}
 		c := auth.Client{Name: unique(plain(name), known), Key: server}
-		text = appendLine(text, peersTitle, c.Line()+" # since "+time.Now().UTC().Format(time.RFC3339))
-		if err := s.write(peersFile, text); err != nil {
+		text = appendLine(text, serversTitle, c.Line()+" # since "+time.Now().UTC().Format(time.RFC3339))
+		if err := s.write(serversFile, text); err != nil {
 			return err
 		}
 		called = c.Name
@@ -136,9 +136,9 @@ func (s *State) claim(given []invited, at int, server auth.PublicKey) error {
 }
 
 // settle finishes what a process that was killed has left: an invitation whose server is
-// among the peers is used up, and does not bring it back when it is taken away there.
+// known is used up, and does not bring it back when it is taken away there.
 func (s *State) settle() error {
-	_, known, err := s.list(peersFile)
+	_, known, err := s.list(serversFile)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func find(given []invited, secret Secret) int {
 }
 
 const (
-	peersTitle       = "# The servers that may dial this client, NAME PUBLIC-KEY. Take out a line, and that one no longer may."
+	serversTitle     = "# The servers that may dial this client, NAME PUBLIC-KEY. Take out a line, and that one no longer may."
 	invitationsTitle = "# Invitations that were given out: the SHA-256 of the secret, until when, and who is being added. To void one take out its line."
 )
 

@@ -52,7 +52,7 @@ func TestTakenOut(t *testing.T) {
 	s := open(t)
 	i, one := invite(t, s), newKey()
 	accept(t, s, i.Secret, one, nil)
-	put(t, s, "peers", "")
+	put(t, s, "servers", "")
 	accept(t, s, i.Secret, one, enroll.ErrUnknown)
 	accept(t, s, i.Secret, newKey(), enroll.ErrUnknown)
 	if all := names(t, s); len(all) > 0 {
@@ -65,7 +65,7 @@ func TestNoSecretIsKept(t *testing.T) {
 	s := open(t)
 	i := invite(t, s)
 	line := strings.Split(i.String(), "/")
-	for _, name := range []string{"invitations", "peers"} {
+	for _, name := range []string{"invitations", "servers"} {
 		if text := get(t, s, name); strings.Contains(text, line[6]) || strings.Contains(text, fmt.Sprintf("%x", i.Secret[:])) {
 			t.Errorf("%s: %s", name, text)
 		}
@@ -177,7 +177,7 @@ func TestNames(t *testing.T) {
 		if len(all) != before+1 || all[server] != name || tt.want != "" && name != tt.want {
 			t.Errorf("%q is %q (%q), want %q; %d peers", tt.name, all[server], name, tt.want, len(all))
 		}
-		if last := strings.Split(strings.TrimSpace(get(t, s, "peers")), "\n"); !strings.HasPrefix(last[len(last)-1], name+" "+server.String()+" # since ") {
+		if last := strings.Split(strings.TrimSpace(get(t, s, "servers")), "\n"); !strings.HasPrefix(last[len(last)-1], name+" "+server.String()+" # since ") {
 			t.Errorf("%q: %q", tt.name, last[len(last)-1])
 		}
 	}
@@ -189,7 +189,7 @@ func TestEndBetween(t *testing.T) {
 	i := invite(t, s)
 	one, two := newKey(), newKey()
 
-	end := obstruct(t, s, "peers")
+	end := obstruct(t, s, "servers")
 	_, err := s.Accept(i.Secret, one, "home")
 	wantError(t, err, s.Dir())
 	end()
@@ -208,7 +208,7 @@ func TestEndBetween(t *testing.T) {
 
 	put(t, s, "invitations", claimed)
 	s = reopen(t, s.Dir())
-	put(t, s, "peers", "") // somebody does not want it
+	put(t, s, "servers", "") // somebody does not want it
 	accept(t, s, i.Secret, one, enroll.ErrUnknown)
 	accept(t, s, i.Secret, two, enroll.ErrUnknown)
 }
@@ -219,7 +219,7 @@ func TestClaimedInTime(t *testing.T) {
 		s := open(t)
 		i := invite(t, s)
 		one := newKey()
-		end := obstruct(t, s, "peers")
+		end := obstruct(t, s, "servers")
 		_, err := s.Accept(i.Secret, one, "home")
 		wantError(t, err, s.Dir())
 		end()

@@ -68,7 +68,7 @@ func put(t testing.TB, s *enroll.State, name, text string) {
 // names are the peers of a state, by their keys.
 func names(t testing.TB, s *enroll.State) map[auth.PublicKey]string {
 	t.Helper()
-	peers, err := s.Peers()
+	peers, err := s.Servers()
 	must(t, err)
 	all := make(map[auth.PublicKey]string)
 	for k, c := range peers {

@@ -146,7 +146,7 @@ func TestKilled(t *testing.T) {
 
 		s := reopen(t, s.Dir())
 		invite(t, s)
-		text := get(t, s, "peers")
+		text := get(t, s, "servers")
 		for line := range strings.Lines(said.String()) {
 			if k, done := strings.CutPrefix(strings.TrimSpace(line), "accepted "); done && !strings.Contains(text, k) {
 				t.Errorf("%s was accepted, and is not there", k)

@@ -24,7 +24,7 @@ func Dir() string {
 // The files of a state.
 const (
 	keyFile         = "key"         // see auth.Generate
-	peersFile       = "peers"       // of a client: the servers that may dial it, see auth.ReadClients
+	serversFile     = "servers"     // of a client: the servers that may dial it, see auth.ReadClients
 	invitationsFile = "invitations" // of a client: see invited
 	joinedFile      = "joined"      // of a server: the clients that it dials, see Joined
 	lockFile        = "lock"        // empty; who has it locked holds the state
@@ -110,12 +110,12 @@ func (s *State) makeKey() error {
 	return s.place(keyFile)
 }
 
-// PeersFile is the file of the servers that may dial this client.
-func (s *State) PeersFile() string { return s.path(peersFile) }
+// ServersFile returns the path of the file of the servers that may dial this client.
+func (s *State) ServersFile() string { return s.path(serversFile) }
 
-// Peers are the servers that may dial this client; none if nobody has joined yet.
-func (s *State) Peers() (auth.Clients, error) {
-	_, known, err := s.list(peersFile)
+// Servers returns the servers that may dial this client; none if nobody has joined yet.
+func (s *State) Servers() (auth.Clients, error) {
+	_, known, err := s.list(serversFile)
 	return known, err
 }
 

@@ -94,7 +94,7 @@ func TestKey(t *testing.T) {
 func TestForeignFiles(t *testing.T) {
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	must(t, os.WriteFile(elsewhere, nil, 0o600))
-	for _, name := range []string{"peers", "invitations", "joined"} {
+	for _, name := range []string{"servers", "invitations", "joined"} {
 		for what, tt := range map[string]struct {
 			make func(path string) error
 			says string
@@ -141,7 +141,7 @@ func TestForeignFiles(t *testing.T) {
 				if after, err := os.Lstat(file(s, name)); err != nil || !os.SameFile(before, after) {
 					t.Errorf("it was replaced: %v", err)
 				}
-				if name != "peers" && name != "joined" && len(names(t, s)) > 0 {
+				if name != "servers" && name != "joined" && len(names(t, s)) > 0 {
 					t.Error("a server was added")
 				}
 			})
@@ -177,11 +177,11 @@ func TestHandEdited(t *testing.T) {
 	s := open(t)
 	old := newKey()
 	edited := "# mine\n\n\told  " + old.String() + "\tports=80 # by hand, no end of the line"
-	put(t, s, "peers", edited)
+	put(t, s, "servers", edited)
 	server := newKey()
 	name, err := s.Accept(invite(t, s).Secret, server, "old")
 	must(t, err)
-	if got := get(t, s, "peers"); !strings.HasPrefix(got, edited+"\nold-2 "+server.String()+" # since ") {
+	if got := get(t, s, "servers"); !strings.HasPrefix(got, edited+"\nold-2 "+server.String()+" # since ") {
 		t.Errorf("it became %q", got)
 	}
 	if all := names(t, s); len(all) != 2 || all[old] != "old" || all[server] != "old-2" || name != "old-2" {
@@ -198,11 +198,11 @@ func TestReplaced(t *testing.T) {
 		must(t, err)
 		i.Client = newKey()
 		must(t, s.Join(i))
-		for _, name := range []string{"peers", "invitations", "joined"} {
+		for _, name := range []string{"servers", "invitations", "joined"} {
 			must(t, os.Link(file(s, name), file(s, name+".old")))
 		}
 		before := make(map[string]string)
-		for _, name := range []string{"peers", "invitations", "joined"} {
+		for _, name := range []string{"servers", "invitations", "joined"} {
 			before[name] = get(t, s, name)
 		}
 		i = invite(t, s)

@@ -40,7 +40,7 @@ type Listener struct {
 var (
 	errHandshakes = errors.New("too many handshakes at once")
 	errNoProof    = errors.New("no proof of who it is in time")
-	errUnknown    = errors.New("the server's key is not known here (--peer-key)")
+	errUnknown    = errors.New("the server's key is not known here (--server-key)")
 	errNoJoin     = errors.New("it wants to join (--join), and this client has keys (--key) and takes no invitations")
 	errNoPurpose  = errors.New("it does not say what it wants: it is none of ours")
 	errNoControl  = errors.New("a link of a server that is not there")
@@ -79,7 +79,7 @@ func (l *Listener) Serve(ctx context.Context, from *net.TCPListener) error {
 		if err != nil {
 			continue
 		}
-		under, _ := l.Handshakes.Add(limit.Client(at.Addr()))
+		under, _ := l.Handshakes.Add(limit.SourcePrefix(at.Addr()))
 		l.tasks.Go(func() { l.accept(ctx, fd, at, under) })
 	}
 }
@@ -93,7 +93,7 @@ func (l *Listener) accept(ctx context.Context, fd int, at netip.AddrPort, under 
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	l.Tell.Log(slog.LevelWarn, "link refused", limit.Client(at.Addr()), func() []slog.Attr {
+	l.Tell.Log(slog.LevelWarn, "link refused", limit.SourcePrefix(at.Addr()), func() []slog.Attr {
 		return []slog.Attr{slog.String("link", at.String()), slog.Any("error", err)}
 	})
 }

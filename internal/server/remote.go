@@ -31,7 +31,7 @@ type remote struct {
 }
 
 // prefix returns the network of its address, which stands for a stranger.
-func (f *remote) prefix() netip.Prefix { return limit.Client(f.addr.Addr()) }
+func (f *remote) prefix() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()) }
 
 // String is what it is called in the log.
 func (f *remote) String() string { return f.addr.String() }
@@ -172,7 +172,7 @@ var (
 	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
 	errNoProof    = errors.New("no proof of who it is in time")
 	errHandshakes = errors.New("too many handshakes at once")
-	errUnknownKey = errors.New("the client's key is not known here (--peer-key, --clients)")
+	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
 	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
 	errClaim      = errors.New("its claims= do not have this address")

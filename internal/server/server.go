@@ -84,7 +84,7 @@ type Claims interface{ Check(netip.Addr) error }
 // Handle serves a link that was accepted, and owns it. It is called on a loop of
 // the relay, and does not wait.
 func (s *Server) Handle(link int, from netip.AddrPort) {
-	who := &remote{addr: from, origin: Origin{Net: limit.Client(from.Addr())}}
+	who := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
 	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
 		socket.Reset(link)
 		s.refuseLink(who, errNotAllowed, &s.refused.allow)

@@ -10,16 +10,16 @@ import (
 	"portredirector/internal/sandbox"
 )
 
-// raise makes use of capabilities that the process has. Without them what needs them will say so.
+// raise makes capabilities effective that the process has. Without them the steps that need them fail.
 func raise(log *slog.Logger, want ...sandbox.Capability) {
 	if err := sandbox.Raise(want...); err != nil {
 		log.Warn("going on with the privileges that there are", slog.Any("error", err))
 	}
 }
 
-// giveUp gives up what a daemon does not need once it has begun. What cannot be given up
-// is no reason not to run.
-func giveUp(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
+// confine gives up all privileges but keep and files. A failure is logged and does not stop the
+// daemon.
+func confine(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
 	_, _ = time.Now().Zone() // reads /etc/localtime, which is out of reach from now on
 	// So are the libraries that the C library's resolver would load in a build with cgo.
 	net.DefaultResolver.PreferGo = true
@@ -34,9 +34,9 @@ func giveUp(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
 	}
 }
 
-// readAgain are the directories of what is read again later. Files are replaced by others
-// of their name, so that a file alone would not do.
-func readAgain(names bool, t config.Trust) []string {
+// rereadDirs returns the directories of files that are read again later. Files are replaced by
+// others of their name, so that permission for the file alone would not do.
+func rereadDirs(names bool, t config.Trust) []string {
 	var dirs []string
 	if names {
 		dirs = sandbox.Names()
@@ -50,4 +50,17 @@ func readAgain(names bool, t config.Trust) []string {
 		dirs = append(dirs, t.State)
 	}
 	return dirs
+}
+
+// dockerSocketDirs returns the directories in which the Docker engine's socket may appear again, if
+// it will be needed.
+func dockerSocketDirs(cfg config.Server) []string {
+	if len(cfg.Containers()) == 0 {
+		return nil
+	}
+	path, err := filepath.Abs(cfg.DockerSocket)
+	if err != nil {
+		path = cfg.DockerSocket
+	}
+	return sandbox.Socket(path)
 }

@@ -7,7 +7,7 @@ import (
 	"portredirector/internal/limit"
 )
 
-func TestClient(t *testing.T) {
+func TestSourcePrefix(t *testing.T) {
 	for a, want := range map[string]string{
 		"192.0.2.1":               "192.0.2.1/32",
 		"::ffff:192.0.2.1":        "192.0.2.1/32",
@@ -16,11 +16,11 @@ func TestClient(t *testing.T) {
 		"2001:db8:1:2:ffff::%one": "2001:db8:1:2::/64",
 	} {
 		// Compared as keys, which a zone would make different.
-		if got := limit.Client(netip.MustParseAddr(a)); got != netip.MustParsePrefix(want) {
+		if got := limit.SourcePrefix(netip.MustParseAddr(a)); got != netip.MustParsePrefix(want) {
 			t.Errorf("%s: %s, want %s", a, got, want)
 		}
 	}
-	if got := limit.Client(netip.Addr{}); got.IsValid() {
+	if got := limit.SourcePrefix(netip.Addr{}); got.IsValid() {
 		t.Errorf("no address: %s", got)
 	}
 }

@@ -1,0 +1,9 @@
+package daemon
+
+import (
+	"testing"
+
+	"portredirector/internal/testnet/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
