@@ -34,7 +34,12 @@ func (e *neighborError) Is(target error) bool { return target == ErrNeighbor }
 // come back. A service on this machine replies to any claim. An administrator's permission
 // for the whole network lifts the refusal.
 func (p *Policy) CheckService(claim, service netip.Addr) error {
-	if service.IsLoopback() || p.Own == nil {
+	switch {
+	case service.IsLoopback():
+		return nil
+	case claim.Is6() && claim.IsLinkLocalUnicast():
+		return fmt.Errorf("%w: %s is link-local, and only services on loopback can reply to it", ErrNeighbor, claim)
+	case p.Own == nil:
 		return nil
 	}
 	for _, network := range p.Own.networks(service) {
