@@ -11,11 +11,12 @@ import (
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/dial"
 	"portredirector/internal/docker"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
+	"portredirector/internal/reverse"
 	"portredirector/internal/route"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/server"
@@ -47,7 +48,7 @@ type serverDaemon struct {
 	engine     *relay.Engine
 	dialer     *socket.TransparentDialer
 	server     *server.Server
-	callers    *link.Callers
+	callers    *reverse.Dialer
 }
 
 // serverCapabilities lists what a server keeps.
@@ -94,9 +95,9 @@ func (d *serverDaemon) steps() []step {
 			return d.startBroker(&d.broker, cfg)
 		}},
 		{"sandbox", func(context.Context) error {
-			var files sandbox.Files
+			files := sandbox.Files{Read: []string{route.Sysctls}}
 			if d.cfg.Trust.State != "" {
-				files.Read = []string{d.cfg.Trust.State}
+				files.Read = append(files.Read, d.cfg.Trust.State)
 			}
 			confine(serverCapabilities, files, d.log)
 			return nil
@@ -133,7 +134,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = &socket.TransparentDialer{KeepAlive: cfg.KeepAlive}
+	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,
@@ -165,9 +166,10 @@ func (d *serverDaemon) openServer(context.Context) error {
 
 // openCallers prepares to dial the clients that cannot reach this server.
 func (d *serverDaemon) openCallers(context.Context) error {
-	d.callers = &link.Callers{
+	d.callers = &reverse.Dialer{
 		Clients: d.cfg.Clients, Take: d.server.Take,
 		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log, Resolver: &d.broker,
+		Ports: dial.ReadPorts(), // the sandbox puts /proc out of reach
 	}
 	if len(d.cfg.Clients) == 0 {
 		return nil
@@ -177,7 +179,7 @@ func (d *serverDaemon) openCallers(context.Context) error {
 		return err
 	}
 	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Secure, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
+	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
 	return err
 }
 
@@ -187,9 +189,9 @@ func (d *serverDaemon) ready(drain context.Context) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.Accepting, d.routes.Ailing, d.broker.Unhealthy}
+	checks := []func() error{d.engine.AcceptError, d.routes.Ailing, d.broker.Unhealthy}
 	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Ailing)
+		checks = append(checks, d.callers.Unhealthy)
 	}
 	d.serveHealth(drain, d.log, checks...)
 	d.push(func() {

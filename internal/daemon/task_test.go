@@ -117,7 +117,7 @@ func TestTasks(t *testing.T) {
 	}
 	d := &clientDaemon{
 		cfg: config.Client{Servers: []string{"2.2.2.2:1"}}, listeners: listeners[:1], client: &client.Client{},
-		servers: &linkListener{listener: listeners[1], enrolled: &clients{}},
+		incoming: &linkListener{listener: listeners[1], enrolled: &clients{}},
 	}
 	want = []string{"broker of files and names", "links to 2.2.2.2:1", "file of joined servers", "servers that dial 127.0.0.1:37206", "relay of 127.0.0.1:37205"}
 	if diff := cmp.Diff(want, names(d.tasks(Shutdown{}))); diff != "" {
