@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/server"
 )
 
-// TestServerThatDials: what -c, --join and -p make of a server.
+// TestServerThatDials validates -c, --join and -p of a server.
 func TestServerThatDials(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/state")
 	line := enroll.Invitation{
@@ -55,8 +55,8 @@ func TestServerThatDials(t *testing.T) {
 	}
 }
 
-// TestClientThatIsDialled: what -l and --invite make of a client.
-func TestClientThatIsDialled(t *testing.T) {
+// TestDialedClient validates -l and --invite of a client.
+func TestDialedClient(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/state")
 	host := "vps.example.com"
 	got, err := flags(func(f *config.Flags) {
