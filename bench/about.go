@@ -30,19 +30,19 @@ type about struct {
 }
 
 // look finds out.
-func look(ctx context.Context, scratch string, opts options) about {
+func look(ctx context.Context, scratch string, rounds int, quick bool) about {
 	return about{
 		Date:    time.Now().Format(time.RFC3339),
 		Kernel:  readLine("/proc/sys/kernel/osrelease"),
-		Cores:   cores(),
+		Cores:   runtime.NumCPU(),
 		CPU:     cpuModel(),
 		Load:    readLine("/proc/loadavg"),
 		TCP:     readLine("/proc/sys/net/ipv4/tcp_congestion_control"),
 		Go:      runtime.Version(),
 		HAProxy: firstLine(ctx, "haproxy", "-v"),
 		Product: firstLine(ctx, filepath.Join(scratch, scratchBinary), "--version"),
-		Rounds:  opts.rounds,
-		Quick:   opts.quick,
+		Rounds:  rounds,
+		Quick:   quick,
 	}
 }
 
@@ -69,9 +69,6 @@ func (a about) print(w io.Writer) {
 	}
 	_ = t.Flush()
 }
-
-// cores is on how many CPUs all of this runs.
-func cores() int { return runtime.NumCPU() }
 
 // cpuModel is what the first CPU calls itself.
 func cpuModel() string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,8 +73,8 @@ func runRows(t *testing.T, contenders []string, rows ...string) []sample {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.times.bulk, opts.times.echo, opts.times.sustained, opts.times.window = time.Second/2, time.Second/2, time.Second, time.Second/3
-	opts.times.far = farTimes{warmUp: time.Second / 2, bulk: time.Second / 2, samples: map[int]int{200: 50}}
+	opts.plan.times.bulk, opts.plan.times.echo, opts.plan.times.sustained, opts.plan.times.window = time.Second/2, time.Second/2, time.Second, time.Second/3
+	opts.plan.times.far = farTimes{warmUp: time.Second / 2, bulk: time.Second / 2, samples: map[int]int{200: 50}}
 	if err := provideBinary(t.Context(), e, opts, filepath.Join(scratch, scratchBinary)); err != nil {
 		t.Fatal(err)
 	}
@@ -121,41 +120,16 @@ func readSamples(t *testing.T, file string) []sample {
 	return all.Samples
 }
 
-// TestDue is about contenders that are measured in some rows only.
-func TestDue(t *testing.T) {
-	const far = "first-byte-far-1-tls first-byte-far-200-tls"
-	const secured = "bulk-1-up-tls bulk-1-down-tls bulk-16-up-tls bulk-16-down-tls conn-reset-tls conn-peer-fin-tls echo-1-tls first-byte-tls " +
-		far + " idle-tls"
-	for _, tt := range []struct{ contender, rows string }{
-		{nameNoPool, "first-byte-far-1 first-byte-far-200"},
-		{"haproxy-tuned", "bulk-1-up bulk-1-down bulk-16-up bulk-16-down conn-peer-fin"},
-		{nameProduct, strings.Join(rowNames(allRows()), " ")},
-		{nameProductTLS, secured},
-		{nameProductAuth, secured},
-		{nameHAProxyTLS, secured},
-		{nameDials, far},
-	} {
-		found, err := contendersByName(tt.contender)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows := slices.DeleteFunc(allRows(), func(r row) bool { return !due(r, found[0], 0) })
-		if got := strings.Join(rowNames(rows), " "); got != tt.rows {
-			t.Errorf("%s is measured in %s; want %s", tt.contender, got, tt.rows)
-		}
-	}
-}
-
 func TestParseOptions(t *testing.T) {
 	e := env{stdout: io.Discard, stderr: io.Discard}
 	opts, err := parseOptions(e, []string{"-rows", "^bulk-1-(up|down)$", "-contenders", "portredirector,direct"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(rowNames(opts.rows), " "); got != "bulk-1-up bulk-1-down" {
+	if got := strings.Join(rowNames(opts.plan.rows), " "); got != "bulk-1-up bulk-1-down" {
 		t.Errorf("rows %s", got)
 	}
-	if got := strings.Join(names(opts.contenders), " "); got != "portredirector direct" {
+	if got := strings.Join(names(opts.plan.contenders), " "); got != "portredirector direct" {
 		t.Errorf("contenders %s", got)
 	}
 	for _, wrong := range [][]string{
@@ -177,20 +151,7 @@ func TestEstimate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := estimate(opts); all > 50*time.Minute {
+	if all := opts.plan.estimate(); all > 50*time.Minute {
 		t.Errorf("a full run takes %v", all)
-	}
-}
-
-func TestPeerAddr(t *testing.T) {
-	for n, want := range map[uint32]string{
-		0:     "10.64.0.1",
-		254:   "10.64.0.255",
-		65533: "10.64.255.254",
-		65534: "10.64.0.1",
-	} {
-		if got := peerAddr(n); got != netip.MustParseAddr(want) {
-			t.Errorf("peer %d has %v, want %s", n, got, want)
-		}
 	}
 }

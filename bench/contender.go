@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // contender is a way from the peers to the service. To add one, implement this
@@ -24,8 +27,15 @@ type contender interface {
 // picky is a contender that is not measured in every row and every round.
 type picky interface {
 	contender
-	// Takes reports whether it is measured. The first round is 0.
-	Takes(r row, round int) bool
+	// Takes reports whether the contender is measured in a row. The first round is 0.
+	Takes(r subject, round int) bool
+}
+
+// subject is what a row is about, as far as contenders differ in it.
+type subject struct {
+	name    string
+	proxies bool // the processes of a contender: only contenders that have some are measured
+	secured bool // securing the links
 }
 
 // deployment is a contender at work.
@@ -69,6 +79,9 @@ func allContenders() []contender {
 	}
 }
 
+// scratchBinary is the name of the product's binary in the scratch directory.
+const scratchBinary = "portredirector"
+
 const defaultContenders = 9
 
 // names returns the names of contenders.
@@ -78,4 +91,18 @@ func names(contenders []contender) []string {
 		all = append(all, c.Name())
 	}
 	return all
+}
+
+// contendersByName returns the contenders of a comma-separated list.
+func contendersByName(list string) ([]contender, error) {
+	var found []contender
+	for name := range strings.SplitSeq(list, ",") {
+		all := allContenders()
+		i := slices.IndexFunc(all, func(c contender) bool { return c.Name() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no contender %q; there are %s", name, strings.Join(names(all), ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
 }

@@ -14,7 +14,7 @@ func (direct) Name() string { return nameDirect }
 
 // Takes leaves out what is about the processes of a proxy or about securing a
 // link, and the later rounds: no ratio depends on it.
-func (direct) Takes(r row, round int) bool { return !r.proxies && !r.secured && round < 3 }
+func (direct) Takes(r subject, round int) bool { return !r.proxies && !r.secured && round < 3 }
 
 func (direct) Setup(_ context.Context, w *world) (deployment, error) {
 	return deployment{target: netip.AddrPortFrom(m2Link.Addr(), servicePort)}, w.m1.SetSysctl("net.ipv4.ip_forward", "1")

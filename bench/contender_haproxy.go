@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 
 	"portredirector/internal/testnet"
@@ -43,7 +44,7 @@ var (
 func (h haproxy) Name() string { return h.name }
 
 // Takes reports whether this configuration is about a row.
-func (h haproxy) Takes(r row, _ int) bool {
+func (h haproxy) Takes(r subject, _ int) bool {
 	return (r.secured || !h.tls) && (h.rows == nil || h.rows.MatchString(r.name))
 }
 
@@ -115,7 +116,7 @@ func (h haproxy) routes(ctx context.Context, w *world) error {
 // daemon starts one HAProxy and returns its process id.
 func (h haproxy) daemon(ctx context.Context, w *world, host *testnet.Host, port uint16, listen string) (pid int, err error) {
 	file := filepath.Join(w.scratch, host.Name+".cfg")
-	text := fmt.Sprintf(haproxyCommon, cores(), h.splice.global, h.splice.defaults) + listen
+	text := fmt.Sprintf(haproxyCommon, runtime.NumCPU(), h.splice.global, h.splice.defaults) + listen
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return 0, err
 	}
@@ -123,5 +124,5 @@ func (h haproxy) daemon(ctx context.Context, w *world, host *testnet.Host, port 
 	if err != nil {
 		return 0, err
 	}
-	return p.cmd.Process.Pid, awaitListening(ctx, p, host, port)
+	return p.pid(), awaitListening(ctx, p, host, port)
 }

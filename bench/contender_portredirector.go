@@ -26,7 +26,7 @@ func (p portredirector) Name() string { return p.name }
 
 // Takes reports whether a row is about what there may be none of, or what there
 // is more of.
-func (p portredirector) Takes(r row, _ int) bool {
+func (p portredirector) Takes(r subject, _ int) bool {
 	switch {
 	case p.noPool:
 		return strings.HasPrefix(r.name, "first-byte-far-") && !r.secured
@@ -46,7 +46,7 @@ func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error)
 			return nil, err
 		}
 		ready := args[0] + " is ready"
-		return p, p.await(ctx, func() (bool, error) { return p.said.contains(ready), nil })
+		return p, p.await(ctx, func() (bool, error) { return p.hasSaid(ready), nil })
 	}
 	clientKeys, serverKeys, err := p.secure(ctx, w, binary)
 	if err != nil {
@@ -69,12 +69,12 @@ func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error)
 		return deployment{}, err
 	}
 	if p.dials { // the server has tried before there was a client
-		if err := client.await(ctx, func() (bool, error) { return client.said.contains("server has dialled"), nil }); err != nil {
+		if err := client.await(ctx, func() (bool, error) { return client.hasSaid("server has dialled"), nil }); err != nil {
 			return deployment{}, err
 		}
 	}
 	return deployment{
 		target: entryAddr,
-		pids:   map[string]int{onM1: client.cmd.Process.Pid, onM2: server.cmd.Process.Pid},
+		pids:   map[string]int{onM1: client.pid(), onM2: server.pid()},
 	}, nil
 }

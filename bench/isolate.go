@@ -13,13 +13,6 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// envScratch names the environment variable with the directory that holds the
-// product, as scratchBinary, and has room for the contenders' files.
-const (
-	envScratch    = "PORTREDIRECTOR_BENCH_SCRATCH"
-	scratchBinary = "portredirector"
-)
-
 // isolate runs the benchmark in namespaces of its own, once the product is
 // built: inside there is no network to fetch a module from.
 func isolate(ctx context.Context, e env, opts options) (exitCode int, err error) {
@@ -42,7 +35,7 @@ func isolate(ctx context.Context, e env, opts options) (exitCode int, err error)
 // provideBinary puts the product at path: the one that was given, or else one
 // built as in the Makefile.
 func provideBinary(ctx context.Context, e env, opts options, path string) error {
-	needed := slices.ContainsFunc(opts.contenders, func(c contender) bool { _, ok := c.(portredirector); return ok })
+	needed := slices.ContainsFunc(opts.plan.contenders, func(c contender) bool { return strings.HasPrefix(c.Name(), nameProduct) })
 	switch {
 	case !needed:
 		return nil
@@ -68,12 +61,4 @@ func provideBinary(ctx context.Context, e env, opts options, path string) error 
 		return fmt.Errorf("build portredirector: %w\n%s", err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-// plainEnv is the environment without what this program put into it, for the
-// programs that it starts.
-func plainEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, testnet.EnvIsolated+"=") || strings.HasPrefix(v, envScratch+"=")
-	})
 }

@@ -38,14 +38,6 @@ type loadConfig struct {
 	pids        map[string]int // whose CPU time to measure
 }
 
-// outcome is what a load, or a command to one, has to tell: a line of JSON.
-type outcome struct {
-	Values map[string]float64 `json:"values"`
-	// Problem is the first thing that went wrong. It is no failure of the
-	// measurement: values tell how often that was.
-	Problem string `json:"problem,omitempty"`
-}
-
 // load makes one kind of load and prints the outcome.
 func load(ctx context.Context, e env, args []string) error {
 	if len(args) == 0 {

@@ -26,7 +26,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -39,12 +38,6 @@ func main() {
 	code := run(ctx, env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:])
 	stop()
 	os.Exit(code)
-}
-
-// env is what the program takes from its surroundings.
-type env struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
 }
 
 // Exit statuses.

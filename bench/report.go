@@ -23,14 +23,14 @@ type report struct {
 
 // newReport has the rows and the contenders that there are samples of: not all
 // contenders take all rows, and the benchmark may have been interrupted.
-func newReport(opts options, samples []sample) *report {
+func newReport(p plan, samples []sample) *report {
 	r := &report{samples: samples}
-	for _, c := range names(opts.contenders) {
+	for _, c := range names(p.contenders) {
 		if slices.ContainsFunc(samples, func(s sample) bool { return s.Contender == c }) {
 			r.contenders = append(r.contenders, c)
 		}
 	}
-	for _, row := range opts.rows {
+	for _, row := range p.rows {
 		if slices.ContainsFunc(samples, func(s sample) bool { return s.Row == row.name }) {
 			r.rows = append(r.rows, row)
 		}

@@ -7,20 +7,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// contenders returns contenders by name.
+func contenders(names ...string) []contender {
+	found, err := contendersByName(strings.Join(names, ","))
+	if err != nil {
+		panic(err)
+	}
+	return found
+}
+
 // twoRows is a report of two rows, with something of everything in it.
 func twoRows() *report {
-	opts := options{
+	p := plan{
 		rows: []row{
-			{name: "rate", title: "a rate", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}, errorsMetric}},
-			{name: "held", title: "held", metrics: []metric{{key: "failed", title: "all", worst: true, text: lostPeers}}},
-			{name: "cut", title: "never came to this", metrics: []metric{{key: "x"}}},
+			{subject: subject{name: "rate"}, title: "a rate", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}, errorsMetric}},
+			{subject: subject{name: "held"}, title: "held", metrics: []metric{{key: "failed", title: "all", worst: true, text: lostPeers}}},
+			{subject: subject{name: "cut"}, title: "never came to this", metrics: []metric{{key: "x"}}},
 		},
-		contenders: []contender{direct{}, haproxy{name: nameHAProxy}, portredirector{name: nameProduct}},
+		contenders: contenders(nameDirect, nameHAProxy, nameProduct),
 	}
 	s := func(round int, row, contender string, v values, problem, failure string) sample {
 		return sample{Round: round, Row: row, Contender: contender, outcome: outcome{Values: v, Problem: problem}, Failure: failure}
 	}
-	return newReport(opts, []sample{
+	return newReport(p, []sample{
 		s(1, "rate", nameHAProxy, values{"rate": 1000, "errors": 0}, "", ""),
 		s(2, "rate", nameHAProxy, values{"rate": 3000, "errors": 0.05}, "refused", ""),
 		s(3, "rate", nameHAProxy, values{"rate": 9000, "errors": 0}, "", ""),
@@ -56,10 +65,10 @@ func TestReport(t *testing.T) {
 
 // TestReportSecured is about a report of two tables.
 func TestReportSecured(t *testing.T) {
-	opts := options{
+	p := plan{
 		rows: []row{
-			{name: "rate", title: "a rate", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
-			{name: "rate-tls", title: "a rate, TLS", secured: true, metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
+			{subject: subject{name: "rate"}, title: "a rate", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
+			{subject: subject{name: "rate-tls", secured: true}, title: "a rate, TLS", metrics: []metric{{key: "rate", title: "rate", unit: "conn/s"}}},
 		},
 		contenders: allContenders(),
 	}
@@ -73,7 +82,7 @@ func TestReportSecured(t *testing.T) {
 	s("rate-tls", nameProduct, 300)
 	s("rate-tls", nameProductTLS, 30)
 	var out strings.Builder
-	newReport(opts, samples).print(&out)
+	newReport(p, samples).print(&out)
 	want := `
 |        | median of the rounds | unit   | haproxy | portredirector | portredirector ÷ haproxy |
 | ------ | -------------------- | ------ | ------: | -------------: | -----------------------: |

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"portredirector/internal/testnet/far"
@@ -10,26 +13,18 @@ import (
 
 // row is one kind of measurement.
 type row struct {
-	name    string
+	subject
 	title   string
 	mode    string // of the service
 	metrics []metric
 	// rounds is in how many rounds it is measured, at most; 0 means in all.
 	rounds int
-	// proxies says that it is about the processes of a contender, and so for
-	// those only that have some.
-	proxies bool
-	// secured says that it is about securing the links.
-	secured bool
 	// way is that between M1 and M2; without a delay it is a cable.
 	way far.Path
 	// lasts is how long measure takes, but for starting and stopping things.
 	lasts   func(t times) time.Duration
 	measure func(ctx context.Context, m *measurement) (outcome, error)
 }
-
-// values are what a measurement has found, by the key of the metric.
-type values = map[string]float64
 
 // Metrics that several rows have.
 var (
@@ -96,58 +91,15 @@ func rowNames(rows []row) []string {
 	return all
 }
 
-func bulkRow(name, title string, streams int, down bool) row {
-	mode := modeSink
-	if down {
-		mode = modeSource
+// matchingRows returns the rows whose names match.
+func matchingRows(expr string) ([]row, error) {
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return nil, err
 	}
-	return row{
-		name: name, title: title, mode: mode, metrics: bulkMetrics,
-		lasts: func(t times) time.Duration { return t.warmUp + t.bulk },
-		measure: func(ctx context.Context, m *measurement) (outcome, error) {
-			args := []string{
-				fmt.Sprint("-connections=", streams), fmt.Sprint("-down=", down),
-				fmt.Sprint("-warm-up=", m.times.warmUp), fmt.Sprint("-length=", m.times.bulk),
-			}
-			for host, pid := range m.pids {
-				args = append(args, fmt.Sprintf("-pid=%s=%d", host, pid))
-			}
-			return m.load(ctx, loadBulk, args...)
-		},
+	rows := slices.DeleteFunc(allRows(), func(r row) bool { return !re.MatchString(r.name) })
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("none of %s matches", strings.Join(rowNames(allRows()), ", "))
 	}
-}
-
-// workers is how many peers make new connections at a time.
-const workers = 64
-
-func connectRow(name, title, mode, closing string, rounds int) row {
-	return row{
-		name: name, title: title, mode: mode, rounds: rounds, metrics: sustainedMetrics,
-		lasts: func(t times) time.Duration { return t.sustained },
-		measure: func(ctx context.Context, m *measurement) (outcome, error) {
-			return m.load(ctx, loadConnect, fmt.Sprint("-connections=", workers), "-closing="+closing,
-				fmt.Sprint("-length=", m.times.sustained), fmt.Sprint("-window=", m.times.window))
-		},
-	}
-}
-
-func echoRow(name, title string, connections int) row {
-	return row{
-		name: name, title: title, mode: modeEcho, metrics: echoMetrics,
-		lasts: func(t times) time.Duration { return t.warmUp + t.echo },
-		measure: func(ctx context.Context, m *measurement) (outcome, error) {
-			return m.load(ctx, loadEcho, fmt.Sprint("-connections=", connections),
-				fmt.Sprint("-warm-up=", m.times.warmUp), fmt.Sprint("-length=", m.times.echo))
-		},
-	}
-}
-
-func firstByteRow() row {
-	return row{
-		name: "first-byte", title: "first byte of a new connection, after idle", mode: modeEcho, metrics: firstByteMetrics,
-		lasts: func(t times) time.Duration { return time.Duration(t.samples) * pause },
-		measure: func(ctx context.Context, m *measurement) (outcome, error) {
-			return m.load(ctx, loadFirstByte, fmt.Sprint("-samples=", m.times.samples))
-		},
-	}
+	return rows, nil
 }

@@ -30,7 +30,7 @@ func farPath(loss float64) far.Path {
 // first byte.
 func firstByteFarRow(name, title string, rate, rounds int) row {
 	return row{
-		name: name, title: title, mode: modeEcho, rounds: rounds, way: farPath(0),
+		subject: subject{name: name}, title: title, mode: modeEcho, rounds: rounds, way: farPath(0),
 		metrics: []metric{
 			{key: "p50-ms", title: "p50", unit: "ms", digits: 2},
 			{key: "p99-ms", title: "p99", unit: "ms", digits: 2},
@@ -50,7 +50,7 @@ func firstByteFarRow(name, title string, rate, rounds int) row {
 // that direct is.
 func bulkFarRow(name, title string, down bool, loss float64) row {
 	r := row{
-		name: name, title: title, mode: modeSink, rounds: 3, way: farPath(loss),
+		subject: subject{name: name}, title: title, mode: modeSink, rounds: 3, way: farPath(loss),
 		metrics: []metric{{key: "mbit", title: "throughput", unit: "Mbit/s"}},
 		lasts:   func(t times) time.Duration { return t.far.warmUp + t.far.bulk },
 		measure: measureFarUp,

@@ -21,7 +21,7 @@ const (
 // idleRow is about what an idle peer costs.
 func idleRow() row {
 	r := row{
-		name: "idle", title: "idle peers", mode: modeEcho, proxies: true, rounds: 3,
+		subject: subject{name: "idle", proxies: true}, title: "idle peers", mode: modeEcho, rounds: 3,
 		lasts:   func(t times) time.Duration { return 3*t.settle + 2*time.Second },
 		measure: measureIdle,
 	}
@@ -95,7 +95,7 @@ func (m *measurement) held(ctx context.Context) (map[string]usage, error) {
 // loadedRow is about new peers while many idle ones are there.
 func loadedRow() row {
 	return row{
-		name: "loaded", title: "beside 5,000 idle peers", mode: modeEcho, rounds: 3,
+		subject: subject{name: "loaded"}, title: "beside 5,000 idle peers", mode: modeEcho, rounds: 3,
 		metrics: []metric{
 			{key: "rate", title: "new connections, peers reset", unit: "conn/s"},
 			{key: "p50", title: "their p50", unit: "µs"},
@@ -136,7 +136,7 @@ func loadedRow() row {
 // heldRow is about as many peers as two descriptors each allow.
 func heldRow() row {
 	return row{
-		name: "held", title: "9,500 peers at once", mode: modeEcho, rounds: 1,
+		subject: subject{name: "held"}, title: "9,500 peers at once", mode: modeEcho, rounds: 1,
 		metrics: []metric{{key: "failed", title: "an echo on each", worst: true, text: lostPeers}},
 		lasts:   func(t times) time.Duration { return 4*time.Second + t.settle },
 		measure: func(ctx context.Context, m *measurement) (outcome, error) {

@@ -14,16 +14,6 @@ func percentile[T any](sorted []T, q float64) T {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// median returns the middle of some samples, or the mean of the middle two.
-func median(samples []float64) float64 {
-	s := slices.Sorted(slices.Values(samples))
-	n := len(s)
-	if n == 0 {
-		return math.NaN()
-	}
-	return (s[(n-1)/2] + s[n/2]) / 2
-}
-
 // microseconds is a duration as a number of them.
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 

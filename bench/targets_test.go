@@ -32,18 +32,18 @@ func TestVerdict(t *testing.T) {
 // TestTargetsAreMeasured makes sure that every target is about what a row
 // measures: with a value for every metric there is one for every target.
 func TestTargetsAreMeasured(t *testing.T) {
-	opts := options{rows: allRows(), contenders: allContenders()}
+	p := plan{rows: allRows(), contenders: allContenders()}
 	var samples []sample
-	for _, r := range opts.rows {
+	for _, r := range p.rows {
 		v := make(values)
 		for _, m := range r.metrics {
 			v[m.key] = 1
 		}
-		for _, c := range names(opts.contenders) {
+		for _, c := range names(p.contenders) {
 			samples = append(samples, sample{Row: r.name, Contender: c, outcome: outcome{Values: v}})
 		}
 	}
-	full, empty := newReport(opts, samples), newReport(opts, nil)
+	full, empty := newReport(p, samples), newReport(p, nil)
 	for _, target := range targets {
 		if v := target.value(full); math.IsNaN(v) {
 			t.Errorf("%s: not measured by any row", target.text)
@@ -55,7 +55,7 @@ func TestTargetsAreMeasured(t *testing.T) {
 }
 
 func TestPrintTargets(t *testing.T) {
-	r := newReport(options{rows: allRows(), contenders: allContenders()}, []sample{
+	r := newReport(plan{rows: allRows(), contenders: allContenders()}, []sample{
 		{Row: "bulk-1-up", Contender: nameHAProxy, outcome: outcome{Values: values{"gbit": 2}}},
 		{Row: "bulk-1-up", Contender: nameProduct, outcome: outcome{Values: values{"gbit": 6}}},
 		{Row: "bulk-1-down", Contender: nameHAProxy, outcome: outcome{Values: values{"gbit": 2}}},
