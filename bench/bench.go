@@ -6,27 +6,31 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"portredirector/bench/internal/load"
+	"portredirector/bench/internal/report"
+	"portredirector/bench/internal/world"
 )
 
-// bench is the benchmark: it measures, and reports.
-func bench(ctx context.Context, e env, opts options) error {
-	scratch := os.Getenv(envScratch)
-	about := look(ctx, scratch, opts.plan.rounds, opts.quick)
+// bench measures, and prints the report.
+func bench(ctx context.Context, std load.Streams, opts options) error {
+	scratch := os.Getenv(world.EnvScratch)
+	about := report.ReadAbout(ctx, scratch, opts.plan.Rounds, opts.quick)
 	state, awake := keepAwake()
 	defer func() { _ = awake.Close() }() // of a nil file it is an error, no more
 	about.Idle = state
-	about.print(e.stdout)
-	fmt.Fprintf(e.stdout, "This takes about %s.\n\n", opts.plan.estimate().Round(10*time.Second))
+	about.Print(std.Stdout)
+	fmt.Fprintf(std.Stdout, "This takes about %s.\n\n", opts.plan.Estimate().Round(10*time.Second))
 
-	samples := opts.plan.run(ctx, e.stderr, scratch)
-	report := newReport(opts.plan, samples)
+	samples := opts.plan.Run(ctx, std.Stderr, scratch)
+	result := report.New(opts.plan, samples)
 	if len(samples) > 0 {
-		report.print(e.stdout)
-		printTargets(e.stdout, report)
+		result.Print(std.Stdout)
+		report.PrintTargets(std.Stdout, result)
 	}
-	errs := []error{report.failed(), context.Cause(ctx)}
+	errs := []error{result.Failed(), context.Cause(ctx)}
 	if opts.json != "" {
-		errs = append(errs, writeJSON(opts.json, about, samples))
+		errs = append(errs, report.WriteJSON(opts.json, about, samples))
 	}
 	return errors.Join(errs...)
 }

@@ -4,53 +4,57 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+
+	"portredirector/bench/internal/contender"
+	"portredirector/bench/internal/load"
+	"portredirector/bench/internal/measure"
 )
 
 // options are the command line, and what follows from it.
 type options struct {
-	plan   plan
+	plan   measure.Plan
 	json   string // a file for the samples
 	binary string // the product, if it need not be built
 	quick  bool
 }
 
 // parseOptions reads the command line.
-func parseOptions(e env, args []string) (options, error) {
-	opts := options{plan: plan{times: fullTimes}}
+func parseOptions(std load.Streams, args []string) (options, error) {
+	opts := options{plan: measure.Plan{Times: measure.FullTimes}}
 	var contenders string
-	all := strings.Join(names(allContenders()), ",")
+	all := strings.Join(contender.Names(contender.All()), ",")
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.SetOutput(e.stderr)
-	f.IntVar(&opts.plan.rounds, "rounds", 5, "how often to measure everything")
+	f.SetOutput(std.Stderr)
+	f.IntVar(&opts.plan.Rounds, "rounds", 5, "how often to measure everything")
 	f.StringVar(&opts.json, "json", "", "write all samples to this `file`")
 	f.StringVar(&opts.binary, "binary", "", "the portredirector to measure, in place of building one")
 	f.BoolVar(&opts.quick, "quick", false, "one short round, to see that it works")
-	f.StringVar(&contenders, "contenders", strings.Join(names(allContenders()[:defaultContenders]), ","), "a `list` of "+all)
-	f.Func("rows", "measure the rows that match this `regexp` (default all without -tls at the end): "+strings.Join(rowNames(allRows()), ", "), func(s string) (err error) {
-		opts.plan.rows, err = matchingRows(s)
+	f.StringVar(&contenders, "contenders", strings.Join(contender.Names(contender.All()[:contender.DefaultCount]), ","), "a `list` of "+all)
+	f.Func("rows", "measure the rows that match this `regexp` (default all without -tls at the end): "+strings.Join(measure.RowNames(measure.AllRows()), ", "), func(s string) (err error) {
+		opts.plan.Rows, err = measure.MatchingRows(s)
 		return err
 	})
 	if err := f.Parse(args); err != nil {
 		return options{}, err
 	}
 	err := func() (err error) {
-		if opts.plan.contenders, err = contendersByName(contenders); err != nil {
+		if opts.plan.Contenders, err = contender.ByName(contenders); err != nil {
 			return err
 		}
-		if f.NArg() > 0 || opts.plan.rounds < 1 {
+		if f.NArg() > 0 || opts.plan.Rounds < 1 {
 			return fmt.Errorf("-rounds takes at least 1, and there are no arguments: %q", f.Args())
 		}
 		return nil
 	}()
 	if err != nil {
-		fmt.Fprintln(e.stderr, "bench:", err)
+		fmt.Fprintln(std.Stderr, "bench:", err)
 		return options{}, err
 	}
-	if opts.plan.rows == nil {
-		opts.plan.rows = plainRows()
+	if opts.plan.Rows == nil {
+		opts.plan.Rows = measure.PlainRows()
 	}
 	if opts.quick {
-		opts.plan.rounds, opts.plan.times = 1, quickTimes
+		opts.plan.Rounds, opts.plan.Times = 1, measure.QuickTimes
 	}
 	return opts, nil
 }
