@@ -70,7 +70,7 @@ func (p portredirector) Setup(ctx context.Context, w *world.World) (deployment, 
 		return deployment{}, err
 	}
 	if p.dials { // the server has tried before there was a client
-		if err := client.Await(ctx, func() (bool, error) { return client.HasSaid("server has dialled"), nil }); err != nil {
+		if err := client.Await(ctx, func() (bool, error) { return client.HasSaid("server has dialed"), nil }); err != nil {
 			return deployment{}, err
 		}
 	}
