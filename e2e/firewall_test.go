@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"io"
+	"net"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -74,6 +75,25 @@ func TestFirewallRejects(t *testing.T) {
 		})
 		nstest.Run(t, w.m2, "nft", "flush", "ruleset")
 	}
+}
+
+// TestBanInOutput bans a peer as fail2ban's iptables-multiport[chain=OUTPUT] does, which holds for services of every kind.
+func TestBanInOutput(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	services := []*net.TCPListener{listen(t, w.m2, "127.0.0.1:80"), listen(t, w.m2, "192.0.2.2:80"), listen(t, w.guest, guest80)}
+	w.server(t, "-p 80 -p 81=192.0.2.2:80 -p 82="+guest80)
+	w.client(t, "-p 80 -p 81 -p 82")
+	nstest.Run(t, w.m2, "sh", "-ec", `
+iptables -N f2b-http; iptables -A f2b-http -j RETURN
+iptables -I OUTPUT -p tcp -m multiport --dports 80 -j f2b-http
+iptables -I f2b-http 1 -s 203.0.113.10 -j REJECT --reject-with icmp-port-unreachable`)
+	for i, service := range services {
+		port := uint16(80 + i)
+		w.wantRefused(t, w.alice, port)
+		newSession(t, w.bob, port, service).talk(t)
+	}
+	nstest.Run(t, w.m2, "nft", "flush", "ruleset")
 }
 
 // TestBanByRoute has a route of M2 reject a peer, as fail2ban's action "route" does.
