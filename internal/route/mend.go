@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Mends, by what was wrong.
+// Mends, by the kind of error.
 const (
 	mendCapability = "this needs CAP_NET_ADMIN: run it as root, or `setcap cap_net_admin+ep` the binary, " +
 		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN, and without no-new-privileges unless it is root's)"
@@ -17,7 +17,7 @@ const (
 		"or there is no default route for replies to a service that is not on loopback"
 )
 
-// mend adds to an error what the administrator can do about it.
+// mend adds advice for the administrator to an error.
 func mend(err error) error {
 	var mended *mendedError
 	if err == nil || errors.As(err, &mended) {
@@ -43,7 +43,7 @@ func mend(err error) error {
 	return err
 }
 
-// mendedError is an error with its mend.
+// mendedError is an error with advice.
 type mendedError struct {
 	err  error
 	mend string
