@@ -66,6 +66,10 @@ type Pair struct {
 	Answer func(byte) error
 	// AnswerTimeout is how long that byte may take, to a few seconds; 0 is for ever.
 	AnswerTimeout time.Duration
+	// Hopeless, if set, is asked once a second while that byte is awaited and nothing of
+	// the payload was written. An error ends the wait; see Undelivered. It needs an
+	// AnswerTimeout.
+	Hopeless func() error
 	// Undelivered, if set, gets the accepted socket back if nothing that it said has
 	// been delivered: the dialled one could not be connected, or Answer says so, or
 	// there was no answer and none of the payload was written. Done is not called

@@ -135,7 +135,7 @@ func (l *loop) become(f *flow, p *Pair) {
 	}
 	l.limit(f, p.ConnectTimeout)
 	*f.opening = opening{
-		stage: connecting, by: f.opening.by, timeout: p.AnswerTimeout, answer: p.Answer,
+		stage: connecting, by: f.opening.by, timeout: p.AnswerTimeout, answer: p.Answer, hopeless: p.Hopeless,
 		undelivered: p.Undelivered, kept: slices.Clip(p.Head),
 	}
 	f.side[dialled] = side{fd: p.Dialled, layer: p.DialledLayer}
@@ -217,6 +217,8 @@ func (l *loop) endLate() {
 		if f.opening != nil {
 			if f.opening.by > 0 && l.now >= f.opening.by {
 				l.late(f)
+			} else {
+				l.abandon(f)
 			}
 			continue
 		}
