@@ -169,3 +169,22 @@ func wantNoLink(t *testing.T, server *net.TCPListener) {
 		}
 	}
 }
+
+// TestServerHangs: a peer that has said nothing goes to another server when its own does not answer, long before the time for
+// an answer is over. One that has said something stays, because the server may have it.
+func TestServerHangs(t *testing.T) {
+	r := newRigOf(t, wire.Native, 2)
+	quiet, talks := r.visit(t), r.visit(t)
+	write(t, talks, "hello")
+	for range 2 {
+		r.link(t) // its header is read, and not answered
+	}
+	l, h, _ := linkTo(t, r.other)
+	if h.Source.String() != quiet.LocalAddr().String() {
+		t.Errorf("the other server got %s", h.Source)
+	}
+	write(t, l, "\x00welcome")
+	read(t, quiet, "welcome")
+	wantNoLink(t, r.other)
+	r.wantLog(t, "leaving it out", r.server.Addr().String(), "does not answer")
+}
