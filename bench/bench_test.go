@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -38,7 +38,7 @@ func TestBenchSecured(t *testing.T) {
 
 // TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
-	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, testnet.Way{}) // skips where it cannot be
+	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, far.Path{}) // skips where it cannot be
 	for _, s := range runRows(t, plainContenders, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
 		// A proxy may save one of the two round trips.
 		least := float64(farRoundTrip.Milliseconds())

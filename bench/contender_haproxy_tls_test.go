@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -51,7 +51,7 @@ func TestHAProxyTLS(t *testing.T) {
 // startHAProxyTLS brings the contender and a service up until the end of the test.
 func startHAProxyTLS(t *testing.T) *world {
 	t.Helper()
-	w, err := newWorld(t.TempDir(), testnet.Way{})
+	w, err := newWorld(t.TempDir(), far.Path{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 )
 
 // row is one kind of measurement.
@@ -22,7 +22,7 @@ type row struct {
 	// secured says that it is about securing the links.
 	secured bool
 	// way is that between M1 and M2; without a delay it is a cable.
-	way testnet.Way
+	way far.Path
 	// lasts is how long measure takes, but for starting and stopping things.
 	lasts   func(t times) time.Duration
 	measure func(ctx context.Context, m *measurement) (outcome, error)

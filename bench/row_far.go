@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 )
 
 // farRoundTrip is how long a round trip between M1 and M2 takes where they are
@@ -20,9 +20,9 @@ const farLoss = 0.001
 // what the two processors can carry in single packets.
 const farRate = 400e6
 
-// far is the way in these rows.
-func far(loss float64) testnet.Way {
-	return testnet.Way{Delay: farRoundTrip / 2, Rate: farRate, Loss: loss}
+// farPath returns the path between M1 and M2 in these rows.
+func farPath(loss float64) far.Path {
+	return far.Path{Delay: farRoundTrip / 2, Rate: farRate, Loss: loss}
 }
 
 // firstByteFarRow is about how long a new peer waits. Whoever connects a link
@@ -30,7 +30,7 @@ func far(loss float64) testnet.Way {
 // first byte.
 func firstByteFarRow(name, title string, rate, rounds int) row {
 	return row{
-		name: name, title: title, mode: modeEcho, rounds: rounds, way: far(0),
+		name: name, title: title, mode: modeEcho, rounds: rounds, way: farPath(0),
 		metrics: []metric{
 			{key: "p50-ms", title: "p50", unit: "ms", digits: 2},
 			{key: "p99-ms", title: "p99", unit: "ms", digits: 2},
@@ -50,7 +50,7 @@ func firstByteFarRow(name, title string, rate, rounds int) row {
 // that direct is.
 func bulkFarRow(name, title string, down bool, loss float64) row {
 	r := row{
-		name: name, title: title, mode: modeSink, rounds: 3, way: far(loss),
+		name: name, title: title, mode: modeSink, rounds: 3, way: farPath(loss),
 		metrics: []metric{{key: "mbit", title: "throughput", unit: "Mbit/s"}},
 		lasts:   func(t times) time.Duration { return t.far.warmUp + t.far.bulk },
 		measure: measureFarUp,

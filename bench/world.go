@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 )
 
 // The addresses of a world. The peers are as many as fit: the generator never
@@ -49,14 +50,14 @@ const (
 //	peers (10.64.0.0/16) ── M1 ── M2 (the service)
 type world struct {
 	peers, m1, m2 *testnet.Host
-	far           *testnet.LongWay // between M1 and M2, if they are far from each other
-	scratch       string           // a directory for files
+	far           *far.Link // between M1 and M2, if they are far from each other
+	scratch       string    // a directory for files
 	processes     []*process
 }
 
 // newWorld builds a world with a way between M1 and M2. One without a delay is
 // a cable. Whoever calls it closes it.
-func newWorld(scratch string, way testnet.Way) (*world, error) {
+func newWorld(scratch string, way far.Path) (*world, error) {
 	w := &world{scratch: scratch}
 	if err := w.build(way); err != nil {
 		return nil, errors.Join(err, w.close())
@@ -64,7 +65,7 @@ func newWorld(scratch string, way testnet.Way) (*world, error) {
 	return w, nil
 }
 
-func (w *world) build(way testnet.Way) (err error) {
+func (w *world) build(way far.Path) (err error) {
 	for name, host := range map[string]**testnet.Host{"peers": &w.peers, "m1": &w.m1, "m2": &w.m2} {
 		if *host, err = testnet.NewHost(name); err != nil {
 			return err
@@ -83,11 +84,11 @@ func (w *world) build(way testnet.Way) (err error) {
 }
 
 // connect joins M1 and M2.
-func (w *world) connect(m1, m2 []netip.Prefix, way testnet.Way) (err error) {
+func (w *world) connect(m1, m2 []netip.Prefix, way far.Path) (err error) {
 	if way.Delay == 0 {
 		return testnet.Connect(w.m1, m1, w.m2, m2)
 	}
-	if w.far, err = testnet.ConnectFar(w.m1, m1, w.m2, m2, way); err != nil {
+	if w.far, err = far.Connect(w.m1, m1, w.m2, m2, way); err != nil {
 		return err
 	}
 	var errs []error

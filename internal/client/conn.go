@@ -104,16 +104,16 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	k.link = l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
 	pair := relay.Pair{
-		Accepted: u.Accepted, Dialled: l.FD(), Prefix: k.prefix, Head: u.Head, Ended: u.Ended,
-		ConnectTimeout: l.Timeout, Undelivered: k.retry, Done: k.gone,
+		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefix, Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.gone,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
-		pair.DialledLayer = s.Conn
+		pair.DialedLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
+		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.Answer, pair.AnswerTimeout, pair.Hopeless = k.onStatus, c.OpenTimeout, l.Lost
+		pair.OnStatus, pair.StatusTimeout, pair.Hopeless = k.onStatus, c.OpenTimeout, l.Lost
 	}
 	c.Relay.Relay(pair)
 }

@@ -41,7 +41,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	why := u.Err
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.named(why)))
 	refusal, answered := errors.AsType[Refusal](u.Err)
-	slow := errors.Is(u.Err, relay.ErrNoAnswer) && !k.link.Mute() // it is the service that says nothing
+	slow := errors.Is(u.Err, relay.ErrNoStatus) && !k.link.Mute() // it is the service that says nothing
 	if answered && refusal != Refusal(wire.Draining) || slow {
 		// What it could not do now it cannot do in a moment either.
 		k.tried.Add(k.link)

@@ -36,7 +36,7 @@ var (
 		{client.Refusal(wire.NotAuthorized), "are there keys or certificates on both ends, and ports= there? Its log has it"},
 		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
 		{upstream.ErrForeign, otherProgram},
-		{relay.ErrNoAnswer, "--connect-timeout; " + otherProgram},
+		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},

@@ -1,4 +1,4 @@
-package testnet
+package far
 
 import (
 	"sync/atomic"
@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockets returns a lane between two sockets in place of TUN devices, and their other ends.
+// sockets returns a lane between two sockets in place of TUN devices, and the other ends of these.
 func sockets(t *testing.T) (l *lane, sender, receiver *tun) {
 	t.Helper()
 	var ends []*tun
@@ -23,10 +23,10 @@ func sockets(t *testing.T) (l *lane, sender, receiver *tun) {
 			ends = append(ends, end)
 		}
 	}
-	return &lane{from: ends[1], to: ends[2], waste: make([]byte, tunMost)}, ends[0], ends[3]
+	return &lane{from: ends[1], to: ends[2], excess: make([]byte, maxPacket)}, ends[0], ends[3]
 }
 
-func TestLaneWhileCut(t *testing.T) {
+func TestLaneCut(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		atFirst, atLast bool
@@ -40,22 +40,22 @@ func TestLaneWhileCut(t *testing.T) {
 			var cut atomic.Bool
 			cut.Store(tt.atLast)
 			if _, ok := l.deliver(&cut); ok {
-				t.Error("it is held back without a delay")
+				t.Error("a packet is held without a delay")
 			}
 			n, err := receiver.read(make([]byte, 2))
 			if came := n > 0; err != nil || came == (tt.atFirst || tt.atLast) {
-				t.Errorf("it came: %t, %v", came, err)
+				t.Errorf("packet arrived: %t, %v", came, err)
 			}
 		})
 	}
 }
 
-func TestLaneLosesWhatItCannotHold(t *testing.T) {
+func TestLaneDropsPacketsInExcess(t *testing.T) {
 	l, sender, _ := sockets(t)
 	l.delay = time.Hour
 	held := 0
 	for l.held.room() != nil {
-		l.held.push(tunMost, time.Now().Add(l.delay))
+		l.held.push(maxPacket, time.Now().Add(l.delay))
 		held++
 	}
 	sender.write([]byte("x"))
@@ -69,6 +69,6 @@ func TestLaneLosesWhatItCannotHold(t *testing.T) {
 		l.held.pop()
 	}
 	if _, _, ok := l.held.oldest(); ok {
-		t.Error("it is held after all")
+		t.Error("the packet is held")
 	}
 }

@@ -1,44 +1,44 @@
-package testnet
+package far
 
 import (
 	"slices"
 	"time"
 )
 
-// delayLine holds packets back, in their order. They are in blocks of memory that are used again, the one that was emptied
-// last before the others, so that a packet costs no allocation and few of them no more than a block.
+// delayLine is a queue of packets, each with the time at which it is due. Packets are stored in blocks, which are reused, so a
+// packet costs no allocation.
 type delayLine struct {
-	blocks []*block // with packets, and one with room behind; the oldest first
-	spare  []*block // those emptied
+	blocks []*block // in use, the oldest first; the last has room
+	spare  []*block // empty, the last emptied at the end
 }
 
-// A way of 10 Gbit/s and 50 ms holds 62.5 MB.
+// A path of 10 Gbit/s and 50 ms holds 62.5 MB.
 const (
-	blockSize  = 1 << 20
-	blocksMost = 64
+	blockSize = 1 << 20
+	maxBlocks = 64
 )
 
-// block is a run of packets.
+// block stores consecutive packets.
 type block struct {
 	bytes   [blockSize]byte
-	filled  int // where the next packet goes
-	taken   int // where the oldest is
+	filled  int // the offset of the next packet
+	taken   int // the offset of the oldest packet
 	packets []heldPacket
-	first   int // the oldest, of packets
+	first   int // the index of the oldest packet
 }
 
-// heldPacket is a packet whose bytes are in a block.
+// heldPacket is the size and the time of a packet in a block.
 type heldPacket struct {
 	size int
 	due  time.Time
 }
 
-// room returns where the next packet goes, or nil if the line is full. It is there once it was pushed.
+// room returns the memory for the next packet, or nil if the line is full. push then adds the packet.
 func (d *delayLine) room() []byte {
-	if n := len(d.blocks); n > 0 && blockSize-d.blocks[n-1].filled >= tunMost {
+	if n := len(d.blocks); n > 0 && blockSize-d.blocks[n-1].filled >= maxPacket {
 		return d.blocks[n-1].bytes[d.blocks[n-1].filled:]
 	}
-	if len(d.blocks) == blocksMost {
+	if len(d.blocks) == maxBlocks {
 		return nil
 	}
 	if len(d.spare) == 0 {
@@ -50,14 +50,14 @@ func (d *delayLine) room() []byte {
 	return next.bytes[:]
 }
 
-// push adds the packet that was put where room said.
+// push adds the packet that is in the memory returned by room.
 func (d *delayLine) push(size int, due time.Time) {
 	last := d.blocks[len(d.blocks)-1]
 	last.packets = append(last.packets, heldPacket{size, due})
 	last.filled += size
 }
 
-// oldest returns the packet that was pushed before all others, and when it is due, if there is one.
+// oldest returns the oldest packet and when it is due; false if the line is empty.
 func (d *delayLine) oldest() (packet []byte, due time.Time, ok bool) {
 	if len(d.blocks) == 0 || d.blocks[0].first == len(d.blocks[0].packets) {
 		return nil, time.Time{}, false

@@ -1,4 +1,4 @@
-package testnet_test
+package far_test
 
 import (
 	"bytes"
@@ -13,25 +13,26 @@ import (
 	"time"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
-// farHosts are two hosts with a long way between them.
-func farHosts(t *testing.T, way testnet.Way) (a, b *testnet.Host, between *testnet.LongWay) {
+// connect returns two hosts that are connected over a path.
+func connect(t *testing.T, path far.Path) (a, b *testnet.Host, link *far.Link) {
 	t.Helper()
 	a, b = nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	between = nstest.ConnectFar(t, a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.2/24", "fd00::2/64"), way)
-	return a, b, between
+	link = nstest.ConnectFar(t, a, nstest.Prefixes("10.0.0.1/24", "fd00::1/64"), b, nstest.Prefixes("10.0.0.2/24", "fd00::2/64"), path)
+	return a, b, link
 }
 
-func TestConnectFarHoldsBack(t *testing.T) {
+func TestDelay(t *testing.T) {
 	const delay = 20 * time.Millisecond
-	a, b, _ := farHosts(t, testnet.Way{Delay: delay})
+	a, b, _ := connect(t, far.Path{Delay: delay})
 	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
 		service := nstest.Echo(t, b, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
 		begin := time.Now()
 		conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-		must(t, err)
+		nstest.Must(t, err)
 		defer conn.Close()
 		if d := time.Since(begin); d < 2*delay {
 			t.Errorf("connected to %s after %v", addr, d)
@@ -39,9 +40,9 @@ func TestConnectFarHoldsBack(t *testing.T) {
 		for range 5 {
 			begin := time.Now()
 			_, err := io.WriteString(conn, "x")
-			must(t, err)
+			nstest.Must(t, err)
 			_, err = conn.Read(make([]byte, 1))
-			must(t, err)
+			nstest.Must(t, err)
 			if d := time.Since(begin); d < 2*delay {
 				t.Errorf("echo from %s after %v", addr, d)
 			}
@@ -49,13 +50,12 @@ func TestConnectFarHoldsBack(t *testing.T) {
 	}
 }
 
-// TestConnectFarHasARate: nothing goes over it faster.
-func TestConnectFarHasARate(t *testing.T) {
+func TestRate(t *testing.T) {
 	const rate, size = 80e6, 2 << 20
-	a, b, _ := farHosts(t, testnet.Way{Delay: 10 * time.Millisecond, Rate: rate})
+	a, b, _ := connect(t, far.Path{Delay: 10 * time.Millisecond, Rate: rate})
 	service := nstest.Echo(t, b, netip.MustParseAddrPort("10.0.0.2:0"))
 	conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-	must(t, err)
+	nstest.Must(t, err)
 	defer conn.Close()
 	begin := time.Now()
 	go func() { _, _ = conn.Write(make([]byte, size)) }()
@@ -67,10 +67,10 @@ func TestConnectFarHasARate(t *testing.T) {
 	}
 }
 
-// TestConnectFarCarriesBulk sends more at once than a packet holds, with checksums and without segments when something is lost.
-func TestConnectFarCarriesBulk(t *testing.T) {
-	for _, way := range []testnet.Way{{Delay: time.Millisecond}, {Delay: time.Millisecond, Loss: 0.005}} {
-		a, b, _ := farHosts(t, way)
+// TestBulk sends more at once than a packet holds. On the path with loss each segment is a packet.
+func TestBulk(t *testing.T) {
+	for _, path := range []far.Path{{Delay: time.Millisecond}, {Delay: time.Millisecond, Loss: 0.005}} {
+		a, b, _ := connect(t, path)
 		for _, addr := range []string{"10.0.0.2", "fd00::2"} {
 			sent := make([]byte, 4<<20)
 			for i := range sent {
@@ -78,7 +78,7 @@ func TestConnectFarCarriesBulk(t *testing.T) {
 			}
 			service := nstest.Echo(t, b, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))
 			conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
-			must(t, err)
+			nstest.Must(t, err)
 			defer conn.Close()
 			var writing sync.WaitGroup
 			writing.Go(func() {
@@ -90,26 +90,26 @@ func TestConnectFarCarriesBulk(t *testing.T) {
 			got, err := io.ReadAll(conn)
 			writing.Wait()
 			if err != nil || !bytes.Equal(got, sent) {
-				t.Errorf("%+v, %s: %d bytes came back, %v; want the %d that were sent", way, addr, len(got), err, len(sent))
+				t.Errorf("%+v, %s: %d bytes came back, %v; want the %d that were sent", path, addr, len(got), err, len(sent))
 			}
 		}
 	}
 }
 
-func TestConnectFarKeepsOrder(t *testing.T) {
-	a, b, _ := farHosts(t, testnet.Way{Delay: time.Millisecond})
+func TestOrder(t *testing.T) {
+	a, b, _ := connect(t, far.Path{Delay: time.Millisecond})
 	if got := datagrams(t, a, b, 3000); !slices.IsSorted(got) || len(got) != 3000 {
 		t.Errorf("%d of 3000 packets came, in order %t", len(got), slices.IsSorted(got))
 	}
 }
 
-func TestConnectFarLoses(t *testing.T) {
+func TestLoss(t *testing.T) {
 	lose := func(seed uint64) []uint32 {
 		a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-		for _, h := range []*testnet.Host{a, b} { // no packet that the kernel sends unasked
-			must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
+		for _, h := range []*testnet.Host{a, b} { // the kernel sends no packet of its own
+			nstest.Must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
 		}
-		nstest.ConnectFar(t, a, prefixes("10.0.0.1/24"), b, prefixes("10.0.0.2/24"), testnet.Way{Loss: 0.1, Seed: seed})
+		nstest.ConnectFar(t, a, nstest.Prefixes("10.0.0.1/24"), b, nstest.Prefixes("10.0.0.2/24"), far.Path{Loss: 0.1, Seed: seed})
 		return datagrams(t, a, b, 3000)
 	}
 	first, second, other := lose(1), lose(1), lose(2)
@@ -117,49 +117,49 @@ func TestConnectFarLoses(t *testing.T) {
 		t.Errorf("%d of 3000 packets came, want nine tenths", n)
 	}
 	if !slices.Equal(first, second) {
-		t.Error("with the same seed others are lost")
+		t.Error("the same seed drops other packets")
 	}
 	if slices.Equal(first, other) {
-		t.Error("with another seed the same are lost")
+		t.Error("another seed drops the same packets")
 	}
 }
 
-func TestConnectFarCut(t *testing.T) {
-	a, b, way := farHosts(t, testnet.Way{Delay: time.Millisecond})
-	reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
-	way.Cut(true)
-	noAnswer(t, a, "10.0.0.2")
-	noAnswer(t, a, "fd00::2")
-	way.Cut(false)
-	reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
-	reach(t, a, "", b, "fd00::2", "fd00::1")
+func TestCut(t *testing.T) {
+	a, b, link := connect(t, far.Path{Delay: time.Millisecond})
+	nstest.Reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
+	link.Cut(true)
+	nstest.NoAnswer(t, a, "10.0.0.2")
+	nstest.NoAnswer(t, a, "fd00::2")
+	link.Cut(false)
+	nstest.Reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
+	nstest.Reach(t, a, "", b, "fd00::2", "fd00::1")
 }
 
-// datagrams sends the numbers below n to 10.0.0.2, and returns those that come. It sends no more than a few ahead of what has
-// come, lest they wait for the receiver and are lost there, and goes on after n until it knows what became of all before.
+// datagrams sends the numbers below n to 10.0.0.2, and returns those that arrive. It sends only a few ahead of what has arrived,
+// so that the receiver's buffer never overflows. It continues after n until a later number has arrived.
 func datagrams(t *testing.T, from, to *testnet.Host, n uint32) (got []uint32) {
 	t.Helper()
 	const ahead = 32
 	var receiver, sender *net.UDPConn
-	must(t, to.Do(func() (err error) {
+	nstest.Must(t, to.Do(func() (err error) {
 		receiver, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 0, 0, 2)})
 		return err
 	}))
 	defer receiver.Close()
-	must(t, from.Do(func() (err error) {
+	nstest.Must(t, from.Do(func() (err error) {
 		sender, err = net.DialUDP("udp4", nil, receiver.LocalAddr().(*net.UDPAddr))
 		return err
 	}))
 	defer sender.Close()
-	must(t, receiver.SetReadDeadline(time.Now().Add(10*time.Second)))
+	nstest.Must(t, receiver.SetReadDeadline(time.Now().Add(10*time.Second)))
 	number := make([]byte, 4)
 	for next, last := uint32(0), uint32(0); last < n; {
 		for ; next <= last+ahead; next++ {
 			_, err := sender.Write(binary.BigEndian.AppendUint32(nil, next))
-			must(t, err)
+			nstest.Must(t, err)
 		}
 		_, err := receiver.Read(number)
-		must(t, err)
+		nstest.Must(t, err)
 		if last = binary.BigEndian.Uint32(number); last < n {
 			got = append(got, last)
 		}

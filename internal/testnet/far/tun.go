@@ -1,4 +1,4 @@
-package testnet
+package far
 
 import (
 	"errors"
@@ -6,45 +6,52 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/testnet"
 )
 
-// tun is the program's end of a TUN device: what the host sends on that interface is read here, packet by packet, and what is
-// written here the host receives. Neither waits. See tuntap.rst of the kernel.
+// tun is this program's end of a TUN device (tuntap.rst of the kernel). It reads what the host sends on that interface, packet
+// by packet, and the host receives what it writes. It never blocks.
 type tun struct {
 	name string // for errors: the interface and its host
 	fd   int
 }
 
-// Every packet has a struct virtio_net_hdr before it, which says what the sender has left undone: checksums, and with
-// segments of a stream its division into packets. It is passed on unread, so the receiver knows that nothing is missing.
+// Each packet begins with a struct virtio_net_hdr, which says what the sender has left undone: checksums, and the segmentation
+// of a stream. It is passed on unread, so the receiver knows.
 const (
-	tunHeader = 10
-	tunMost   = tunHeader + 1<<16 // bytes of a packet and its header
+	headerSize = 10
+	maxPacket  = headerSize + 1<<16 // bytes, with the header
 )
 
-// tunQueue is how many packets wait for the program to read them, beyond which they are lost. The kernel's own 500 are less
-// than a stream of bulk sends between two turns.
-const tunQueue = 10_000
+// queueLength is the number of packets that the kernel queues for this program before it drops. The default of 500 is less
+// than a bulk stream sends between two batches.
+const queueLength = 10_000
 
-// newTUN gives the host an interface that is a TUN device, down and without addresses. With segments a packet that is read
-// from it may be many of a TCP stream.
-func (h *Host) newTUN(ifname string, segments bool) (*tun, error) {
+// newTUN gives the host a TUN device, down and without addresses. With segments a packet may be many segments of a TCP stream.
+func newTUN(h *testnet.Host, ifname string, segments bool) (*tun, error) {
 	t := &tun{name: ifname + " of " + h.Name, fd: -1}
 	offload := 0
 	if segments {
 		offload = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
 	}
-	err := h.Do(func() error { return t.open(ifname, offload) })
-	if err == nil {
-		err = h.withLink(ifname, func(link netlink.Link) error { return netlink.LinkSetTxQLen(link, tunQueue) })
-	}
+	err := h.Do(func() error {
+		if err := t.open(ifname, offload); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(ifname)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetTxQLen(link, queueLength)
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("TUN device %s: %w", t.name, err), t.close())
 	}
 	return t, nil
 }
 
-// open makes the device in the namespace of the calling thread. It goes when the descriptor is closed.
+// open creates the device in the namespace of the calling thread. Closing the descriptor removes it.
 func (t *tun) open(ifname string, offload int) (err error) {
 	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -79,8 +86,7 @@ func (t *tun) read(b []byte) (n int, err error) {
 	}
 }
 
-// write writes a packet. One that the host does not take, because the interface is down or it has no memory, is lost like
-// any other on a wire.
+// write writes a packet. A packet that the host does not take is lost, as on a wire: the interface is down, or out of memory.
 func (t *tun) write(b []byte) {
 	_, _ = unix.Write(t.fd, b)
 }

@@ -1,4 +1,4 @@
-package testnet
+package far
 
 import (
 	"bytes"
@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// TestDelayLine fills a line, as far as it goes, and empties it, twice.
+// TestDelayLine fills a line to its capacity and empties it, twice.
 func TestDelayLine(t *testing.T) {
 	var line delayLine
 	begin := time.Now()
-	packet := func(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 1+n*7919%tunMost) }
+	packet := func(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 1+n*7919%maxPacket) }
 	for range 2 {
 		pushed, bytesIn := 0, 0
 		for room := line.room(); room != nil; room = line.room() {
@@ -20,8 +20,8 @@ func TestDelayLine(t *testing.T) {
 			pushed++
 			bytesIn += len(p)
 		}
-		if most := blocksMost * blockSize; bytesIn > most || bytesIn < most*9/10 {
-			t.Errorf("it holds %d bytes, want about %d", bytesIn, most)
+		if most := maxBlocks * blockSize; bytesIn > most || bytesIn < most*9/10 {
+			t.Errorf("the line holds %d bytes, want about %d", bytesIn, most)
 		}
 		for n := range pushed {
 			got, due, ok := line.oldest()
@@ -31,11 +31,11 @@ func TestDelayLine(t *testing.T) {
 			line.pop()
 		}
 		if _, _, ok := line.oldest(); ok {
-			t.Error("there is a packet more than were pushed")
+			t.Error("the line holds more packets than were pushed")
 		}
 	}
-	if n := len(line.spare) + len(line.blocks); n != blocksMost {
-		t.Errorf("%d blocks, want those of the first time again, %d", n, blocksMost)
+	if n := len(line.spare) + len(line.blocks); n != maxBlocks {
+		t.Errorf("%d blocks, want the first %d reused", n, maxBlocks)
 	}
 }
 
@@ -44,7 +44,7 @@ func TestDelayLineAllocatesNothing(t *testing.T) {
 	n := testing.AllocsPerRun(10_000, func() {
 		line.room()
 		line.push(1500, time.Time{})
-		line.room() // of a packet that is lost
+		line.room() // for a packet that is dropped
 		if _, _, ok := line.oldest(); ok {
 			line.pop()
 		}
