@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // freeze stops a program, which its kernel covers up, until thaw is called.
@@ -51,14 +53,14 @@ func TestServerIsFrozen(t *testing.T) {
 			thaw := first.freeze(t)
 			lost := dial(t, w.alice.Host, w.alice.at(80))
 			_, err := fmt.Fprint(lost, "hello")
-			must(t, err)
+			nstest.Must(t, err)
 			client.WaitOutput("leaving it out")
 			for range 3 {
 				sessionAmong(t, w.alice, service).talk(t)
 			}
-			must(t, lost.SetLinger(0))
-			must(t, lost.Close())
-			waitFor(t, "end of the peer that is lost", func() bool { return strings.Contains(client.Output(), "peer gone") })
+			nstest.Must(t, lost.SetLinger(0))
+			nstest.Must(t, lost.Close())
+			nstest.WaitFor(t, "end of the peer that is lost", func() bool { return strings.Contains(client.Output(), "peer gone") })
 			thaw()
 			client.WaitOutput("server is back")
 			before := strings.Count(client.Output(), "server="+linkTo+" link=")
@@ -78,10 +80,10 @@ func TestServerThatDialsIsFrozen(t *testing.T) {
 	thaw := c.server.freeze(t)
 	lost := dial(t, c.alice.Host, c.alice.at(80))
 	_, err := fmt.Fprint(lost, "hello")
-	must(t, err)
+	nstest.Must(t, err)
 	c.client.WaitOutput("opens no links, leaving it out")
-	must(t, lost.SetLinger(0))
-	must(t, lost.Close())
+	nstest.Must(t, lost.SetLinger(0))
+	nstest.Must(t, lost.Close())
 	waitHealth(t, c.m1, "opens no link")
 	thaw()
 	waitHealth(t, c.m1, "")

@@ -140,7 +140,7 @@ func (k *conn) gone(r relay.Result) {
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		if errors.Is(r.Err, relay.ErrNoAnswer) && k.link.Mute() {
+		if errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute() {
 			k.link.Fail(upstream.ErrNoAnswer)
 		}
 		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(r.Err)))

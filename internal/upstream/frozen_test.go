@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/upstream"
 )
 
@@ -22,13 +23,13 @@ func TestFrozenServer(t *testing.T) {
 			if unanswered.Server() != first.addr() {
 				t.Fatalf("the first peer went to %s", unanswered.Server())
 			}
-			waitFor(t, "peer for the second server", func() bool { return names(t, ss, 1) == second.addr() })
-			waitFor(t, "peer that is given back", func() bool { return errors.Is(unanswered.Lost(), upstream.ErrNoAnswer) })
+			nstest.WaitFor(t, "peer for the second server", func() bool { return names(t, ss, 1) == second.addr() })
+			nstest.WaitFor(t, "peer that is given back", func() bool { return errors.Is(unanswered.Lost(), upstream.ErrNoAnswer) })
 			if err := ss.Unhealthy(); err != nil {
 				t.Errorf("it is not healthy with the second server: %v", err)
 			}
 			first.hangs.Store(false)
-			waitFor(t, "peer for the first server", func() bool { return names(t, ss, 1) == first.addr() })
+			nstest.WaitFor(t, "peer for the first server", func() bool { return names(t, ss, 1) == first.addr() })
 			if l, _ := take(t, ss, new(upstream.Tried)); l.Lost() != nil {
 				t.Errorf("a link that was taken later is lost: %v", l.Lost())
 			}
@@ -41,11 +42,11 @@ func TestOnlyServerIsFrozen(t *testing.T) {
 	t.Parallel()
 	server := serve(t, "127.0.0.1:0")
 	ss := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
-	waitFor(t, "pool", func() bool { return server.count() == 2 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() == 2 })
 	server.hangs.Store(true)
-	waitFor(t, "sign that it does not answer", func() bool { return errors.Is(ss.Unhealthy(), upstream.ErrNoAnswer) })
+	nstest.WaitFor(t, "sign that it does not answer", func() bool { return errors.Is(ss.Unhealthy(), upstream.ErrNoAnswer) })
 	server.hangs.Store(false)
-	waitFor(t, "sign that it is back", func() bool { return ss.Unhealthy() == nil })
+	nstest.WaitFor(t, "sign that it is back", func() bool { return ss.Unhealthy() == nil })
 }
 
 // TestServerThatNeverAnswered bounds the links to a server that has answered nobody: no pool, and
@@ -77,7 +78,7 @@ func TestStuckReverseServer(t *testing.T) {
 	t.Parallel()
 	ss := newJoinable(t, 1)
 	first, second := join(t, ss, "first"), join(t, ss, "second")
-	waitFor(t, "requests", func() bool { return first.orders() > 0 && second.orders() > 0 })
+	nstest.WaitFor(t, "requests", func() bool { return first.orders() > 0 && second.orders() > 0 })
 	first.open(t)
 	second.open(t)
 	l, ok := take(t, ss, new(upstream.Tried)) // the first is asked for another in its place
@@ -85,11 +86,11 @@ func TestStuckReverseServer(t *testing.T) {
 		t.Fatal("the first peer got no link of the first server")
 	}
 	peers := queued(t, ss, 3)
-	waitFor(t, "requests of the second for the peers that wait", func() bool { return second.orders() >= 4 })
+	nstest.WaitFor(t, "requests of the second for the peers that wait", func() bool { return second.orders() >= 4 })
 	for _, p := range peers {
 		wantFD(t, p, second.open(t))
 	}
-	waitFor(t, "peer that is given back", func() bool { return errors.Is(l.Lost(), upstream.ErrNoAnswer) })
+	nstest.WaitFor(t, "peer that is given back", func() bool { return errors.Is(l.Lost(), upstream.ErrNoAnswer) })
 	fd := first.open(t)
 	if l, ok := take(t, ss, new(upstream.Tried)); !ok || l.FD() != fd {
 		t.Error("the server that is back has no peers")
@@ -102,10 +103,10 @@ func TestQuietReverseServer(t *testing.T) {
 	ss := newLinks(t, upstream.Config{Reverse: true, PoolMin: 1, PoolMax: 1, Heartbeat: 1})
 	h := join(t, ss, "home")
 	for n := range 2 {
-		waitFor(t, "request", func() bool { return h.orders() > n })
+		nstest.WaitFor(t, "request", func() bool { return h.orders() > n })
 		h.open(t)
 	}
-	waitFor(t, "sign that it opens no links", func() bool { return ss.Unhealthy() != nil })
+	nstest.WaitFor(t, "sign that it opens no links", func() bool { return ss.Unhealthy() != nil })
 	h.open(t)
 	if err := ss.Unhealthy(); err != nil {
 		t.Errorf("it is not back: %v", err)

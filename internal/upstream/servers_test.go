@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
