@@ -1,0 +1,25 @@
+package relay
+
+// hasTimeouts reports whether there may be time-outs to check.
+func (w *workspace) hasTimeouts() bool {
+	return w.opts.IdleTimeout > 0 || w.opts.HalfCloseTimeout > 0 || w.deadlines.Load() > 0
+}
+
+// checkTimeouts ends the flows whose time is over.
+func (w *workspace) checkTimeouts() {
+	for _, f := range w.flows.all() {
+		if f.setup != nil {
+			if f.setup.deadline > 0 && w.now >= f.setup.deadline {
+				w.finish(f, timedOut, nil)
+			}
+			continue
+		}
+		limit := w.opts.IdleTimeout
+		if half := w.opts.HalfCloseTimeout; half > 0 && f.halfClosed() && (limit == 0 || half < limit) {
+			limit = half
+		}
+		if limit > 0 && w.now-f.active >= limit.Milliseconds() {
+			w.finish(f, timedOut, nil)
+		}
+	}
+}
