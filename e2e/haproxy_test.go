@@ -54,6 +54,69 @@ listen web
 	}
 }
 
+// TestHAProxyChecksThroughNAT has the link port of M2 behind a NAT of its own, as in a container: the check names an
+// address and a port that are not those of the server.
+func TestHAProxyChecksThroughNAT(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		nstest.Run(t, w.m2, "nft", "add table ip links; add chain ip links pre { type nat hook prerouting priority dstnat; }; "+
+			"add rule ip links pre ip daddr 10.0.0.2 tcp dport 9999 redirect to :"+linkPort)
+	})
+	service := listen(t, w.m2, "127.0.0.1:80")
+	server := w.server(t, "--allow 10.0.0.1/32 -p 80")
+	h := haproxy(t, w.m1, "203.0.113.1:80", `
+listen web
+	mode tcp
+	bind 0.0.0.0:80
+	option log-health-checks
+	server m2 10.0.0.2:9999 inter 10ms check send-proxy`)
+	h.WaitOutput("Health check for server web/m2 succeeded")
+	for range 5 {
+		newSession(t, w.alice, 80, service).talk(t)
+	}
+	if strings.Contains(h.Output(), "failed") {
+		t.Error("a health check failed")
+	}
+	if strings.Contains(server.Output(), "level=WARN") {
+		t.Error("the server warns of health checks")
+	}
+}
+
+// TestHAProxyCheckKinds lists which health checks of HAProxy a server answers.
+func TestHAProxyCheckKinds(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, options, server string
+		works                 bool
+	}{
+		{"plain", "", "check", true},
+		{"check-send-proxy", "", "check check-send-proxy", true},
+		{"tcp-check connect", "option tcp-check\n\ttcp-check connect", "check", true},
+		{"tcp-check connect send-proxy", "option tcp-check\n\ttcp-check connect send-proxy", "check", true},
+		{"httpchk", "option httpchk GET /", "check", false},
+		{"tcp-check expect", "option tcp-check\n\ttcp-check connect send-proxy\n\ttcp-check expect string 220", "check", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			listen(t, w.m2, "127.0.0.1:80")
+			w.server(t, "--allow 10.0.0.1/32 -p 80")
+			h := haproxy(t, w.m1, "203.0.113.1:80", `
+listen web
+	mode tcp
+	bind 0.0.0.0:80
+	option log-health-checks
+	`+tt.options+`
+	server m2 `+linkTo+` inter 50ms `+tt.server+` send-proxy-v2`)
+			if tt.works {
+				h.WaitOutput("Health check for server web/m2 succeeded")
+			} else {
+				h.WaitOutput("Health check for server web/m2 failed")
+			}
+		})
+	}
+}
+
 // TestHealthCheck sends headers that claim nobody: the server ends the link in good order, and does not dial the service.
 func TestHealthCheck(t *testing.T) {
 	t.Parallel()
@@ -62,10 +125,10 @@ func TestHealthCheck(t *testing.T) {
 	w.server(t, "-p 80")
 	for form, answer := range map[wire.Form]string{wire.V1: "", wire.V2: "", wire.Native: "\x00"} {
 		head, err := wire.Header{Local: true}.Append(nil, form)
-		must(t, err)
+		nstest.Must(t, err)
 		link := dial(t, w.m1, addrPort(t, linkTo))
 		_, err = link.Write(head)
-		must(t, err)
+		nstest.Must(t, err)
 		if got, err := io.ReadAll(link); err != nil || string(got) != answer {
 			t.Errorf("%v: the server answers %q (%v), want %q", form, got, err, answer)
 		}
@@ -118,7 +181,7 @@ func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
 func haproxy(t *testing.T, h *testnet.Host, listen, sections string) *nstest.Process {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "haproxy.cfg")
-	must(t, os.WriteFile(conf, []byte(`
+	nstest.Must(t, os.WriteFile(conf, []byte(`
 global
 	log stdout format raw daemon
 defaults

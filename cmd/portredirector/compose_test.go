@@ -5,12 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"testing"
-
-	"github.com/spf13/pflag"
-
-	"portredirector/internal/config"
 )
 
 // commandLine matches a command of ours in a Compose file, which is written as JSON, and variable one that is to be set.
@@ -35,9 +30,8 @@ func TestComposeFiles(t *testing.T) {
 			if found == nil {
 				t.Fatal("there is no command of ours")
 			}
-			const key = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
 			var args []string
-			if err := json.Unmarshal(variable.ReplaceAll(found[1], []byte(key)), &args); err != nil {
+			if err := json.Unmarshal(variable.ReplaceAll(found[1], []byte(aKey)), &args); err != nil {
 				t.Fatal(err)
 			}
 			if err := parse(args); err != nil {
@@ -45,24 +39,4 @@ func TestComposeFiles(t *testing.T) {
 			}
 		})
 	}
-}
-
-// parse parses a command in the original's form.
-func parse(args []string) error {
-	var flags config.Flags
-	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	if slices.Contains(args, "-l") {
-		serverFlags(set, &flags)
-	} else {
-		clientFlags(set, &flags)
-	}
-	if err := set.Parse(args); err != nil {
-		return err
-	}
-	if flags.Listen != "" {
-		_, err := flags.Server()
-		return err
-	}
-	_, err := flags.Client()
-	return err
 }

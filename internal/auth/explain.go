@@ -120,11 +120,11 @@ func (d *Dialer) explain(err error) error {
 			"does it have a key (--key) or a certificate (--tls-cert), and this machine's address, if it has --allow? %w", d.them(), err)
 	}
 	m := meanings{{"remote error: tls: no application protocol", "the server is none of ours, or of another version, or waits for servers and not for clients"}}
-	if d.only {
+	if d.authOnly {
 		m[0].means = "the server does not take links that are only authenticated (--auth-only there, too), or waits for servers and not for clients"
 	}
 	m = append(m, ofServers...)
-	if d.back {
+	if d.toClient {
 		m = m.turned()
 	}
 	return m.explain(err)
@@ -132,7 +132,7 @@ func (d *Dialer) explain(err error) error {
 
 // them is the other end.
 func (d *Dialer) them() string {
-	if d.back {
+	if d.toClient {
 		return "the client"
 	}
 	return "the server"

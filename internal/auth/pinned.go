@@ -13,13 +13,13 @@ import (
 // are authenticated, not encrypted.
 func DialWithKey(own PrivateKey, servers []PublicKey, only bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "server", func(k PublicKey) bool { return slices.Contains(servers, k) })
-	return &Dialer{config: func() *tls.Config { return c }, only: only}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: only}, err
 }
 
 // DialClients opens sessions with clients, for a server that they cannot reach.
 func DialClients(own PrivateKey, known func(PublicKey) bool, only bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "client", known)
-	return &Dialer{config: func() *tls.Config { return c }, only: only, back: true}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: only, toClient: true}, err
 }
 
 // dialWithKey is for sessions with those that are known, and are called them.
@@ -60,7 +60,7 @@ func AcceptWithKey(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 // AcceptServers accepts sessions with servers, for a client that cannot reach them.
 func AcceptServers(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 	c, err := acceptWithKey(own, "server", alsoOnly, ToClient, Control, Join)
-	return &Acceptor{config: c, back: true}, err
+	return &Acceptor{config: c, toClient: true}, err
 }
 
 // acceptWithKey is for sessions of some purposes, with what is called them.

@@ -53,9 +53,9 @@ func (p Purpose) streams() bool { return p == Control || p == Join }
 
 // Session is what a handshake leaves.
 type Session struct {
-	FD   int    // the socket, which whoever has the session owns
-	Conn *Conn  // what is between it and the bytes; nil if the link is only authenticated
-	MAC  []byte // the secret that authenticates its header, if it is; see header.Seal
+	FD        int    // the socket, which whoever has the session owns
+	Conn      *Conn  // what is between it and the bytes; nil if the link is only authenticated
+	HeaderKey []byte // the secret that authenticates its header, if it is; see header.Seal
 
 	Stream *Stream // in place of all of these, if it is to carry no peer
 
@@ -88,7 +88,7 @@ func (r Refusal) Error() string {
 	if s := wire.Status(r); s != wire.NotAuthorized {
 		return s.String()
 	}
-	return "its other end does not know this end's key (--client-key, --clients or --server-key there)"
+	return "its other end does not know this end's key"
 }
 
 // Is makes it ErrUntrusted if it is about who this end is.
@@ -108,9 +108,9 @@ const (
 
 // Dialer opens sessions.
 type Dialer struct {
-	config func() *tls.Config
-	only   bool // authenticate, and do not encrypt
-	back   bool // of a server: the other end is a client
+	config   func() *tls.Config
+	authOnly bool // authenticate, and do not encrypt
+	toClient bool // of a server: the other end is a client
 }
 
 // Open makes sure of the other end of a socket, which is connected or is being
@@ -120,7 +120,7 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 	config := d.config().Clone()
 	config.ServerName = name
 	config.NextProtos = encrypted[purpose : purpose+1]
-	if d.only && !purpose.streams() {
+	if d.authOnly && !purpose.streams() {
 		config.NextProtos = authenticated[purpose : purpose+1]
 		// Nothing is kept from those who record it to read it in twenty years.
 		config.CurvePreferences = []tls.CurveID{tls.X25519}
@@ -141,9 +141,9 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 
 // Acceptor accepts sessions.
 type Acceptor struct {
-	config *tls.Config
-	back   bool                                         // of a client: those at the other end are servers
-	still  func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
+	config   *tls.Config
+	toClient bool                                         // of a client: those at the other end are servers
+	still    func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 
 // Accept makes sure of the other end of a socket, and owns it: with an error it is closed.
@@ -171,7 +171,7 @@ func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(I
 	if err == nil && a.still != nil {
 		s.still = a.still(chain)
 	}
-	return s, ofDialers(a.back).explain(err)
+	return s, ofDialers(a.toClient).explain(err)
 }
 
 // handshake does what both have in common. last is the word that follows on the handshake.
@@ -196,7 +196,7 @@ func handshake(ctx context.Context, fd int, said []byte, begin func(*recordConn)
 	if s.FD, err = w.detach(); err != nil {
 		return nil, err
 	}
-	if s.MAC == nil {
+	if s.HeaderKey == nil {
 		s.Conn = &Conn{tls: t, wire: w}
 	}
 	return s, nil
@@ -212,7 +212,7 @@ func agree(t *tls.Conn, last func(*tls.Conn, Identity) error) (*Session, error) 
 	var only bool
 	if s.Identity.For, only = purposeOf(state.NegotiatedProtocol); only {
 		var err error
-		if s.MAC, err = state.ExportKeyingMaterial(macLabel, nil, macLength); err != nil {
+		if s.HeaderKey, err = state.ExportKeyingMaterial(macLabel, nil, macLength); err != nil {
 			return nil, err
 		}
 	}

@@ -85,7 +85,7 @@ func builtIn(a netip.Addr) refusal {
 	default:
 		list = refused6
 	}
-	for i := range list { // without copies: this is most of the time of Judge
+	for i := range list { // without copies: this is most of the time of Check
 		if list[i].prefix.Contains(a) {
 			return list[i]
 		}

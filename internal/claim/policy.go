@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// ErrDenied is what every error of [Policy.Judge] is, by errors.Is.
+// ErrDenied is what every error of [Policy.Check] is, by errors.Is.
 var ErrDenied = errors.New("the claim is denied")
 
 // Policy says which addresses may be claimed. The zero value has the built-in
@@ -20,13 +20,13 @@ type Policy struct {
 	Own *Own
 }
 
-// Judge returns nil if a may be claimed. Otherwise the error says in one line
+// Check returns nil if a may be claimed. Otherwise the error says in one line
 // why not, and what would permit it. IPv4-mapped addresses (RFC 4291, 2.5.5.2) are
 // judged as IPv4, which is what the kernel makes of them, and zones are
 // ignored: the claim is another machine's, and so is its zone.
 //
 // It takes no lock, makes no system call, and allocates only the error.
-func (p *Policy) Judge(a netip.Addr) error {
+func (p *Policy) Check(a netip.Addr) error {
 	a = a.WithZone("").Unmap()
 	if !a.IsValid() {
 		return denied("it is no address")

@@ -92,7 +92,7 @@ func TestBuiltIn(t *testing.T) {
 
 func check(t *testing.T, p claim.Policy, a netip.Addr, want string) {
 	t.Helper()
-	err := p.Judge(a)
+	err := p.Check(a)
 	if err != nil && !errors.Is(err, claim.ErrDenied) {
 		t.Errorf("%v: %v is not ErrDenied", a, err)
 	}
@@ -154,7 +154,7 @@ func TestContest(t *testing.T) {
 				check(t, p, netip.MustParseAddr(a), "")
 			}
 			for a := range strings.FieldsSeq(tt.no) {
-				if err := p.Judge(netip.MustParseAddr(a)); !errors.Is(err, claim.ErrDenied) {
+				if err := p.Check(netip.MustParseAddr(a)); !errors.Is(err, claim.ErrDenied) {
 					t.Errorf("%s: %v, want it denied", a, err)
 				}
 			}
@@ -188,20 +188,20 @@ func TestNeverIsNever(t *testing.T) {
 	check(t, p, netip.MustParseAddr("224.1.0.1"), "224.1.0.1 is multicast; no connection can come from it")
 }
 
-func TestJudgeDoesNotAllocate(t *testing.T) {
+func TestCheckDoesNotAllocate(t *testing.T) {
 	p := claim.Policy{Allow: prefixes(t, "10.0.0.0/8"), Deny: prefixes(t, "10.1.0.0/16"), Own: machine(t)}
 	for _, a := range []string{"10.2.3.4", "2001:db8::9", "::ffff:203.0.113.9"} {
 		a := netip.MustParseAddr(a)
-		if n := testing.AllocsPerRun(100, func() { _ = p.Judge(a) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _ = p.Check(a) }); n != 0 {
 			t.Errorf("%v: %v allocations", a, n)
 		}
 	}
 }
 
-// FuzzJudge checks what holds for every address and every two options: the
+// FuzzCheck checks what holds for every address and every two options: the
 // mend that a denial names is one, deny has the last word, and an IPv4-mapped
 // address is the IPv4 one.
-func FuzzJudge(f *testing.F) {
+func FuzzCheck(f *testing.F) {
 	f.Add([]byte{127, 0, 0, 1}, "127.0.0.0/8", "127.0.0.1")
 	f.Add([]byte{10, 0, 0, 2}, "0.0.0.0/0", "10.0.0.0/8")
 	f.Add(netip.MustParseAddr("fe80::2").AsSlice(), "fe80::/10", "::/0")
@@ -219,10 +219,10 @@ func FuzzJudge(f *testing.F) {
 		if prefix, err := claim.ParsePrefix(deny); err == nil {
 			p.Deny = []netip.Prefix{prefix}
 		}
-		err := p.Judge(a)
+		err := p.Check(a)
 		if a.Is4() {
 			mapped := netip.AddrFrom16(a.As16())
-			if other := p.Judge(mapped); (other == nil) != (err == nil) {
+			if other := p.Check(mapped); (other == nil) != (err == nil) {
 				t.Errorf("%v: %v, but %v: %v", a, err, mapped, other)
 			}
 		}
@@ -231,19 +231,19 @@ func FuzzJudge(f *testing.F) {
 				mend, _, _ = strings.Cut(mend, " ")
 				mended := p
 				mended.Allow = append(prefixes(t, mend), p.Allow...)
-				if again := mended.Judge(a); again != nil {
+				if again := mended.Check(a); again != nil {
 					t.Errorf("%v after the mend: %v", err, again)
 				}
 			}
 		}
 		p.Deny = append(p.Deny, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()))
-		if p.Judge(a) == nil {
+		if p.Check(a) == nil {
 			t.Errorf("%v is denied by itself and may be claimed", a)
 		}
 	})
 }
 
-func BenchmarkJudge(b *testing.B) {
+func BenchmarkCheck(b *testing.B) {
 	p := claim.Policy{
 		Allow: prefixes(b, "127.0.0.0/8 ::1"),
 		Deny:  prefixes(b, "198.51.100.0/24 2001:db8:1::/48"),
@@ -256,7 +256,7 @@ func BenchmarkJudge(b *testing.B) {
 			a := netip.MustParseAddr(bb.claim)
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = p.Judge(a)
+				_ = p.Check(a)
 			}
 		})
 	}

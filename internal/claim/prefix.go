@@ -12,7 +12,7 @@ import (
 //
 // Host bits are cut off, as iptables, nginx and HAProxy do it, so that what "ip
 // address" prints (127.0.0.1/8) can be pasted. An IPv4-mapped prefix is
-// returned as IPv4, since that is how [Policy.Judge] sees such addresses; one
+// returned as IPv4, since that is how [Policy.Check] sees such addresses; one
 // that reaches beyond them is an error.
 func ParsePrefix(s string) (netip.Prefix, error) {
 	p, err := parse(s)

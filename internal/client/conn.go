@@ -9,17 +9,16 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -30,10 +29,10 @@ const headerRoom = 107
 // Client is the client's end of any number of peers. Its fields must be set
 // before the first Handle.
 type Client struct {
-	Links *link.Links
-	Form  wire.Form
-	Relay *relay.Engine
-	Log   *slog.Logger
+	Servers *upstream.Servers
+	Form    wire.Form
+	Relay   *relay.Engine
+	Log     *slog.Logger
 
 	// OpenTimeout is for a server to be reached, however many are tried, and again
 	// for an answer.
@@ -49,10 +48,10 @@ type conn struct {
 	header wire.Header
 	prefix []byte // the header as it is sent
 
-	link     link.Link  // the one in use
-	tried    link.Tried // servers that have refused it
-	deadline time.Time  // of reaching one
-	deaths   int        // links in a row that had been opened ahead and ended unanswered
+	link     upstream.Link  // the one in use
+	tried    upstream.Tried // servers that have refused it
+	deadline time.Time      // of reaching one
+	deaths   int            // links in a row that had been opened ahead and ended unanswered
 }
 
 // Handle serves a peer that was accepted, and owns it. It is called on a loop of
@@ -61,9 +60,9 @@ type conn struct {
 // A peer that cannot be served is reset, as it would have been by a direct
 // connection, never closed as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
-	if err := c.Peers.Enter(limit.Client(from.Addr())); err != nil {
+	if err := c.Peers.Enter(limit.SourcePrefix(from.Addr())); err != nil {
 		socket.Reset(peer)
-		c.Tell.Log(slog.LevelWarn, "peer refused", limit.Client(from.Addr()), func() []slog.Attr {
+		c.Tell.Log(slog.LevelWarn, "peer refused", limit.SourcePrefix(from.Addr()), func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
 		})
 		return
@@ -83,7 +82,7 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 
 // open takes a link for a peer, or has it wait for one.
 func (k *conn) open(u relay.Undelivered) {
-	l, ok, err := k.client.Links.Take(&k.tried)
+	l, ok, err := k.client.Servers.Take(&k.tried)
 	switch {
 	case err != nil:
 		k.refuse(u.Accepted, err)
@@ -99,7 +98,7 @@ func (k *conn) open(u relay.Undelivered) {
 }
 
 // relay hands both sockets over.
-func (k *conn) relay(l link.Link, u relay.Undelivered) {
+func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
 	k.link = l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
@@ -110,7 +109,7 @@ func (k *conn) relay(l link.Link, u relay.Undelivered) {
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
 	} else if s != nil {
-		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.MAC)
+		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
 		pair.OnStatus, pair.StatusTimeout = k.onStatus, c.OpenTimeout
@@ -132,10 +131,7 @@ func (k *conn) refuse(peer int, err error) {
 }
 
 // leave is the end of its being one of the client's peers.
-func (k *conn) leave() { k.client.Peers.Leave(limit.Client(k.header.Source.Addr())) }
-
-// otherServers is for who forgot it.
-const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
+func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
 // gone tells the end of a peer.
 func (k *conn) gone(r relay.Result) {
@@ -143,20 +139,12 @@ func (k *conn) gone(r relay.Result) {
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
+		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(r.Err)))
 	case relay.Failed:
 		k.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
 		k.debug("peer gone", slog.Any("result", r))
 	}
-}
-
-// explain says what an error of the link in use is about.
-func (k *conn) explain(err error) error {
-	if errors.Is(err, relay.ErrNoStatus) {
-		return fmt.Errorf("%w (--connect-timeout %s); %s", err, k.client.OpenTimeout, otherServers)
-	}
-	return err
 }
 
 // named says of which server an error is.
@@ -171,7 +159,7 @@ func (k *conn) debug(event string, more ...slog.Attr) {
 
 // tell logs one that may come as often as somebody likes.
 func (k *conn) tell(level slog.Level, event string, more ...slog.Attr) {
-	k.client.Tell.Log(level, event, limit.Client(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
+	k.client.Tell.Log(level, event, limit.SourcePrefix(k.header.Source.Addr()), func() []slog.Attr { return k.attrs(more) })
 }
 
 func (k *conn) attrs(more []slog.Attr) []slog.Attr {

@@ -4,92 +4,140 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 
-	"golang.org/x/sync/errgroup"
-
+	"portredirector/internal/auth"
+	"portredirector/internal/broker"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
+	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
+	"portredirector/internal/relay"
 	"portredirector/internal/sandbox"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
-// RunClient runs a client to the end of its life. An invitation is said by say.
-func RunClient(life Life, cfg config.Client, log *slog.Logger, say func(line string)) error {
-	raiseLimit()
-	raise(log, sandbox.NetBindService)
-	state, err := openState(cfg.Trust, "key", cfg.Invite != nil)
-	if err != nil {
+// RunClient runs a client until it is shut down or fails. It passes an invitation to say.
+func RunClient(shutdown Shutdown, cfg config.Client, log *slog.Logger, say func(line string)) error {
+	d := &clientDaemon{cfg: cfg, log: clientHints.logger(log), say: say}
+	return clientHints.add(d.run(shutdown))
+}
+
+// clientDaemon holds the parts of a client.
+type clientDaemon struct {
+	cfg config.Client
+	log *slog.Logger
+	say func(line string)
+	closers
+
+	broker    broker.Broker
+	state     *enroll.State // nil without pairing
+	tlsDialer *auth.Dialer  // nil if links are plain
+	listeners []*net.TCPListener
+	incoming  *linkListener // nil if no server dials
+	engine    *relay.Engine
+	servers   *upstream.Servers
+	client    *client.Client
+}
+
+func (d *clientDaemon) run(shutdown Shutdown) (err error) {
+	defer func() { err = errors.Join(err, d.close()) }()
+	if ok, err := start(shutdown.Drain, d.steps()); err != nil {
+		return d.inviteForAnother(shutdown.Drain, err)
+	} else if !ok {
+		return nil
+	}
+	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
+}
+
+// steps lists what a client opens, in order.
+func (d *clientDaemon) steps() []step {
+	return []step{
+		{"privileges", func(context.Context) error {
+			raiseLimit()
+			raise(d.log, sandbox.NetBindService)
+			return nil
+		}},
+		{"credentials", d.openCredentials},
+		{"listeners", func(ctx context.Context) (err error) {
+			d.listeners, err = d.listen(ctx, d.cfg.KeepAlive, d.cfg.Listen...)
+			return err
+		}},
+		{"link listener", d.openLinkListener},
+		{"relay", func(context.Context) (err error) {
+			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
+			return err
+		}},
+		{"client", d.openClient},
+		{"broker", func(context.Context) error {
+			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
+		}},
+		{"sandbox", func(context.Context) error {
+			var files sandbox.Files
+			if d.state != nil {
+				files.Keep = []string{d.state.Dir()}
+			}
+			confine(nil, files, d.log)
+			return nil
+		}},
+	}
+}
+
+func (d *clientDaemon) openCredentials(context.Context) (err error) {
+	if d.state, err = openState(d.cfg.Trust, "key", d.cfg.Invite != nil); err != nil {
 		return err
 	}
-	sure, err := dialer(cfg.Trust, log)
-	if err != nil {
+	if d.tlsDialer, err = newDialer(d.cfg.Trust, d.broker.ReadFile, d.log); err != nil {
 		return err
 	}
-	if err := tell(cfg.Trust, log); err != nil {
-		return err
-	}
-	listeners, err := listen(life.Drain, cfg.KeepAlive, cfg.Listen...)
-	if err != nil {
-		return inviteForAnother(life.Drain, cfg, state, log, say, err)
-	}
-	gate, err := openGate(life.Drain, cfg, state, log)
-	if err != nil {
-		closeAll(listeners)
-		return inviteForAnother(life.Drain, cfg, state, log, say, err)
-	}
-	engine, err := newEngine(cfg.Relay, log)
-	if err != nil {
-		closeAll(listeners)
-		gate.close()
-		return err
-	}
-	links := link.New(link.Config{
+	return logOwnKey(d.cfg.Trust, d.log)
+}
+
+func (d *clientDaemon) openClient(context.Context) error {
+	cfg := d.cfg
+	d.servers = upstream.New(upstream.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
-		Answers: cfg.Header == wire.Native, Secure: sure, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: log,
-		Joined: gate != nil, Heartbeat: cfg.Heartbeat,
+		Answers: cfg.Header == wire.Native, Auth: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
+		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, Resolver: &d.broker,
 	})
-	c := &client.Client{
-		Links:       links,
+	d.client = &client.Client{
+		Servers:     d.servers,
 		Form:        cfg.Header,
-		Relay:       engine,
-		Log:         log,
+		Relay:       d.engine,
+		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
-		Tell:        logging.Throttle[netip.Prefix]{To: log},
+		Tell:        logging.Throttle[netip.Prefix]{To: d.log},
 	}
-	files := sandbox.Files{Read: readAgain(!cfg.Literal(), cfg.Trust)}
-	if state != nil {
-		files.Keep = []string{state.Dir()}
+	return nil
+}
+
+// ready announces the client, and invites a server if asked to.
+func (d *clientDaemon) ready(drain context.Context) error {
+	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
+	d.push(func() {
+		d.client.Tell.Flush()
+		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
+	})
+	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.Listen)), slog.String("server", d.cfg.Where()),
+		slog.String("header", d.cfg.Header.String()), slog.String("links", d.cfg.Trust.String()))
+	if d.cfg.Invite == nil {
+		return nil
 	}
-	giveUp(nil, files, log)
-	s := &service{
-		handle:       c.Handle,
-		relay:        engine,
-		drainTimeout: cfg.DrainTimeout,
-		log:          log,
+	return d.invite()
+}
+
+// tasks lists what a client does. The first ends last.
+func (d *clientDaemon) tasks(shutdown Shutdown) []task {
+	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	if d.incoming != nil {
+		tasks = append(tasks, d.incoming.tasks(d.servers)...)
 	}
-	defer tellHealth(life, log, engine.AcceptError, links.Ailing)()
-	log.Info("client is ready", slog.String("listen", brief(cfg.Listen)), slog.String("server", cfg.Where()),
-		slog.String("header", cfg.Header.String()), slog.String("links", cfg.Trust.String()))
-	if cfg.Invite != nil {
-		if err := invite(cfg, state, log, say); err != nil {
-			closeAll(listeners)
-			gate.close()
-			return errors.Join(err, engine.Shutdown(life.Cut))
-		}
-	}
-	defer func() {
-		c.Tell.Flush()
-		log.Info("client has ended", slog.Any("refused", c.Peers.Counts()))
-	}()
-	return s.run(life, listeners, func(ctx context.Context) error {
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return links.Run(ctx) })
-		g.Go(func() error { return gate.serve(ctx, links) })
-		return g.Wait()
+	return append(tasks, &relaying{
+		engine: d.engine, listeners: d.listeners, handle: d.client.Handle,
+		cut: shutdown.Cut, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 }

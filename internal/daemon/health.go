@@ -1,22 +1,24 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 
 	"portredirector/internal/health"
 )
 
-// tellHealth answers who asks how the daemon is, until the returned function is called:
-// it is well as long as it does not drain and no one of ails returns an error. Not to be
-// able to tell is no reason not to run.
-func tellHealth(life Life, log *slog.Logger, ails ...func() error) (end func()) {
+var errDraining = errors.New("it drains")
+
+// serveHealth answers `portredirector health` and pushes its closer. The daemon is healthy if it
+// does not drain and no check returns an error. A failure is logged and does not stop the daemon.
+func (c *closers) serveHealth(drain context.Context, log *slog.Logger, checks ...func() error) {
 	s, err := health.Serve(func() error {
-		if life.Drain.Err() != nil {
+		if drain.Err() != nil {
 			return errDraining
 		}
-		for _, ail := range ails {
-			if err := ail(); err != nil {
+		for _, check := range checks {
+			if err := check(); err != nil {
 				return err
 			}
 		}
@@ -24,9 +26,7 @@ func tellHealth(life Life, log *slog.Logger, ails ...func() error) (end func()) 
 	})
 	if err != nil {
 		log.Warn("`portredirector health` will not find this process", slog.Any("error", err))
-		return func() {}
+		return
 	}
-	return s.Close
+	c.push(s.Close)
 }
-
-var errDraining = errors.New("it drains")

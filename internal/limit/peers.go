@@ -19,7 +19,7 @@ var (
 
 // Peers bounds how many peers there are at a time, in all and with each key, and how
 // many may come in a second with each key. A key says where a peer is from: see
-// [Client]. A bound of 0 is none. The fields must be set before the first Enter.
+// [SourcePrefix]. A bound of 0 is none. The fields must be set before the first Enter.
 //
 // It remembers the keys of the peers that are there (if MostEach is set), and at most
 // 16,384 keys of those who came in the last seconds (if RateEach is). It takes part in

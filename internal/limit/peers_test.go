@@ -223,7 +223,7 @@ func TestCountedAtOnce(t *testing.T) {
 
 // address is a client, the i-th of many.
 func address(i int) netip.Prefix {
-	return Client(netip.AddrFrom16([16]byte{0x20, 1, 4: byte(i >> 24), 5: byte(i >> 16), 6: byte(i >> 8), 7: byte(i)}))
+	return SourcePrefix(netip.AddrFrom16([16]byte{0x20, 1, 4: byte(i >> 24), 5: byte(i >> 16), 6: byte(i >> 8), 7: byte(i)}))
 }
 
 func BenchmarkPeers(b *testing.B) {

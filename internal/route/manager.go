@@ -173,7 +173,9 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 	if m.closed {
 		return ErrClosed
 	}
-	before, want, more := m.plan, m.plan, false
+	before := m.plan
+	m.lookAtLocalnetsLocked()
+	want, more := m.plan, false
 	for _, s := range services {
 		_, has := want.Has(s)
 		want, more = want.With(s), more || !has
@@ -189,7 +191,7 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 		err = fmt.Errorf("return route (%s): %w", way, mend(err))
 		m.failed[way] = failure{err: err, until: time.Now().Add(retryAfter)}
 		m.plan = before
-		if _, rerr := m.apply(); rerr != nil {
+		if _, rerr := m.applyLocked(); rerr != nil {
 			m.log.Warn("what is left of a return route that cannot be had stays until the next try", slog.Any("error", rerr))
 		}
 		return err
@@ -203,20 +205,20 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 // extend puts a larger plan into the kernel, and proves the way that it is
 // larger by, on behalf of a service at addr, if that was not proved before.
 func (m *Manager) extend(ctx context.Context, way Way, want Plan, addr netip.Addr) error {
-	if way&loopback == 0 {
+	if want.tracked != 0 {
 		if err := checkMarks(want.Marks); err != nil {
 			return err
 		}
 	}
 	m.plan = want
-	if _, err := m.apply(); err != nil || m.proved&way != 0 {
+	if _, err := m.applyLocked(); err != nil || m.proved&way != 0 {
 		return err
 	}
 	if err := m.prove(ctx, way, addr); err != nil {
 		return err
 	}
 	m.proved |= way
-	if on := localnets(); way == LoopbackV4 && len(on) > 0 {
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 {
 		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
 			"if there are such, have the service dialled at another address", slog.String("interfaces", strings.Join(on, ", ")))
 	}
@@ -234,7 +236,7 @@ func (m *Manager) prove(ctx context.Context, way Way, addr netip.Addr) error {
 	defer p.close()
 	before := m.plan
 	m.plan = before.With(p.service)
-	if _, err := m.apply(); err != nil {
+	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
 	mark, _ := m.plan.Has(p.service)
@@ -242,7 +244,7 @@ func (m *Manager) prove(ctx context.Context, way Way, addr netip.Addr) error {
 		return err
 	}
 	m.plan = before
-	_, err = m.apply()
+	_, err = m.applyLocked()
 	return err
 }
 
@@ -265,7 +267,7 @@ func (m *Manager) Close() error {
 func (m *Manager) remove() error {
 	m.plan = Plan{Marks: m.plan.Marks, Table: m.plan.Table}
 	m.publish()
-	if _, err := m.apply(); err != nil {
+	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
 	setup, err := setupLease(context.Background())

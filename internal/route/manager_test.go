@@ -63,29 +63,45 @@ func ours(t *testing.T, h *testnet.Host) []string {
 // TestOnlyWhatIsNeeded looks at what is in the kernel for each service.
 func TestOnlyWhatIsNeeded(t *testing.T) {
 	const (
-		mark   = "97: from all fwmark 0x20000000/0x20000000 lookup 7700 proto 77"
+		skip   = "200: from all fwmark 0x30000000/0x30000000 iif lo lookup 7700 goto 203 proto 77"
+		mark   = "201: from all fwmark 0x20000000/0x20000000 lookup 7700 proto 77"
+		land   = "203: from all lookup 7700 nop proto 77"
+		rest6  = "202: from ::1 iif lo ipproto ipv6-icmp lookup 7700 proto 77"
 		route4 = "local default dev lo table 7700 proto 77 scope host"
 		route6 = "local default dev lo table 7700 proto 77 scope global metric 1024 pref medium"
+		nft4   = "table ip portredirector-7700 {"
+		nft6   = "table ip6 portredirector-7700 {"
 	)
 	from := func(addr, ports string) string {
-		return fmt.Sprintf("97: from %s iif lo ipproto tcp sport %s lookup 7700 proto 77", addr, ports)
+		return fmt.Sprintf("201: from %s iif lo ipproto tcp sport %s lookup 7700 proto 77", addr, ports)
 	}
+	rest := func(addr string) string { return fmt.Sprintf("202: from %s iif lo lookup 7700 proto 77", addr) }
 	tests := map[string]struct {
 		services []string
 		want     []string
 	}{
-		"nothing":          {nil, nil},
-		"IPv4 loopback":    {[]string{loopback4, "127.1.2.3:80"}, []string{from("127.0.0.1", "80"), from("127.1.2.3", "80"), route4}},
-		"IPv6 loopback":    {[]string{loopback6}, []string{from("::1", "80"), route6}},
-		"neighbours":       {[]string{"127.0.0.1:80 127.0.0.1:82 127.0.0.1:81"}, []string{from("127.0.0.1", "80-82"), route4}},
-		"neighbours later": {[]string{loopback4, "127.0.0.1:82", "127.0.0.1:81"}, []string{from("127.0.0.1", "80-82"), route4}},
-		"own IPv4 address": {[]string{own4, behind4}, []string{mark, route4, "table ip portredirector-7700 {"}},
-		"own IPv6 address": {[]string{own6, behind6}, []string{mark, route6, "table ip6 portredirector-7700 {"}},
+		"nothing": {nil, nil},
+		"IPv4 loopback": {
+			[]string{loopback4, "127.1.2.3:80"},
+			[]string{from("127.0.0.1", "80"), from("127.1.2.3", "80"), rest("127.0.0.1"), rest("127.1.2.3"), route4},
+		},
+		"IPv6 loopback":   {[]string{loopback6}, []string{from("::1", "80"), rest6, route6}},
+		"neighbors":       {[]string{"127.0.0.1:80 127.0.0.1:82 127.0.0.1:81"}, []string{from("127.0.0.1", "80-82"), rest("127.0.0.1"), route4}},
+		"neighbors later": {[]string{loopback4, "127.0.0.1:82", "127.0.0.1:81"}, []string{from("127.0.0.1", "80-82"), rest("127.0.0.1"), route4}},
+		"the last port": {
+			[]string{"127.0.0.1:65534", "127.0.0.1:65535", "[::1]:65535"},
+			[]string{
+				from("127.0.0.1", "65534"), rest("127.0.0.1"), route4,
+				rest6, "202: from ::1 iif lo ipproto tcp lookup 7700 proto 77", route6,
+			},
+		},
+		"own IPv4 address": {[]string{own4, behind4}, []string{skip, mark, land, route4, nft4}},
+		"own IPv6 address": {[]string{own6, behind6}, []string{skip, mark, land, route6, nft6}},
 		"all": {
 			[]string{loopback4, loopback6, own4, own6},
 			[]string{
-				from("127.0.0.1", "80"), from("::1", "80"), mark, mark, route4, route6,
-				"table ip portredirector-7700 {", "table ip6 portredirector-7700 {",
+				from("127.0.0.1", "80"), rest("127.0.0.1"), from("::1", "80"), rest6,
+				skip, skip, mark, mark, land, land, route4, route6, nft4, nft6,
 			},
 		},
 	}
@@ -110,13 +126,13 @@ func TestOnlyWhatIsNeeded(t *testing.T) {
 func TestHeals(t *testing.T) {
 	all := []string{loopback4, loopback6, own4, own6}
 	tests := map[string][]string{
-		"IPv4 rule":      {"ip", "rule", "del", "priority", "97"},
-		"IPv6 rule":      {"ip", "-6", "rule", "del", "priority", "97"},
+		"IPv4 rule":      {"ip", "rule", "del", "priority", "201"},
+		"IPv6 rule":      {"ip", "-6", "rule", "del", "priority", "201"},
 		"all IPv4 rules": {"sh", "-c", "ip rule flush && ip rule add priority 32766 lookup main protocol kernel && ip rule add priority 32767 lookup default protocol kernel"},
 		"IPv4 table":     {"ip", "route", "flush", "table", "7700"},
 		"IPv6 table":     {"ip", "-6", "route", "flush", "table", "7700"},
 		"lo down and up": {"sh", "-c", "ip link set lo down && ip link set lo up"},
-		"everything": {"sh", "-c", "while ip rule del priority 97; do :; done; while ip -6 rule del priority 97; do :; done; " +
+		"everything": {"sh", "-c", "for p in 200 201 202 203; do while ip rule del priority $p; do :; done; while ip -6 rule del priority $p; do :; done; done; " +
 			"ip route flush table 7700; ip -6 route flush table 7700"},
 	}
 	for name, remove := range tests {
@@ -134,7 +150,7 @@ func TestHeals(t *testing.T) {
 			// Twice: the first may be mended by the look that follows the start.
 			for range 2 {
 				nstest.Run(t, m2, remove[0], remove[1:]...)
-				waitFor(t, "everything to be back", func() bool { return slices.Equal(want, ours(t, m2)) })
+				nstest.WaitFor(t, "everything to be back", func() bool { return slices.Equal(want, ours(t, m2)) })
 			}
 			o.end(t)
 		})
@@ -313,7 +329,7 @@ func TestRandomLives(t *testing.T) {
 		case n == 5 && !killed:
 			before := ours(t, m2)
 			flush(t, m2, 7700+random.IntN(4))
-			waitFor(t, "the routes to be back", func() bool { return slices.Equal(ours(t, m2), before) })
+			nstest.WaitFor(t, "the routes to be back", func() bool { return slices.Equal(ours(t, m2), before) })
 		}
 	}
 	for _, o := range alive {
@@ -326,15 +342,4 @@ func TestRandomLives(t *testing.T) {
 func flush(t *testing.T, h *testnet.Host, table int) {
 	t.Helper()
 	nstest.Run(t, h, "sh", "-c", fmt.Sprintf("ip route flush table %d; ip -6 route flush table %d; true", table, table))
-}
-
-func waitFor(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for range 1000 {
-		if cond() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("waited in vain for", what)
 }

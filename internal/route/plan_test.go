@@ -51,53 +51,79 @@ func TestPlan(t *testing.T) {
 `
 		v6 = `ip -6 route add local default dev lo table 7700 protocol 77
 `
-		mark4 = `ip -4 rule add priority 97 fwmark 0x20000000/0x20000000 lookup 7700 protocol 77
+		mark4 = `ip -4 rule add priority 203 table 7700 nop protocol 77
+ip -4 rule add priority 200 fwmark 0x30000000/0x30000000 iif lo goto 203 protocol 77
+ip -4 rule add priority 201 fwmark 0x20000000/0x20000000 lookup 7700 protocol 77
 `
-		mark6 = `ip -6 rule add priority 97 fwmark 0x20000000/0x20000000 lookup 7700 protocol 77
+		from4 = `ip -4 rule add priority 201 from 127.0.0.1/32 iif lo ipproto 6 sport 80-81 lookup 7700 protocol 77
 `
-		from4 = `ip -4 rule add priority 97 from 127.0.0.1 iif lo ipproto 6 sport 80-81 lookup 7700 protocol 77
+		rest4 = `ip -4 rule add priority 202 from 127.0.0.1/32 iif lo lookup 7700 protocol 77
 `
-		from6 = `ip -6 rule add priority 97 from ::1 iif lo ipproto 6 sport 80-80 lookup 7700 protocol 77
+		from6 = `ip -6 rule add priority 201 from ::1/128 iif lo ipproto 6 sport 80-80 lookup 7700 protocol 77
+ip -6 rule add priority 202 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
+`
+		last4 = `ip -4 rule add priority 201 from 127.0.0.1/32 iif lo ipproto 6 sport 65534-65534 lookup 7700 protocol 77
+`
+		last6 = `ip -6 rule add priority 202 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
+ip -6 rule add priority 202 from ::1/128 iif lo ipproto 6 lookup 7700 protocol 77
+`
+		icmp4 = `ip -4 rule add priority 202 from 127.0.0.1/32 iif lo ipproto 1 lookup 7700 protocol 77
 `
 		nft4 = `nft -f - <<EOF
 table ip portredirector-7700 {
-	chain output {
-		type route hook output priority mangle
-		ct direction original meta mark and 0x10000000 == 0x10000000 ct mark set ct mark or 0x10000000
-		ct direction reply ct mark and 0x10000000 == 0x10000000 meta mark set mark or 0x20000000
+	chain note {
+		type filter hook output priority -199
+		meta mark & 0x10000000 == 0x10000000 ct label & 77 == 0 fib saddr type != local ct label set 77
 	}
-	chain prerouting {
-		type filter hook prerouting priority mangle
-		ct direction reply ct mark and 0x10000000 == 0x10000000 meta mark set mark or 0x20000000
+	chain keep {
+		type nat hook postrouting priority -190
+		ct label 77 snat to ip saddr
+	}
+	chain route {
+		type route hook output priority -1
+		ct label 77 fib saddr type local meta mark set meta mark & 0xcfffffff | 0x20000000
+	}
+	chain enter {
+		type filter hook prerouting priority 100
+		iiftype != loopback ct state invalid,new,untracked tcp flags & (syn | ack) != syn socket mark & 0x10000000 == 0x10000000 ct label set 77 meta mark set meta mark & 0xcfffffff | 0x30000000
+		iiftype != loopback ct label 77 meta mark set meta mark & 0xcfffffff | 0x30000000
 	}
 }
 EOF
 `
 	)
-	nft6 := strings.Replace(nft4, "table ip ", "table ip6 ", 1)
+	v6of := func(s string) string {
+		return strings.NewReplacer("table ip ", "table ip6 ", "to ip ", "to ip6 ", "ip -4", "ip -6").Replace(s)
+	}
 	tests := map[string]struct {
 		services []string
 		want     string
 	}{
-		"nothing":       {nil, ""},
-		"loopback IPv4": {[]string{"127.0.0.1:80", "127.0.0.1:81"}, v4 + from4},
-		"loopback IPv6": {[]string{"[::1]:80"}, v6 + from6},
-		"loopback":      {[]string{"[::1]:80", "127.0.0.1:81", "[::ffff:127.0.0.1]:80"}, v4 + v6 + from4 + from6},
-		"tracked IPv4":  {[]string{"10.0.0.2:80", "10.0.0.3:81"}, v4 + nft4 + mark4},
-		"tracked IPv6":  {[]string{"[fd00::2]:80"}, v6 + nft6 + mark6},
-		"both":          {[]string{"127.0.0.1:80", "127.0.0.1:81", "[fd00::2]:80"}, v4 + v6 + nft6 + from4 + mark6},
+		"nothing":        {nil, ""},
+		"loopback IPv4":  {[]string{"127.0.0.1:80", "127.0.0.1:81"}, v4 + from4 + rest4},
+		"loopback IPv6":  {[]string{"[::1]:80"}, v6 + from6},
+		"loopback":       {[]string{"[::1]:80", "127.0.0.1:81", "[::ffff:127.0.0.1]:80"}, v4 + v6 + from4 + rest4 + from6},
+		"the last port":  {[]string{"[::1]:65535", "127.0.0.1:65534", "127.0.0.1:65535"}, v4 + v6 + last4 + rest4 + last6},
+		"tracked IPv4":   {[]string{"10.0.0.2:80", "10.0.0.3:81"}, v4 + nft4 + mark4},
+		"tracked IPv6":   {[]string{"[fd00::2]:80"}, v6 + v6of(nft4+mark4)},
+		"both":           {[]string{"127.0.0.1:80", "127.0.0.1:81", "[fd00::2]:80"}, v4 + v6 + v6of(nft4) + from4 + rest4 + v6of(mark4)},
+		"route_localnet": {[]string{"localnet", "127.0.0.1:80", "127.0.0.1:81"}, v4 + nft4 + mark4 + from4 + icmp4},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := route.Plan{Table: 7700, Marks: route.Marks{Route: 0x20000000, Track: 0x10000000}}
 			for _, s := range tt.services {
+				if s == "localnet" {
+					p.Localnet = true
+					continue
+				}
 				service := netip.MustParseAddrPort(s)
 				if _, ok := p.Has(service); ok && service.Addr().IsLoopback() {
 					t.Errorf("%s is there already", s)
 				}
 				p = p.With(service)
 				want := uint32(0)
-				if !service.Addr().Unmap().IsLoopback() {
+				if !service.Addr().Unmap().IsLoopback() || p.Localnet {
 					want = 0x10000000
 				}
 				if mark, ok := p.Has(service); !ok || mark != want {

@@ -3,65 +3,112 @@ package route
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// rules are the plan's ip rules for family f.
-func (p Plan) rules(f family) []netlink.Rule {
-	rule := func() netlink.Rule {
-		r := netlink.NewRule()
-		r.Family, r.Priority, r.Table, r.Protocol = int(f), p.priority(), p.Table, Protocol
-		return *r
-	}
+// Our rules have four neighboring priorities. Several servers share them.
+//
+// Rules of one priority differ in what they name, not only in how much: to the
+// kernel a rule that is to be deleted is any that has all that is named
+// (rule_find in net/core/fib_rules.c).
+const (
+	stepSkip  = iota // reverse path look-ups jump over the others
+	stepReply        // replies of services
+	stepRest         // all else that comes from a service's loopback address
+	stepLand         // jumps end here
+	steps
+)
+
+// maxRulePort bounds the port range of a rule: the kernel refuses 65535
+// (fib_rule_port_range_valid in include/net/fib_rules.h).
+const maxRulePort = 65534
+
+// rules returns the plan's ip rules for family f, the first at priority at.
+func (p Plan) rules(f family, at int) []netlink.Rule {
 	var list []netlink.Rule
+	add := func(step int, change func(*netlink.Rule)) {
+		r := netlink.NewRule()
+		r.Family, r.Priority, r.Table, r.Protocol = int(f), at+step, p.Table, Protocol
+		change(r)
+		list = append(list, *r)
+	}
 	if p.tracks(f) {
-		r := rule()
-		r.Mark, r.Mask = p.Marks.Route, &p.Marks.Route
-		list = append(list, r)
+		both := p.Marks.both()
+		add(stepLand, func(r *netlink.Rule) { r.Type = nl.FR_ACT_NOP })
+		add(stepSkip, func(r *netlink.Rule) { r.Mark, r.Mask, r.IifName, r.Goto = both, &both, "lo", at+stepLand })
+		add(stepReply, func(r *netlink.Rule) { r.Mark, r.Mask = p.Marks.Route, &p.Marks.Route })
 	}
 	for _, s := range p.local.of(f) {
-		r := rule()
-		// "iif lo" is what this machine sends itself; that nobody sends in from
-		// outside as from 127.0.0.1 is not ours to rely on.
-		r.Src = &net.IPNet{IP: s.addr.AsSlice(), Mask: net.CIDRMask(s.addr.BitLen(), s.addr.BitLen())}
-		r.IifName, r.IPProto, r.Sport = "lo", unix.IPPROTO_TCP, netlink.NewRulePortRange(s.first, s.last)
-		list = append(list, r)
+		// "iif lo" selects packets that this machine sends itself.
+		if last := min(s.last, maxRulePort); s.first <= last {
+			add(stepReply, func(r *netlink.Rule) {
+				r.Src, r.IifName, r.IPProto = host(s.addr), "lo", unix.IPPROTO_TCP
+				r.Sport = netlink.NewRulePortRange(s.first, last)
+			})
+		}
+	}
+	for _, a := range p.local.addrs(f) {
+		for _, proto := range p.rest(f, a) {
+			add(stepRest, func(r *netlink.Rule) { r.Src, r.IifName, r.IPProto = host(a), "lo", proto })
+		}
 	}
 	return list
 }
 
-// selector is which packets a rule of ours is for, in the words of ip(8). No
-// two rules of a table have the same.
-func selector(r netlink.Rule) string {
-	switch {
-	case r.Mask != nil:
-		return fmt.Sprintf("fwmark %#x/%#x", r.Mark, *r.Mask)
-	case r.Src != nil && r.Sport != nil:
-		return fmt.Sprintf("from %s iif %s ipproto %d sport %d-%d", r.Src.IP, r.IifName, r.IPProto, r.Sport.Start, r.Sport.End)
+// rest returns the protocols of what comes from a loopback address beside the
+// replies of services on other ports than the highest; 0 is any protocol.
+//
+// A firewall that rejects a peer answers in the place of the service: by an
+// ICMP error, or by a RST that netfilter routes over IPv4 without protocol and
+// ports (ip_route_me_harder). No packet from 127.0.0.0/8 may leave the machine,
+// so "any" takes nothing from others, unless route_localnet is on.
+func (p Plan) rest(f family, a netip.Addr) []int {
+	if f == ipv4 && !p.Localnet {
+		return []int{0}
 	}
-	return ""
+	protocols := []int{unix.IPPROTO_ICMP}
+	if f == ipv6 {
+		protocols = []int{unix.IPPROTO_ICMPV6}
+	}
+	if p.local.has(netip.AddrPortFrom(a, math.MaxUint16)) {
+		protocols = append(protocols, unix.IPPROTO_TCP)
+	}
+	return protocols
 }
 
-// syncRules makes our rules for f what the plan wants, and reports whether one
-// had to be added. What is new comes before what is old goes, so that a service
-// whose rule is exchanged is never without.
+// host returns the prefix of one address.
+func host(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+// syncRules makes our rules for f those of the plan, in front of all others,
+// and reports whether one had to be added. New rules come before old ones go,
+// so that no service is ever without.
 func (p Plan) syncRules(f family) (added bool, err error) {
-	there, err := listRules(f)
+	all, err := listRules(f)
 	if err != nil {
 		return false, err
 	}
-	there = slices.DeleteFunc(there, func(r netlink.Rule) bool { return r.Protocol != Protocol || r.Table != p.Table })
-	want := p.rules(f)
+	at, blocked := place(all)
+	want := p.rules(f, at)
+	if len(want) == 0 {
+		blocked = nil
+	}
+	there := slices.DeleteFunc(all, func(r netlink.Rule) bool { return r.Protocol != Protocol || r.Table != p.Table })
 	in := func(list []netlink.Rule, r netlink.Rule) bool {
 		return slices.ContainsFunc(list, func(o netlink.Rule) bool {
 			return o.Priority == r.Priority && selector(o) == selector(r)
 		})
 	}
+	lost := false
 	for _, r := range want {
 		if in(there, r) {
 			continue
@@ -69,19 +116,25 @@ func (p Plan) syncRules(f family) (added bool, err error) {
 		if err := netlink.RuleAdd(&r); err != nil {
 			return added, fmt.Errorf("add ip -%s rule: %w", f.flag(), err)
 		}
-		added = true
+		lost = lost || !moved(there, r)
 	}
 	for _, r := range there {
 		if in(want, r) {
 			continue
 		}
 		if err := removeRule(f, r); err != nil {
-			return added, err
+			return lost, err
 		}
 	}
-	return added, nil
+	return lost, blocked
 }
 
+// moved reports whether a rule was at another priority before.
+func moved(before []netlink.Rule, r netlink.Rule) bool {
+	return slices.ContainsFunc(before, func(o netlink.Rule) bool { return selector(o) == selector(r) })
+}
+
+// removeRule deletes a rule that may be gone already.
 func removeRule(f family, r netlink.Rule) error {
 	if err := netlink.RuleDel(&r); err != nil && !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("delete ip -%s rule: %w", f.flag(), err)
@@ -106,24 +159,6 @@ func removeRules(f family, table int) error {
 	return nil
 }
 
-// checkMarks looks for rules of others that go by one of our bits: their
-// packets would come to us.
-func checkMarks(m Marks) error {
-	for _, f := range families {
-		rules, err := listRules(f)
-		if err != nil {
-			return err
-		}
-		for _, r := range rules {
-			if r.Protocol != Protocol && r.Mark&(m.Route|m.Track) != 0 {
-				return fmt.Errorf("an ip rule of another program (priority %d, fwmark %#x) uses a bit of our mark %#x: choose two free bits with --mark",
-					r.Priority, r.Mark, m.Route|m.Track)
-			}
-		}
-	}
-	return nil
-}
-
 // listRules lists the ip rules of family f; a kernel without the family has
 // none.
 func listRules(f family) ([]netlink.Rule, error) {
@@ -137,7 +172,7 @@ func listRules(f family) ([]netlink.Rule, error) {
 	return rules, nil
 }
 
-// retryDump repeats a dump that a change under way made inconsistent.
+// retryDump repeats a dump that a concurrent change made inconsistent.
 func retryDump[T any](dump func() ([]T, error)) ([]T, error) {
 	const tries = 5
 	var list []T

@@ -63,3 +63,12 @@ func (ss spans) of(f family) spans {
 	}
 	return list
 }
+
+// addrs returns the addresses of family f, each once.
+func (ss spans) addrs(f family) []netip.Addr {
+	var list []netip.Addr
+	for _, s := range ss.of(f) {
+		list = append(list, s.addr)
+	}
+	return slices.Compact(list)
+}

@@ -77,12 +77,12 @@ func listen(ctx context.Context, conn *netlink.Conn, changed chan<- struct{}) er
 	}
 }
 
-// concerns reports whether a message may tell of the loss of something of
-// ours.
+// concerns reports whether a message may announce the loss of something of
+// ours, or a rule in front of ours.
 func concerns(msgs []netlink.Message) bool {
 	for _, m := range msgs {
 		switch m.Header.Type {
-		case unix.RTM_DELRULE, unix.RTM_NEWLINK:
+		case unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWLINK:
 			return true
 		case unix.RTM_DELROUTE:
 			// struct rtmsg: the sixth byte is rtm_protocol.
@@ -122,8 +122,14 @@ func (m *Manager) reconcileOn(ctx context.Context, changed <-chan struct{}) erro
 // reconcile puts back what is missing. What fails is tried again, and said
 // once. m.mu must be held.
 func (m *Manager) reconcile() {
-	added, err := m.apply()
-	if len(added) > 0 {
+	before := m.plan.Localnet
+	m.lookAtLocalnetsLocked()
+	switched := m.plan.Localnet != before
+	added, err := m.applyLocked()
+	if err == nil && switched {
+		m.publish()
+	}
+	if len(added) > 0 && !switched {
 		m.log.Warn("return route was removed from outside, put it back",
 			slog.String("parts", strings.Join(added, ", ")))
 	}

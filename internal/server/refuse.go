@@ -28,9 +28,13 @@ const (
 // their peer.
 func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.leave()
+	if c.isCheck(link, err) {
+		c.healthCheck(ctx, link)
+		return
+	}
 	status := statusOf(err)
 	c.server.refused.of(status).Add(1)
-	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.where(), status}, func() []slog.Attr {
+	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
 	})
 	if !c.header.Answer || ctx.Err() != nil {
@@ -47,7 +51,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 
 // farewell ends a link by a status byte. Closing a socket that has unread bytes
 // sends RST, which may overtake the byte. So: FIN, and read on for a moment.
-func farewell(ctx context.Context, link int, to *sender, status wire.Status) {
+func farewell(ctx context.Context, link int, to *remote, status wire.Status) {
 	if err := to.sayLast(link, status); err != nil {
 		socket.Reset(link)
 		return
@@ -77,6 +81,7 @@ func statusOf(err error) wire.Status {
 		{errPort, wire.NotAuthorized},
 		{errClaim, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
+		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
 		{limit.ErrAll, wire.Busy},
 		{limit.ErrEach, wire.Busy},
 		{ErrNoService, wire.NoService},

@@ -31,7 +31,7 @@ type Server struct {
 	Routes   Routes
 	Log      *slog.Logger
 
-	// Who may open a link, and for whom it may speak: see also [Server.authorise].
+	// Who may open a link, and for whom it may speak: see also [Server.authorize].
 	Allow   []netip.Prefix      // from where; none is anywhere
 	Secure  *auth.Acceptor      // makes sure of who it is; nil takes links from anybody
 	Clients func() auth.Clients // those who may, by key; nil is everybody with a certificate
@@ -78,13 +78,19 @@ type Routes interface {
 	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
 }
 
-// Claims say for which addresses a link may speak. A *claim.Policy is that.
-type Claims interface{ Judge(netip.Addr) error }
+// Claims decides which peers a link may speak for. A *claim.Policy does.
+type Claims interface {
+	// Check returns an error if nobody may claim an address.
+	Check(claim netip.Addr) error
+	// CheckService returns an error if a service could not reply to a claim. It does not
+	// block.
+	CheckService(claim, service netip.Addr) error
+}
 
 // Handle serves a link that was accepted, and owns it. It is called on a loop of
 // the relay, and does not wait.
 func (s *Server) Handle(link int, from netip.AddrPort) {
-	who := &sender{addr: from, origin: Origin{Net: limit.Client(from.Addr())}}
+	who := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
 	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
 		socket.Reset(link)
 		s.refuseLink(who, errNotAllowed, &s.refused.allow)
@@ -94,7 +100,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 }
 
 // listen hears what a link says first.
-func (s *Server) listen(link int, from *sender) {
+func (s *Server) listen(link int, from *remote) {
 	among, silence := &s.Unfinished, time.Duration(0)
 	switch {
 	case from.proved:
@@ -104,7 +110,7 @@ func (s *Server) listen(link int, from *sender) {
 	}
 	waits, tooMany := among.Add(from.origin)
 	if tooMany {
-		s.Tell.Log(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.where()},
+		s.Tell.Log(slog.LevelWarn, "too many links that have not said what they want, ending the oldest", Subject{Net: from.prefix()},
 			func() []slog.Attr {
 				return []slog.Attr{slog.Int("most", among.Most), slog.Int("most_per_client", among.MostEach)}
 			})
@@ -117,7 +123,7 @@ func (s *Server) listen(link int, from *sender) {
 			next, err := s.next(said, from)
 			if next.Pair != nil || next.HandOver != nil {
 				waits.Over()
-				if from.dialled {
+				if from.dialed {
 					_ = socket.KeepAlive(link, s.KeepAlive)
 				}
 			}
@@ -136,7 +142,7 @@ func (s *Server) listen(link int, from *sender) {
 }
 
 // next says what becomes of a link that has said so much.
-func (s *Server) next(said []byte, from *sender) (relay.Next, error) {
+func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	there := bytes.NewReader(said)
 	h, form, err := from.read(there)
 	hello := errors.Is(err, wire.ErrTLS)
@@ -160,14 +166,14 @@ func (s *Server) next(said []byte, from *sender) (relay.Next, error) {
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil
 	case h.Source == from.addr:
-		return relay.Next{HandOver: c.ofItself}, nil
+		return relay.Next{HandOver: c.ownAddress}, nil
 	}
 	return c.next()
 }
 
 // dismiss ends a link that has said nothing. In a drain a header may be under way.
 // Otherwise there are too many of them, and to wait for one would make it one more.
-func (s *Server) dismiss(ctx context.Context, link int, from *sender) {
+func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	switch {
 	case s.Secure != nil && !from.proved:
 		socket.Close(link)
@@ -181,7 +187,7 @@ func (s *Server) dismiss(ctx context.Context, link int, from *sender) {
 
 // lost tells of a link that brought no header. One that ends in silence is of a pool, or
 // an ordinary port probe.
-func (s *Server) lost(from *sender, err error, silent bool) {
+func (s *Server) lost(from *remote, err error, silent bool) {
 	if silent || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
 		s.Log.Debug("link ended before it brought a header", slog.String("link", from.addr.String()), slog.Any("error", err))
 		return
@@ -199,9 +205,9 @@ func (s *Server) lost(from *sender, err error, silent bool) {
 }
 
 // refuseLink counts and tells that a link was refused.
-func (s *Server) refuseLink(from *sender, err error, count *atomic.Uint64) {
+func (s *Server) refuseLink(from *remote, err error, count *atomic.Uint64) {
 	count.Add(1)
-	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.where()}, func() []slog.Attr {
+	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.prefix()}, func() []slog.Attr {
 		return []slog.Attr{slog.String("link", from.addr.String()), slog.Any("error", err)}
 	})
 }

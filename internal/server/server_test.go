@@ -40,6 +40,11 @@ func (n names) LookupNetIP(_ context.Context, network, host string) (list []neti
 	return list, nil
 }
 
+// cache returns a cache over a resolver.
+func cache(r server.Resolver) *server.Names {
+	return server.NewNames(r, slog.New(slog.DiscardHandler))
+}
+
 // moving is a resolver whose one name comes to mean something else.
 type moving struct {
 	mu    sync.Mutex
@@ -128,7 +133,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.server = &server.Server{
 		Services:       map[uint16]server.Service{80: {Port: r.service.port}},
-		Book:           server.Book{Names: names{}},
+		Book:           server.Book{Names: cache(names{})},
 		Dialer:         new(socket.TransparentDialer),
 		Relay:          engine,
 		Log:            slog.New(slog.DiscardHandler),
@@ -245,7 +250,7 @@ func TestAnswers(t *testing.T) {
 		"a name of another family": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "six", Port: 1}
-				s.Book.Names = names{"six": {"::1"}}
+				s.Book.Names = cache(names{"six": {"::1"}})
 			},
 			want: wire.NoService,
 		},
@@ -262,7 +267,7 @@ func TestAnswers(t *testing.T) {
 		"time is over": {
 			set: func(s *server.Server) {
 				s.Services[80] = server.Service{Host: "slow", Port: 1}
-				s.Book.Names = stuck{}
+				s.Book.Names = cache(stuck{})
 				s.ConnectTimeout = 50 * time.Millisecond
 			},
 			want: wire.Unreachable,
@@ -313,13 +318,13 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestNames: of several addresses the first that answers is taken, and the
-// mark is asked for each by itself, at each dial.
+// TestNames: of several addresses the first that answers is taken, and the mark is asked for each by itself. The one that
+// failed comes last for the next peer. A name that has moved is found before a peer is refused.
 func TestNames(t *testing.T) {
 	r := newRig(t)
 	name := new(moving)
 	name.set("127.0.0.9", "127.0.0.1", "::1") // nobody listens on the first
-	r.server.Book.Names = name
+	r.server.Book.Names = cache(name)
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
 	visit := func() {
 		c := r.open(t, encode(t, to(80), wire.Native))
@@ -329,14 +334,39 @@ func TestNames(t *testing.T) {
 		_ = c.Close()
 		<-r.service.peers
 	}
-	visit()
-	name.set("127.0.0.1")
-	visit()
-	for _, want := range []string{"127.0.0.9", "127.0.0.1", "127.0.0.1"} {
-		if got := <-r.marked; got.Addr().String() != want {
-			t.Errorf("a mark for %s, want %s", got, want)
+	marks := func(want ...string) {
+		t.Helper()
+		for _, addr := range want {
+			select {
+			case got := <-r.marked:
+				if got.Addr().String() != addr {
+					t.Errorf("a mark for %s, want %s", got, addr)
+				}
+			default:
+				t.Errorf("no mark for %s", addr)
+			}
+		}
+		if len(r.marked) > 0 {
+			t.Errorf("a mark for %s", <-r.marked)
 		}
 	}
+	visit()
+	marks("127.0.0.9", "127.0.0.1")
+	visit()
+	marks() // the first dial needs none to be set up
+
+	moved := new(moving)
+	moved.set("127.0.0.9")
+	r.server.Book.Names = cache(moved)
+	refused := r.open(t, encode(t, to(80), wire.Native))
+	if got, err := io.ReadAll(refused); err != nil || string(got) != string(byte(wire.Refused)) {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	marks("127.0.0.9")
+	moved.set("127.0.0.1")
+	time.Sleep(time.Second) // between two lookups of a name
+	visit()
+	marks("127.0.0.1")
 }
 
 // TestContainer: the address is looked up for each peer, and no goroutine is needed for it:
@@ -376,7 +406,7 @@ func TestAddresses(t *testing.T) {
 		"docker:both": "[172.17.0.2 fd00::2]",
 		"docker:four": "[172.17.0.2]",
 	} {
-		got, err := server.Book{Names: list, Containers: run}.Addresses(t.Context(), server.Service{Host: host, Port: 1})
+		got, err := server.Book{Names: cache(list), Containers: run}.Addresses(t.Context(), server.Service{Host: host, Port: 1})
 		var s []string
 		for _, a := range got {
 			s = append(s, a.String())
@@ -385,7 +415,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %s, %v, want %s", host, text, err, want)
 		}
 	}
-	if _, err := (server.Book{Names: list}).Addresses(t.Context(), server.Service{Host: "none", Port: 1}); err == nil {
+	if _, err := (server.Book{Names: cache(list)}).Addresses(t.Context(), server.Service{Host: "none", Port: 1}); err == nil {
 		t.Error("a name without addresses gives no error")
 	}
 }
@@ -424,6 +454,37 @@ func TestHealthCheck(t *testing.T) {
 		}
 		if len(r.marked) != 0 {
 			t.Errorf("%s: a service was looked for", form)
+		}
+	}
+}
+
+// TestCheckThroughNAT sends headers that describe the link itself, before a NAT has changed its destination or both
+// addresses. None is a refused peer, and none reaches a service.
+func TestCheckThroughNAT(t *testing.T) {
+	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
+		for name, change := range map[string]func(from, to netip.AddrPort) (source, destination netip.AddrPort){
+			"destination, with its port": func(from, _ netip.AddrPort) (netip.AddrPort, netip.AddrPort) {
+				return from, netip.MustParseAddrPort("192.0.2.1:9999")
+			},
+			"both addresses": func(from, to netip.AddrPort) (netip.AddrPort, netip.AddrPort) {
+				return netip.AddrPortFrom(netip.MustParseAddr("198.51.100.9"), from.Port()),
+					netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), to.Port())
+			},
+		} {
+			t.Run(form.String()+"/"+name, func(t *testing.T) {
+				r := newRig(t)
+				c := r.open(t, nil)
+				source, destination := change(c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort())
+				if _, err := c.Write(encode(t, wire.Header{Source: source, Destination: destination}, form)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(c); err != nil || len(got) != 0 {
+					t.Errorf("got %q, %v, want the end", got, err)
+				}
+				if got := r.server.Refused(); got != (server.Refused{}) {
+					t.Errorf("refused are %v", got)
+				}
+			})
 		}
 	}
 }

@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/client"
+	"portredirector/internal/relay"
+	"portredirector/internal/reverse"
+	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
+)
+
+// Inner packages do not name command line options, because a value may come from elsewhere. The
+// hints name the option behind an error, in the log and in what a daemon returns.
+
+// hint is what to look at where an error is met.
+type hint struct {
+	is     error  // compared by errors.Is
+	option string // added behind the error, in brackets
+}
+
+// hints are those of one end. The first that fits counts, so special errors precede general ones.
+type hints []hint
+
+var (
+	clientHints = hints{
+		{errDrainOver, "--drain-timeout"},
+		{auth.Refusal(wire.NotAuthorized), "--client-key or --clients there"},
+		{reverse.ErrUnknownServer, "--server-key"},
+		{reverse.ErrNoInvitations, "the server has --join, and this client has --key"},
+		{client.ErrNoServer, "--connect-timeout"},
+		{client.Refusal(wire.NotAuthorized), "are there keys or certificates on both ends, and ports= there? Its log has it"},
+		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
+		{upstream.ErrForeign, otherProgram},
+		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
+	}
+	serverHints = hints{
+		{errDrainOver, "--drain-timeout"},
+		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
+	}
+)
+
+// otherProgram is the hint for a server that is another program than ours.
+const otherProgram = "a server that is not portredirector needs --header v2, v1 or py"
+
+// add returns err with the option that it is about.
+func (h hints) add(err error) error {
+	if err == nil || errors.As(err, new(*hintedError)) {
+		return err
+	}
+	for _, one := range h {
+		if errors.Is(err, one.is) {
+			return &hintedError{err, one.option}
+		}
+	}
+	return err
+}
+
+// hintedError is an error with a hint behind it.
+type hintedError struct {
+	error
+	option string
+}
+
+func (e *hintedError) Error() string { return e.error.Error() + " (" + e.option + ")" }
+func (e *hintedError) Unwrap() error { return e.error }
+
+// logger returns a logger that adds hints to the errors among a line's attributes.
+func (h hints) logger(to *slog.Logger) *slog.Logger {
+	return slog.New(&hintHandler{to.Handler(), h})
+}
+
+// hintHandler adds hints and passes lines on.
+type hintHandler struct {
+	slog.Handler
+	hints hints
+}
+
+// Handle passes a line on, with hints.
+func (h *hintHandler) Handle(ctx context.Context, r slog.Record) error {
+	attrs := make([]slog.Attr, 0, r.NumAttrs())
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	line := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	line.AddAttrs(h.attrs(attrs)...)
+	return h.Handler.Handle(ctx, line)
+}
+
+// WithAttrs adds hints to attributes of every line.
+func (h *hintHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &hintHandler{h.Handler.WithAttrs(h.attrs(slices.Clone(attrs))), h.hints}
+}
+
+// WithGroup opens a group.
+func (h *hintHandler) WithGroup(name string) slog.Handler {
+	return &hintHandler{h.Handler.WithGroup(name), h.hints}
+}
+
+// attrs adds hints to the errors among attrs, in place.
+func (h *hintHandler) attrs(attrs []slog.Attr) []slog.Attr {
+	for i, a := range attrs {
+		if err, ok := a.Value.Any().(error); ok {
+			attrs[i].Value = slog.AnyValue(h.hints.add(err))
+		}
+	}
+	return attrs
+}

@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"portredirector/internal/socket"
+)
+
+// listen listens on all addresses, or on none, and pushes the closers of the listeners.
+func (c *closers) listen(ctx context.Context, alive net.KeepAliveConfig, addrs ...string) ([]*net.TCPListener, error) {
+	listeners := make([]*net.TCPListener, 0, len(addrs))
+	for _, addr := range addrs {
+		l, err := socket.Listen(ctx, addr, alive)
+		if err != nil {
+			return nil, explainListen(addr, err)
+		}
+		c.push(func() { _ = l.Close() }) // the relay may own it by then, and has closed it
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// explainListen adds the mend of common errors.
+func explainListen(addr string, err error) error {
+	for errno, mend := range map[syscall.Errno]string{
+		syscall.EADDRINUSE:    "`ss -ltnp` shows by whom",
+		syscall.EACCES:        "ports below 1024 need root or CAP_NET_BIND_SERVICE",
+		syscall.EADDRNOTAVAIL: "no interface has it",
+		syscall.EMFILE:        "a port takes a descriptor: raise the limit (ulimit -n, LimitNOFILE=)",
+	} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("listen on %s: %w: %s", addr, errno, mend)
+		}
+	}
+	return err
+}
+
+// brief lists addresses for a log line, without the middle of a long list.
+func brief(addrs []string) string {
+	const most = 6
+	if len(addrs) <= most {
+		return strings.Join(addrs, " ")
+	}
+	return fmt.Sprintf("%s … %s (%d addresses)", strings.Join(addrs[:most-1], " "), addrs[len(addrs)-1], len(addrs))
+}

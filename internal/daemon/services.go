@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"portredirector/internal/config"
+	"portredirector/internal/docker"
+	"portredirector/internal/server"
+)
+
+// openServices looks up the services, and sets up and proves their return routes.
+func (d *serverDaemon) openServices(ctx context.Context) error {
+	if !haveIPv6Loopback() {
+		d.cfg = withoutIPv6(d.cfg, d.log)
+	}
+	d.containers = docker.New(d.cfg.DockerSocket, d.cfg.Containers(), d.log)
+	d.containers.DialBy(d.broker.Dial)
+	_ = d.containers.Look(ctx) // it has logged the error
+	d.names = server.NewNames(&d.broker, d.log)
+	d.book = server.Book{Names: d.names, Containers: d.containers}
+	if d.cfg.OnLoopback() && d.containers.Blind(ctx) {
+		d.log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +
+			"in a container give --pid=host, or the engine's socket (-v /run/docker.sock:/run/docker.sock:ro, and --group-add)")
+	}
+	found, err := d.findServices(ctx)
+	if err != nil {
+		return err
+	}
+	return d.proveServices(ctx, found)
+}
+
+// findServices returns the addresses of the services by the port of their peers. A name or container
+// without an address is looked up again for each peer, so it does not stop the start. A service that
+// docker-proxy would hide the peers from does.
+func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.AddrPort, error) {
+	proxies := d.containers.Proxies(ctx)
+	found := make(map[uint16][]netip.AddrPort)
+	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {
+		service := d.cfg.Services[port]
+		addrs, err := d.book.Addresses(ctx, service)
+		if _, told := service.Container(); err != nil && !told {
+			d.log.Warn("service has no address now, trying again at each peer",
+				slog.Int("port", int(port)), slog.Any("service", service), slog.Any("error", err))
+		}
+		for _, a := range addrs {
+			at := netip.AddrPortFrom(a, service.Port)
+			if err := proxies.Check(port, at); err != nil {
+				return nil, fmt.Errorf("service on port %d: %w", port, err)
+			}
+			found[port] = append(found[port], at)
+		}
+	}
+	return found, nil
+}
+
+// proveServices proves the return route of each address. A named service may go without one of its
+// addresses.
+func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]netip.AddrPort) error {
+	ports := slices.Sorted(maps.Keys(found))
+	var all []netip.AddrPort
+	for _, port := range ports {
+		all = append(all, found[port]...)
+	}
+	_ = d.routes.SetUp(ctx, all...) // together they share rules; Mark below returns each error
+	for _, port := range ports {
+		service := d.cfg.Services[port]
+		for _, at := range found[port] {
+			_, err := d.routes.Mark(ctx, at)
+			if err != nil && service.Named() {
+				d.log.Warn("one address of the service cannot be reached",
+					slog.Int("port", int(port)), slog.Any("service", service), slog.Any("address", at), slog.Any("error", err))
+			} else if err != nil {
+				return fmt.Errorf("service on port %d: %w", port, err)
+			}
+		}
+	}
+	return nil
+}
+
+// withoutIPv6 gives services without a host the IPv4 loopback only.
+func withoutIPv6(cfg config.Server, log *slog.Logger) config.Server {
+	services := maps.Clone(cfg.Services)
+	told := false
+	for port, service := range services {
+		if service.Host != "" {
+			continue
+		}
+		if !told {
+			log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
+			told = true
+		}
+		services[port] = server.Service{Host: "127.0.0.1", Port: service.Port}
+	}
+	cfg.Services = services
+	return cfg
+}
+
+// haveIPv6Loopback reports whether ::1 can be listened on.
+func haveIPv6Loopback() bool {
+	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// services lists the services for a log line, as in -p.
+func services(cfg config.Server) string {
+	var list []string
+	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
+		list = append(list, fmt.Sprintf("%d=%s", port, cfg.Services[port]))
+	}
+	return brief(list)
+}
