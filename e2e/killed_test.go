@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestKilledNeverLooksWhole kills a client or a server at random moments while peers connect, send, half-close and receive, and
@@ -35,7 +37,7 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 					idle := dial(t, w.bob.Host, w.bob.at(80)) // without which a drain could be over
 					load.start(t)
 					some := load.whole.Load() + int64(rand.IntN(60))
-					waitFor(t, "some streams to end", func() bool { return load.whole.Load() > some })
+					nstest.WaitFor(t, "some streams to end", func() bool { return load.whole.Load() > some })
 					time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
 					d, again := &client, startClient
 					if victim == "server" {

@@ -34,7 +34,8 @@
 //
 //	engine, shutdown       what callers use
 //	loop, commands         one goroutine and its epoll instance
-//	timeouts, deadpath     what a loop checks now and then
+//	timeouts, keepalive    what a loop does once a second
+//	deadpath               what it checks while data is under way
 //	accept, backoff        listeners
 //	endings                how a flow ends: one function, one table
 //	flow, preface, status  one connection, from its first byte to its last

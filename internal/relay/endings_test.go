@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 var errTest = errors.New("the test's error")
@@ -38,29 +39,22 @@ type bench struct {
 func socketPair(t *testing.T) (dialedEnd, acceptedEnd int) {
 	t.Helper()
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", net.KeepAliveConfig{})
-	noError(t, err)
+	nstest.Must(t, err)
 	defer l.Close()
 	dialedEnd, err = socket.Connect(netip.AddrPort{}, l.Addr().(*net.TCPAddr).AddrPort(), net.KeepAliveConfig{}, nil)
-	noError(t, err)
-	noError(t, socket.Wait(t.Context(), dialedEnd))
+	nstest.Must(t, err)
+	nstest.Must(t, socket.Wait(t.Context(), dialedEnd))
 	raw, err := l.SyscallConn()
-	noError(t, err)
+	nstest.Must(t, err)
 	for {
-		noError(t, raw.Control(func(fd uintptr) { acceptedEnd, _, err = socket.Accept(int(fd)) }))
+		nstest.Must(t, raw.Control(func(fd uintptr) { acceptedEnd, _, err = socket.Accept(int(fd)) }))
 		if !errors.Is(err, unix.EAGAIN) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	noError(t, err)
+	nstest.Must(t, err)
 	return dialedEnd, acceptedEnd
-}
-
-func noError(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // variant is what an ending may depend on beside stage and event.
@@ -74,7 +68,7 @@ type variant struct {
 func newBench(t *testing.T, s stage, v variant) *bench {
 	t.Helper()
 	p, err := newPoller()
-	noError(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(p.close)
 	b := &bench{
 		w:       &workspace{life: newLife(nil), poll: p, buf: make([]byte, bufferSize), start: time.Now()},
@@ -98,7 +92,7 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 		if v.said {
 			b.f.setup.said = []byte("x")
 		}
-		noError(t, b.w.flows.add(b.f, p, accepted, watched))
+		nstest.Must(t, b.w.flows.add(b.f, p, accepted, watched))
 		return b
 	}
 	pair := Pair{
@@ -116,7 +110,7 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 	pair.Dialed, b.service = socketPair(t)
 	b.f.side[accepted] = side{fd: a}
 	b.f.startPair(b.w, &pair)
-	noError(t, b.w.flows.add(b.f, p, dialed, watched|writable))
+	nstest.Must(t, b.w.flows.add(b.f, p, dialed, watched|writable))
 	switch s {
 	case awaitingStatus:
 		b.f.setup.stage = awaitingStatus
@@ -251,7 +245,7 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	if ev == finished && possible {
 		// As pump leaves them: both ends have closed, and nothing is under way.
 		for _, fd := range []int{b.peer, b.service, b.f.side[accepted].fd, b.f.side[dialed].fd} {
-			noError(t, unix.Shutdown(fd, unix.SHUT_WR))
+			nstest.Must(t, unix.Shutdown(fd, unix.SHUT_WR))
 		}
 	}
 	b.w.finish(b.f, ev, cause)
@@ -284,7 +278,7 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 		wantEnd(t, "service", b.service, w.fin, false)
 	}
 	if w.keeps {
-		noError(t, socket.Send(b.accepted, []byte("x")))
+		nstest.Must(t, socket.Send(b.accepted, []byte("x")))
 		if n, errno := socket.Recv(b.peer, make([]byte, 9)); n != 1 {
 			t.Errorf("the accepted socket does not work: %d, %v", n, errno)
 		}

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -17,6 +18,9 @@ type Options struct {
 	// leaves that to the kernel, which takes a quarter of an hour. Where nothing is sent,
 	// keepalive finds a dead path.
 	DeadAfter time.Duration
+	// KeepAlive is set on the dialed socket of a pair that has lived for a second; its zero
+	// value turns keepalive off.
+	KeepAlive net.KeepAliveConfig
 	// Loops is the number of event loops; 0 is one less than there are processors
 	// (GOMAXPROCS), which is the most that there should be.
 	Loops int

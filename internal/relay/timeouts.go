@@ -2,11 +2,12 @@ package relay
 
 // hasTimeouts reports whether there may be time-outs to check.
 func (w *workspace) hasTimeouts() bool {
-	return w.opts.IdleTimeout > 0 || w.opts.HalfCloseTimeout > 0 || w.deadlines.Load() > 0
+	return w.opts.IdleTimeout > 0 || w.opts.HalfCloseTimeout > 0 || w.deadlines.Load() > 0 || len(w.young)+len(w.older) > 0
 }
 
-// checkTimeouts ends the flows whose time is over.
+// checkTimeouts, once a tick, ends the flows whose time is over.
 func (w *workspace) checkTimeouts() {
+	w.keepAlive()
 	for _, f := range w.flows.all() {
 		if f.setup != nil {
 			if f.setup.deadline > 0 && w.now >= f.setup.deadline {

@@ -22,6 +22,8 @@ type workspace struct {
 	deadlines atomic.Int32 // flows that have one
 	unacked   bool         // some side may have sent what is not acknowledged
 	draining  bool         // the loop accepts no more
+
+	young, older []int32 // numbers of flows whose keepalive is not set, see keepAlive
 }
 
 // clock returns the loop's monotonic time in milliseconds.

@@ -330,15 +330,6 @@ func aheadOf(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	return c
 }
 
-func (d *dialed) activate(fd int) {
-	switch alive := d.set.cfg.KeepAlive; {
-	case !alive.Enable:
-		_ = socket.StopKeepAlive(fd)
-	case alive.Idle > aheadIdle: // else it has that already
-		_ = socket.KeepIdle(fd, alive.Idle)
-	}
-}
-
 // A dialed server is not asked for links: each peer's goroutine opens its own.
 
 func (d *dialed) order(int)    {}
