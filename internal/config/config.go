@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 	"portredirector/internal/upstream"
@@ -138,25 +138,15 @@ type Invite struct {
 	Host string // where they find this client; "" is to be found out
 }
 
-// PeerPorts are the ports that peers connect to.
-func (c Client) PeerPorts() []auth.Ports {
-	var list []int
+// PeerPorts returns the ports that peers connect to.
+func (c Client) PeerPorts() []ports.Range {
+	var all []ports.Range
 	for _, at := range c.Listen {
 		_, port, _ := net.SplitHostPort(at)
-		n, _ := strconv.Atoi(port)
-		list = append(list, n)
+		r, _ := ports.Parse(port)
+		all = append(all, r)
 	}
-	slices.Sort(list)
-	var all []auth.Ports
-	for _, n := range slices.Compact(list) {
-		port := uint16(n) //nolint:gosec // it was read as one
-		if i := len(all) - 1; i >= 0 && all[i].Last+1 == port {
-			all[i].Last = port
-		} else {
-			all = append(all, auth.Ports{First: port, Last: port})
-		}
-	}
-	return all
+	return ports.Merge(all)
 }
 
 // Bounds say how many there may be; 0 is no bound.
@@ -406,10 +396,10 @@ func (f Flags) listen() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("-l %s: %w", f.Listen, err)
 	}
-	if at.ports.len() != 1 {
+	if at.ports.Len() != 1 {
 		return "", fmt.Errorf("-l %s: links are taken on one port", f.Listen)
 	}
-	return hostPort(at.host, at.ports.first), nil
+	return hostPort(at.host, at.ports.First), nil
 }
 
 // share is how many handshakes one client may have; 0 is no bound.
@@ -423,12 +413,12 @@ func (s *Server) addService(p string) error {
 	if err != nil {
 		return fmt.Errorf("-p %s: %w", p, err)
 	}
-	for i := range from.len() {
-		port := from.first + uint16(i)
+	for i := range from.Len() {
+		port := from.First + uint16(i)
 		if _, twice := s.Services[port]; twice {
 			return fmt.Errorf("-p %s: port %d has a service already", p, port)
 		}
-		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.first + uint16(i)}
+		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
 	}
 	return nil
 }
@@ -522,8 +512,8 @@ type claims map[uint16]map[string]string
 // add notes the addresses of e, which option said, unless one of them is
 // taken: the same host, or all addresses on either side.
 func (c claims) add(e endpoint, option string) error {
-	for i := range e.ports.len() {
-		port := e.ports.first + uint16(i)
+	for i := range e.ports.Len() {
+		port := e.ports.First + uint16(i)
 		hosts := c[port]
 		for _, host := range slices.Sorted(maps.Keys(hosts)) {
 			if host == e.host || everywhere(host) || everywhere(e.host) {

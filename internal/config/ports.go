@@ -9,75 +9,55 @@ import (
 	"strings"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/server"
 )
-
-// span is a range of ports, both ends included; a single port is a span of
-// one.
-type span struct{ first, last uint16 }
-
-func (s span) len() int { return int(s.last) - int(s.first) + 1 }
 
 // endpoint is "[HOST:]PORT[-PORT]"; without a host, host is "".
 type endpoint struct {
 	host  string
-	ports span
+	ports ports.Range
 }
 
 // parsePort reads a port number.
 func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if _, aerr := netip.ParseAddr(s); aerr == nil && strings.Contains(s, ".") {
-		return 0, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	r, err := parseRange(s)
+	if err == nil && r.First != r.Last {
+		err = fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
 	}
-	if strings.Contains(s, ",") {
-		return 0, fmt.Errorf("%q is no port: repeat the option for each", s)
-	}
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
-	}
-	return uint16(n), nil
+	return r.First, err
 }
 
-// parseSpan reads "80" or "8000-8099".
-func parseSpan(s string) (span, error) {
-	low, high, isRange := strings.Cut(s, "-")
-	first, err := parsePort(low)
-	if err != nil {
-		return span{}, err
+// parseRange reads "80" or "8000-8099".
+func parseRange(s string) (ports.Range, error) {
+	switch _, err := netip.ParseAddr(s); {
+	case err == nil && strings.Contains(s, "."):
+		return ports.Range{}, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	case strings.Contains(s, ","):
+		return ports.Range{}, fmt.Errorf("%q is no port: repeat the option for each", s)
 	}
-	if !isRange {
-		return span{first, first}, nil
-	}
-	last, err := parsePort(high)
-	if err != nil {
-		return span{}, err
-	}
-	if last < first {
-		return span{}, fmt.Errorf("range %q ends before it starts", s)
-	}
-	return span{first, last}, nil
+	return ports.Parse(s)
 }
 
 // parseEndpoint reads "80", "HOST:80", "[::1]:80", each also with a range.
 func parseEndpoint(s string) (endpoint, error) {
 	if !strings.Contains(s, ":") {
-		ports, err := parseSpan(s)
-		return endpoint{ports: ports}, err
+		r, err := parseRange(s)
+		return endpoint{ports: r}, err
 	}
 	host, port, err := splitHost(s)
 	if err != nil {
 		return endpoint{}, err
 	}
-	ports, err := parseSpan(port)
-	return endpoint{host: host, ports: ports}, err
+	r, err := parseRange(port)
+	return endpoint{host: host, ports: r}, err
 }
 
 // parseService reads an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
 // A host may be called docker, too: then the port follows.
 func parseService(s string) (endpoint, error) {
 	container, ok := strings.CutPrefix(s, server.ContainerPrefix)
-	if _, err := parseSpan(container); !ok || err == nil {
+	if _, err := parseRange(container); !ok || err == nil {
 		return parseEndpoint(s)
 	}
 	name, port, ok := strings.Cut(container, ":")
@@ -87,8 +67,8 @@ func parseService(s string) (endpoint, error) {
 	if err := docker.CheckName(name); err != nil {
 		return endpoint{}, err
 	}
-	ports, err := parseSpan(port)
-	return endpoint{host: server.ContainerPrefix + name, ports: ports}, err
+	r, err := parseRange(port)
+	return endpoint{host: server.ContainerPrefix + name, ports: r}, err
 }
 
 // splitHost splits "HOST:PORT" and checks the host. An IPv6 address must be
@@ -145,29 +125,29 @@ func hostPort(host string, port uint16) string {
 
 // expand lists the endpoint's single addresses.
 func (e endpoint) expand() []string {
-	list := make([]string, 0, e.ports.len())
-	for i := range e.ports.len() {
-		list = append(list, hostPort(e.host, e.ports.first+uint16(i)))
+	list := make([]string, 0, e.ports.Len())
+	for i := range e.ports.Len() {
+		list = append(list, hostPort(e.host, e.ports.First+uint16(i)))
 	}
 	return list
 }
 
 // parseMapping reads a server's -p: a service, whose port is the one that peers
 // connect to as well, or "PORT[-PORT]=SERVICE".
-func parseMapping(s string) (from span, to endpoint, err error) {
+func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	if !mapped {
 		to, err = parseService(s)
 		return to.ports, to, err
 	}
-	if from, err = parseSpan(left); err != nil {
-		return span{}, endpoint{}, err
+	if from, err = parseRange(left); err != nil {
+		return ports.Range{}, endpoint{}, err
 	}
 	if to, err = parseService(right); err != nil {
-		return span{}, endpoint{}, err
+		return ports.Range{}, endpoint{}, err
 	}
-	if from.len() != to.ports.len() {
-		return span{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.len(), to.ports.len())
+	if from.Len() != to.ports.Len() {
+		return ports.Range{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.Len(), to.ports.Len())
 	}
 	return from, to, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/reverse"
 )
 
@@ -69,7 +70,7 @@ func (d *serverDaemon) showInvitation(ctx context.Context, own auth.PrivateKey, 
 
 // widen authorizes a joined client for the ports of another invitation. It takes none away: the line
 // of a unit may be older than what people wrote.
-func (d *serverDaemon) widen(s *enroll.State, j enroll.Joined, ports []auth.Ports) error {
+func (d *serverDaemon) widen(s *enroll.State, j enroll.Joined, ports []ports.Range) error {
 	all := j.Client.Ports
 	for _, p := range ports {
 		if !j.Client.MayUseAll(p) {

@@ -8,6 +8,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 )
 
 // Both ends, but for the TLS session between them, by which each has proved its key.
@@ -54,7 +55,7 @@ func Example() {
 	clientState, err1 := enroll.Open(filepath.Join(dir, "m1"))
 	serverState, err2 := enroll.Open(filepath.Join(dir, "m2"))
 	own, err3 := serverState.Key()
-	invitation, err4 := clientState.Invite("192.0.2.1:12345", []auth.Ports{{First: 80, Last: 80}, {First: 8000, Last: 8099}}, enroll.DefaultValidity)
+	invitation, err4 := clientState.Invite("192.0.2.1:12345", []ports.Range{{First: 80, Last: 80}, {First: 8000, Last: 8099}}, enroll.DefaultValidity)
 	fmt.Println(err1, err2, err3, err4)
 
 	done := make(chan struct{})
