@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"portredirector/internal/docker"
@@ -13,13 +11,13 @@ import (
 	"portredirector/internal/server"
 )
 
-// endpoint is "[HOST:]PORT[-PORT]"; without a host, host is "".
+// endpoint is "[HOST:]PORT[-PORT]". Without a host, host is "".
 type endpoint struct {
 	host  string
 	ports ports.Range
 }
 
-// parsePort reads a port number.
+// parsePort parses a port number.
 func parsePort(s string) (uint16, error) {
 	r, err := parseRange(s)
 	if err == nil && r.First != r.Last {
@@ -28,7 +26,7 @@ func parsePort(s string) (uint16, error) {
 	return r.First, err
 }
 
-// parseRange reads "80" or "8000-8099".
+// parseRange parses "80" or "8000-8099".
 func parseRange(s string) (ports.Range, error) {
 	switch _, err := netip.ParseAddr(s); {
 	case err == nil && strings.Contains(s, "."):
@@ -39,22 +37,22 @@ func parseRange(s string) (ports.Range, error) {
 	return ports.Parse(s)
 }
 
-// parseEndpoint reads "80", "HOST:80", "[::1]:80", each also with a range.
+// parseEndpoint parses "80", "HOST:80", "[::1]:80", each also with a range.
 func parseEndpoint(s string) (endpoint, error) {
 	if !strings.Contains(s, ":") {
-		r, err := parseRange(s)
-		return endpoint{ports: r}, err
+		ports, err := parseRange(s)
+		return endpoint{ports: ports}, err
 	}
 	host, port, err := splitHost(s)
 	if err != nil {
 		return endpoint{}, err
 	}
-	r, err := parseRange(port)
-	return endpoint{host: host, ports: r}, err
+	ports, err := parseRange(port)
+	return endpoint{host: host, ports: ports}, err
 }
 
-// parseService reads an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
-// A host may be called docker, too: then the port follows.
+// parseService parses an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
+// A host may be called docker, too; then a port follows.
 func parseService(s string) (endpoint, error) {
 	container, ok := strings.CutPrefix(s, server.ContainerPrefix)
 	if _, err := parseRange(container); !ok || err == nil {
@@ -67,63 +65,11 @@ func parseService(s string) (endpoint, error) {
 	if err := docker.CheckName(name); err != nil {
 		return endpoint{}, err
 	}
-	r, err := parseRange(port)
-	return endpoint{host: server.ContainerPrefix + name, ports: r}, err
+	ports, err := parseRange(port)
+	return endpoint{host: server.ContainerPrefix + name, ports: ports}, err
 }
 
-// splitHost splits "HOST:PORT" and checks the host. An IPv6 address must be
-// in brackets.
-func splitHost(s string) (host, port string, err error) {
-	if strings.Contains(s, "//") {
-		return "", "", fmt.Errorf("%q is not HOST:PORT: leave out the scheme", s)
-	}
-	host, port, err = net.SplitHostPort(s)
-	if err != nil {
-		if strings.HasPrefix(s, "[") && !strings.Contains(s, "]") {
-			return "", "", fmt.Errorf("%q: the bracket is not closed", s)
-		}
-		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
-			return "", "", fmt.Errorf("%q: an IPv6 address goes in brackets, as in [::1]:80", s)
-		}
-		if _, aerr := netip.ParseAddr(strings.Trim(s, "[]")); aerr == nil {
-			return "", "", fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
-		}
-		return "", "", fmt.Errorf("%q is not HOST:PORT", s)
-	}
-	if err := checkHost(host); err != nil {
-		return "", "", err
-	}
-	return host, port, nil
-}
-
-// checkHost takes an IP address, a host name, or nothing.
-func checkHost(host string) error {
-	if host == "" {
-		return nil
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return nil
-	}
-	if strings.Trim(host, "0123456789.") == "" {
-		return fmt.Errorf("%q is no IP address", host)
-	}
-	valid := func(r rune) bool {
-		return r == '-' || r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-	}
-	for _, r := range host {
-		if !valid(r) {
-			return fmt.Errorf("%q is neither an IP address nor a host name", host)
-		}
-	}
-	return nil
-}
-
-// hostPort joins them again, one port.
-func hostPort(host string, port uint16) string {
-	return net.JoinHostPort(host, strconv.Itoa(int(port)))
-}
-
-// expand lists the endpoint's single addresses.
+// expand returns the endpoint's single addresses.
 func (e endpoint) expand() []string {
 	list := make([]string, 0, e.ports.Len())
 	for i := range e.ports.Len() {
@@ -132,8 +78,8 @@ func (e endpoint) expand() []string {
 	return list
 }
 
-// parseMapping reads a server's -p: a service, whose port is the one that peers
-// connect to as well, or "PORT[-PORT]=SERVICE".
+// parseMapping parses a server's -p: "PORT[-PORT]=SERVICE", or a service whose port is the one that
+// peers connect to.
 func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	if !mapped {
@@ -152,7 +98,7 @@ func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	return from, to, nil
 }
 
-// parseReplace reads "OLD.NEW".
+// parseReplace parses "OLD.NEW".
 func parseReplace(s string) (from, to uint16, err error) {
 	left, right, ok := strings.Cut(s, ".")
 	if !ok {
