@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
 )
 
 // addListeners adds the addresses of -p, on which a client accepts peers.
