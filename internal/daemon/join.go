@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/enroll"
 	"portredirector/internal/ports"
 	"portredirector/internal/reverse"
+	"portredirector/internal/wire"
 )
 
 // join makes this server and the client of an invitation known to each other, unless they are.
@@ -61,7 +62,7 @@ func (d *serverDaemon) showInvitation(ctx context.Context, own auth.PrivateKey, 
 	}
 	clients := &reverse.Dialer{Auth: dialer, ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log}
 	return clients.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
-		if err := enroll.WriteRequest(stream, i.Secret, name); err != nil {
+		if err := wire.WriteJoin(stream, wire.Join{Secret: i.Secret, Name: name}); err != nil {
 			return err
 		}
 		return enroll.ReadAnswer(stream)

@@ -13,6 +13,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/ports"
+	"portredirector/internal/wire"
 )
 
 // How long an invitation may hold, and how many there may be at a time.
@@ -246,7 +247,7 @@ func plain(name string) string {
 			return r
 		}
 		return '-'
-	}, name[:min(len(name), longestName)])
+	}, name[:min(len(name), wire.LongestName)])
 	if name = strings.Trim(name, "-._"); name == "" {
 		return "server"
 	}
