@@ -106,7 +106,7 @@ func GenerateKey(path string) (PublicKey, error) {
 func LoadKey(path string) (PrivateKey, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return PrivateKey{}, fmt.Errorf("%w: user %d has to be its owner (chown), or this be run as its owner (in a container by --user)", err, os.Geteuid())
+		return PrivateKey{}, fmt.Errorf("%w: user %d has to be its owner (chown), or the program has to run as its owner", err, os.Geteuid())
 	}
 	if err != nil {
 		return PrivateKey{}, err
