@@ -142,7 +142,7 @@ func (d *Dialer) explain(err error) error {
 		return fmt.Errorf("%w: %s does not speak TLS; is it portredirector, with a key or a certificate? %w", ErrEnded, d.them(), err)
 	case errors.Is(err, errNoWord):
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("%w: %s ends the link; does it have a key or a certificate, and does it allow this machine's address? %w", ErrEnded, d.them(), err)
+		return fmt.Errorf("%w: %s ends the link before it has proved who it is; does it have a key or a certificate, and does it allow this machine's address? %w", ErrEnded, d.them(), err)
 	}
 	m := meanings{{"remote error: tls: no application protocol", "the server is another program or of another version, or waits for servers and not for clients", nil}}
 	if d.authOnly {
