@@ -23,9 +23,11 @@ var imageContext = sync.OnceValues(func() (dir string, err error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", err
 	}
+	if err := goBuild(filepath.Join(bin, "portredirector"), "portredirector/cmd/portredirector", "-ldflags", "-s -w"); err != nil {
+		return "", err
+	}
 	script := `
-		go build -buildvcs=false -trimpath -ldflags "-s -w" -o "$1/portredirector" portredirector/cmd/portredirector
-		go run portredirector/image "$1/portredirector" >"$1/image.tar"
+		go run -trimpath portredirector/image "$1/portredirector" >"$1/image.tar"
 		cp ../Dockerfile "$1/.."`
 	cmd := exec.Command("sh", "-ec", script, "sh", bin)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -139,7 +141,7 @@ func wantUser(t *testing.T, e *nstest.Engine, id, user string) {
 	}
 }
 
-// imageFindsContainer has the server look for a service by way of the engine's socket, as a plain user of its group.
+// imageFindsContainer checks that the server finds a service by the engine's socket, as a plain user of the socket's group.
 func imageFindsContainer(t *testing.T, w imageWorld) {
 	runVisited(t, w.onM2, "--name", "web")
 	socket := w.onM2.Socket()
