@@ -30,17 +30,17 @@ func TestMain(m *testing.M) {
 	nstest.Main(m)
 }
 
-// TestBench runs two rows with all contenders that are there, in no time.
+// TestBench measures two rows with a short time limit.
 func TestBench(t *testing.T) {
 	runRows(t, plainContenders, "echo-1", "conn-reset")
 }
 
-// TestBenchSecured is TestBench for rows about secured links.
+// TestBenchSecured measures rows about secured links.
 func TestBenchSecured(t *testing.T) {
 	runRows(t, []string{contender.HAProxy, contender.HAProxyTLS, contender.Product, contender.ProductTLS, contender.ProductAuth}, "bulk-1-up-tls", "conn-peer-fin-tls", "first-byte-tls")
 }
 
-// TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
+// TestBenchFar measures rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
 	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, far.Path{}) // skips where it cannot be
 	for _, s := range runRows(t, plainContenders, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
@@ -55,7 +55,7 @@ func TestBenchFar(t *testing.T) {
 	}
 }
 
-// plainContenders are those that most rows have.
+// plainContenders are the contenders of most rows.
 var plainContenders = []string{contender.Direct, contender.Product, contender.HAProxy}
 
 // runRows runs some rows with those of the contenders that are there, and returns

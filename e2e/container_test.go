@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// forms are the forms of an engine's rules.
+// forms lists the forms of an engine's rules.
 var forms = map[string]nstest.Iptables{"nft": nstest.IptablesNft, "legacy": nstest.IptablesLegacy}
 
 // TestContainers has services in containers of a real engine on M2, reached in each way that there is. Those who visit M2 itself

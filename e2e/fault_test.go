@@ -64,7 +64,7 @@ func TestRestartedUnderLoad(t *testing.T) {
 	l.want(t, 0)
 }
 
-// during has peers come while f runs.
+// during lets peers connect while f runs.
 func (l *load) during(f func()) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -125,7 +125,7 @@ func TestCableIsPulled(t *testing.T) {
 	}
 }
 
-// descriptors is how many a program has, once that does not change for a moment.
+// descriptors returns the number of a program's descriptors, once it is stable.
 func descriptors(t *testing.T, d *daemon) int {
 	t.Helper()
 	last := -1

@@ -20,10 +20,10 @@ import (
 	"portredirector/internal/wire"
 )
 
-// middleAt is where a client finds whoever is in the middle.
+// middleAt is the address of the attacker in the middle.
 const middleAt = "127.0.0.1:" + linkPort
 
-// middle is on the way of the links between a client and a server, and can read and write them.
+// middle is an attacker between a client and a server, who can read and change their links.
 type middle struct {
 	world    *world
 	server   netip.AddrPort

@@ -83,7 +83,7 @@ func TestHostilePeers(t *testing.T) {
 	}
 }
 
-// counted is a number in a line of the log.
+// counted returns a number in a line of the log.
 func counted(t *testing.T, line, name string) int {
 	t.Helper()
 	found := regexp.MustCompile(`\b` + name + `[:=](\d+)`).FindStringSubmatch(line)

@@ -105,7 +105,7 @@ func (l *load) run(rate int, stop <-chan struct{}) {
 	}
 }
 
-// visit is one peer.
+// visit runs one peer.
 func (l *load) visit(port uint16, token string) error {
 	p := l.world.alice
 	c, err := dialFrom(p, netip.AddrPort{}, p.at(port))

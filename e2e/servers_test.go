@@ -131,7 +131,7 @@ func TestKilledClient(t *testing.T) {
 	waitDescriptors(t, c.server, before)
 }
 
-// TestOthersHaveNoPool: a receiver that is not ours gets a connection for each peer and no other, and on each a header first.
+// TestOthersHaveNoPool checks that a receiver of another kind gets one connection per peer, each beginning with a header.
 func TestOthersHaveNoPool(t *testing.T) {
 	for form, begin := range map[string]string{"v2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c", "v1": "PROXY TCP4 203.0.113.10 ", "py": "203.0.113.10:"} {
 		t.Run(form, func(t *testing.T) {

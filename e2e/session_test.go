@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// bulk is how much goes over a connection on which data flows.
+// bulk is the number of bytes of a transfer.
 const bulk = 64 << 20
 
 // Services of a chain.
@@ -66,7 +66,7 @@ func newSession(t *testing.T, p peer, port uint16, service *net.TCPListener) ses
 	return s
 }
 
-// talk has each end say something to the other.
+// talk sends a message in each direction.
 func (s session) talk(t *testing.T) {
 	t.Helper()
 	for _, way := range []struct {
@@ -91,7 +91,7 @@ func wantNext(t *testing.T, r io.Reader, text string) {
 // digest tells contents apart.
 type digest [sha256.Size]byte
 
-// delivery is what became of a sending.
+// delivery is the result of a transfer.
 type delivery struct {
 	sum digest
 	err error
@@ -104,7 +104,7 @@ func send(w io.Writer, n int64) delivery {
 	return delivery{digest(h.Sum(nil)), err}
 }
 
-// random is an endless stream, cheap and never the same.
+// random is an endless, cheap stream of random bytes.
 func random() io.Reader {
 	var seed [32]byte
 	for i := range seed {

@@ -115,7 +115,7 @@ func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mall
 	t.Logf("%d connections; %s", s.mallory.opened.Load(), ended)
 }
 
-// burden is what a program has, and has said.
+// burden is the resources that a program holds, and the lines that it has logged.
 type burden struct{ descriptors, memory, loud int }
 
 func burdenOf(t *testing.T, d *daemon) burden {
@@ -148,7 +148,7 @@ func (b burden) wantQuiet(t *testing.T, d *daemon) {
 	}
 }
 
-// memory is one of the sizes in /proc/PID/status, in bytes.
+// memory returns a size in /proc/PID/status, in bytes.
 func memory(t *testing.T, d *daemon, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
@@ -160,7 +160,7 @@ func memory(t *testing.T, d *daemon, field string) int {
 	return n << 10
 }
 
-// loud is how many lines a program would have logged without -v, beyond what it says of itself.
+// loud returns the number of lines that a program would have logged without -v, except those about itself.
 func loud(d *daemon) int {
 	out := d.Output()
 	return strings.Count(out, " level=WARN ") + strings.Count(out, " level=ERROR ")

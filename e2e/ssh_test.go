@@ -92,7 +92,7 @@ Subsystem sftp internal-sftp
 	return w
 }
 
-// options are the arguments of ssh or scp that begin with what is the same for every peer.
+// options returns arguments of ssh or scp, preceded by those that all peers share.
 func (w sshWorld) options(args ...string) []string {
 	same := []string{
 		"-F", "none", "-i", filepath.Join(w.dir, "user_key"), "-o", "BatchMode=yes",

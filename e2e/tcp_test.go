@@ -16,7 +16,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// patience is how long a connection may take for all that a test does with it.
+// patience bounds the time in which a test uses a connection.
 const patience = 30 * time.Second
 
 // listen announces in a host for the time of the test.

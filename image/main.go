@@ -17,10 +17,10 @@ import (
 // ones the kernel would refuse to start it. The program raises what it has.
 const capabilities = 1<<10 | 1<<12
 
-// user is the image's own, as in the Dockerfile.
+// user is the user of the image, as in the Dockerfile.
 const user = 65532
 
-// state is where pairing remembers the other end. A volume that is new there gets its owner from it.
+// state is the directory of the pairing. A new volume there gets its owner from it.
 var state = []*tar.Header{
 	{Typeflag: tar.TypeDir, Name: "var/", Mode: 0o755},
 	{Typeflag: tar.TypeDir, Name: "var/lib/", Mode: 0o755},
@@ -61,7 +61,7 @@ func run(args []string, out io.Writer) error {
 	return archive.Close()
 }
 
-// attribute is a struct vfs_cap_data (linux/capability.h) with permitted capabilities below 32, and no others.
+// attribute returns a struct vfs_cap_data (linux/capability.h) with permitted capabilities below 32 only.
 func attribute(permitted uint32) string {
 	const revision2 = 0x02000000
 	var b []byte

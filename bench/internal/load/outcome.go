@@ -1,6 +1,6 @@
 package load
 
-// Outcome is what a load, or a command to one, has to tell: a line of JSON.
+// Outcome is the result of a load, or of a command to one, as a line of JSON.
 type Outcome struct {
 	Values map[string]float64 `json:"values"`
 	// Problem is the first thing that went wrong. It is no failure of the
@@ -8,5 +8,5 @@ type Outcome struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Values are what a measurement has found, by the key of the metric.
+// Values are the results of a measurement, by the key of the metric.
 type Values = map[string]float64

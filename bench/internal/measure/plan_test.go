@@ -8,7 +8,7 @@ import (
 	"portredirector/bench/internal/contender"
 )
 
-// TestDue is about contenders that are measured in some rows only.
+// TestDue checks contenders that are measured in some rows only.
 func TestDue(t *testing.T) {
 	const far = "first-byte-far-1-tls first-byte-far-200-tls"
 	const secured = "bulk-1-up-tls bulk-1-down-tls bulk-16-up-tls bulk-16-down-tls conn-reset-tls conn-peer-fin-tls echo-1-tls first-byte-tls " +

@@ -16,7 +16,7 @@ import (
 // far from each other. The peers are near M1.
 const FarRoundTrip = 50 * time.Millisecond
 
-// farLoss is the share of packets that a bad way loses.
+// farLoss is the share of packets that are dropped in the rows with loss.
 const farLoss = 0.001
 
 // farRate is what goes over the way, in bits a second: a good line, and well below

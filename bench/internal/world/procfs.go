@@ -14,7 +14,7 @@ import (
 // Linux that Go runs on.
 const clockTick = time.Second / 100
 
-// CPUTime is what a process has used so far, in user mode and in the kernel.
+// CPUTime returns the CPU time of a process, in user mode and in the kernel.
 func CPUTime(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -31,7 +31,7 @@ func CPUTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(uerr, serr)
 }
 
-// Usage is what a process holds.
+// Usage is the memory and descriptors of a process.
 type Usage struct {
 	Rss, Pss    float64 // bytes
 	Descriptors float64

@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// runtimeLimit is how long a program may take that a test runs to its end.
+// runtimeLimit bounds the run time of a program.
 const runtimeLimit = time.Minute
 
 // Run runs a program in the host to its end and returns its standard output. An exit code other than 0 fails the test. A
