@@ -13,8 +13,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestClocksApart has a server whose clock is an hour ahead: nothing depends on it. No kernel gives a process a clock of its
-// own, so the program is built with another time.Now.
+// TestClocksApart checks a server whose clock is an hour ahead. The kernel has no clock per process, so the program is built with
+// another time.Now.
 func TestClocksApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

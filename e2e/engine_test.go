@@ -21,8 +21,8 @@ var visitedService = sync.OnceValues(func() (path string, err error) {
 	return path, goBuild(path, "./testdata/visited")
 })
 
-// newEngine starts an engine that has the image "visited", whose containers are given the address to listen at, and networks. For
-// the state of the host not to depend on which containers there are, each network has one from the beginning, and no IPv6.
+// newEngine starts an engine with the image "visited", whose containers take the address to listen at, and with networks. Each
+// network has a container from the beginning and no IPv6, so that the state of the host does not depend on the test's containers.
 func newEngine(t *testing.T, h *testnet.Host, form nstest.Iptables, networks ...string) *nstest.Engine {
 	t.Helper()
 	path, err := visitedService()

@@ -135,8 +135,8 @@ func (m *middle) has(b []byte) bool {
 	return bytes.Contains(m.seen.Bytes(), b)
 }
 
-// TestForgedHeaders has somebody in the middle of links that are authenticated and not encrypted, who steals headers, and changes
-// them: each is refused, and its peer comes to the service as itself, over another link.
+// TestForgedHeaders steals and changes headers on links that are authenticated and not encrypted. Each must be refused, and its
+// peer must reach the service with its own address, over another link.
 func TestForgedHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -95,9 +95,8 @@ func counted(t *testing.T, line, name string) int {
 	return n
 }
 
-// TestNotAuthorised has a client that the server knows, and that brings peers whom it may not bring. They are reset, which is
-// logged once, with who it was.
-func TestNotAuthorised(t *testing.T) {
+// TestNotAuthorized has a known client send peers that it may not send. They are reset, which is logged once, with the client.
+func TestNotAuthorized(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		may    string // what the client may

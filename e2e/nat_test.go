@@ -27,8 +27,8 @@ const (
 	wan      = "10.0.0.9/24"    // the NAT as M1 sees it
 )
 
-// newNATWorld builds a world in which M2 is behind a NAT, which lets nothing in, and nothing out again once it has
-// forgotten what it was part of:
+// newNATWorld builds a world in which M2 is behind a NAT. It lets no connection in, and drops packets of connections that it has
+// forgotten:
 //
 //	alice 203.0.113.10    ─┐
 //	bob   198.51.100.20   ─┼─ m1 10.0.0.1  ══ 10.0.0.9 nat 192.168.7.1 ── 192.168.7.2 m2
@@ -82,8 +82,8 @@ func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (
 	return c, nat
 }
 
-// TestBehindNAT: a server that nobody can reach serves peers of both families, and what they send and how they end
-// arrives as it does elsewhere.
+// TestBehindNAT checks that a server that cannot be reached serves peers of both families, with all bytes and ends of
+// connections.
 func TestBehindNAT(t *testing.T) {
 	for _, kind := range []string{"encrypted", "authenticated"} {
 		t.Run(kind, func(t *testing.T) {
@@ -120,8 +120,8 @@ func (s session) talkBack(t *testing.T) {
 	}
 }
 
-// TestBurstBehindNAT: many peers at once find a pool that is all but empty. All are served, those who came first before those
-// who came last.
+// TestBurstBehindNAT connects many peers at once to a pool that is almost empty. All are served, the first ones before the last
+// ones.
 func TestBurstBehindNAT(t *testing.T) {
 	t.Parallel()
 	const many = 500

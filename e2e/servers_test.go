@@ -14,8 +14,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestRecordsNameServers has the servers of a client in SRV records, which change. One of the hosts has an address at which
-// nothing is.
+// TestRecordsNameServers gives the servers of a client as SRV records, which change. One of the hosts has an address that nothing
+// uses.
 func TestRecordsNameServers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -99,8 +99,8 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// TestIdleRestart restarts the only server while nobody comes: the first peer after that is served, though all links that
-// had been opened ahead are gone.
+// TestIdleRestart restarts the only server while there are no peers. The next peer must be served, although all waiting links are
+// gone.
 func TestIdleRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -30,8 +30,7 @@ type chain struct {
 	server, client *daemon
 }
 
-// newChain builds a world with a service on M2, or on the guest if it is there, and our two programs, both with the same
-// options.
+// newChain builds a world with a service on M2, or on the guest if there is one, and our two programs with the same options.
 func newChain(t *testing.T, service string, options ...string) chain {
 	t.Helper()
 	c := chain{world: newWorld(t)}
@@ -113,8 +112,8 @@ func random() io.Reader {
 	return rand.NewChaCha8(seed)
 }
 
-// transfer has one end send bulk and then half-close. It returns when a part has arrived at the other end; finish waits for
-// the rest, and fails the test if it is not the same.
+// transfer sends bulk from one end and then half-closes. It returns when a part has arrived. finish waits for the rest, and fails
+// the test if it differs.
 func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 	t.Helper()
 	sent := make(chan delivery, 1)

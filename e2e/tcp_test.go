@@ -76,8 +76,8 @@ func reset(t *testing.T, c *net.TCPConn) {
 	nstest.Must(t, c.Close())
 }
 
-// wantReset waits until c is reset. It neither reads nor writes, because to write could provoke the reset that it looks for.
-// Nobody else may use c meanwhile.
+// wantReset waits until c is reset. It neither reads nor writes, because a write could provoke the reset. No other code may use c
+// meanwhile.
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	raw, err := c.SyscallConn()

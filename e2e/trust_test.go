@@ -114,8 +114,8 @@ func writePEM(t *testing.T, kind string, der []byte) (path string) {
 	return path
 }
 
-// TestSecuredLinks carries peers over links of every kind, to services that are dialled in different ways, with the pool and
-// without.
+// TestSecuredLinks serves peers over links of every kind, by services that are dialed in different ways, with and without the
+// pool.
 func TestSecuredLinks(t *testing.T) {
 	for kind, make := range kinds {
 		for _, service := range []string{loopback80, guest80} {
@@ -164,8 +164,8 @@ func TestServerRestartsUnderKeys(t *testing.T) {
 	session{waiting, accept(t, service)}.talk(t)
 }
 
-// TestClientsFile edits the file of clients, behind a link, while the server runs. One whose key is not there gets its peers reset at once, not
-// after they have waited.
+// TestClientsFile edits the file of clients, behind a symbolic link, while the server runs. The peers of a client whose key is
+// missing are reset at once, not after a wait.
 func TestClientsFile(t *testing.T) {
 	t.Parallel()
 	w, own, mine, other := newWorld(t), keygen(t), keygen(t), keygen(t)

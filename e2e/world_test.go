@@ -138,8 +138,8 @@ func (w *world) client(t *testing.T, options string) *daemon {
 	return start(t, w.m1, "client", "-c "+linkTo+" "+options)
 }
 
-// start starts the program, and waits until it is ready. Unless the test ends it itself, it is asked to end at the end of the
-// test, and has to do so with success, which the race detector prevents if it found anything.
+// start starts the program and waits until it is ready. At the end of the test the program is asked to end, unless it has, and
+// must succeed, which it does not if the race detector found anything.
 func start(t *testing.T, h *testnet.Host, command, options string) *daemon {
 	t.Helper()
 	return startIn(t, h, "", command, options)
