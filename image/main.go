@@ -1,8 +1,6 @@
-// Image writes the root file system of the container image, which is the program and an empty directory, as a tar archive to
-// standard output: `image bin/portredirector >bin/image.tar`. An archive is what both of Docker's builders take file
-// capabilities are those of the file: cap_net_bind_service and cap_net_admin. They are permitted and not effective. So the
-// program starts, without them, also in a container that may not have them, where the kernel would refuse effective ones. The
-// program raises those that it has.
+// Image writes the root file system of the container image to standard output, as a tar archive: the program and an empty
+// directory. `image bin/portredirector >bin/image.tar`. Both of Docker's builders take file capabilities from an archive,
+// without running a program, and so for any architecture.
 package main
 
 import (
@@ -14,9 +12,9 @@ import (
 	"os"
 )
 
-// capabilities are those of the file, cap_net_bind_service and cap_net_admin. They are permitted and not effective, which makes
-// the difference in a container that may not have them, such as a client's: there the program starts without, and with effective
-// ones the kernel would refuse to start it. The program raises what it has.
+// capabilities are those of the file: cap_net_bind_service and cap_net_admin. They are permitted and not effective. So the
+// program starts, without them, also in a container that may not have them, where the kernel would refuse effective ones. The
+// program raises those that it has.
 const capabilities = 1<<10 | 1<<12
 
 // user is the user of the image, as in the Dockerfile.
