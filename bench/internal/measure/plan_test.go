@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"portredirector/bench/internal/contender"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestDue checks contenders that are measured in some rows only.
@@ -23,9 +24,7 @@ func TestDue(t *testing.T) {
 		{contender.Dials, far},
 	} {
 		found, err := contender.ByName(tt.contender)
-		if err != nil {
-			t.Fatal(err)
-		}
+		nstest.Must(t, err)
 		rows := slices.DeleteFunc(AllRows(), func(r Row) bool { return !due(r, found[0], 0) })
 		if got := strings.Join(RowNames(rows), " "); got != tt.rows {
 			t.Errorf("%s is measured in %s; want %s", tt.contender, got, tt.rows)
