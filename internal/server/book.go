@@ -16,6 +16,8 @@ var (
 	ErrFamily = errors.New("the service has no address of the peer's family")
 	// errAway refuses a peer whose container is not running.
 	errAway = errors.New("the service is away")
+	// errNoRoute refuses a peer to whom the service's replies would not come back.
+	errNoRoute = errors.New("the service cannot be dialed with the peer's address")
 )
 
 // Containers looks up the addresses of containers. A *docker.Engine does.

@@ -72,6 +72,8 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 		var p *relay.Pair
 		if err == nil {
 			p, err = c.dial(service, mark)
+		} else {
+			err = fmt.Errorf("%w: %w", errNoRoute, err)
 		}
 		if err == nil {
 			c.relay(link, p)
