@@ -69,7 +69,7 @@ func (p portredirector) Setup(ctx context.Context, w *world) (deployment, error)
 		return deployment{}, err
 	}
 	if p.dials { // the server has tried before there was a client
-		if err := client.await(ctx, func() (bool, error) { return client.said.contains("server has dialled"), nil }); err != nil {
+		if err := client.await(ctx, func() (bool, error) { return client.said.contains("server has dialed"), nil }); err != nil {
 			return deployment{}, err
 		}
 	}

@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestNameMoves has a service with a name that comes to mean another address, which needs another return route.
@@ -49,4 +52,47 @@ func TestNameMoves(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	t.Error("the service was never found at its new address")
+}
+
+// TestNameServerAway ends the name server of M2: peers of a service with a name are served as before. When the name server is
+// back, the name has a second address, which drops all packets. At most one peer waits for it.
+func TestNameServerAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		nstest.Run(t, w.m2, "nft", "add table ip silent; add chain ip silent out { type filter hook output priority 0; }; "+
+			"add rule ip silent out ip daddr 192.0.2.99 drop")
+	})
+	each(t, listen(t, w.guest, "172.30.0.2:80"), func(c *net.TCPConn) { fmt.Fprintf(c, "saw %s", c.RemoteAddr()) })
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
+	names := resolver(t, w.m2, "--host-record=web.test,172.30.0.2")
+	server := startWith(t, w.m2, "server -l "+linkPort+" -p web.test:80", conf, "/etc/resolv.conf")
+	server.WaitOutput("server is ready")
+	w.client(t, "-p 80")
+	visit := func() (slow bool) {
+		t.Helper()
+		begin := time.Now()
+		c := dial(t, w.alice.Host, w.alice.at(80))
+		if b, err := io.ReadAll(c); err != nil || string(b) != fmt.Sprint("saw ", c.LocalAddr()) {
+			t.Errorf("got %q, %v", b, err)
+		}
+		return time.Since(begin) > time.Second
+	}
+	visit()
+	names.Signal(syscall.SIGTERM)
+	names.Wait()
+	server.WaitOutput("its known addresses stay in use")
+	visit()
+
+	resolver(t, w.m2, "--host-record=web.test,172.30.0.2", "--host-record=web.test,192.0.2.99")
+	server.WaitOutput("can be resolved again")
+	slow := 0
+	for range 20 {
+		if visit() {
+			slow++
+		}
+	}
+	if slow > 1 {
+		t.Errorf("%d peers had to wait for the address that does not answer", slow)
+	}
 }

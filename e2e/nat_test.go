@@ -78,7 +78,7 @@ func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (
 	c.service = listen(t, c.m2, "127.0.0.1:80")
 	c.client = start(t, c.m1, "client", "-l 12345 -p 80 "+keys.client+options+strings.Join(ofClient, " "))
 	c.server = start(t, c.m2, "server", "-c "+clientAt+" -p 80 "+keys.server+options)
-	c.client.WaitOutput("server has dialled")
+	c.client.WaitOutput("server has dialed")
 	return c, nat
 }
 
@@ -185,11 +185,11 @@ func TestNATMoves(t *testing.T) {
 	}
 }
 
-// wantDialledAgain waits until the server has dialled once more, and has a peer served.
+// wantDialledAgain waits until the server has dialed once more, and has a peer served.
 func (c chain) wantDialledAgain(t *testing.T) {
 	t.Helper()
 	waitFor(t, "the server to dial again", func() bool {
-		return strings.Count(c.client.Output(), "server has dialled") >= 2
+		return strings.Count(c.client.Output(), "server has dialed") >= 2
 	})
 	c.connect(t).talk(t)
 }
@@ -203,7 +203,7 @@ func TestHeartbeatKeepsTheMapping(t *testing.T) {
 	c.wantDialledAgain(t)
 	time.Sleep(6 * time.Second)
 	c.connect(t).talk(t)
-	if n := strings.Count(c.client.Output(), "server has dialled"); n != 2 {
+	if n := strings.Count(c.client.Output(), "server has dialed"); n != 2 {
 		t.Errorf("the server dialled %d times, want 2", n)
 	}
 }
@@ -220,7 +220,7 @@ func TestTwoServersBehindNAT(t *testing.T) {
 		servers = append(servers, start(t, w.m2, "server", fmt.Sprintf("-c %s -p 80 --key %s --client-key %s", clientAt, k.file, m1.public)))
 	}
 	for _, k := range []pair{a, b} {
-		waitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialled" server="`+k.public) })
+		waitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialed" server="`+k.public) })
 	}
 	waitFor(t, "links ahead to both, and two control streams", func() bool {
 		return strings.Count(nstest.Run(t, w.m1, "ss", "-Htn", "state", "established", "sport = :12345"), "\n") == 2*8+2
@@ -322,7 +322,7 @@ func TestPairing(t *testing.T) {
 
 	client = startIn(t, w.m1, m1, "client", "-l 12345 -p 80")
 	server = startIn(t, w.m2, m2, "server", "-c 10.0.0.1:12345 -p 80")
-	client.WaitOutput("server has dialled")
+	client.WaitOutput("server has dialed")
 	newSession(t, w.alice, 80, service).talk(t)
 
 	// Whoever runs already takes an invitation that another process makes.
@@ -337,7 +337,7 @@ func TestPairing(t *testing.T) {
 	here.WaitOutput("run the line on the server")
 	here.Wait()
 	startIn(t, w.m2, t.TempDir(), "server", "--join "+strings.TrimSpace(line))
-	waitFor(t, "the second server", func() bool { return strings.Count(client.Output(), "server has dialled") == 2 })
+	waitFor(t, "the second server", func() bool { return strings.Count(client.Output(), "server has dialed") == 2 })
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
@@ -351,7 +351,7 @@ func TestMorePortsByAnotherInvitation(t *testing.T) {
 		client = startIn(t, w.m1, m1, "client", "-l 12345 --invite=10.0.0.1 "+ports)
 		_, line, _ := strings.Cut(client.WaitOutput("portredirector server --join "), "--join ")
 		server = startIn(t, w.m2, m2, "server", "-p 80 -p 81=80 --join "+strings.TrimSpace(line))
-		client.WaitOutput("server has dialled")
+		client.WaitOutput("server has dialed")
 		return client, server
 	}
 	client, server := join("-p 80")

@@ -204,6 +204,42 @@ func TestArchitectureNames(t *testing.T) {
 	}
 }
 
+// TestImportsLeadDownward compares the imports with the picture of the packages in ARCHITECTURE: each leads to a line below.
+func TestImportsLeadDownward(t *testing.T) {
+	const module = "portredirector/internal/"
+	line := make(map[string]int)
+	for i, row := range strings.Split(read(t, "docs/ARCHITECTURE.md").blocks("")[0], "\n") {
+		for _, word := range strings.Fields(row) {
+			if _, ok := line[word]; !ok && exists("internal/"+word) {
+				line[word] = i
+			}
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(repository, "internal/*/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		from := filepath.Base(filepath.Dir(name))
+		if strings.HasSuffix(name, "_test.go") || from == "testnet" {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line[from] == 0 {
+			t.Errorf("package %s is not in the picture", from)
+		}
+		for _, i := range file.Imports {
+			to, ok := strings.CutPrefix(strings.Trim(i.Path.Value, `"`), module)
+			if ok && line[to] <= line[from] {
+				t.Errorf("%s imports %s, which is not below it", name, to)
+			}
+		}
+	}
+}
+
 func exists(at string) bool {
 	_, err := os.Stat(filepath.Join(repository, at))
 	return err == nil

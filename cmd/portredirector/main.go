@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portredirector/internal/broker"
 	"portredirector/internal/daemon"
 	"portredirector/internal/logging"
 )
@@ -23,6 +24,7 @@ import (
 var version string
 
 func main() {
+	broker.Main()
 	os.Exit(run(context.Background(), env{stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
 }
 

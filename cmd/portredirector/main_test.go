@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"portredirector/internal/broker"
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
 )
@@ -21,6 +22,7 @@ const program = "portredirector"
 // TestMain runs the scripts in a network of their own, where no port is taken
 // by anything else.
 func TestMain(m *testing.M) {
+	broker.Main()
 	if filepath.Base(os.Args[0]) != program && !testnet.Isolated() {
 		nstest.Main(m)
 	}

@@ -3,9 +3,9 @@ package auth
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"portredirector/internal/reload"
@@ -23,10 +23,13 @@ type pki struct {
 	ca   *x509.CertPool
 }
 
+// ReadFile reads a file, as os.ReadFile does. A confined program has another that still can.
+type ReadFile func(path string) ([]byte, error)
+
 // DialWithCertificate opens sessions with servers whose certificate is from one of the
 // authorities and has their name. The files are read again when they change.
-func DialWithCertificate(files CertificateFiles, log *slog.Logger) (*Dialer, error) {
-	v, err := files.load(log)
+func DialWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logger) (*Dialer, error) {
+	v, err := files.load(read, log)
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +42,8 @@ func DialWithCertificate(files CertificateFiles, log *slog.Logger) (*Dialer, err
 
 // AcceptWithCertificate accepts sessions with whoever has a certificate from one of the
 // authorities. The files are read again when they change.
-func AcceptWithCertificate(files CertificateFiles, log *slog.Logger) (*Acceptor, error) {
-	v, err := files.load(log)
+func AcceptWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logger) (*Acceptor, error) {
+	v, err := files.load(read, log)
 	if err != nil {
 		return nil, err
 	}
@@ -82,17 +85,23 @@ func still(v *reload.Value[pki], chain []*x509.Certificate) func() error {
 	}
 }
 
-func (f CertificateFiles) load(log *slog.Logger) (*reload.Value[pki], error) {
-	return reload.New(log, f.read, f.Cert, f.Key, f.CA)
+func (f CertificateFiles) load(read ReadFile, log *slog.Logger) (*reload.Value[pki], error) {
+	return reload.New(log, func() (pki, error) { return f.parse(read) }, f.Cert, f.Key, f.CA)
 }
 
-// read reads the files.
-func (f CertificateFiles) read() (pki, error) {
-	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+// parse reads and parses the files.
+func (f CertificateFiles) parse(read ReadFile) (pki, error) {
+	chain, err1 := read(f.Cert)
+	key, err2 := read(f.Key)
+	err := errors.Join(err1, err2)
+	var cert tls.Certificate
+	if err == nil {
+		cert, err = tls.X509KeyPair(chain, key)
+	}
 	if err != nil {
 		return pki{}, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
 	}
-	pem, err := os.ReadFile(f.CA)
+	pem, err := read(f.CA)
 	if err != nil {
 		return pki{}, fmt.Errorf("authorities: %w", err)
 	}

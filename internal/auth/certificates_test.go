@@ -123,14 +123,14 @@ func (a *authority) files(f files) auth.CertificateFiles {
 
 func (a *authority) dialer(t testing.TB, f files) *auth.Dialer {
 	t.Helper()
-	d, err := auth.DialWithCertificate(a.files(f), slog.New(slog.DiscardHandler))
+	d, err := auth.DialWithCertificate(a.files(f), os.ReadFile, slog.New(slog.DiscardHandler))
 	must(t, err)
 	return d
 }
 
 func (a *authority) acceptor(t testing.TB, f files) *auth.Acceptor {
 	t.Helper()
-	c, err := auth.AcceptWithCertificate(a.files(f), slog.New(slog.DiscardHandler))
+	c, err := auth.AcceptWithCertificate(a.files(f), os.ReadFile, slog.New(slog.DiscardHandler))
 	must(t, err)
 	return c
 }
@@ -208,9 +208,9 @@ func TestCertificateFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := slog.New(slog.DiscardHandler)
-			_, err := auth.DialWithCertificate(tt.files, log)
+			_, err := auth.DialWithCertificate(tt.files, os.ReadFile, log)
 			wantErrorAt(t, "client", err, tt.says)
-			_, err = auth.AcceptWithCertificate(tt.files, log)
+			_, err = auth.AcceptWithCertificate(tt.files, os.ReadFile, log)
 			wantErrorAt(t, "server", err, tt.says)
 		})
 	}
@@ -223,7 +223,7 @@ func TestRenewed(t *testing.T) {
 		ca := newAuthority(t)
 		near, far := ca.issue(t, leaf{name: "client-1"}), ca.issue(t, leaf{})
 		var lines bytes.Buffer
-		d, err := auth.DialWithCertificate(ca.files(near), slog.New(slog.NewTextHandler(&lines, nil)))
+		d, err := auth.DialWithCertificate(ca.files(near), os.ReadFile, slog.New(slog.NewTextHandler(&lines, nil)))
 		must(t, err)
 		a := ca.acceptor(t, far)
 		same := func(want string) {

@@ -63,7 +63,8 @@ func (o *Own) dump(s *set) (torn bool, err error) {
 		}
 		torn = torn || tornHere
 	}
-	return torn, nil
+	tornHere, err := o.dumpRejected(s)
+	return torn || tornHere, err
 }
 
 // tear tells a torn dump from a failed one. A namespace that has no address yet
@@ -83,9 +84,15 @@ func tear(err error) (torn bool, _ error) {
 // IPv4 connection follows them.
 func (s *set) addKind(routeType int, ip net.IP, bits int) {
 	r, own := kinds[routeType]
-	a, _ := netip.AddrFromSlice(ip)
-	r.prefix = netip.PrefixFrom(a.Unmap(), bits).Masked() // the library writes 0.0.0.0 in 16 bytes
+	r.prefix = prefixOf(ip, bits)
 	if own && r.prefix.IsValid() {
 		s.add(r)
 	}
+}
+
+// prefixOf returns the prefix of ip's first bits. The library writes 0.0.0.0 in
+// 16 bytes.
+func prefixOf(ip net.IP, bits int) netip.Prefix {
+	a, _ := netip.AddrFromSlice(ip)
+	return netip.PrefixFrom(a.Unmap(), bits).Masked()
 }

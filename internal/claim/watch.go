@@ -68,16 +68,20 @@ func (o *Own) listen(ctx context.Context, changed chan<- struct{}) {
 	}
 }
 
-// concerns reports whether a message may tell of an own address. Routes of
-// other tables are left out: a router gets many each second.
+// concerns reports whether a message may announce an own address, or a route
+// that rejects. Other routes are left out: a router gets many each second.
 func concerns(msgs []syscall.NetlinkMessage) bool {
 	for _, m := range msgs {
 		switch m.Header.Type {
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWLINK, unix.RTM_DELLINK:
 			return true
 		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-			// struct rtmsg: the fifth byte is rtm_table.
-			if len(m.Data) > 4 && m.Data[4] == unix.RT_TABLE_LOCAL {
+			const table, kind = 4, 7 // of struct rtmsg
+			if len(m.Data) <= kind {
+				continue
+			}
+			_, rejects := rejections[int(m.Data[kind])]
+			if m.Data[table] == unix.RT_TABLE_LOCAL || rejects {
 				return true
 			}
 		}

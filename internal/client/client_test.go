@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"portredirector/internal/client"
-	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -78,15 +78,15 @@ func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	r.client.Tell.To = r.client.Log
-	r.client.Links = link.New(link.Config{
+	r.client.Servers = upstream.New(upstream.Config{
 		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})
-	var links sync.WaitGroup
-	links.Go(func() { _ = r.client.Links.Run(r.ctx) })
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.client.Servers.Run(r.ctx) })
 	t.Cleanup(func() {
 		r.cut()
 		_ = engine.Shutdown(r.ctx)
-		links.Wait()
+		running.Wait()
 	})
 	return r
 }

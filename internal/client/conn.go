@@ -9,17 +9,16 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -30,10 +29,10 @@ const headerRoom = 107
 // Client is the client's end of any number of peers. Its fields must be set
 // before the first Handle.
 type Client struct {
-	Links *link.Links
-	Form  wire.Form
-	Relay *relay.Engine
-	Log   *slog.Logger
+	Servers *upstream.Servers
+	Form    wire.Form
+	Relay   *relay.Engine
+	Log     *slog.Logger
 
 	// OpenTimeout is for a server to be reached, however many are tried, and again
 	// for an answer.
@@ -49,10 +48,10 @@ type conn struct {
 	header wire.Header
 	prefix []byte // the header as it is sent
 
-	link     link.Link  // the one in use
-	tried    link.Tried // servers that have refused it
-	deadline time.Time  // of reaching one
-	deaths   int        // links in a row that had been opened ahead and ended unanswered
+	link     upstream.Link  // the one in use
+	tried    upstream.Tried // servers that have refused it
+	deadline time.Time      // of reaching one
+	deaths   int            // links in a row that had been opened ahead and ended unanswered
 }
 
 // Handle serves a peer that was accepted, and owns it. It is called on a loop of
@@ -83,7 +82,7 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 
 // open takes a link for a peer, or has it wait for one.
 func (k *conn) open(u relay.Undelivered) {
-	l, ok, err := k.client.Links.Take(&k.tried)
+	l, ok, err := k.client.Servers.Take(&k.tried)
 	switch {
 	case err != nil:
 		k.refuse(u.Accepted, err)
@@ -99,21 +98,21 @@ func (k *conn) open(u relay.Undelivered) {
 }
 
 // relay hands both sockets over.
-func (k *conn) relay(l link.Link, u relay.Undelivered) {
+func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
 	k.link = l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", lazyLocal(l.FD())))
 	pair := relay.Pair{
-		Accepted: u.Accepted, Dialled: l.FD(), Prefix: k.prefix, Head: u.Head, Ended: u.Ended,
-		ConnectTimeout: l.Timeout, Undelivered: k.retry, Done: k.gone,
+		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefix, Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.gone,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
-		pair.DialledLayer = s.Conn
+		pair.DialedLayer = s.Conn
 	} else if s != nil {
-		pair.Prefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
+		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.Answer, pair.AnswerTimeout = k.onStatus, c.OpenTimeout
+		pair.OnStatus, pair.StatusTimeout = k.onStatus, c.OpenTimeout
 	}
 	c.Relay.Relay(pair)
 }
@@ -134,29 +133,18 @@ func (k *conn) refuse(peer int, err error) {
 // leave is the end of its being one of the client's peers.
 func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
-// otherServers is for who forgot it.
-const otherServers = "a server that is not portredirector needs --header v2, v1 or py"
-
 // gone tells the end of a peer.
 func (k *conn) gone(r relay.Result) {
 	k.link.Leave()
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(k.explain(r.Err))))
+		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(r.Err)))
 	case relay.Failed:
 		k.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 	default:
 		k.debug("peer gone", slog.Any("result", r))
 	}
-}
-
-// explain says what an error of the link in use is about.
-func (k *conn) explain(err error) error {
-	if errors.Is(err, relay.ErrNoAnswer) {
-		return fmt.Errorf("%w (--connect-timeout %s); %s", err, k.client.OpenTimeout, otherServers)
-	}
-	return err
 }
 
 // named says of which server an error is.

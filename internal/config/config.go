@@ -17,9 +17,9 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
-	"portredirector/internal/link"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -69,7 +69,7 @@ type Flags struct {
 	Interface string // -i, of the original's container; not needed
 	Threads   int    // -t, of an older original; not needed
 
-	Balance link.Balance
+	Balance upstream.Balance
 	PoolMin int
 	PoolMax int
 
@@ -117,7 +117,7 @@ type Client struct {
 	Servers        []string // host:port, or srv:name
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
-	Balance        link.Balance
+	Balance        upstream.Balance
 	PoolMin        int      // links ahead of need, to each server
 	PoolMax        int      // 0 is none
 	Listen         []string // host:port; host "" is all addresses

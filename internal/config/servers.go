@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"portredirector/internal/link"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -36,7 +36,7 @@ func (f Flags) addServers(c *Client) error {
 
 // checkServer checks one -c.
 func checkServer(server string) error {
-	if name, ok := strings.CutPrefix(server, link.SRVPrefix); ok {
+	if name, ok := strings.CutPrefix(server, upstream.SRVPrefix); ok {
 		if name == "" || strings.ContainsAny(name, ":/ ") {
 			return errors.New("srv: takes a name, as in srv:_portredirector._tcp.example.com; the records have the ports")
 		}

@@ -8,14 +8,15 @@ import (
 	"net/netip"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/broker"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/sandbox"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -32,12 +33,13 @@ type clientDaemon struct {
 	say func(line string)
 	closers
 
+	broker    broker.Broker
 	state     *enroll.State // nil without pairing
 	tlsDialer *auth.Dialer  // nil if links are plain
 	listeners []*net.TCPListener
-	servers   *linkListener // nil if no server dials
+	incoming  *linkListener // nil if no server dials
 	engine    *relay.Engine
-	links     *link.Links
+	servers   *upstream.Servers
 	client    *client.Client
 }
 
@@ -70,8 +72,11 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"broker", func(context.Context) error {
+			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
+		}},
 		{"sandbox", func(context.Context) error {
-			files := sandbox.Files{Read: rereadDirs(!d.cfg.Literal(), d.cfg.Trust)}
+			var files sandbox.Files
 			if d.state != nil {
 				files.Keep = []string{d.state.Dir()}
 			}
@@ -85,7 +90,7 @@ func (d *clientDaemon) openCredentials(context.Context) (err error) {
 	if d.state, err = openState(d.cfg.Trust, "key", d.cfg.Invite != nil); err != nil {
 		return err
 	}
-	if d.tlsDialer, err = newDialer(d.cfg.Trust, d.log); err != nil {
+	if d.tlsDialer, err = newDialer(d.cfg.Trust, d.broker.ReadFile, d.log); err != nil {
 		return err
 	}
 	return logOwnKey(d.cfg.Trust, d.log)
@@ -93,13 +98,13 @@ func (d *clientDaemon) openCredentials(context.Context) (err error) {
 
 func (d *clientDaemon) openClient(context.Context) error {
 	cfg := d.cfg
-	d.links = link.New(link.Config{
+	d.servers = upstream.New(upstream.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
-		Answers: cfg.Header == wire.Native, Secure: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
-		Joined: d.servers != nil, Heartbeat: cfg.Heartbeat,
+		Answers: cfg.Header == wire.Native, Auth: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
+		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, Resolver: &d.broker,
 	})
 	d.client = &client.Client{
-		Links:       d.links,
+		Servers:     d.servers,
 		Form:        cfg.Header,
 		Relay:       d.engine,
 		Log:         d.log,
@@ -112,7 +117,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(drain context.Context) error {
-	d.serveHealth(drain, d.log, d.engine.Accepting, d.links.Ailing)
+	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
 	d.push(func() {
 		d.client.Tell.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
@@ -127,9 +132,9 @@ func (d *clientDaemon) ready(drain context.Context) error {
 
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
-	tasks := []task{background{"links to " + d.cfg.Where(), d.links.Run}}
-	if d.servers != nil {
-		tasks = append(tasks, d.servers.tasks(d.links)...)
+	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	if d.incoming != nil {
+		tasks = append(tasks, d.incoming.tasks(d.servers)...)
 	}
 	return append(tasks, &relaying{
 		engine: d.engine, listeners: d.listeners, handle: d.client.Handle,

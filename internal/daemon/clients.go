@@ -18,23 +18,26 @@ import (
 type clients = reload.Value[auth.Clients]
 
 // newClients reads the clients of --client-key and --clients.
-func newClients(t config.Trust, own auth.PrivateKey, log *slog.Logger) (*clients, error) {
+func newClients(t config.Trust, own auth.PrivateKey, read auth.ReadFile, log *slog.Logger) (*clients, error) {
 	var files []string
 	if t.Clients != "" {
 		files = append(files, t.Clients)
 	}
-	v, err := reload.New(log, func() (auth.Clients, error) { return readClients(t, own) }, files...)
+	v, err := reload.New(log, func() (auth.Clients, error) { return readClients(t, own, read) }, files...)
 	if err == nil && len(v.Get()) == 0 { // at the start; later the last may be taken away
 		return nil, fmt.Errorf("--clients %s: it has no client: NAME PUBLIC-KEY on a line of its own", t.Clients)
 	}
 	return v, err
 }
 
-func readClients(t config.Trust, own auth.PrivateKey) (auth.Clients, error) {
+func readClients(t config.Trust, own auth.PrivateKey, read auth.ReadFile) (auth.Clients, error) {
 	all := make(auth.Clients)
 	if t.Clients != "" {
-		var err error
-		if all, err = auth.ReadClients(t.Clients); err != nil {
+		text, err := read(t.Clients)
+		if err == nil {
+			all, err = auth.ParseClients(t.Clients, text)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("--clients: %w", err)
 		}
 	}

@@ -18,10 +18,10 @@ var errUnpaired = errors.New("a server that dials its client needs keys, or othe
 	"`portredirector client -l … --invite` prints what to do on the server")
 
 // newDialer returns what authenticates servers, or nil if links are plain.
-func newDialer(t config.Trust, log *slog.Logger) (*auth.Dialer, error) {
+func newDialer(t config.Trust, read auth.ReadFile, log *slog.Logger) (*auth.Dialer, error) {
 	switch {
 	case t.ByCertificate():
-		return auth.DialWithCertificate(t.Files, log)
+		return auth.DialWithCertificate(t.Files, read, log)
 	case !t.ByKey():
 		return nil, nil
 	}
@@ -39,10 +39,10 @@ func newDialer(t config.Trust, log *slog.Logger) (*auth.Dialer, error) {
 
 // newAcceptor returns what authenticates clients, or nil if links are plain; and the clients that are
 // authorized, or nil without keys.
-func newAcceptor(t config.Trust, log *slog.Logger) (*auth.Acceptor, *clients, error) {
+func newAcceptor(t config.Trust, read auth.ReadFile, log *slog.Logger) (*auth.Acceptor, *clients, error) {
 	switch {
 	case t.ByCertificate():
-		a, err := auth.AcceptWithCertificate(t.Files, log)
+		a, err := auth.AcceptWithCertificate(t.Files, read, log)
 		return a, nil, err
 	case !t.ByKey():
 		return nil, nil, nil
@@ -63,7 +63,7 @@ func newAcceptor(t config.Trust, log *slog.Logger) (*auth.Acceptor, *clients, er
 	if state != nil {
 		c, err = newJoinedClients(state, log)
 	} else {
-		c, err = newClients(t, own, log)
+		c, err = newClients(t, own, read, log)
 	}
 	return a, c, err
 }

@@ -7,6 +7,10 @@ import (
 	"slices"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/client"
+	"portredirector/internal/relay"
+	"portredirector/internal/reverse"
+	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -26,12 +30,22 @@ var (
 	clientHints = hints{
 		{errDrainOver, "--drain-timeout"},
 		{auth.Refusal(wire.NotAuthorized), "--client-key or --clients there"},
+		{reverse.ErrUnknownServer, "--server-key"},
+		{reverse.ErrNoInvitations, "the server has --join, and this client has --key"},
+		{client.ErrNoServer, "--connect-timeout"},
+		{client.Refusal(wire.NotAuthorized), "are there keys or certificates on both ends, and ports= there? Its log has it"},
+		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
+		{upstream.ErrForeign, otherProgram},
+		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},
 		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
 	}
 )
+
+// otherProgram is the hint for a server that is another program than ours.
+const otherProgram = "a server that is not portredirector needs --header v2, v1 or py"
 
 // add returns err with the option that it is about.
 func (h hints) add(err error) error {

@@ -11,7 +11,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
-	"portredirector/internal/link"
+	"portredirector/internal/reverse"
 )
 
 // invite makes an invitation and passes its line to say.
@@ -87,6 +87,6 @@ func (d *clientDaemon) runsAlready(ctx context.Context) bool {
 	if unspecified(host) {
 		host = "localhost"
 	}
-	callers := &link.Callers{Secure: dialer, ConnectTimeout: time.Second, Heartbeat: d.cfg.Heartbeat, Log: d.log}
-	return callers.Visit(ctx, net.JoinHostPort(host, port), auth.Join, func(*auth.Stream) error { return nil }) == nil
+	clients := &reverse.Dialer{Auth: dialer, ConnectTimeout: time.Second, Heartbeat: d.cfg.Heartbeat, Log: d.log}
+	return clients.Visit(ctx, net.JoinHostPort(host, port), auth.Join, func(*auth.Stream) error { return nil }) == nil
 }

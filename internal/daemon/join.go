@@ -8,7 +8,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
-	"portredirector/internal/link"
+	"portredirector/internal/reverse"
 )
 
 // join makes this server and the client of an invitation known to each other, unless they are.
@@ -58,8 +58,8 @@ func (d *serverDaemon) showInvitation(ctx context.Context, own auth.PrivateKey, 
 	if err != nil {
 		name = "server"
 	}
-	callers := &link.Callers{Secure: dialer, ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log}
-	return callers.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
+	clients := &reverse.Dialer{Auth: dialer, ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log}
+	return clients.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
 		if err := enroll.WriteRequest(stream, i.Secret, name); err != nil {
 			return err
 		}

@@ -12,15 +12,16 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/reload"
+	"portredirector/internal/reverse"
+	"portredirector/internal/upstream"
 )
 
 // linkListener is the port on which servers dial a client.
 type linkListener struct {
 	listener *net.TCPListener
-	links    link.Listener
+	links    reverse.Listener
 	enrolled *clients // servers that have joined by an invitation; nil without pairing
 }
 
@@ -42,19 +43,21 @@ func (d *clientDaemon) openLinkListener(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.servers = &linkListener{listener: listeners[0], links: link.Listener{
-		Secure: acceptor,
+	d.incoming = &linkListener{listener: listeners[0], links: reverse.Listener{
+		Auth: acceptor,
 		Known: func(k auth.PublicKey) (string, bool) {
 			return k.String(), slices.Contains(cfg.Trust.RemoteKeys, k)
 		},
 		Timeout:    cfg.ConnectTimeout,
 		Handshakes: oldest[netip.Prefix](cfg.Handshakes),
-		Tell:       logging.Throttle[netip.Prefix]{To: d.log},
+		Heartbeat:  cfg.Heartbeat,
+		Log:        d.log,
+		Throttle:   logging.Throttle[netip.Prefix]{To: d.log},
 	}}
 	if d.state == nil {
 		return nil
 	}
-	return d.servers.enroll(d.state, d.log)
+	return d.incoming.enroll(d.state, d.log)
 }
 
 // enroll makes the listener accept servers that have joined by an invitation, and servers that
@@ -92,14 +95,14 @@ func (l *linkListener) enroll(state *enroll.State, log *slog.Logger) (err error)
 }
 
 // tasks lists what the listener does.
-func (l *linkListener) tasks(links *link.Links) []task {
-	l.links.Links = links
+func (l *linkListener) tasks(servers *upstream.Servers) []task {
+	l.links.Servers = servers
 	var tasks []task
 	if l.enrolled != nil {
 		tasks = append(tasks, inBackground("file of joined servers", l.enrolled.Run))
 	}
 	return append(tasks, background{"servers that dial " + l.listener.Addr().String(), func(ctx context.Context) error {
-		defer l.links.Tell.Flush()
+		defer l.links.Throttle.Flush()
 		return l.links.Serve(ctx, l.listener)
 	}})
 }

@@ -3,7 +3,11 @@ package daemon
 import (
 	"testing"
 
+	"portredirector/internal/broker"
 	"portredirector/internal/testnet/nstest"
 )
 
-func TestMain(m *testing.M) { nstest.Main(m) }
+func TestMain(m *testing.M) {
+	broker.Main()
+	nstest.Main(m)
+}

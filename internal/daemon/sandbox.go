@@ -1,11 +1,12 @@
 package daemon
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
-	"net"
-	"path/filepath"
 	"time"
 
+	"portredirector/internal/broker"
 	"portredirector/internal/config"
 	"portredirector/internal/sandbox"
 )
@@ -21,8 +22,6 @@ func raise(log *slog.Logger, want ...sandbox.Capability) {
 // daemon.
 func confine(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
 	_, _ = time.Now().Zone() // reads /etc/localtime, which is out of reach from now on
-	// So are the libraries that the C library's resolver would load in a build with cgo.
-	net.DefaultResolver.PreferGo = true
 	dropped, err := sandbox.Drop(keep, files)
 	switch {
 	case err != nil:
@@ -34,33 +33,36 @@ func confine(keep []sandbox.Capability, files sandbox.Files, log *slog.Logger) {
 	}
 }
 
-// rereadDirs returns the directories of files that are read again later. Files are replaced by
-// others of their name, so that permission for the file alone would not do.
-func rereadDirs(names bool, t config.Trust) []string {
-	var dirs []string
-	if names {
-		dirs = sandbox.Names()
-	}
-	for _, file := range []string{t.Clients, t.Files.Cert, t.Files.Key, t.Files.CA} {
-		if file != "" {
-			dirs = append(dirs, filepath.Dir(file))
-		}
-	}
-	if t.State != "" {
-		dirs = append(dirs, t.State)
-	}
-	return dirs
-}
-
-// dockerSocketDirs returns the directories in which the Docker engine's socket may appear again, if
-// it will be needed.
-func dockerSocketDirs(cfg config.Server) []string {
-	if len(cfg.Containers()) == 0 {
+// startBroker starts the broker of a daemon that will be confined, if it has anything to serve, and
+// pushes its closer.
+func (c *closers) startBroker(b *broker.Broker, cfg broker.Config) error {
+	if !cfg.Needed() || sandbox.Available() != nil {
 		return nil
 	}
-	path, err := filepath.Abs(cfg.DockerSocket)
-	if err != nil {
-		path = cfg.DockerSocket
+	if err := b.Start(cfg); err != nil {
+		return fmt.Errorf("start the helper process that reads files: %w", err)
 	}
-	return sandbox.Socket(path)
+	c.push(b.Close)
+	return nil
+}
+
+// brokerTask returns a task that logs the end of a broker's helper. The daemon goes on, unhealthy.
+func brokerTask(b *broker.Broker, log *slog.Logger) task {
+	return inBackground("broker of files and names", func(ctx context.Context) {
+		select {
+		case <-b.Ended():
+			log.Error("files are not read again, and names are not resolved", slog.Any("error", b.Unhealthy()))
+		case <-ctx.Done():
+		}
+	})
+}
+
+// rereadFiles lists the files that are read again when they change.
+func rereadFiles(t config.Trust) (files []string) {
+	for _, file := range []string{t.Clients, t.Files.Cert, t.Files.Key, t.Files.CA} {
+		if file != "" {
+			files = append(files, file)
+		}
+	}
+	return files
 }

@@ -8,13 +8,15 @@ import (
 	"net"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/broker"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/dial"
 	"portredirector/internal/docker"
 	"portredirector/internal/limit"
-	"portredirector/internal/link"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
+	"portredirector/internal/reverse"
 	"portredirector/internal/route"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/server"
@@ -34,6 +36,7 @@ type serverDaemon struct {
 	log *slog.Logger
 	closers
 
+	broker     broker.Broker
 	acceptor   *auth.Acceptor // nil if links are plain
 	clients    *clients       // nil without keys
 	listeners  []*net.TCPListener
@@ -45,7 +48,7 @@ type serverDaemon struct {
 	engine     *relay.Engine
 	dialer     *socket.TransparentDialer
 	server     *server.Server
-	callers    *link.Callers
+	callers    *reverse.Dialer
 }
 
 // serverCapabilities lists what a server keeps.
@@ -84,15 +87,26 @@ func (d *serverDaemon) steps() []step {
 		}},
 		{"server", d.openServer},
 		{"callers", d.openCallers},
+		{"broker", func(context.Context) error {
+			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()}
+			if len(d.cfg.Containers()) > 0 {
+				cfg.Sockets = []string{d.cfg.DockerSocket}
+			}
+			return d.startBroker(&d.broker, cfg)
+		}},
 		{"sandbox", func(context.Context) error {
-			confine(serverCapabilities, sandbox.Files{Read: rereadDirs(!d.cfg.Literal(), d.cfg.Trust), Connect: dockerSocketDirs(d.cfg)}, d.log)
+			files := sandbox.Files{Read: []string{route.Sysctls}}
+			if d.cfg.Trust.State != "" {
+				files.Read = append(files.Read, d.cfg.Trust.State)
+			}
+			confine(serverCapabilities, files, d.log)
 			return nil
 		}},
 	}
 }
 
 func (d *serverDaemon) openCredentials(context.Context) (err error) {
-	if d.acceptor, d.clients, err = newAcceptor(d.cfg.Trust, d.log); err != nil {
+	if d.acceptor, d.clients, err = newAcceptor(d.cfg.Trust, d.broker.ReadFile, d.log); err != nil {
 		return err
 	}
 	return logOwnKey(d.cfg.Trust, d.log)
@@ -120,7 +134,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = &socket.TransparentDialer{KeepAlive: cfg.KeepAlive}
+	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,
@@ -152,9 +166,10 @@ func (d *serverDaemon) openServer(context.Context) error {
 
 // openCallers prepares to dial the clients that cannot reach this server.
 func (d *serverDaemon) openCallers(context.Context) error {
-	d.callers = &link.Callers{
+	d.callers = &reverse.Dialer{
 		Clients: d.cfg.Clients, Take: d.server.Take,
-		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log,
+		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log, Resolver: &d.broker,
+		Ports: dial.ReadPorts(), // the sandbox puts /proc out of reach
 	}
 	if len(d.cfg.Clients) == 0 {
 		return nil
@@ -164,7 +179,7 @@ func (d *serverDaemon) openCallers(context.Context) error {
 		return err
 	}
 	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Secure, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
+	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
 	return err
 }
 
@@ -174,9 +189,9 @@ func (d *serverDaemon) ready(drain context.Context) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.Accepting, d.routes.Ailing}
+	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.broker.Unhealthy}
 	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Ailing)
+		checks = append(checks, d.callers.Unhealthy)
 	}
 	d.serveHealth(drain, d.log, checks...)
 	d.push(func() {
@@ -193,6 +208,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 // tasks lists what a server does. The first ends last: return routes outlive the peers.
 func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
+		brokerTask(&d.broker, d.log),
 		background{"return routes", d.routes.Run},
 		inBackground("addresses of this machine", d.own.Run),
 		inBackground("names of services", d.names.Run),

@@ -20,8 +20,9 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 		d.cfg = withoutIPv6(d.cfg, d.log)
 	}
 	d.containers = docker.New(d.cfg.DockerSocket, d.cfg.Containers(), d.log)
+	d.containers.DialBy(d.broker.Dial)
 	_ = d.containers.Look(ctx) // it has logged the error
-	d.names = server.NewNames(net.DefaultResolver, d.log)
+	d.names = server.NewNames(&d.broker, d.log)
 	d.book = server.Book{Names: d.names, Containers: d.containers}
 	if d.cfg.OnLoopback() && d.containers.Blind(ctx) {
 		d.log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +

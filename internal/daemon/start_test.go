@@ -79,6 +79,10 @@ func starts(t *testing.T) map[string]func() (steps []step, end func() error) {
 		t.Fatal(err)
 	}
 	trust := config.Trust{Key: key, RemoteKeys: []auth.PublicKey{public}}
+	clients := filepath.Join(dir, "clients") // served by a broker
+	if err := os.WriteFile(clients, []byte("m1 "+public.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +99,7 @@ func starts(t *testing.T) map[string]func() (steps []step, end func() error) {
 		},
 		"server": func() ([]step, func() error) {
 			d := &serverDaemon{log: log, cfg: config.Server{
-				Listen: "127.0.0.1:37204", Clients: []string{"127.0.0.1:1"}, Trust: trust, Mark: route.DefaultMark, Table: route.DefaultTable,
+				Listen: "127.0.0.1:37204", Clients: []string{"127.0.0.1:1"}, Trust: config.Trust{Key: key, Clients: clients}, Mark: route.DefaultMark, Table: route.DefaultTable,
 				Services: map[uint16]server.Service{80: {Host: "127.0.0.1", Port: port}},
 			}}
 			return d.steps(), d.close

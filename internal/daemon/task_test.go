@@ -105,7 +105,7 @@ func TestTasks(t *testing.T) {
 	s := &serverDaemon{server: &server.Server{}, clients: &clients{}, cfg: config.Server{
 		Clients: []string{"1.1.1.1:12345"}, Services: map[uint16]server.Service{80: {Host: server.ContainerPrefix + "web", Port: 80}},
 	}}
-	want := []string{"return routes", "addresses of this machine", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
+	want := []string{"broker of files and names", "return routes", "addresses of this machine", "names of services", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
 	if diff := cmp.Diff(want, names(s.tasks(Shutdown{}))); diff != "" {
 		t.Error(diff)
 	}
@@ -117,9 +117,9 @@ func TestTasks(t *testing.T) {
 	}
 	d := &clientDaemon{
 		cfg: config.Client{Servers: []string{"2.2.2.2:1"}}, listeners: listeners[:1], client: &client.Client{},
-		servers: &linkListener{listener: listeners[1], enrolled: &clients{}},
+		incoming: &linkListener{listener: listeners[1], enrolled: &clients{}},
 	}
-	want = []string{"links to 2.2.2.2:1", "file of joined servers", "servers that dial 127.0.0.1:37206", "relay of 127.0.0.1:37205"}
+	want = []string{"broker of files and names", "links to 2.2.2.2:1", "file of joined servers", "servers that dial 127.0.0.1:37206", "relay of 127.0.0.1:37205"}
 	if diff := cmp.Diff(want, names(d.tasks(Shutdown{}))); diff != "" {
 		t.Error(diff)
 	}

@@ -29,16 +29,18 @@ var errNotFound = errors.New("not found")
 // api asks the engine that listens on a Unix socket.
 type api struct {
 	socket string
+	dial   func(ctx context.Context, socket string) (net.Conn, error)
 	client http.Client
 }
 
 func newAPI(socket string) *api {
-	var d net.Dialer
-	return &api{socket: socket, client: http.Client{
+	a := &api{socket: socket, dial: func(ctx context.Context, path string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}
+	a.client = http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return d.DialContext(ctx, "unix", socket)
-			},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx, socket) },
 			// Questions are rare. So nothing is left open between two of them, and nothing
 			// of the transport's runs.
 			DisableKeepAlives:      true,
@@ -47,7 +49,8 @@ func newAPI(socket string) *api {
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return a
 }
 
 // get asks for what is at a path and decodes it into to.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -32,6 +33,12 @@ func New(socket string, containers []string, log *slog.Logger) *Engine {
 		e.containers[name] = known
 	}
 	return e
+}
+
+// DialBy makes dial connect to the engine's socket, for a program that no longer may itself. Call it
+// before Look and Run.
+func (e *Engine) DialBy(dial func(ctx context.Context, socket string) (net.Conn, error)) {
+	e.api.dial = dial
 }
 
 // Address is a container's address in the family of claim, for which it does not wait; the

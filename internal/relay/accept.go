@@ -45,8 +45,8 @@ func (e *Engine) Accept(l *net.TCPListener, handle func(fd int, from netip.AddrP
 	return nil
 }
 
-// Accepting is why some listener cannot accept, and nil if all can.
-func (e *Engine) Accepting() error {
+// AcceptError is why some listener cannot accept, and nil if all can.
+func (e *Engine) AcceptError() error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, l := range e.listening {

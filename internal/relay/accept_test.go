@@ -82,7 +82,7 @@ func toEcho(t *testing.T) func(e *relay.Engine, fd int, from netip.AddrPort) {
 			socket.Reset(fd)
 			return
 		}
-		e.Relay(relay.Pair{Accepted: fd, Dialled: d})
+		e.Relay(relay.Pair{Accepted: fd, Dialed: d})
 	}
 }
 
@@ -172,9 +172,9 @@ func TestUnreached(t *testing.T) {
 					t.Error(err)
 				}
 				e.Relay(relay.Pair{
-					Accepted: fd, Dialled: d, ConnectTimeout: time.Millisecond, Prefix: []byte("not delivered"),
+					Accepted: fd, Dialed: d, ConnectTimeout: time.Millisecond, UpPrefix: []byte("not delivered"),
 					Done: func(r relay.Result) { t.Errorf("it ended as %+v", r) },
-					Undelivered: func(_ context.Context, u relay.Undelivered) {
+					OnUndelivered: func(_ context.Context, u relay.Undelivered) {
 						_ = socket.Send(u.Accepted, []byte("sorry"))
 						socket.Close(u.Accepted)
 						got <- u.Err

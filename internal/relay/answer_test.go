@@ -12,12 +12,12 @@ import (
 	"portredirector/internal/relay"
 )
 
-// answering is a rig whose dialled side has to answer first.
+// answering is a rig whose dialed side has to answer first.
 func answering(t *testing.T, w way, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
-	dialledEnd, service := tcpPair(t)
-	p.Accepted, p.Dialled = detach(t, acceptedEnd), detach(t, dialledEnd)
+	dialedEnd, service := tcpPair(t)
+	p.Accepted, p.Dialed = detach(t, acceptedEnd), detach(t, dialedEnd)
 	result = make(chan relay.Result, 1)
 	p.Done = func(r relay.Result) { result <- r }
 	w.relay(t, newEngine(t, relay.Options{}), p)
@@ -30,8 +30,8 @@ func TestAnswer(t *testing.T) { bothWays(t, testAnswer) }
 func testAnswer(t *testing.T, w way) {
 	var got byte
 	peer, service, result := answering(t, w, relay.Pair{
-		AnswerTimeout: time.Minute,
-		Answer:        func(b byte) error { got = b; return nil },
+		StatusTimeout: time.Minute,
+		OnStatus:      func(b byte) error { got = b; return nil },
 	})
 	// Much goes up, and ends, before the answer.
 	data := bytes.Repeat([]byte("0123456789"), 500_000)
@@ -68,7 +68,7 @@ func noAnswer(t *testing.T, w way) {
 		},
 		"too late": {
 			timeout: time.Millisecond, act: func(_, _ *net.TCPConn) {},
-			end: relay.Refused, err: relay.ErrNoAnswer,
+			end: relay.Refused, err: relay.ErrNoStatus,
 		},
 		"ended": {
 			act: func(_, service *net.TCPConn) { _ = service.CloseWrite() },
@@ -82,7 +82,7 @@ func noAnswer(t *testing.T, w way) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			peer, service, result := answering(t, w, relay.Pair{
-				AnswerTimeout: tt.timeout, Answer: func(byte) error { return refusal },
+				StatusTimeout: tt.timeout, OnStatus: func(byte) error { return refusal },
 			})
 			tt.act(peer, service)
 			if name != "the peer resets" {
@@ -100,13 +100,13 @@ func noAnswer(t *testing.T, w way) {
 func TestBugEndsItsPairOnly(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	peer, acceptedEnd := tcpPair(t)
-	dialledEnd, service := tcpPair(t)
+	dialedEnd, service := tcpPair(t)
 	defer peer.Close()
 	result := make(chan relay.Result, 1)
 	engine.Relay(relay.Pair{
-		Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd),
-		Answer: func(byte) error { panic("a bug") },
-		Done:   func(r relay.Result) { result <- r },
+		Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd),
+		OnStatus: func(byte) error { panic("a bug") },
+		Done:     func(r relay.Result) { result <- r },
 	})
 	other := &rig{engine: engine, result: make(chan relay.Result, 1)}
 	other.connect(t)

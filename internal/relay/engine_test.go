@@ -14,9 +14,9 @@ import (
 // TestMeterCountsLive: what went through can be read while it goes.
 func TestMeterCountsLive(t *testing.T) {
 	peer, acceptedEnd := tcpPair(t)
-	dialledEnd, service := tcpPair(t)
+	dialedEnd, service := tcpPair(t)
 	m := new(relay.Meter)
-	newEngine(t, relay.Options{}).Relay(relay.Pair{Meter: m, Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
+	newEngine(t, relay.Options{}).Relay(relay.Pair{Meter: m, Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 	must(t, second(peer.Write(make([]byte, 1000))))
 	must(t, second(io.ReadFull(service, make([]byte, 1000))))
 	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 0 })
@@ -60,8 +60,8 @@ func TestIdlePairsAreLean(t *testing.T) {
 	const pairs = 200
 	for range pairs {
 		peer, acceptedEnd := tcpPair(t)
-		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
+		dialedEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		must(t, second(peer.Write([]byte("x"))))
 		must(t, second(io.ReadFull(service, make([]byte, 1))))
@@ -83,8 +83,8 @@ func TestPipesAreBorrowed(t *testing.T) {
 	const pairs, kept = 100, 2 * 16 // what the loop keeps, two descriptors each
 	for range pairs {
 		peer, acceptedEnd := tcpPair(t)
-		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
+		dialedEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		sent := make(chan error, 1)
 		const much = 4 << 20
@@ -100,8 +100,8 @@ func TestBulkDoesNotStarve(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	connect := func() (a, b io.ReadWriteCloser) {
 		peer, acceptedEnd := tcpPair(t)
-		dialledEnd, service := tcpPair(t)
-		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd)})
+		dialedEnd, service := tcpPair(t)
+		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		return peer, service
 	}
@@ -135,8 +135,8 @@ func TestLeaks(t *testing.T) {
 		ended.Store(0)
 		for i := range n {
 			peer, acceptedEnd := tcpPair(t)
-			dialledEnd, service := tcpPair(t)
-			engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd), Done: func(relay.Result) { ended.Add(1) }})
+			dialedEnd, service := tcpPair(t)
+			engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd), Done: func(relay.Result) { ended.Add(1) }})
 			if i%4 == 0 {
 				_, _ = peer.Write([]byte("hello"))
 			}

@@ -37,6 +37,7 @@ type side struct {
 	ending   bool  // FIN has come, behind what is still to be read
 	failed   bool  // there is an error to be asked for
 	broken   bool  // the connection is no more, and needs no reset
+	acked    bool  // it has ended in both directions, and all is acknowledged
 	owes     bool  // something was sent in this step that is to be acknowledged
 	urgent   bool  // urgent data has come, at which reads stop short
 	closing  bool  // the layer was told of the end
@@ -96,7 +97,7 @@ func (f *flow) step(l *loop) (more bool) {
 		}
 	}
 	for d := range f.dir {
-		if d == dialled && f.opening != nil {
+		if d == dialed && f.opening != nil {
 			continue // nothing goes down before the answer
 		}
 		again, broken, err := f.pump(l, d)
@@ -115,7 +116,7 @@ func (f *flow) step(l *loop) (more bool) {
 	if f.dir[0].finished && f.dir[1].finished {
 		// The last acknowledgement changes the state of the socket, which is
 		// an event (tcp_rcv_state_process in the kernel's tcp_input.c).
-		if !undelivered(f.side[accepted].fd) && !undelivered(f.side[dialled].fd) {
+		if !f.side[accepted].undelivered() && !f.side[dialed].undelivered() {
 			l.end(f, Finished, nil)
 		}
 		return false
@@ -126,8 +127,8 @@ func (f *flow) step(l *loop) (more bool) {
 // breakDown ends the flow after an error on one side. A link that refused may
 // be broken before its answer was read, which tells more.
 func (f *flow) breakDown(l *loop, broken int, err error) {
-	if f.opening != nil && broken == dialled {
-		f.side[dialled].readable = true
+	if f.opening != nil && broken == dialed {
+		f.side[dialed].readable = true
 		if !f.readAnswer(l) {
 			return
 		}
@@ -147,7 +148,7 @@ func (f *flow) close(l *loop, reset bool) {
 		f.dir[d] = direction{finished: true}
 	}
 	for s := range f.side {
-		closeSocket(f.side[s].fd, reset && !f.side[s].broken)
+		f.side[s].close(!reset)
 	}
 }
 

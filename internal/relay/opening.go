@@ -13,35 +13,35 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Opening is an accepted socket that has to say first what it wants.
-type Opening struct {
+// Preface is an accepted socket that has to say first what it wants.
+type Preface struct {
 	Accepted int   // the descriptor, which the engine owns
 	Layer    Layer // between it and its bytes; nil is nothing
 
-	// Hear is given what the socket has said so far, whenever there is more, and
+	// OnData is given what the socket has said so far, whenever there is more, and
 	// says what is next. It must keep no part of it. An error resets the socket.
-	Hear func(said []byte) (Next, error)
-	// Silence is how long it may say nothing, and Timeout how long the rest may take from
+	OnData func(said []byte) (Next, error)
+	// IdleTimeout is how long it may say nothing, and Timeout how long the rest may take from
 	// its first byte on; 0 is for ever.
-	Silence, Timeout time.Duration
-	// Silent is given the socket if it has said nothing for so long, or when it is retired,
+	IdleTimeout, Timeout time.Duration
+	// OnIdle is given the socket if it has said nothing for so long, or when it is retired,
 	// or when there is a Shutdown. It is called on a goroutine of its own; ctx ends when what
 	// outlives a Shutdown is cut.
-	Silent func(ctx context.Context, fd int)
-	// Gone is told of the error of a socket that was reset: Hear's, ErrTimeout,
+	OnIdle func(ctx context.Context, fd int)
+	// OnError is told of the error of a socket that was reset: Hear's, ErrTimeout,
 	// ErrRetired, io.EOF if it said nothing, or ErrCut.
-	Gone func(error)
+	OnError func(error)
 }
 
-// Opened is an opening under way.
-type Opened struct {
+// Pending is an opening under way.
+type Pending struct {
 	loop *loop
 	flow *flow
 }
 
-// Retire waits no longer for an opening: if it has said nothing it is given to Silent, or
+// Expire waits no longer for an opening: if it has said nothing it is given to Silent, or
 // else reset. It does nothing to one that has said all.
-func (o Opened) Retire() {
+func (o Pending) Expire() {
 	if o.loop != nil {
 		o.loop.retire(o.flow)
 	}
@@ -51,16 +51,16 @@ func (o Opened) Retire() {
 type Next struct {
 	// Pair is to be relayed; its Accepted is the socket of the opening.
 	Pair *Pair
-	// Release, if set, is given the socket, on a goroutine of its own; ctx ends
+	// HandOver, if set, is given the socket, on a goroutine of its own; ctx ends
 	// when what outlives a Shutdown is cut.
-	Release func(ctx context.Context, fd int)
+	HandOver func(ctx context.Context, fd int)
 }
 
 // Errors of pairs and openings that did not come about.
 var (
 	ErrTimeout  = errors.New("timeout")
-	ErrRetired  = errors.New("too many have not said what they want")
-	ErrNoAnswer = errors.New("no answer in time")
+	ErrExpired  = errors.New("too many have not said what they want")
+	ErrNoStatus = errors.New("no answer in time")
 	// ErrUndelivered, from Pair.Answer, promises that no payload was delivered.
 	ErrUndelivered    = errors.New("nothing was delivered")
 	errEndsUnanswered = errors.New("ended before its answer")
@@ -75,8 +75,8 @@ type stage uint8
 
 const (
 	hearing    stage = iota // its accepted socket has to say what it wants
-	connecting              // its dialled socket is being connected
-	answering               // its dialled socket has to answer
+	connecting              // its dialed socket is being connected
+	answering               // its dialed socket has to answer
 )
 
 // opening is what a flow needs until it is open.
@@ -101,7 +101,7 @@ func (o *opening) room() int {
 	if o == nil || o.undelivered == nil {
 		return scratch
 	}
-	return KeptBytes - len(o.kept)
+	return MaxKept - len(o.kept)
 }
 
 // keep notes what was read before the answer.
@@ -157,13 +157,13 @@ func (f *flow) hear(l *loop) {
 		case err != nil:
 			l.end(f, Failed, err)
 			return
-		case next.Release != nil:
-			l.handOver(f, next.Release)
+		case next.HandOver != nil:
+			l.handOver(f, next.HandOver)
 			return
 		case next.Pair != nil:
 			l.engine.pairs.Add(1)
 			l.become(f, next.Pair)
-			if err := l.watch(f, dialled, watched|writable); err != nil {
+			if err := l.watch(f, dialed, watched|writable); err != nil {
 				l.end(f, Failed, err)
 			}
 			return
@@ -186,10 +186,10 @@ func (f *flow) silent() bool {
 	return !f.ended && o != nil && o.stage == hearing && len(o.said) == 0 && !f.side[accepted].readable
 }
 
-// connected reports whether the dialled socket is connected, and has the accepted
+// connected reports whether the dialed socket is connected, and has the accepted
 // one watched from then on: what comes there earlier has to wait anyway.
 func (f *flow) connected(l *loop) bool {
-	a, d := &f.side[accepted], &f.side[dialled]
+	a, d := &f.side[accepted], &f.side[dialed]
 	switch {
 	case a.failed:
 		a.failed = false
@@ -223,24 +223,24 @@ func (f *flow) connected(l *loop) bool {
 	return true
 }
 
-// notConnected ends a flow whose dialled socket failed.
+// notConnected ends a flow whose dialed socket failed.
 func (f *flow) notConnected(l *loop, err error) {
 	if !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
 		l.unreached(f, os.NewSyscallError("connect", err))
 		return
 	}
 	// It was connected before (tcp_reset in the kernel's net/ipv4/tcp_input.c).
-	f.side[dialled].failed, f.side[dialled].broken = false, true
+	f.side[dialed].failed, f.side[dialed].broken = false, true
 	err = os.NewSyscallError("recv", err)
 	if f.opening.stage = answering; f.opening.answer == nil || f.readAnswer(l) {
-		f.broke(l, dialled, err)
+		f.broke(l, dialed, err)
 	}
 }
 
 // readAnswer takes in the one byte that is not relayed, when it is there. What
 // comes with it is the rest of its direction. It reports whether the flow lives on.
 func (f *flow) readAnswer(l *loop) bool {
-	src := &f.side[dialled]
+	src := &f.side[dialed]
 	if !src.readable {
 		return true
 	}
@@ -265,7 +265,7 @@ func (f *flow) readAnswer(l *loop) bool {
 		return false
 	}
 	if n > 1 {
-		f.dir[dialled].rest = append([]byte(nil), l.buf[1:n]...)
+		f.dir[dialed].rest = append([]byte(nil), l.buf[1:n]...)
 	}
 	f.active = l.now
 	f.opened(l)
@@ -274,13 +274,13 @@ func (f *flow) readAnswer(l *loop) bool {
 
 // broke ends a flow of which one side is broken.
 func (f *flow) broke(l *loop, s int, err error) {
-	if o := f.opening; s == dialled && o != nil && o.answer != nil && o.stage == answering {
+	if o := f.opening; s == dialed && o != nil && o.answer != nil && o.stage == answering {
 		f.unanswered(l, err)
 		return
 	}
 	// That it was connected is told also if it was at once reset: whoever gave us the
 	// accepted socket would believe otherwise, and try again.
-	if dir := &f.dir[dialled]; s == dialled && dir.extra > 0 {
+	if dir := &f.dir[dialed]; s == dialed && dir.extra > 0 {
 		_, _ = f.side[accepted].write(dir.rest[:dir.extra])
 	}
 	l.end(f, resetBy(s), err)
@@ -316,11 +316,11 @@ func (l *loop) late(f *flow) {
 	case connecting:
 		l.unreached(f, ErrTimeout)
 	case answering:
-		f.unanswered(l, ErrNoAnswer)
+		f.unanswered(l, ErrNoStatus)
 	}
 }
 
-// unreached ends a flow whose dialled socket could not be connected.
+// unreached ends a flow whose dialed socket could not be connected.
 func (l *loop) unreached(f *flow, err error) {
 	if f.opening.undelivered == nil {
 		l.end(f, Refused, err)
@@ -332,7 +332,7 @@ func (l *loop) unreached(f *flow, err error) {
 // giveBack ends a flow and gives its accepted socket back.
 func (l *loop) giveBack(f *flow, err error) {
 	to := f.opening.undelivered
-	u := Undelivered{Head: f.opening.kept, Ended: f.dir[accepted].eof, Err: err}
+	u := Undelivered{Peeked: f.opening.kept, PeekedEOF: f.dir[accepted].eof, Err: err}
 	l.engine.pairs.Add(-1)
 	l.handOver(f, func(ctx context.Context, fd int) {
 		u.Accepted = fd

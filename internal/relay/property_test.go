@@ -61,10 +61,10 @@ func randomScript(r *rand.Rand) script {
 func randomLife(t *testing.T, engine *relay.Engine, w way, r *rand.Rand) error {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
-	dialledEnd, service := tcpPair(t)
+	dialedEnd, service := tcpPair(t)
 	result := make(chan relay.Result, 1)
 	meter := new(relay.Meter)
-	w.relay(t, engine, relay.Pair{Meter: meter, Accepted: detach(t, acceptedEnd), Dialled: detach(t, dialledEnd), Done: func(r relay.Result) { result <- r }})
+	w.relay(t, engine, relay.Pair{Meter: meter, Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd), Done: func(r relay.Result) { result <- r }})
 	up, down := randomScript(r), randomScript(r)
 	data := make([]byte, 1<<20)
 	_, _ = rand.NewChaCha8([32]byte{byte(r.Uint32())}).Read(data)

@@ -2,12 +2,12 @@
 // carries over how each side closes.
 //
 // An [Engine] takes a [Pair]: the socket that was accepted and the socket
-// that is dialled for it. From [Engine.Relay] on it owns both, closes both,
+// that is dialed for it. From [Engine.Relay] on it owns both, closes both,
 // and calls the pair's Done exactly once. The caller keeps no goroutine for
 // it.
 //
 // What comes before is done on the same loops, so that a new connection wakes
-// no other thread: [Engine.Accept] accepts, [Engine.Open] has an accepted socket
+// no other thread: [Engine.Accept] accepts, [Engine.ReadPreface] has an accepted socket
 // say first what it wants, and a pair may be handed over while it is still being
 // connected. All functions that the engine calls, but for those that say so, are
 // called on a loop, where everybody else waits meanwhile: they must not block.
@@ -43,38 +43,38 @@ import (
 )
 
 // Pair is one connection to relay. "Up" is the way from the accepted socket
-// to the dialled one: on the client and on the server alike that is the way
+// to the dialed one: on the client and on the server alike that is the way
 // from the peer to the service.
 type Pair struct {
 	Accepted int // descriptors of TCP sockets that do not wait, see package socket
-	Dialled  int // its connect(2) may be under way
-	// AcceptedLayer and DialledLayer are between them and their bytes; nil is nothing.
-	AcceptedLayer, DialledLayer Layer
+	Dialed   int // its connect(2) may be under way
+	// AcceptedLayer and DialedLayer are between them and their bytes; nil is nothing.
+	AcceptedLayer, DialedLayer Layer
 
-	Prefix   []byte // goes up before anything else
-	Head     []byte // goes up next: payload that was read from the accepted socket already
-	Greeting []byte // goes down before anything else, once the dialled socket is connected
+	UpPrefix   []byte // goes up before anything else
+	Peeked     []byte // goes up next: payload that was read from the accepted socket already
+	DownPrefix []byte // goes down before anything else, once the dialed socket is connected
 
-	Ended bool // Head is the last of it: its FIN was read, too
+	PeekedEOF bool // Head is the last of it: its FIN was read, too
 
 	// ConnectTimeout is how long connecting may take, to a second; 0 is for ever.
 	ConnectTimeout time.Duration
-	// Answer, if set, is asked about the first byte that comes from the
-	// dialled socket, which is not relayed. An error from it resets both
+	// OnStatus, if set, is asked about the first byte that comes from the
+	// dialed socket, which is not relayed. An error from it resets both
 	// sockets and ends the pair as Refused, unless it is an ErrUndelivered. Bytes
 	// go up meanwhile.
-	Answer func(byte) error
-	// AnswerTimeout is how long that byte may take, to a few seconds; 0 is for ever.
-	AnswerTimeout time.Duration
-	// Undelivered, if set, gets the accepted socket back if nothing that it said has
-	// been delivered: the dialled one could not be connected, or Answer says so, or
+	OnStatus func(byte) error
+	// StatusTimeout is how long that byte may take, to a few seconds; 0 is for ever.
+	StatusTimeout time.Duration
+	// OnUndelivered, if set, gets the accepted socket back if nothing that it said has
+	// been delivered: the dialed one could not be connected, or Answer says so, or
 	// there was no answer and none of the payload was written. Done is not called
 	// then. It may block: it is called on a goroutine of its own, and ctx ends when
 	// what outlives a Shutdown is cut.
 	//
 	// For its sake what goes up before the answer is kept, and is no more than
 	// KeptBytes.
-	Undelivered func(ctx context.Context, u Undelivered)
+	OnUndelivered func(ctx context.Context, u Undelivered)
 
 	// Meter, if set, counts what the pair carries while it lives.
 	Meter *Meter
@@ -84,14 +84,14 @@ type Pair struct {
 
 // Undelivered is an accepted socket that is given back, to be relayed to another.
 type Undelivered struct {
-	Accepted int
-	Head     []byte // all that was read from it
-	Ended    bool   // and its FIN, too
-	Err      error  // why
+	Accepted  int
+	Peeked    []byte // all that was read from it
+	PeekedEOF bool   // and its FIN, too
+	Err       error  // why
 }
 
-// KeptBytes bounds what goes up before the answer of a pair that may be given back.
-const KeptBytes = 64 << 10
+// MaxKept bounds what goes up before the answer of a pair that may be given back.
+const MaxKept = 64 << 10
 
 // Layer is what stands between a socket and its bytes. It never waits, uses the socket
 // without owning it, and is used on one goroutine at a time.
@@ -141,7 +141,7 @@ type End uint8
 const (
 	Finished      End = iota // both directions ended by FIN
 	AcceptedReset            // the accepted socket was reset, or timed out
-	DialledReset             // the dialled socket was reset, or timed out
+	DialedReset              // the dialed socket was reset, or timed out
 	Refused                  // by Pair.Answer, or for want of an answer
 	Idle                     // one of the time-outs of Options
 	Cut                      // the engine was shut down before the pair finished
@@ -155,8 +155,8 @@ func (e End) String() string {
 		return "finished"
 	case AcceptedReset:
 		return "reset by the accepted side"
-	case DialledReset:
-		return "reset by the dialled side"
+	case DialedReset:
+		return "reset by the dialed side"
 	case Refused:
 		return "refused"
 	case Idle:
@@ -174,14 +174,14 @@ func resetBy(s int) End {
 	if s == accepted {
 		return AcceptedReset
 	}
-	return DialledReset
+	return DialedReset
 }
 
 // The sides of a pair, and the directions: direction d carries from side d to
 // the other.
 const (
 	accepted = 0
-	dialled  = 1
+	dialed   = 1
 )
 
 // Options of an engine. The zero value is what the product uses.
@@ -207,11 +207,11 @@ type Meter struct {
 	moved [2]atomic.Int64 // by direction
 }
 
-// Up is how many bytes went from the accepted socket to the dialled one.
+// Up is how many bytes went from the accepted socket to the dialed one.
 func (m *Meter) Up() int64 { return m.moved[accepted].Load() }
 
 // Down is how many bytes went the other way.
-func (m *Meter) Down() int64 { return m.moved[dialled].Load() }
+func (m *Meter) Down() int64 { return m.moved[dialed].Load() }
 
 // Engine relays any number of pairs.
 type Engine struct {
@@ -257,7 +257,7 @@ func New(o Options) (*Engine, error) {
 func (e *Engine) Relay(p Pair) {
 	if !e.enter() {
 		socket.Reset(p.Accepted)
-		socket.Reset(p.Dialled)
+		socket.Reset(p.Dialed)
 		if p.Done != nil {
 			p.Done(Result{End: Cut})
 		}
@@ -269,18 +269,18 @@ func (e *Engine) Relay(p Pair) {
 	e.cutLate(l)
 }
 
-// Open takes over an accepted socket that has to say first what it wants. On an
+// ReadPreface takes over an accepted socket that has to say first what it wants. On an
 // engine that is shut down it is reset.
-func (e *Engine) Open(o Opening) Opened {
+func (e *Engine) ReadPreface(o Preface) Pending {
 	if !e.enter() {
 		socket.Reset(o.Accepted)
-		o.Gone(ErrCut)
-		return Opened{}
+		o.OnError(ErrCut)
+		return Pending{}
 	}
 	l := e.loop()
 	f := l.listen(o)
 	e.cutLate(l)
-	return Opened{loop: l, flow: f}
+	return Pending{loop: l, flow: f}
 }
 
 // cutLate has a loop cut what was added to it after all else was.

@@ -69,14 +69,14 @@ func newEngine(t testing.TB, o relay.Options) *relay.Engine {
 // connect makes one more pair.
 func (r *rig) connect(t testing.TB) {
 	t.Helper()
-	var accepted, dialled *net.TCPConn
+	var accepted, dialed *net.TCPConn
 	r.peer, accepted = tcpPair(t)
-	dialled, r.service = tcpPair(t)
-	r.way.relay(t, r.engine, relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(res relay.Result) { r.result <- res }})
+	dialed, r.service = tcpPair(t)
+	r.way.relay(t, r.engine, relay.Pair{Accepted: detach(t, accepted), Dialed: detach(t, dialed), Done: func(res relay.Result) { r.result <- res }})
 }
 
-// tcpPair is a TCP connection: the end that dialled, the end that accepted.
-func tcpPair(t testing.TB) (dialled, accepted *net.TCPConn) {
+// tcpPair is a TCP connection: the end that dialed, the end that accepted.
+func tcpPair(t testing.TB) (dialed, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -98,9 +98,8 @@ func tcpPair(t testing.TB) (dialled, accepted *net.TCPConn) {
 func detach(t testing.TB, c *net.TCPConn) int {
 	t.Helper()
 	fd, err := socket.Detach(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)) // as socket.Listen and Connect do
 	return fd
 }
 
@@ -362,7 +361,7 @@ func testReset(t *testing.T, w way) {
 			enter(t, r.service, r.peer)
 			resetting(r.service)
 			wantReset(t, r.peer)
-			r.wantResult(t, -1, -1, relay.DialledReset)
+			r.wantResult(t, -1, -1, relay.DialedReset)
 		})
 	}
 }
@@ -461,8 +460,8 @@ func testNothingLeaks(t *testing.T, w way) {
 	const pairs = 300
 	for i := range pairs {
 		peer, accepted := tcpPair(t)
-		dialled, service := tcpPair(t)
-		w.relay(t, engine, relay.Pair{Accepted: detach(t, accepted), Dialled: detach(t, dialled), Done: func(relay.Result) { ended.Add(1) }})
+		dialed, service := tcpPair(t)
+		w.relay(t, engine, relay.Pair{Accepted: detach(t, accepted), Dialed: detach(t, dialed), Done: func(relay.Result) { ended.Add(1) }})
 		if _, err := peer.Write(make([]byte, 10_000)); err != nil {
 			t.Fatal(err)
 		}

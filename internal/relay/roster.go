@@ -68,7 +68,7 @@ func (l *loop) relay(p *Pair) {
 	f := &flow{active: l.clock()}
 	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer}
 	l.become(f, p)
-	if err := l.add(f, dialled, watched|writable); err != nil {
+	if err := l.add(f, dialed, watched|writable); err != nil {
 		f.opened(l)
 		f.close(l, true)
 		l.engine.leave(p.Done, Result{End: Failed, Err: err})
@@ -76,18 +76,18 @@ func (l *loop) relay(p *Pair) {
 }
 
 // listen adds an opening to the loop.
-func (l *loop) listen(o Opening) *flow {
-	f := &flow{opening: &opening{stage: hearing, hear: o.Hear, timeout: o.Timeout, silent: o.Silent, gone: o.Gone}, active: l.clock()}
+func (l *loop) listen(o Preface) *flow {
+	f := &flow{opening: &opening{stage: hearing, hear: o.OnData, timeout: o.Timeout, silent: o.OnIdle, gone: o.OnError}, active: l.clock()}
 	f.side[accepted] = side{fd: o.Accepted, layer: o.Layer, writable: true}
-	f.side[dialled].fd = -1
+	f.side[dialed].fd = -1
 	if l.engine.Draining() {
-		o.Silence = longSilence
+		o.IdleTimeout = longSilence
 	}
-	l.limit(f, o.Silence)
+	l.limit(f, o.IdleTimeout)
 	if err := l.add(f, accepted, watched); err != nil {
 		f.opened(l)
 		f.close(l, true)
-		l.engine.leaveOpening(o.Gone, err)
+		l.engine.leaveOpening(o.OnError, err)
 	}
 	return f
 }
@@ -111,7 +111,7 @@ func (l *loop) retireAll() {
 		case f.silent():
 			l.late(f)
 		case !f.ended && f.opening != nil && f.opening.stage == hearing && len(f.opening.said) > 0:
-			l.end(f, Failed, ErrRetired)
+			l.end(f, Failed, ErrExpired)
 		}
 	}
 }
@@ -128,20 +128,20 @@ func (l *loop) limit(f *flow, timeout time.Duration) {
 	}
 }
 
-// become makes a flow that of a pair: from now on its dialled socket is awaited.
+// become makes a flow that of a pair: from now on its dialed socket is awaited.
 func (l *loop) become(f *flow, p *Pair) {
 	if f.opening == nil {
 		f.opening = new(opening)
 	}
 	l.limit(f, p.ConnectTimeout)
 	*f.opening = opening{
-		stage: connecting, by: f.opening.by, timeout: p.AnswerTimeout, answer: p.Answer,
-		undelivered: p.Undelivered, kept: slices.Clip(p.Head),
+		stage: connecting, by: f.opening.by, timeout: p.StatusTimeout, answer: p.OnStatus,
+		undelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
 	}
-	f.side[dialled] = side{fd: p.Dialled, layer: p.DialledLayer}
+	f.side[dialed] = side{fd: p.Dialed, layer: p.DialedLayer}
 	f.meter, f.done = p.meter(), p.Done
-	f.dir[accepted] = direction{rest: append(p.Prefix, p.Head...), extra: len(p.Prefix), eof: p.Ended}
-	f.dir[dialled] = direction{rest: p.Greeting, extra: len(p.Greeting)}
+	f.dir[accepted] = direction{rest: append(p.UpPrefix, p.Peeked...), extra: len(p.UpPrefix), eof: p.PeekedEOF}
+	f.dir[dialed] = direction{rest: p.DownPrefix, extra: len(p.DownPrefix)}
 }
 
 // end closes the flow's sockets, by RST if end is not Finished, and tells its
@@ -230,23 +230,26 @@ func (l *loop) endLate() {
 	}
 }
 
-// undelivered reports whether the other end of a socket has yet to acknowledge
+// undelivered reports whether the other end of a side has yet to acknowledge
 // payload. Such a socket is kept, though there is nothing more to do for it:
 // as long as its pair lives, a drain is not over, and what brings the
 // acknowledgements back is not taken away. One byte is the FIN (tcp(7),
-// SIOCOUTQ).
-func undelivered(fd int) bool {
-	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+// SIOCOUTQ), which Close leaves to the kernel.
+func (s *side) undelivered() bool {
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
+	s.acked = err == nil && n == 0 && s.layer == nil // a layer's end may come before FIN
 	return err == nil && n > 1
 }
 
-// closeSocket closes a socket, by RST if so asked.
-func closeSocket(fd int, reset bool) {
+// close closes a side, by RST unless its pair has finished.
+func (s *side) close(finished bool) {
 	switch {
-	case fd < 0:
-	case reset:
-		socket.Reset(fd)
+	case s.fd < 0:
+	case s.broken || s.acked:
+		socket.Release(s.fd)
+	case finished:
+		socket.Close(s.fd)
 	default:
-		socket.Close(fd)
+		socket.Reset(s.fd)
 	}
 }

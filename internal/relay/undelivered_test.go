@@ -39,12 +39,12 @@ func newAgain(t *testing.T, timeout time.Duration) *again {
 	}
 	done := func(r relay.Result) { a.result <- r }
 	engine.Relay(relay.Pair{
-		Accepted: detach(t, acceptedEnd), Dialled: detach(t, firstEnd), Prefix: []byte("[first]"),
-		Answer: answer, AnswerTimeout: timeout, Done: done,
-		Undelivered: func(_ context.Context, u relay.Undelivered) {
+		Accepted: detach(t, acceptedEnd), Dialed: detach(t, firstEnd), UpPrefix: []byte("[first]"),
+		OnStatus: answer, StatusTimeout: timeout, Done: done,
+		OnUndelivered: func(_ context.Context, u relay.Undelivered) {
 			engine.Relay(relay.Pair{
-				Accepted: u.Accepted, Dialled: other, Prefix: []byte("[second]"), Head: u.Head, Ended: u.Ended,
-				Answer: answer, Done: done,
+				Accepted: u.Accepted, Dialed: other, UpPrefix: []byte("[second]"), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+				OnStatus: answer, Done: done,
 			})
 			a.back <- u
 		},
@@ -55,7 +55,7 @@ func newAgain(t *testing.T, timeout time.Duration) *again {
 // TestUndelivered: what a peer said before an answer that nothing was delivered is
 // said to the next, all of it and once.
 func TestUndelivered(t *testing.T) {
-	const most = relay.KeptBytes
+	const most = relay.MaxKept
 	for _, size := range []int{0, 1, 5, 1 << 10, most - 1, most, most + 1, 10 * most, 100 * most} {
 		for _, ended := range []bool{false, true} {
 			t.Run(fmt.Sprint(size, ended), func(t *testing.T) {
@@ -80,8 +80,8 @@ func TestUndelivered(t *testing.T) {
 				}
 				must(t, second(a.first.Write([]byte{6})))
 				u := <-a.back
-				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Head, data[:len(u.Head)]) || len(u.Head) > most {
-					t.Fatalf("given back with %d bytes, for %v", len(u.Head), u.Err)
+				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Peeked, data[:len(u.Peeked)]) || len(u.Peeked) > most {
+					t.Fatalf("given back with %d bytes, for %v", len(u.Peeked), u.Err)
 				}
 				wantReset(t, a.first)
 				must(t, second(a.second.Write([]byte("\x00welcome"))))
@@ -144,8 +144,8 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 func TestFinalAnswer(t *testing.T) {
 	final := errors.New("no")
 	peer, service, result := answering(t, plain, relay.Pair{
-		Answer:      func(byte) error { return final },
-		Undelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
+		OnStatus:      func(byte) error { return final },
+		OnUndelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
 	must(t, second(service.Write([]byte{1})))
 	wantReset(t, peer)
@@ -162,7 +162,7 @@ func TestSilentOpening(t *testing.T) {
 			engine := newEngine(t, relay.Options{})
 			type opening struct {
 				peer   *net.TCPConn
-				opened relay.Opened
+				opened relay.Pending
 				heard  chan string
 				silent chan struct{}
 				gone   chan error
@@ -170,22 +170,22 @@ func TestSilentOpening(t *testing.T) {
 			open := func() *opening {
 				peer, end := tcpPair(t)
 				o := &opening{peer: peer, heard: make(chan string, 10), silent: make(chan struct{}), gone: make(chan error, 1)}
-				opening := relay.Opening{
+				opening := relay.Preface{
 					Accepted: detach(t, end), Timeout: time.Minute,
-					Hear: func(said []byte) (relay.Next, error) {
+					OnData: func(said []byte) (relay.Next, error) {
 						o.heard <- string(said)
 						return relay.Next{}, nil
 					},
-					Silent: func(_ context.Context, fd int) {
+					OnIdle: func(_ context.Context, fd int) {
 						socket.Close(fd)
 						close(o.silent)
 					},
-					Gone: func(err error) { o.gone <- err },
+					OnError: func(err error) { o.gone <- err },
 				}
 				if how == "late" {
-					opening.Silence = time.Millisecond
+					opening.IdleTimeout = time.Millisecond
 				}
-				o.opened = engine.Open(opening)
+				o.opened = engine.ReadPreface(opening)
 				return o
 			}
 			silent, speaking := open(), open()
@@ -194,8 +194,8 @@ func TestSilentOpening(t *testing.T) {
 			ended := make(chan error, 1)
 			switch how {
 			case "retired":
-				silent.opened.Retire()
-				speaking.opened.Retire()
+				silent.opened.Expire()
+				speaking.opened.Expire()
 			case "shut down":
 				go func() { ended <- engine.Shutdown(context.Background()) }()
 			}
@@ -203,7 +203,7 @@ func TestSilentOpening(t *testing.T) {
 			if b, err := io.ReadAll(silent.peer); err != nil || len(b) > 0 {
 				t.Errorf("the silent one read %q, %v", b, err)
 			}
-			silent.opened.Retire() // it is gone, and nothing happens
+			silent.opened.Expire() // it is gone, and nothing happens
 			switch how {
 			case "shut down":
 				must(t, <-ended)
@@ -213,10 +213,10 @@ func TestSilentOpening(t *testing.T) {
 				if got := <-speaking.heard; got != "xy" {
 					t.Errorf("the other was heard saying %q", got)
 				}
-				speaking.opened.Retire()
+				speaking.opened.Expire()
 			}
 			wantReset(t, speaking.peer)
-			if err := <-speaking.gone; !errors.Is(err, relay.ErrRetired) {
+			if err := <-speaking.gone; !errors.Is(err, relay.ErrExpired) {
 				t.Errorf("the other is gone for %v", err)
 			}
 		})
@@ -255,10 +255,10 @@ func TestGreetedBeforeReset(t *testing.T) {
 		resetting(service)
 		result := make(chan relay.Result, 1)
 		engine.Relay(relay.Pair{
-			Accepted: detach(t, acceptedEnd), Dialled: d, Greeting: []byte("connected"), Prefix: []byte("x"),
+			Accepted: detach(t, acceptedEnd), Dialed: d, DownPrefix: []byte("connected"), UpPrefix: []byte("x"),
 			Done: func(r relay.Result) { result <- r },
 		})
-		if r := <-result; r.End != relay.DialledReset {
+		if r := <-result; r.End != relay.DialedReset {
 			t.Fatalf("it ended as %+v", r)
 		}
 		b, err := io.ReadAll(peer)

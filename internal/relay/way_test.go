@@ -30,8 +30,8 @@ func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 	t.Helper()
 	if w == secured {
 		near, far := securedLink(t)
-		e.Relay(relay.Pair{Accepted: far.FD, AcceptedLayer: far.Conn, Dialled: p.Dialled})
-		p.Dialled, p.DialledLayer = near.FD, near.Conn
+		e.Relay(relay.Pair{Accepted: far.FD, AcceptedLayer: far.Conn, Dialed: p.Dialed})
+		p.Dialed, p.DialedLayer = near.FD, near.Conn
 	}
 	e.Relay(p)
 }

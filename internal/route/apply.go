@@ -6,6 +6,13 @@ import (
 	"syscall"
 )
 
+// lookAtLocalnetsLocked changes the plan if route_localnet was switched.
+func (m *Manager) lookAtLocalnetsLocked() {
+	if on, known := localnets(); known && (len(on) > 0) != m.plan.Localnet {
+		m.plan = m.plan.withLocalnet(len(on) > 0)
+	}
+}
+
 // applyLocked makes the kernel's state that of the plan, and names the parts
 // that it had to add. Rules come last and go first: nothing else has any effect
 // without them.

@@ -6,23 +6,27 @@ import (
 	"strings"
 )
 
-// localnets are the interfaces on which 127.0.0.0/8 is let in from outside
-// (route_localnet, ip-sysctl in the kernel's documentation). Visitors of such
-// an interface whom a NAT rule sends to a service on loopback have replies
-// that look like those to our peers.
-func localnets() []string {
-	const dir = "/proc/sys/net/ipv4/conf"
-	files, err := filepath.Glob(filepath.Join(dir, "*", "route_localnet"))
+// Sysctls is the directory that a Manager reads for as long as it lives.
+const Sysctls = "/proc/sys/net/ipv4/conf"
+
+// localnets returns the interfaces that let 127.0.0.0/8 in from outside
+// (route_localnet, ip-sysctl in the kernel's documentation), and whether it
+// could read that. Visitors of such an interface whom a NAT rule sends to a
+// service on loopback have replies that look like those to our peers.
+func localnets() (on []string, known bool) {
+	files, err := filepath.Glob(filepath.Join(Sysctls, "*", "route_localnet"))
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	var on []string
 	for _, file := range files {
-		name := filepath.Base(filepath.Dir(file))
-		b, err := os.ReadFile(file)
-		if err == nil && strings.TrimSpace(string(b)) != "0" && name != "lo" {
+		value, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		known = true
+		if name := filepath.Base(filepath.Dir(file)); strings.TrimSpace(string(value)) != "0" && name != "lo" {
 			on = append(on, name)
 		}
 	}
-	return on
+	return on, known
 }

@@ -207,7 +207,7 @@ func (m *Manager) ensure(way Way, services []netip.AddrPort) error {
 		return ErrClosed
 	}
 	before := m.plan
-	m.plan = m.plan.withLocalnet(len(localnets()) > 0)
+	m.lookAtLocalnetsLocked()
 	want, more := m.plan, false
 	for _, s := range services {
 		_, has := want.Has(s)
@@ -246,7 +246,7 @@ func (m *Manager) extendLocked(way Way, want Plan) error {
 	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
-	if on := localnets(); way == LoopbackV4 && len(on) > 0 && m.told&way == 0 {
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.told&way == 0 {
 		m.told |= way
 		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
 			"if there are such, have the service dialed at another address", slog.String("interfaces", strings.Join(on, ", ")))

@@ -123,12 +123,14 @@ func (m *Manager) reconcileOn(ctx context.Context, changed <-chan struct{}) erro
 // reconcile puts back what is missing. What fails is tried again, and said
 // once. m.mu must be held.
 func (m *Manager) reconcile() {
-	m.plan = m.plan.withLocalnet(len(localnets()) > 0)
+	before := m.plan.Localnet
+	m.lookAtLocalnetsLocked()
+	switched := m.plan.Localnet != before
 	added, err := m.applyLocked()
-	if err == nil {
+	if err == nil && switched {
 		m.publish()
 	}
-	if len(added) > 0 {
+	if len(added) > 0 && !switched {
 		m.log.Warn("return route was removed from outside, put it back",
 			slog.String("parts", strings.Join(added, ", ")))
 	}

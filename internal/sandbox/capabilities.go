@@ -18,6 +18,8 @@ const (
 	// NetBindService is for binding to ports below 1024; that of a peer, as the
 	// source of a transparent socket, is one too (ip(7)).
 	NetBindService = libcap.NET_BIND_SERVICE
+	// DACReadSearch permits reading files of all users.
+	DACReadSearch = libcap.DAC_READ_SEARCH
 )
 
 // keepCapabilities gives up all but those of keep, and returns which of these

@@ -1,7 +1,4 @@
 package sandbox
 
-// What the tests look at by itself.
-var (
-	Directories      = directories
-	KeepCapabilities = keepCapabilities
-)
+// KeepCapabilities is tested by itself.
+var KeepCapabilities = keepCapabilities

@@ -30,6 +30,12 @@ const (
 	connect landlock.AccessFSSet = unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX
 )
 
+// Available returns nil if the kernel has Landlock, so that [Drop] takes files out of reach, or why not.
+func Available() error {
+	_, err := landlockVersion()
+	return err
+}
+
 // landlockVersion asks the kernel for the version of its Landlock. If it has
 // none the error is ENOSYS or EOPNOTSUPP (landlock_create_ruleset(2)), or what a
 // filter of system calls says.

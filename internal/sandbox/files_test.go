@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"portredirector/internal/sandbox"
 )
 
@@ -169,7 +167,7 @@ func TestConnect(t *testing.T) {
 		return l
 	}
 	first := listen(path)
-	c := start(t, order{Files: sandbox.Files{Connect: sandbox.Socket(path)}}, nil)
+	c := start(t, order{Files: sandbox.Files{Connect: []string{filepath.Dir(path)}}}, nil)
 	c.want("connect "+path, "ok")
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -178,80 +176,4 @@ func TestConnect(t *testing.T) {
 	c.want("connect "+path, "ok")
 	c.want("read "+filepath.Join(dir, "run/file"), denied)
 	c.want("list "+filepath.Join(dir, "run"), denied)
-}
-
-func TestReplacedFile(t *testing.T) {
-	needLandlock(t)
-	dir := tree(t, "etc/resolv.conf.new", "run/resolv.conf", "run/new")
-	link := filepath.Join(dir, "etc/resolv.conf")
-	if err := os.Symlink("../run/resolv.conf", link); err != nil {
-		t.Fatal(err)
-	}
-	c := start(t, order{Files: sandbox.Files{Read: sandbox.Directories(link)}}, nil)
-	c.want("read "+link, `"run/resolv.conf"`)
-	for _, by := range []struct{ from, to, want string }{
-		{"run/new", "run/resolv.conf", `"run/new"`},
-		{"etc/resolv.conf.new", "etc/resolv.conf", `"etc/resolv.conf.new"`}, // no link any more
-	} {
-		if err := os.Rename(filepath.Join(dir, by.from), filepath.Join(dir, by.to)); err != nil {
-			t.Fatal(err)
-		}
-		c.want("read "+link, by.want)
-	}
-}
-
-func TestDirectories(t *testing.T) {
-	dir := tree(t, "a/plain", "c/deep/file")
-	at := func(name string) string { return filepath.Join(dir, name) }
-	for link, target := range map[string]string{
-		"a/relative": "../b/absolute",
-		"b/absolute": at("c/deep/file"),
-		"a/dangling": "../d/none/file",
-		"a/loop":     "loop",
-		"elsewhere":  "c/deep",
-	} {
-		if err := os.MkdirAll(filepath.Dir(at(link)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(target, at(link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Symlink("../up", at("c/deep/sibling")); err != nil { // that of c, not that of dir
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		name string
-		want []string
-	}{
-		{"a/plain", []string{"a"}},
-		{"a/none", []string{"a"}},
-		{"a/relative", []string{"a", "b", "c/deep"}},
-		{"a/dangling", []string{"a", "d/none"}},
-		{"a/loop", []string{"a"}},
-		{"elsewhere/sibling", []string{"c/deep", "c"}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var want []string
-			for _, name := range tt.want {
-				want = append(want, at(name))
-			}
-			if diff := cmp.Diff(want, sandbox.Directories(at(tt.name))); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
-// TestNames has a child resolve a name that only /etc/hosts has.
-func TestNames(t *testing.T) {
-	needLandlock(t)
-	const line = "resolve localhost"
-	if start(t, order{DropsNone: true}, nil).do(line) != "ok" {
-		t.Skip("/etc/hosts does not have localhost")
-	}
-	start(t, order{Files: sandbox.Files{Read: sandbox.Names()}}, nil).want(line, "ok")
-	if start(t, order{}, nil).do(line) == "ok" {
-		t.Error("it is resolved without any file, so that this test proves nothing")
-	}
 }

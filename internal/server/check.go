@@ -29,8 +29,8 @@ func (c *conn) ownAddress(ctx context.Context, link int) {
 	switch next, err := c.next(); {
 	case err != nil:
 		c.refuse(ctx, link, err)
-	case next.Release != nil:
-		next.Release(ctx, link)
+	case next.HandOver != nil:
+		next.HandOver(ctx, link)
 	default:
 		c.relay(link, next.Pair)
 	}

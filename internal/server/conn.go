@@ -44,9 +44,9 @@ func (c *conn) next() (relay.Next, error) {
 	}
 	switch {
 	case errors.Is(err, errLater):
-		return relay.Next{Release: c.resolve}, nil
+		return relay.Next{HandOver: c.resolve}, nil
 	case err != nil:
-		return relay.Next{Release: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, err) }}, nil
 	}
 	return relay.Next{Pair: p}, nil
 }

@@ -118,15 +118,15 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	}
 	c.debug("peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
 	p := &relay.Pair{
-		Dialled: fd, Head: c.head, Done: c.ended,
+		Dialed: fd, Peeked: c.head, Done: c.ended,
 		ConnectTimeout: c.timeout(),
-		Undelivered: func(ctx context.Context, u relay.Undelivered) {
+		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
 			c.failed()
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
 	}
 	if c.header.Answer {
-		p.Greeting = []byte{byte(wire.Connected)}
+		p.DownPrefix = []byte{byte(wire.Connected)}
 	}
 	return p, nil
 }

@@ -66,20 +66,10 @@ func (f *remote) sayLast(link int, status wire.Status) error {
 
 // handshake has a link prove who opened it, and then listens to it again.
 func (s *Server) handshake(ctx context.Context, link int, said []byte, from *remote, under *limit.Entry[Origin]) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.HeaderTimeout, errNoProof)
-	defer cancel()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	under.Began(func() { end(errHandshakes) })
 	defer s.Relay.OnDrain(func() { time.AfterFunc(lastWords, func() { end(errDraining) }) })()
-	var session *auth.Session
-	err := context.Cause(ctx)
-	if err == nil { // it has not ended before its turn, which is when it begins to cost much
-		session, err = s.Secure.Accept(ctx, link, said, s.judge)
-	} else {
-		socket.Close(link)
-	}
-	under.Over()
+	session, err := s.Secure.AcceptInSlot(ctx, link, said, under, s.HeaderTimeout, s.judge, nil)
 	if err != nil {
 		count := &s.refused.proof
 		switch {
@@ -88,7 +78,7 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *rem
 			return
 		case errors.Is(err, errUnknownKey):
 			count = &s.refused.authorisation
-		case errors.Is(err, errHandshakes):
+		case errors.Is(err, auth.ErrEvicted):
 			count = &s.refused.ended // which Handshakes counts
 		}
 		s.refuseLink(from, err, count)
@@ -170,8 +160,6 @@ var (
 	errNotAllowed = errors.New("it is from an address that is not among --allow")
 	errNoKeys     = errors.New("it begins with a TLS hello, and this server has no key (--key) or certificate (--tls-cert)")
 	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
-	errNoProof    = errors.New("no proof of who it is in time")
-	errHandshakes = errors.New("too many handshakes at once")
 	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
 	errNoLonger   = errors.New("its certificate is no longer good")
 	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")

@@ -110,12 +110,12 @@ func (s *Server) listen(link int, from *remote) {
 			})
 	}
 	heard := false
-	opened := s.Relay.Open(relay.Opening{
-		Accepted: link, Layer: from.layer, Silence: silence, Timeout: s.HeaderTimeout,
-		Hear: func(said []byte) (relay.Next, error) {
+	opened := s.Relay.ReadPreface(relay.Preface{
+		Accepted: link, Layer: from.layer, IdleTimeout: silence, Timeout: s.HeaderTimeout,
+		OnData: func(said []byte) (relay.Next, error) {
 			heard = true
 			next, err := s.next(said, from)
-			if next.Pair != nil || next.Release != nil {
+			if next.Pair != nil || next.HandOver != nil {
 				waits.Over()
 				if from.dialed {
 					_ = socket.KeepAlive(link, s.KeepAlive)
@@ -123,16 +123,16 @@ func (s *Server) listen(link int, from *remote) {
 			}
 			return next, err
 		},
-		Silent: func(ctx context.Context, link int) {
+		OnIdle: func(ctx context.Context, link int) {
 			waits.Over()
 			s.dismiss(ctx, link, from)
 		},
-		Gone: func(err error) {
+		OnError: func(err error) {
 			waits.Over()
 			s.lost(from, err, !heard)
 		},
 	})
-	waits.Began(opened.Retire)
+	waits.Began(opened.Expire)
 }
 
 // next says what becomes of a link that has said so much.
@@ -147,7 +147,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 		said = bytes.Clone(said)
 		// Noted here and not on the goroutine, of which there could be many that have yet to run.
 		under, _ := s.Handshakes.Add(from.origin)
-		return relay.Next{Release: func(ctx context.Context, link int) { s.handshake(ctx, link, said, from, under) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { s.handshake(ctx, link, said, from, under) }}, nil
 	case hello:
 		return relay.Next{}, errNoKeys
 	case err != nil:
@@ -156,11 +156,11 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
 	switch {
 	case s.Secure != nil && !from.proved:
-		return relay.Next{Release: func(ctx context.Context, link int) { c.refuse(ctx, link, errUnproved) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, errUnproved) }}, nil
 	case h.Local:
-		return relay.Next{Release: c.healthCheck}, nil
+		return relay.Next{HandOver: c.healthCheck}, nil
 	case h.Source == from.addr:
-		return relay.Next{Release: c.ownAddress}, nil
+		return relay.Next{HandOver: c.ownAddress}, nil
 	}
 	return c.next()
 }
@@ -192,7 +192,7 @@ func (s *Server) lost(from *remote, err error, silent bool) {
 		err = errNoHeader
 	case errors.Is(err, wire.ErrSeal):
 		count = &s.refused.seal
-	case errors.Is(err, relay.ErrRetired):
+	case errors.Is(err, relay.ErrExpired):
 		count = &s.refused.ended // which Unfinished and Known count
 	}
 	s.refuseLink(from, err, count)

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Detach takes a socket out of package net, or what [File] returns out of the runtime's
-// poller: it is closed, also with an error, and its socket goes on as the descriptor that
-// is returned.
+// Detach takes a socket out of package net, or out of the runtime's poller if c comes
+// from [File]. It returns a descriptor of the socket and closes c, also with an error.
 func Detach(c interface {
 	syscall.Conn
 	io.Closer
@@ -25,25 +24,28 @@ func Detach(c interface {
 	}
 	fd = -1
 	if cerr := raw.Control(func(s uintptr) {
-		_ = unix.SetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) // as Listen and Connect do
-		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+		if err = resetOnClose(int(s), true); err == nil {
+			fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+			err = os.NewSyscallError("dup", err)
+		}
 	}); cerr != nil {
 		return -1, cerr
 	}
-	if err != nil {
-		return -1, os.NewSyscallError("dup", err)
-	}
-	return fd, nil
+	return fd, err
 }
 
-// File has the runtime wait for a socket, which keeps its options, unlike those of
-// package net. [Detach] ends it; or else the file is to be closed.
-func File(fd int) *os.File { return os.NewFile(uintptr(fd), "tcp") }
+// File gives a socket to the runtime's poller, for code that blocks on a goroutine.
+// Unlike Conn it keeps the socket's options, except that closing the file is an orderly close.
+// [Detach] takes the socket back.
+func File(fd int) *os.File {
+	_ = resetOnClose(fd, false)
+	return os.NewFile(uintptr(fd), "tcp")
+}
 
-// Conn takes a socket into package net. The descriptor is given up, also with an
-// error.
+// Conn gives a socket to package net. It takes over the descriptor, also with an error.
+// Closing the connection is an orderly close.
 func Conn(fd int) (*net.TCPConn, error) {
-	f := os.NewFile(uintptr(fd), "tcp")
+	f := File(fd)
 	defer func() { _ = f.Close() }()
 	c, err := net.FileConn(f)
 	if err != nil {

@@ -48,14 +48,16 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 	return fd, nil
 }
 
-// setCommon sets what all sockets have: no Nagle delay, keepalive (its zero value
-// is off), and urgent data in its place, as what it is to nearly everybody, a byte
-// among others (RFC 6093).
+// setCommon sets the options that all sockets have: no Nagle delay, urgent data among
+// other bytes (RFC 6093), death as a reset, and keepalive unless c is its zero value.
 func setCommon(fd int, c net.KeepAliveConfig) error {
 	err := set(fd, []option{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
 	})
+	if err == nil {
+		err = resetOnClose(fd, true)
+	}
 	if err != nil || !c.Enable {
 		return err
 	}
@@ -83,12 +85,3 @@ func set(fd int, options []option) error {
 	return nil
 }
 
-// Close closes a socket; what was written is still delivered.
-func Close(fd int) { _ = unix.Close(fd) }
-
-// Reset closes a socket by RST: SO_LINGER of zero makes close(2) send one and
-// drop what is unsent (socket(7)).
-func Reset(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	Close(fd)
-}

@@ -5,7 +5,8 @@
 // every byte too, nor for what package net keeps for a connection. [Detach] takes a socket
 // out of package net. [Conn] puts one back, for code that blocks on a goroutine.
 //
-// A descriptor has one owner at a time, which closes it by [Close] or [Reset].
+// A descriptor has one owner at a time, which closes it by [Close], [Reset] or [Release].
+// The kernel resets the connections of a process that dies: see close.go.
 //
 // # Transparent dials
 //

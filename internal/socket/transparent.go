@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rung is how far down the collision ladder a dial had to go.
+// Rung numbers the steps of the ladder that a dial goes down when its source is taken.
 type Rung uint8
 
 // The rungs of the ladder.
@@ -21,8 +21,7 @@ const (
 	AnyPort             // the claim's ip, a port of the kernel's choice
 )
 
-// ErrCollision is the last rung: the claim's ip has no port left towards the
-// service.
+// ErrCollision ends the ladder: the claim's ip has no port left towards the service.
 var ErrCollision = errors.New("every source port of the claim is taken at the service")
 
 // ErrClaim says that no connection can come from the claim: it is the service
@@ -30,17 +29,30 @@ var ErrCollision = errors.New("every source port of the claim is taken at the se
 // broadcast addresses.
 var ErrClaim = errors.New("the claim is no address of a peer")
 
-// DialCounts tells how many dials were begun on which rung, or on none.
+// DialCounts counts the dials that were started, by rung, and those that were refused.
 type DialCounts struct {
 	Exact, AnyPort, Refused uint64
 }
 
-// TransparentDialer dials transparently. The zero value is ready for use.
+// TransparentDialer dials transparently. The zero value is ready for use, and takes the
+// port of each peer from all programs of this machine that leave the choice to the kernel;
+// see [NewTransparentDialer].
 type TransparentDialer struct {
-	// KeepAlive is that of the sockets; the zero value is off.
+	// KeepAlive is that of the sockets; the zero value is off. Connections to loopback
+	// have none: nothing can be lost on the way.
 	KeepAlive net.KeepAliveConfig
 
+	shared portRange // the ports that are shared with other programs
+
 	exact, anyPort, refused atomic.Uint64
+}
+
+// NewTransparentDialer returns a dialer that shares the ports of peers with other programs
+// of this machine, where the kernel can.
+func NewTransparentDialer(alive net.KeepAliveConfig) *TransparentDialer {
+	d := &TransparentDialer{KeepAlive: alive}
+	d.shared.detect()
+	return d
 }
 
 // Counts returns the counts so far.
@@ -48,33 +60,48 @@ func (d *TransparentDialer) Counts() DialCounts {
 	return DialCounts{Exact: d.exact.Load(), AnyPort: d.anyPort.Load(), Refused: d.refused.Load()}
 }
 
-// Connect begins to connect to service with claim as the source, marking the
-// socket's packets with mark, and does not wait; see [Connect]. Both must
-// be of one family. Running out of the ladder is ErrCollision. The caller owns
-// the descriptor.
+// Connect starts to connect to service with claim as the source, and marks the socket's
+// packets with mark. It does not block; see [Connect]. Both must be of one family. It is
+// ErrCollision if the ladder ends. The caller owns the descriptor.
 func (d *TransparentDialer) Connect(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
-	fd, err = d.connect(claim, service, mark)
-	if err == nil {
+	fd, rung, err = d.connectExact(claim, service, mark)
+	if err != nil && (collides(err) || protected(claim, err)) {
+		rung = AnyPort
+		if fd, _, err = d.connect(claim, service, mark, anyPort); err != nil && collides(err) {
+			d.refused.Add(1)
+			err = fmt.Errorf("%w: %w", ErrCollision, err)
+		}
+	}
+	switch {
+	case err != nil:
+		return -1, rung, err
+	case rung == Exact:
 		d.exact.Add(1)
-		return fd, Exact, nil
-	}
-	if !collides(err) && !protected(claim, err) {
-		return -1, Exact, err
-	}
-	fd, err = d.connect(netip.AddrPortFrom(claim.Addr(), 0), service, mark)
-	if err == nil {
+	default:
 		d.anyPort.Add(1)
-		return fd, AnyPort, nil
 	}
-	if collides(err) {
-		d.refused.Add(1)
-		err = fmt.Errorf("%w: %w", ErrCollision, err)
-	}
-	return -1, AnyPort, err
+	return fd, rung, nil
 }
 
-// Dial is Connect, and waits. The errors of the kernel are found by errors.Is
-// (syscall.ECONNREFUSED, …).
+// connectExact connects from the claim's own port. A port that another socket is bound to
+// cannot be shared; it may still be bound to.
+func (d *TransparentDialer) connectExact(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
+	if d.shared.has(claim.Port()) {
+		fd, source, err := d.connect(claim, service, mark, sharedPort)
+		switch {
+		case err == nil && source.Port() != claim.Port(): // the sysctl has changed
+			d.shared.forget()
+			return fd, AnyPort, nil
+		case err == nil || !collides(err):
+			return fd, Exact, err
+		}
+	}
+	fd, _, err = d.connect(claim, service, mark, boundPort)
+	return fd, Exact, err
+}
+
+// Dial is Connect, and blocks until the connection is there. The errors of the kernel are
+// found by errors.Is (syscall.ECONNREFUSED, …).
 func (d *TransparentDialer) Dial(ctx context.Context, claim, service netip.AddrPort, mark uint32) (*net.TCPConn, Rung, error) {
 	fd, rung, err := d.Connect(claim, service, mark)
 	if err != nil {
@@ -91,54 +118,59 @@ func (d *TransparentDialer) Dial(ctx context.Context, claim, service netip.AddrP
 // collides reports whether a dial failed because its source is taken:
 // EADDRINUSE by bind(2), where a local socket listens there, EADDRNOTAVAIL by
 // connect(2), where the same connection exists (__inet_check_established in
-// net/ipv4/inet_hashtables.c).
+// net/ipv4/inet_hashtables.c) or the one port of a range is bound (__inet_hash_connect).
 func collides(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
 }
 
-// protected reports whether a dial failed because its source port is one of those below
-// 1024, for which the process lacks CAP_NET_BIND_SERVICE (bind(2), EACCES). Some peers
-// come from there, those of NFS on purpose.
+// protected reports whether a dial failed because its source port is below 1024 and the
+// process lacks CAP_NET_BIND_SERVICE (bind(2), EACCES). Some peers come from there, those
+// of NFS on purpose.
 func protected(claim netip.AddrPort, err error) bool {
 	return claim.Port() < 1024 && errors.Is(err, syscall.EACCES)
 }
 
-func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32) (int, error) {
-	fd, err := Connect(claim, service, d.KeepAlive, func(fd int) error {
-		return prepare(fd, service.Addr().Is4(), mark, claim.Port() == 0)
+// connect starts one attempt, and returns the source that the kernel has chosen.
+func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32, by portChoice) (fd int, source netip.AddrPort, err error) {
+	alive := d.KeepAlive
+	if service.Addr().IsLoopback() {
+		alive = net.KeepAliveConfig{}
+	}
+	from := claim
+	if by != boundPort {
+		from = netip.AddrPortFrom(claim.Addr(), 0)
+	}
+	fd, err = Connect(from, service, alive, func(fd int) error {
+		return prepare(fd, service.Addr().Is4(), mark, by, claim.Port())
 	})
 	if err != nil {
-		return -1, err
+		return -1, source, err
 	}
-	switch source := Local(fd); {
+	switch source = Local(fd); {
 	case source.Addr() != claim.Addr():
 		Reset(fd)
-		return -1, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source.Addr())
+		return -1, source, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source.Addr())
 	case source == service:
 		// A socket that connects to itself (RFC 9293, 3.5, simultaneous open) would
 		// keep the service from its port.
 		Reset(fd)
-		return -1, fmt.Errorf("%w: %s is the service", ErrClaim, source)
+		return -1, source, fmt.Errorf("%w: %s is the service", ErrClaim, source)
 	}
-	return fd, nil
+	return fd, source, nil
 }
 
-// prepare sets what a transparent dial needs, before bind(2).
-func prepare(fd int, is4 bool, mark uint32, anyPort bool) error {
+// prepare sets the options of a transparent dial, before bind(2).
+func prepare(fd int, is4 bool, mark uint32, by portChoice, port uint16) error {
 	if err := setTransparent(fd, is4); err != nil {
 		return err
 	}
 	// Several connections of one peer leave from one ip:port, each to another
-	// service.
+	// service. A local service may listen on the port of a peer.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEADDR: %w", err)
 	}
-	if anyPort {
-		// The port is chosen by connect(2), where the whole connection must be
-		// unique, not by bind(2), where the port alone must be.
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
-		}
+	if err := by.set(fd, port); err != nil {
+		return err
 	}
 	if mark != 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
@@ -148,7 +180,7 @@ func prepare(fd int, is4 bool, mark uint32, anyPort bool) error {
 	return nil
 }
 
-// CheckTransparent tries whether this process may dial transparently at all.
+// CheckTransparent returns an error if this process may not dial transparently.
 func CheckTransparent() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -169,7 +169,6 @@ func TestBroadcastClaim(t *testing.T) {
 	}
 }
 
-// TestRefusalIsNoCollision: only a taken source goes down the ladder.
 // TestClaimOfTheService: a socket that connects to itself is no peer's, and does
 // not keep the port.
 func TestClaimOfTheService(t *testing.T) {
@@ -182,6 +181,7 @@ func TestClaimOfTheService(t *testing.T) {
 	service(t, h, to.String())
 }
 
+// TestRefusalIsNoCollision: only a taken source goes down the ladder.
 func TestRefusalIsNoCollision(t *testing.T) {
 	h := newHost(t)
 	var d socket.TransparentDialer

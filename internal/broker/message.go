@@ -1,0 +1,173 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// op is what a request asks for.
+type op string
+
+const (
+	opHello     op = "hello"
+	opOpen      op = "open"
+	opDial      op = "dial"
+	opLookup    op = "lookup"
+	opLookupSRV op = "lookup SRV"
+)
+
+// request asks the helper. With it comes a socket for the answer, so requests need no numbers.
+type request struct {
+	Op      op
+	Arg     string // a path, or a name
+	Network string `json:",omitempty"`
+	Service string `json:",omitempty"`
+	Proto   string `json:",omitempty"`
+}
+
+// answer is what the helper says. With it comes a descriptor if one was asked for.
+type answer struct {
+	Addrs []netip.Addr  `json:",omitempty"`
+	CNAME string        `json:",omitempty"`
+	SRV   []*net.SRV    `json:",omitempty"`
+	Error string        `json:",omitempty"`
+	Errno syscall.Errno `json:",omitempty"` // behind the error, if any
+	DNS   *net.DNSError `json:",omitempty"` // the error, if it is one
+}
+
+// mostMessage bounds a message: more records than a DNS answer has.
+const mostMessage = 128 << 10
+
+// socketPair returns two ends of a connection that keeps messages apart.
+func socketPair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "broker")
+	ours, err := unixConn(fds[0])
+	if err != nil {
+		_ = theirs.Close()
+	}
+	return ours, theirs, err
+}
+
+// unixConn takes a socket into package net. The descriptor is given up, also with an error.
+func unixConn(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "broker")
+	defer func() { _ = f.Close() }()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("it is no Unix socket, but a %T", c)
+	}
+	return u, nil
+}
+
+// send sends a message, and a descriptor unless f is nil.
+func send(c *net.UnixConn, message any, f *os.File) error {
+	text, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if f != nil {
+		rights = unix.UnixRights(int(f.Fd()))
+	}
+	_, _, err = c.WriteMsgUnix(text, rights, nil)
+	return err
+}
+
+// receive receives a message, and the descriptor that comes with it, if any.
+func receive(c *net.UnixConn, message any) (*os.File, error) {
+	text, rights := make([]byte, mostMessage), make([]byte, unix.CmsgSpace(4))
+	n, rn, flags, _, err := c.ReadMsgUnix(text, rights)
+	if err != nil {
+		return nil, err
+	}
+	var f *os.File
+	if list, err := unix.ParseSocketControlMessage(rights[:rn]); err == nil && len(list) == 1 {
+		if fds, err := unix.ParseUnixRights(&list[0]); err == nil && len(fds) == 1 {
+			f = os.NewFile(uintptr(fds[0]), "broker")
+		}
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = errors.New("the message is too long")
+	} else {
+		err = json.Unmarshal(text[:n], message)
+	}
+	if err != nil && f != nil {
+		_ = f.Close()
+		f = nil
+	}
+	return f, err
+}
+
+// ask sends a request to the helper and waits for the answer, until ctx is canceled.
+func (b *Broker) ask(ctx context.Context, r request) (a answer, f *os.File, err error) {
+	conn, theirs, err := socketPair()
+	if err != nil {
+		return answer{}, nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	err = send(b.conn, r, theirs)
+	_ = theirs.Close()
+	if err == nil {
+		defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+		f, err = receive(conn, &a)
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return answer{}, nil, context.Cause(ctx)
+	case err != nil:
+		return answer{}, nil, fmt.Errorf("%s %s: %w: %w", r.Op, r.Arg, errEnded, err)
+	}
+	if err := a.err(r); err != nil {
+		return answer{}, nil, err
+	}
+	if f == nil && (r.Op == opOpen || r.Op == opDial) {
+		return answer{}, nil, fmt.Errorf("%s %s: no descriptor came", r.Op, r.Arg)
+	}
+	return a, f, nil
+}
+
+// setErr puts an error into the answer.
+func (a *answer) setErr(err error) {
+	if err == nil {
+		return
+	}
+	a.Error = err.Error()
+	_ = errors.As(err, &a.Errno)
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		plain := *dns
+		plain.UnwrapErr = nil
+		a.DNS = &plain
+	}
+}
+
+// err returns the error in the answer, or nil.
+func (a *answer) err(r request) error {
+	switch {
+	case a.Error == "":
+		return nil
+	case a.DNS != nil:
+		return a.DNS
+	case a.Errno != 0:
+		return &fs.PathError{Op: string(r.Op), Path: r.Arg, Err: a.Errno}
+	}
+	return errors.New(a.Error)
+}

@@ -1,0 +1,50 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"portredirector/internal/relay"
+	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
+)
+
+// ErrNoServer refuses a peer for which no server was in use in time.
+var ErrNoServer = errors.New("no server in time")
+
+// Refusal is the error of a server that has answered another status than Connected.
+type Refusal wire.Status
+
+func (r Refusal) Error() string {
+	switch status := wire.Status(r); {
+	case status == wire.NoService:
+		return status.String() + " for this port and address family"
+	case status == wire.NotAuthorized:
+		return status.String() + ": the server does not let this client use the port"
+	case status == wire.ClaimDenied:
+		return status.String() + ": the server does not let this client bring a peer with this address"
+	case status == wire.Internal:
+		return status.String() + ", the log of the server has it"
+	case !status.Known():
+		return fmt.Sprintf("its first byte %#02x is no answer of a portredirector server", byte(r))
+	default:
+		return status.String()
+	}
+}
+
+// undelivered are the statuses after which another server may serve the peer. Each
+// promises that no byte of the peer has reached a service.
+var undelivered = []wire.Status{wire.Unreachable, wire.NoService, wire.Draining, wire.Internal, wire.Busy}
+
+// Is makes r a [relay.ErrUndelivered] if another server may serve the peer, and an
+// [upstream.ErrForeign] if no server of this project has written it.
+func (r Refusal) Is(target error) bool {
+	switch target {
+	case relay.ErrUndelivered:
+		return slices.Contains(undelivered, wire.Status(r))
+	case upstream.ErrForeign:
+		return !wire.Status(r).Known()
+	}
+	return false
+}

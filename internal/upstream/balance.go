@@ -1,0 +1,89 @@
+package upstream
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Balance is how peers are spread over servers.
+type Balance uint8
+
+// The ways of spreading.
+const (
+	Failover   Balance = iota // the first that is in use
+	RoundRobin                // in turn
+	LeastPeers                // the one with the fewest peers
+)
+
+var balances = []string{"failover", "round-robin", "least-peers"}
+
+// String returns the name.
+func (b Balance) String() string { return balances[b] }
+
+// Set parses a name; with String and Type it makes a flag.
+func (b *Balance) Set(s string) error {
+	i := slices.Index(balances, s)
+	if i < 0 {
+		return fmt.Errorf("%q is not one of %s", s, strings.Join(balances, ", "))
+	}
+	*b = Balance(i) //nolint:gosec // an index
+	return nil
+}
+
+// Type returns the word for the value in a help text.
+func (b *Balance) Type() string { return "way" }
+
+// choose returns a server that is in use and not among tried, and nil if there is none.
+// Of the servers of one SRV name only those of the lowest priority that is in use count.
+func (ss *Servers) choose(tried *Tried) *server { return ss.chooseOf(*ss.all.Load(), tried) }
+
+// chooseForQueue returns the server that a queued peer is to get a link of. A dialed one
+// is chosen only where the first in use serves everybody.
+func (ss *Servers) chooseForQueue(tried *Tried) *server {
+	if ss.cfg.Balance == Failover {
+		return ss.choose(tried)
+	}
+	return ss.chooseOf(*ss.reverse.Load(), tried)
+}
+
+func (ss *Servers) chooseOf(all []*server, tried *Tried) *server {
+	fits := func(s *server) bool { return s.best.Load() != nil && !tried.has(s) }
+	if ss.cfg.Balance == Failover {
+		for _, s := range all {
+			if fits(s) {
+				return s
+			}
+		}
+		return nil
+	}
+	ss.turns.Lock()
+	defer ss.turns.Unlock()
+	var chosen *server
+	total := 0
+	for _, s := range all {
+		if !fits(s) || slices.ContainsFunc(all, func(o *server) bool {
+			return o.group == s.group && o.priority < s.priority && fits(o)
+		}) {
+			continue
+		}
+		if ss.cfg.Balance == LeastPeers {
+			// Peers by weight, without a division.
+			if chosen == nil || s.load()*int64(chosen.weight) < chosen.load()*int64(s.weight) {
+				chosen = s
+			}
+			continue
+		}
+		// Smooth weighted round-robin: each gains its weight at every turn, and the
+		// chosen one pays what all have gained.
+		s.current += s.weight
+		total += s.weight
+		if chosen == nil || s.current > chosen.current {
+			chosen = s
+		}
+	}
+	if chosen != nil {
+		chosen.current -= total
+	}
+	return chosen
+}

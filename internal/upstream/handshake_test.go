@@ -1,0 +1,534 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
+)
+
+// surely is a server with a key, which may change.
+type surely struct {
+	*net.TCPListener
+
+	right auth.PrivateKey // that clients want
+	own   atomic.Pointer[auth.Acceptor]
+	judge atomic.Pointer[func() (wire.Status, error)] // nil takes everybody
+	asked atomic.Int32                                // handshakes that have come so far
+	under atomic.Int32                                // handshakes that wait for the judge
+	tasks sync.WaitGroup
+
+	mu       sync.Mutex
+	most     int32           // that waited at a time; guarded by mu
+	sessions []*auth.Session // guarded by mu
+}
+
+func serveSurely(t *testing.T) *surely {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	s := &surely{TCPListener: l, right: auth.NewKey()}
+	s.use(t, s.right)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.tasks.Go(func() {
+		for {
+			c, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			fd, err := socket.Detach(c)
+			if err != nil {
+				continue
+			}
+			s.tasks.Go(func() { s.handshake(ctx, fd) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		cancel()
+		s.tasks.Wait()
+		s.hangUp()
+	})
+	return s
+}
+
+func (s *surely) handshake(ctx context.Context, fd int) {
+	defer s.asked.Add(1)
+	session, err := s.own.Load().Accept(ctx, fd, nil, func(auth.Identity) (wire.Status, error) {
+		n := s.under.Add(1)
+		defer s.under.Add(-1)
+		s.mu.Lock()
+		s.most = max(s.most, n)
+		s.mu.Unlock()
+		if judge := s.judge.Load(); judge != nil {
+			return (*judge)()
+		}
+		return wire.Connected, nil
+	})
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions = append(s.sessions, session)
+}
+
+// use gives the server another key.
+func (s *surely) use(t *testing.T, own auth.PrivateKey) {
+	t.Helper()
+	a, err := auth.AcceptWithKey(own, true)
+	must(t, err)
+	s.own.Store(a)
+}
+
+// judges has the server refuse, or wait.
+func (s *surely) judges(f func() (wire.Status, error)) { s.judge.Store(&f) }
+
+// count is how many links there are.
+func (s *surely) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+func (s *surely) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, session := range s.sessions {
+		socket.Close(session.FD)
+	}
+	s.sessions = nil
+}
+
+// config is that of links to the server.
+func (s *surely) config(t *testing.T, only bool) upstream.Config {
+	t.Helper()
+	d, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{s.right.Public()}, only)
+	must(t, err)
+	return upstream.Config{Servers: []string{s.Addr().String()}, Auth: d}
+}
+
+// wantSure wants that a link is one to the server.
+func wantSure(t *testing.T, l upstream.Link, s *surely, only bool) {
+	t.Helper()
+	session := l.Session()
+	if session == nil {
+		t.Fatal("it is plain")
+	}
+	if session.FD != l.FD() || session.Identity.Key != s.right.Public() || (session.Conn == nil) != only || (session.HeaderKey != nil) != only {
+		t.Errorf("the session is %+v", session)
+	}
+	if !socket.Look(l.FD()).Connected {
+		t.Error("it is not connected")
+	}
+}
+
+// open opens one, which the test closes at its end.
+func open(t *testing.T, ls *upstream.Servers) (upstream.Link, bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	l, ok, err := ls.Open(ctx, new(upstream.Tried))
+	must(t, err)
+	if ok {
+		t.Cleanup(func() { socket.Close(l.FD()) })
+	}
+	return l, ok
+}
+
+func bothKinds(t *testing.T, test func(t *testing.T, only bool)) {
+	t.Helper()
+	t.Run("encrypted", func(t *testing.T) { test(t, false) })
+	t.Run("authenticated", func(t *testing.T) { test(t, true) })
+}
+
+// TestSecuredPool: links of which both ends are sure are there before anybody takes one,
+// and each that is taken is replaced.
+func TestSecuredPool(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		s := serveSurely(t)
+		cfg := s.config(t, only)
+		cfg.PoolMin, cfg.PoolMax, cfg.Answers = 4, 10, true
+		ls := newLinks(t, cfg)
+		for range 12 {
+			var l upstream.Link
+			waitFor(t, "link opened ahead", func() (ok bool) {
+				l, ok = take(t, ls, new(upstream.Tried))
+				return ok
+			})
+			wantSure(t, l, s, only)
+			if !l.Ready() {
+				t.Error("it is not said to be opened ahead")
+			}
+			if l.Session().Conn != nil {
+				_, err := l.Session().Conn.Write([]byte("hello"))
+				must(t, err)
+			}
+		}
+	})
+}
+
+// TestSecuredPoolOfTheDead: what the server has closed is given to nobody.
+func TestSecuredPoolOfTheDead(t *testing.T) {
+	s := serveSurely(t)
+	cfg := s.config(t, false)
+	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 5, 5, true
+	ls := newLinks(t, cfg)
+	waitFor(t, "pool", func() bool { return s.count() == 5 })
+	s.hangUp()
+	for range 10 {
+		l, ok := open(t, ls)
+		if !ok {
+			t.Fatal("the server is left out")
+		}
+		wantSure(t, l, s, false)
+	}
+}
+
+// TestSecuredWithoutPool: nothing is at hand then, and one is opened for who waits for it.
+func TestSecuredWithoutPool(t *testing.T) {
+	bothKinds(t, func(t *testing.T, only bool) {
+		s := serveSurely(t)
+		ls := newLinks(t, s.config(t, only))
+		for i := range 3 {
+			if l, ok := take(t, ls, new(upstream.Tried)); ok {
+				t.Fatalf("%d was at hand", l.FD())
+			}
+			l, ok := open(t, ls)
+			if !ok {
+				t.Fatal("there is none")
+			}
+			wantSure(t, l, s, only)
+			if l.Ready() {
+				t.Error("it is said to be opened ahead")
+			}
+			waitFor(t, "link at the server", func() bool { return s.count() == i+1 })
+		}
+	})
+}
+
+// TestSecuredEmptyPool: also where a pool has nothing yet; and who waits does not wait for
+// the server, of which nothing is wrong.
+func TestSecuredEmptyPool(t *testing.T) {
+	s := serveSurely(t)
+	cfg := s.config(t, false)
+	cfg.PoolMax = 5
+	ls := newLinks(t, cfg)
+	if _, ok := take(t, ls, new(upstream.Tried)); ok {
+		t.Error("one was at hand")
+	}
+	l, ok := open(t, ls)
+	if !ok {
+		t.Fatal("there is none")
+	}
+	wantSure(t, l, s, false)
+	wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+}
+
+// runLinks runs links with a log until stop is called.
+func runLinks(t *testing.T, cfg upstream.Config) (ls *upstream.Servers, log *lines, stop func()) {
+	t.Helper()
+	log = new(lines)
+	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 20 * time.Second
+	}
+	ls = upstream.New(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- ls.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		must(t, <-ended)
+	})
+	t.Cleanup(stop)
+	return ls, log, stop
+}
+
+// TestWrongKey: a server with another key than it should have is left out, which is told
+// once; and it is back when it has the right one.
+func TestWrongKey(t *testing.T) {
+	for _, pool := range []int{0, 3} {
+		t.Run(fmt.Sprint("pool of ", pool), func(t *testing.T) {
+			s := serveSurely(t)
+			s.use(t, auth.NewKey())
+			cfg := s.config(t, false)
+			cfg.PoolMin, cfg.PoolMax = pool, pool
+			ls, log, _ := runLinks(t, cfg)
+			if l, ok := open(t, ls); ok {
+				t.Fatalf("got a link to %s", l.Server())
+			}
+			waitFor(t, "more tries", func() bool { return s.asked.Load() > 3 })
+			if n := log.count("level=WARN", "leaving it out", "another key", s.Addr().String()); n != 1 {
+				t.Errorf("%d lines: %s", n, &log.buf)
+			}
+			// Nobody waits for what does not come by itself.
+			if _, err := ls.Wait(t.Context(), new(upstream.Tried)); err == nil || !strings.Contains(err.Error(), "another key") {
+				t.Errorf("who waits is told: %v", err)
+			}
+			s.use(t, s.right)
+			waitBack(t, ls)
+			wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+			waitFor(t, "line that it is back", func() bool { return log.count("server is back") == 1 })
+			if n := log.count("level=WARN"); n != 1 {
+				t.Errorf("%d lines: %s", n, &log.buf)
+			}
+		})
+	}
+}
+
+// waitBack waits until a server is in use again, for which nobody waits.
+func waitBack(t *testing.T, ls *upstream.Servers) {
+	t.Helper()
+	waitFor(t, "the server", func() bool {
+		l, ok := open(t, ls)
+		if ok {
+			socket.Close(l.FD())
+			l.Leave()
+		}
+		return ok
+	})
+}
+
+// TestOtherServer: in place of one with a wrong key there is another one.
+func TestOtherServer(t *testing.T) {
+	wrong, right := serveSurely(t), serveSurely(t)
+	for _, pool := range []int{0, 2} {
+		cfg := right.config(t, false)
+		cfg.PoolMax = pool
+		cfg.Servers = []string{wrong.Addr().String(), right.Addr().String()}
+		ls := newLinks(t, cfg)
+		l, ok := open(t, ls)
+		if !ok || l.Server() != right.Addr().String() {
+			t.Fatalf("got %v", ok)
+		}
+		wantSure(t, l, right, false)
+	}
+}
+
+// TestRefusals: what the server says is what is told.
+func TestRefusals(t *testing.T) {
+	for status, tt := range map[wire.Status]struct{ level, says string }{
+		wire.NotAuthorized: {"WARN", "does not know this end's key"},
+		wire.Draining:      {"INFO", "server drains"},
+	} {
+		s := serveSurely(t)
+		s.judges(func() (wire.Status, error) { return status, errors.New("sorry") })
+		ls, log, _ := runLinks(t, s.config(t, false))
+		if _, ok := open(t, ls); ok {
+			t.Error("there is a link")
+		}
+		waitFor(t, "more tries", func() bool { return s.asked.Load() > 2 })
+		if n := log.count("level="+tt.level, tt.says); n != 1 || log.count("leaving it out") != 1 {
+			t.Errorf("%d lines: %s", n, &log.buf)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := ls.Wait(ctx, new(upstream.Tried)); err == nil {
+			t.Error("who waits gets a link")
+		}
+		s.judges(func() (wire.Status, error) { return wire.Connected, nil })
+		waitBack(t, ls)
+		wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+	}
+}
+
+// TestManyHandshakes: so many are under way at once, and no more, by the pool and by peers
+// that wait.
+func TestManyHandshakes(t *testing.T) {
+	const most = 32
+	for name, pool := range map[string]int{"pool": 100, "peers": 0} {
+		t.Run(name, func(t *testing.T) {
+			s := serveSurely(t)
+			goOn := make(chan struct{})
+			s.judges(func() (wire.Status, error) {
+				<-goOn
+				return wire.Connected, nil
+			})
+			cfg := s.config(t, false)
+			cfg.PoolMin, cfg.PoolMax = pool, pool
+			ls, log, stop := runLinks(t, cfg)
+			var peers sync.WaitGroup
+			if pool == 0 {
+				for range 100 {
+					peers.Go(func() {
+						if l, err := ls.Wait(context.Background(), new(upstream.Tried)); err == nil {
+							socket.Close(l.FD())
+						} else {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			waitFor(t, "handshakes", func() bool { return s.under.Load() == most })
+			close(goOn)
+			waitFor(t, "all links", func() bool { return s.count() == 100 })
+			peers.Wait()
+			s.mu.Lock()
+			if s.most != most {
+				t.Errorf("there were %d at a time", s.most)
+			}
+			s.mu.Unlock()
+			if log.count("WARN") > 0 {
+				t.Error(&log.buf)
+			}
+			stop()
+		})
+	}
+}
+
+// TestPoolAfterPeers: while peers have all the handshakes there may be, the pool gets none;
+// it does not have to wait for another peer after that.
+func TestPoolAfterPeers(t *testing.T) {
+	const most, pool = 32, 5
+	s := serveSurely(t)
+	goOn := make(chan struct{})
+	s.judges(func() (wire.Status, error) {
+		<-goOn
+		return wire.Connected, nil
+	})
+	cfg := s.config(t, false)
+	cfg.PoolMin, cfg.PoolMax, cfg.ConnectTimeout = pool, pool, 20*time.Second
+	cfg.Log = slog.New(slog.DiscardHandler)
+	ls := upstream.New(cfg)
+	var peers sync.WaitGroup
+	for range most {
+		peers.Go(func() {
+			if l, ok := open(t, ls); ok {
+				socket.Close(l.FD())
+			}
+		})
+	}
+	waitFor(t, "handshakes", func() bool { return s.under.Load() == most })
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- ls.Run(ctx) }()
+	defer func() {
+		cancel()
+		must(t, <-ended)
+	}()
+	time.Sleep(50 * time.Millisecond) // for the pool to find that it is not its turn
+	close(goOn)
+	peers.Wait()
+	waitFor(t, "pool", func() bool { return s.count() == most+pool })
+}
+
+// TestSecuredLinksComeBack: after the end there is no descriptor left, of a link that
+// nobody has taken, or that had a handshake under way.
+func TestSecuredLinksComeBack(t *testing.T) {
+	for name, judge := range map[string]func(stop <-chan struct{}) (wire.Status, error){
+		"ready":   func(<-chan struct{}) (wire.Status, error) { return wire.Connected, nil },
+		"refused": func(<-chan struct{}) (wire.Status, error) { return wire.Busy, errors.New("sorry") },
+		"under way": func(stop <-chan struct{}) (wire.Status, error) {
+			<-stop
+			return wire.Connected, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveSurely(t)
+			goOn := make(chan struct{})
+			s.judges(func() (wire.Status, error) { return judge(goOn) })
+			before := nstest.Descriptors(t, os.Getpid())
+			cfg := s.config(t, false)
+			cfg.PoolMin, cfg.PoolMax = 5, 5
+			ls, _, stop := runLinks(t, cfg)
+			waitFor(t, "links", func() bool { return s.asked.Load() >= 3 || s.under.Load() == 5 })
+			ctx, cancel := context.WithCancel(t.Context())
+			var waits sync.WaitGroup
+			waits.Go(func() {
+				if l, ok, _ := ls.Open(ctx, new(upstream.Tried)); ok {
+					socket.Close(l.FD())
+				}
+			})
+			cancel()
+			waits.Wait()
+			stop()
+			close(goOn)
+			waitFor(t, "descriptors as before", func() bool {
+				s.hangUp()
+				return nstest.Descriptors(t, os.Getpid()) <= before
+			})
+		})
+	}
+}
+
+// TestSilentServer: one that says nothing is left out before long, and its links are given
+// up.
+func TestSilentServer(t *testing.T) {
+	silent := serve(t, "127.0.0.1:0")
+	s := serveSurely(t)
+	cfg := s.config(t, false)
+	cfg.Servers, cfg.ConnectTimeout = []string{silent.addr()}, 100*time.Millisecond
+	ls, log, _ := runLinks(t, cfg)
+	if _, ok := open(t, ls); ok {
+		t.Error("there is a link")
+	}
+	if log.count("leaving it out", "no answer") != 1 {
+		t.Error(&log.buf)
+	}
+}
+
+// TestOpenIsCancelled: who waits for a server to prove who it is may give up, which says
+// nothing of the server.
+func TestOpenIsCancelled(t *testing.T) {
+	s := serveSurely(t)
+	goOn := make(chan struct{})
+	s.judges(func() (wire.Status, error) {
+		<-goOn
+		return wire.Connected, nil
+	})
+	ls, log, _ := runLinks(t, s.config(t, false))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, _, err := ls.Open(ctx, new(upstream.Tried))
+		ended <- err
+	}()
+	waitFor(t, "handshake", func() bool { return s.under.Load() == 1 })
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(goOn)
+	if log.count("leaving it out") > 0 {
+		t.Error(&log.buf)
+	}
+	if _, ok := open(t, ls); !ok {
+		t.Error("the server is left out")
+	}
+}
+
+// TestOutOfDescriptors: it says nothing of the server either.
+func TestOutOfDescriptors(t *testing.T) {
+	s := serveSurely(t)
+	ls, log, _ := runLinks(t, s.config(t, false))
+	_, ok := open(t, ls)
+	if !ok {
+		t.Fatal("there is no link")
+	}
+	var before syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: before.Max}))
+	_, _, err := ls.Open(t.Context(), new(upstream.Tried))
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+	if !errors.Is(err, syscall.EMFILE) || log.count("leaving it out") > 0 {
+		t.Errorf("got %v, %s", err, &log.buf)
+	}
+	if _, ok := open(t, ls); !ok {
+		t.Error("the server is left out")
+	}
+}

@@ -1,0 +1,65 @@
+package upstream
+
+import (
+	"time"
+
+	"portredirector/internal/auth"
+)
+
+// Link is a link to a server.
+type Link struct {
+	pooled
+
+	server *server
+	ready  bool  // it was connected when it was taken
+	taken  int64 // when it was, on the clock of Servers
+
+	Timeout time.Duration // of the rest of connecting
+}
+
+// FD returns the descriptor.
+func (l Link) FD() int { return l.fd }
+
+// Session returns the session of an authenticated link, and nil of a plain one.
+func (l Link) Session() *auth.Session { return l.session }
+
+// Server returns the name of the server.
+func (l Link) Server() string { return l.server.name }
+
+// Leave notes that the peer of the link is gone.
+func (l Link) Leave() { l.server.peers.Add(-1) }
+
+// Ready reports whether the link was opened ahead. The server may have closed it just
+// before it was taken, so that its failure does not show that the server fails.
+func (l Link) Ready() bool { return l.ready }
+
+// Fail notes that the link could not be connected, or ended without an answer. Its
+// server is left out.
+func (l Link) Fail(err error) { l.server.source.fail(l.to, err) }
+
+// Mute reports whether the server has answered nobody since the link was taken.
+func (l Link) Mute() bool { return l.server.answered.Load() < l.taken }
+
+// Works notes that the server has answered.
+func (l Link) Works() {
+	l.server.answered.Store(l.server.set.clock())
+	l.server.source.works()
+}
+
+// Tried are the servers that a peer need not be offered again. The zero value is none.
+type Tried struct {
+	servers []*server
+	waiter  *waiter // its place in the queue; nil if it is not queued
+}
+
+// Add adds the server of a link.
+func (t *Tried) Add(l Link) { t.servers = append(t.servers, l.server) }
+
+func (t *Tried) has(s *server) bool {
+	for _, o := range t.servers {
+		if o == s {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+)
+
+// server is one to which links lead. It is in use as long as it has a best address.
+type server struct {
+	name   string // for the log, and to find it again
+	set    *Servers
+	group  *group // nil if the server has attached itself
+	source source
+	pool   *pool
+
+	peers    atomic.Int64 // that have a link to it
+	best     atomic.Pointer[netip.AddrPort]
+	several  atomic.Bool  // it has more than one address
+	answered atomic.Int64 // when it answered last, on the clock of Servers
+
+	priority int // the lowest that is in use counts within a group (RFC 2782); guarded by Servers.turns
+	weight   int // at least 1; guarded by Servers.turns
+	current  int // of the smooth weighted round-robin; guarded by Servers.turns
+}
+
+// source opens the links of a server. A [dialed] server is dialed by this client; a
+// [ReverseServer] has dialed the client and opens links on request. Only open blocks.
+type source interface {
+	// connect begins a link for a peer for which the pool has none. It returns
+	// errNotReady if the peer has to wait; then open does.
+	connect(to netip.AddrPort) (pooled, error)
+	// open returns a link for a peer that may wait for it. It returns errLeftOut or
+	// errTryOthers if the server has to be chosen anew; changed is closed then.
+	open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error)
+	// activate prepares a link of the pool for its peer.
+	activate(fd int)
+	// refill opens n links for the pool, which counts them already.
+	refill(n int)
+	// order requests n links for queued peers.
+	order(n int)
+	// pending returns the number of requested links.
+	pending() int
+	// missed notes a peer that was queued behind others.
+	missed()
+
+	// maintain is called once a second.
+	maintain()
+	// wake notes that a peer waits for the server.
+	wake()
+	// fail notes that a link to the address at has failed.
+	fail(at netip.AddrPort, err error)
+	// works notes that the server has answered.
+	works()
+	// failure returns why the server gave no link lately.
+	failure() error
+}
+
+// take returns a link. It returns errLeftOut if the server cannot be connected, and
+// errNotReady if the peer has to wait for a link. Other errors are failures of this
+// machine.
+func (s *server) take() (Link, error) {
+	best := s.best.Load()
+	if best == nil {
+		return Link{}, errLeftOut
+	}
+	l := Link{server: s, Timeout: s.set.timeout(s), taken: s.set.clock()}
+	var want int
+	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
+		s.source.activate(l.fd)
+	} else {
+		var err error
+		if l.pooled, err = s.source.connect(*best); err != nil {
+			s.source.refill(want)
+			return Link{}, err
+		}
+	}
+	s.peers.Add(1)
+	s.source.refill(want)
+	return l, nil
+}
+
+// load returns the number of peers of the server, and of peers that wait for a link that
+// was requested.
+func (s *server) load() int64 { return s.peers.Load() + int64(s.source.pending()) }

@@ -1,0 +1,151 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/dial"
+)
+
+// Config describes the servers of a client and the links to them.
+type Config struct {
+	// Servers are "host:port", or "srv:name" for the targets of SRV records. There is at
+	// least one, unless Reverse is set.
+	Servers []string
+	// Reverse lets servers attach themselves, see [Servers.Attach].
+	Reverse bool
+	Balance Balance
+	// PoolMin and PoolMax bound the number of links that are opened ahead of need to each
+	// server. There are none if PoolMax is 0.
+	PoolMin, PoolMax int
+	// Answers tells that servers answer each header. The answers show that a server works;
+	// of other servers only the connection does.
+	Answers bool
+	// Auth authenticates servers; nil is plain links.
+	Auth           *auth.Dialer
+	ConnectTimeout time.Duration       // of one link
+	KeepAlive      net.KeepAliveConfig // of links that are in use
+	Heartbeat      time.Duration       // of unused links that a server has opened
+	Resolver       dial.Resolver       // nil is that of the system
+	Log            *slog.Logger
+}
+
+// Servers are the servers of a client. New makes them. Most of their work is done by Run.
+type Servers struct {
+	cfg   Config
+	start time.Time
+	now   *dial.Dialer // for peers that wait
+	ahead *dial.Dialer // for the pools
+
+	groups []*group
+	queue  queue
+
+	all     atomic.Pointer[[]*server] // those of the groups in their order, then the attached
+	reverse atomic.Pointer[[]*server] // the attached servers
+	turns   sync.Mutex                // guards server.current, priority and weight
+	waiting atomic.Int64              // peers in Wait
+
+	mu       sync.Mutex
+	attached []*server     // guarded by mu
+	changed  chan struct{} // closed when a server comes back; guarded by mu
+
+	tasks sync.WaitGroup // of Run
+}
+
+// New makes servers. A peer can have a link at once to each that is given by address.
+func New(cfg Config) *Servers {
+	if cfg.Resolver == nil {
+		cfg.Resolver = net.DefaultResolver
+	}
+	ss := &Servers{
+		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
+		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Ports: dial.ReadPorts()},
+	}
+	ss.ahead = &dial.Dialer{KeepAlive: aheadOf(cfg.KeepAlive), Ports: ss.now.Ports}
+	for _, name := range cfg.Servers {
+		ss.groups = append(ss.groups, newGroup(ss, name))
+	}
+	ss.publish()
+	return ss
+}
+
+// Run does all that peers must not wait for, until ctx is canceled. Then it closes the
+// links that nobody has taken.
+func (ss *Servers) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer ss.tasks.Wait()
+	defer cancel()
+	for _, g := range ss.groups {
+		g.start(ctx)
+	}
+	if !ss.pooling() && !ss.cfg.Reverse {
+		<-ctx.Done()
+		return nil
+	}
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		for _, s := range *ss.all.Load() {
+			s.source.maintain()
+		}
+		ss.demand()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// publish lets peers see which servers there are.
+func (ss *Servers) publish() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var all []*server
+	for _, g := range ss.groups {
+		all = append(all, g.servers...)
+	}
+	all = append(all, ss.attached...)
+	reverse := slices.Clone(ss.attached)
+	ss.all.Store(&all)
+	ss.reverse.Store(&reverse)
+}
+
+// announce wakes the peers that wait for a server.
+func (ss *Servers) announce() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	close(ss.changed)
+	ss.changed = make(chan struct{})
+}
+
+// changes returns a channel that is closed when a server comes, or an attached one goes.
+func (ss *Servers) changes() <-chan struct{} {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.changed
+}
+
+// clock returns the time since the start in nanoseconds. It is monotonic.
+func (ss *Servers) clock() int64 { return int64(time.Since(ss.start)) }
+
+func (ss *Servers) pooling() bool { return ss.cfg.PoolMax > 0 }
+
+// tryTimeout bounds an attempt if there is something else to try. It allows for two SYNs
+// and some time for an answer.
+const tryTimeout = 3 * time.Second
+
+// timeout returns how long a link to s may take to connect. It is shorter if there is
+// something else to try.
+func (ss *Servers) timeout(s *server) time.Duration {
+	if len(*ss.all.Load()) > 1 || s.several.Load() {
+		return min(tryTimeout, ss.cfg.ConnectTimeout)
+	}
+	return ss.cfg.ConnectTimeout
+}
