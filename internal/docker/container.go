@@ -63,7 +63,8 @@ type place struct {
 	v4, v6   netip.Addr // the zero Addr if it has none
 	internal bool       // it has no default route
 	nowhere  error
-	unasked  bool // and that is because the engine could not be asked
+	strange  netip.Addr // its address, if no network of this machine has it
+	unasked  bool       // and that is because the engine could not be asked
 }
 
 // same reports whether two places are the same to a user.

@@ -20,8 +20,10 @@ import (
 type Engine struct {
 	api        *api
 	log        *slog.Logger
-	containers map[string]*atomic.Pointer[place] // by name; the map stays as it is
-	trouble    string                            // why the engine could not be asked; "" if it could
+	containers map[string]*atomic.Pointer[place]                 // by name; the map stays as it is
+	trouble    string                                            // why the engine could not be asked; "" if it could
+	led        atomic.Pointer[map[netip.AddrPort]netip.AddrPort] // services whose peers go to a container; nil if there are none
+	strange    func(netip.Addr) bool                             // no network of this machine has an address; may be nil
 }
 
 // New asks nobody yet. The socket is a file; containers are names or ids.
@@ -40,6 +42,11 @@ func New(socket string, containers []string, log *slog.Logger) *Engine {
 func (e *Engine) DialBy(dial func(ctx context.Context, socket string) (net.Conn, error)) {
 	e.api.dial = dial
 }
+
+// CheckNetworks makes strange tell the addresses of containers that are not in this
+// machine's networks, because the engine is rootless or remote. Call it before Look and
+// Run.
+func (e *Engine) CheckNetworks(strange func(netip.Addr) bool) { e.strange = strange }
 
 // Address is a container's address in the family of claim, for which it does not wait; the
 // zero Addr if it has none. The error is why it has no address at all.
@@ -71,6 +78,7 @@ func (e *Engine) Look(ctx context.Context) error {
 			e.away(err)
 			return err
 		}
+		p = e.reachable(name, p)
 		if old := known.Swap(&p); old.unasked || !old.same(p) {
 			e.tell(name, p)
 		}

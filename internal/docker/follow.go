@@ -18,6 +18,8 @@ const (
 	// rest is how long to wait after asking, so that a burst of events does not keep a
 	// processor busy.
 	rest = 5 * time.Millisecond
+	// networksEvery is the interval between looks at the networks of this machine.
+	networksEvery = 5 * time.Second
 	// The wait before the engine is tried again, at first and at most.
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 3 * time.Second
@@ -64,13 +66,24 @@ func (e *Engine) follow(ctx context.Context) error {
 		_ = body.Close()
 		listening.Wait()
 	}()
-	for range changed {
+	networks := time.NewTicker(networksEvery)
+	defer networks.Stop()
+	for {
+		select {
+		case _, ok := <-changed:
+			if !ok {
+				return nil
+			}
+		case <-networks.C:
+			if !e.networksChanged() {
+				continue
+			}
+		}
 		if err := e.Look(ctx); err != nil {
 			return err
 		}
 		sleep(ctx, rest)
 	}
-	return nil
 }
 
 // listen signals events until they end. What they say does not matter, and is not kept.

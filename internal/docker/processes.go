@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // mostCommand bounds what is read of a command line.
@@ -30,6 +31,7 @@ func scan(proc string) (proxies Proxies, seen bool) {
 		case "docker-proxy":
 			seen = true
 			if p, ok := parseProxy(args[1:]); ok && sameNetwork(proc, entry.Name()) {
+				p.trusted = ofRoot(proc, entry.Name())
 				proxies = append(proxies, p)
 			}
 		}
@@ -46,6 +48,16 @@ func commandLine(path string) []string {
 	defer func() { _ = f.Close() }()
 	b, _ := io.ReadAll(io.LimitReader(f, mostCommand))
 	return strings.Split(string(bytes.TrimRight(b, "\x00")), "\x00")
+}
+
+// ofRoot reports whether a process is root's. Any user can call a program docker-proxy.
+func ofRoot(proc, pid string) bool {
+	info, err := os.Stat(filepath.Join(proc, pid))
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0
 }
 
 // sameNetwork reports whether a process is in our network namespace. Its ns/net would say

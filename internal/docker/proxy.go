@@ -20,6 +20,8 @@ type Proxy struct {
 	Host      netip.AddrPort // where it listens; 0.0.0.0 and :: are all addresses of their family
 	Container netip.AddrPort // where it leads
 	Name      string         // of the container; "" if the engine does not tell
+
+	trusted bool // root or the engine says so, and not any user's process
 }
 
 // hides reports whether a service that is dialled at an address is behind the proxy. own
@@ -33,6 +35,12 @@ func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
 		return false
 	}
 	return at.IsLoopback() || at.Is4() != p.Container.Addr().Is4()
+}
+
+// leads reports whether peers of a service that the proxy hides can be led to its
+// container.
+func (p Proxy) leads(service netip.AddrPort) bool {
+	return p.trusted && service.Addr().Is4() == p.Container.Addr().Is4()
 }
 
 // instead says how -p leads to the container itself, for a port that peers connect to.
@@ -50,12 +58,21 @@ type Proxies []Proxy
 // Check refuses a service that is dialled where docker-proxy would hide the peers'
 // addresses. The error says how to name it instead; port is the one that peers connect to.
 func (l Proxies) Check(port uint16, service netip.AddrPort) error {
+	p, ok := l.before(service)
+	if !ok {
+		return nil
+	}
+	return fmt.Errorf("docker-proxy listens on %s and would hide the peers' addresses: use %s", service, p.instead(port))
+}
+
+// before returns the proxy that hides a service, if there is one.
+func (l Proxies) before(service netip.AddrPort) (Proxy, bool) {
 	for _, p := range l {
 		if p.hides(service, isOwn) {
-			return fmt.Errorf("docker-proxy listens on %s and would hide the peers' addresses: use %s", service, p.instead(port))
+			return p, true
 		}
 	}
-	return nil
+	return Proxy{}, false
 }
 
 // isOwn reports whether an address is this machine's.
@@ -109,10 +126,10 @@ func (e *Engine) proxies(ctx context.Context, proc string) Proxies {
 	return proxies
 }
 
-// Blind reports whether there may be a docker-proxy that Proxies does not know of: in a
+// ProxyHidden reports whether there may be a docker-proxy that Proxies does not know of: in a
 // container with the network of a machine that has an engine, but neither with its
 // processes nor with the engine's socket.
-func (e *Engine) Blind(ctx context.Context) bool {
+func (e *Engine) ProxyHidden(ctx context.Context) bool {
 	// PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h: the machine's own.
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil || ns == fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {

@@ -165,6 +165,9 @@ func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, err
 	return mark, m.proofs.refusal(service)
 }
 
+// Broken returns an error if the last proof of a service has failed.
+func (m *Manager) Broken(service netip.AddrPort) error { return m.proofs.broken(unmap(service)) }
+
 // Findings returns what the last proofs found, one for each service.
 func (m *Manager) Findings() []Finding { return m.proofs.findings() }
 

@@ -24,8 +24,8 @@ type proofs struct {
 	// refused has the services whose peers are to be refused, and why. It is nil
 	// if there are none.
 	refused atomic.Pointer[map[netip.AddrPort]error]
-	// broken has the return routes that do not hold. It is nil if there are none.
-	broken atomic.Pointer[[]Finding]
+	// failed has the return routes that do not hold. It is nil if there are none.
+	failed atomic.Pointer[[]Finding]
 }
 
 // known is the state of one service.
@@ -41,6 +41,16 @@ func (p *proofs) refusal(service netip.AddrPort) error {
 		return nil
 	}
 	return (*refused)[service]
+}
+
+// broken returns an error if the last proof of a service has failed.
+func (p *proofs) broken(service netip.AddrPort) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k := p.known[service]; k != nil {
+		return k.finding.Err()
+	}
+	return nil
 }
 
 // has reports whether a service was proved.
@@ -167,7 +177,7 @@ func (p *proofs) publishLocked() {
 		}
 	}
 	slices.SortFunc(broken, func(a, b Finding) int { return a.Service.Compare(b.Service) })
-	p.broken.Store(&broken)
+	p.failed.Store(&broken)
 	p.refused.Store(nil)
 	if len(refused) > 0 {
 		p.refused.Store(&refused)
@@ -184,7 +194,7 @@ func (p *proofs) unhealthy() error {
 			all = append(all, fmt.Sprintf("service %s: %s", service, (*refused)[service]))
 		}
 	}
-	if broken := p.broken.Load(); broken != nil {
+	if broken := p.failed.Load(); broken != nil {
 		for _, f := range *broken {
 			if !f.Refuses() {
 				all = append(all, fmt.Sprintf("service %s: %s", f.Service, f.Err()))
