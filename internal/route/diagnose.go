@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/probe"
@@ -35,6 +36,9 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		return f
 	}
 	f.Outcome, f.Seen = m.judge(r)
+	if _, ok := dropped(steps); ok && f.Outcome == NoAnswer {
+		f.Outcome, f.Seen = Lost, ""
+	}
 	switch f.Outcome {
 	case Holds, NoAnswer:
 	case NoRoute:
@@ -68,27 +72,39 @@ func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
 	l := m.replyLookup(r)
 	got, err := l.ask()
 	switch {
+	case !l.routable():
+		return "this machine has no route for replies", "give it a default route"
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
 		return "the kernel's check of the reverse path drops the reply", mendReverse
-	case errors.Is(err, syscall.ENETUNREACH):
-		return "there is no route for replies", "give this machine a default route"
-	case err != nil || got.kind == unix.RTN_LOCAL:
+	case err == nil && got.kind == unix.RTN_LOCAL:
 		return "", ""
 	}
 	f := ipv6
 	if r.To.Addr().Is4() {
 		f = ipv4
 	}
-	rules, err := listRules(f)
-	if err != nil {
-		return "", ""
-	}
-	for _, rule := range rules {
-		if rule.Protocol != Protocol && rule.Table == got.table && rule.Table != unix.RT_TABLE_LOCAL {
-			return fmt.Sprintf("ip rule %d (%s) takes the replies", rule.Priority, describe(rule)), mendRule
-		}
+	if rule, ok := m.ruleInFront(f, got.table); ok {
+		return fmt.Sprintf("ip rule %d (%s) takes the replies", rule.Priority, describe(rule)), mendRule
 	}
 	return "", ""
+}
+
+// ruleInFront returns the first rule of others in front of ours that may have led
+// a reply to a table, or to any for table 0.
+func (m *Manager) ruleInFront(f family, table int) (netlink.Rule, bool) {
+	rules, err := listRules(f)
+	if err != nil {
+		return netlink.Rule{}, false
+	}
+	for _, r := range rules {
+		switch {
+		case r.Protocol == Protocol && r.Table == m.ready.Load().Table:
+			return netlink.Rule{}, false
+		case r.Protocol != Protocol && r.Table != unix.RT_TABLE_LOCAL && mayTakeReplies(r) && (table == 0 || table == r.Table):
+			return r, true
+		}
+	}
+	return netlink.Rule{}, false
 }
 
 // replyLookup returns the question for the route of the replies to a probe.
@@ -112,7 +128,8 @@ func (m *Manager) replyLookup(r probe.Result) lookup {
 // judge decides what the result of a probe means.
 func (m *Manager) judge(r probe.Result) (Outcome, string) {
 	return judge(r, isLocal, func(netip.AddrPort) bool {
-		got, err := m.replyLookup(r).ask()
-		return err == nil && got.kind == unix.RTN_LOCAL
+		l := m.replyLookup(r)
+		got, err := l.ask()
+		return err == nil && got.kind == unix.RTN_LOCAL && l.routable()
 	})
 }

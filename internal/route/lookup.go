@@ -2,6 +2,7 @@ package route
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -51,6 +52,17 @@ func (l lookup) ask() (found, error) {
 		}
 	}
 	return f, nil
+}
+
+// routable reports whether the kernel has any route for a packet of this machine
+// before a rule of nftables marks it. Without one the packet is not made.
+func (l lookup) routable() bool {
+	if l.in != 0 {
+		return true
+	}
+	l.mark = 0
+	_, err := l.ask()
+	return !errors.Is(err, unix.ENETUNREACH)
 }
 
 func (l lookup) request() *nl.NetlinkRequest {

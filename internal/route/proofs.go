@@ -53,6 +53,15 @@ func (p *proofs) broken(service netip.AddrPort) error {
 	return nil
 }
 
+// answered reports whether the last proof of a service found more than that it does not
+// answer.
+func (p *proofs) answered(service netip.AddrPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.known[service]
+	return k != nil && k.finding.Outcome != NoAnswer
+}
+
 // has reports whether a service was proved.
 func (p *proofs) has(service netip.AddrPort) bool {
 	p.mu.Lock()

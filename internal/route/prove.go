@@ -66,10 +66,17 @@ func (m *Manager) prove(ctx context.Context, service netip.AddrPort) (Finding, e
 		return f, err
 	}
 	f.Outcome, f.Seen = m.judge(r)
-	if f.Err() == nil {
+	switch {
+	case f.Outcome == NoAnswer && m.proofs.answered(service):
+		// A rule may drop replies before connection tracking sees them.
+		if !m.tracing.TryLock() {
+			return f, nil
+		}
+	case f.Err() != nil:
+		m.tracing.Lock()
+	default:
 		return f, nil
 	}
-	m.tracing.Lock() // one at a time
 	defer m.tracing.Unlock()
 	f.Claim = claimFor(service.Addr()) // another port, and so another entry of conntrack
 	return m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) }), ctx.Err()
