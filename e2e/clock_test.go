@@ -29,7 +29,7 @@ func TestClocksApart(t *testing.T) {
 	line := server.WaitOutput("server is ready")
 	stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
 	said, err := time.Parse(time.RFC3339, stamp)
-	must(t, err)
+	nstest.Must(t, err)
 	if ahead := time.Until(said); ahead < time.Hour/2 {
 		t.Fatalf("the server's clock is ahead by %v only", ahead)
 	}
@@ -45,20 +45,20 @@ func TestClocksApart(t *testing.T) {
 func hourAhead(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
-	must(t, err)
+	nstest.Must(t, err)
 	original := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
 	text, err := os.ReadFile(original)
-	must(t, err)
+	nstest.Must(t, err)
 	const now = "sec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(text), now) == 0 {
 		t.Fatalf("%s has no %q: this Go is not the one that the test knows", original, now)
 	}
 	dir := t.TempDir()
 	replaced := filepath.Join(dir, "time.go")
-	must(t, os.WriteFile(replaced, []byte(strings.Replace(string(text), now, now+"\tsec += 3600\n", 1)), 0o600))
+	nstest.Must(t, os.WriteFile(replaced, []byte(strings.Replace(string(text), now, now+"\tsec += 3600\n", 1)), 0o600))
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: replaced}})
-	must(t, err)
+	nstest.Must(t, err)
 	file := filepath.Join(dir, "overlay.json")
-	must(t, os.WriteFile(file, overlay, 0o600))
+	nstest.Must(t, os.WriteFile(file, overlay, 0o600))
 	return file
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T) {
@@ -129,7 +131,7 @@ func flow(t *testing.T, from, to *net.TCPConn) (sent <-chan error) {
 		ended <- err
 	}()
 	_, err := io.CopyN(io.Discard, to, bulk)
-	must(t, err)
+	nstest.Must(t, err)
 	return ended
 }
 
@@ -143,7 +145,7 @@ func wantSenderReset(t *testing.T, sent <-chan error) {
 // halfClose ends one direction, and waits until the other end has read that.
 func halfClose(t *testing.T, from, to *net.TCPConn) {
 	t.Helper()
-	must(t, from.CloseWrite())
+	nstest.Must(t, from.CloseWrite())
 	if n, err := to.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("read %d bytes, %v; want the end", n, err)
 	}

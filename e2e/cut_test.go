@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -28,23 +29,23 @@ func TestCutHeaders(t *testing.T) {
 			peer.ID, peer.Answer = wire.NewID(), true
 		}
 		head, err := peer.Append(nil, form)
-		must(t, err)
+		nstest.Must(t, err)
 		for n := range head {
 			link := sayTo(t, w, head[:n])
 			reset(t, link)
 			link = sayTo(t, w, head[:n])
-			must(t, link.CloseWrite())
+			nstest.Must(t, link.CloseWrite())
 			if got, err := io.ReadAll(link); len(got) > 0 || n > 0 && !isReset(err) {
 				t.Errorf("%d bytes of %s are answered by %q (%v)", n, form, got, err)
 			}
-			must(t, link.Close())
+			nstest.Must(t, link.Close())
 		}
 		invalid += len(head) - 1
 
 		link := sayTo(t, w, nil)
 		for _, b := range head {
 			_, err := link.Write([]byte{b})
-			must(t, err)
+			nstest.Must(t, err)
 			time.Sleep(time.Millisecond) // each byte in a segment of its own
 		}
 		s := session{link, accept(t, service)}
@@ -55,8 +56,8 @@ func TestCutHeaders(t *testing.T) {
 			wantNext(t, link, string(byte(wire.Connected)))
 		}
 		s.talk(t)
-		must(t, s.peer.Close())
-		must(t, s.service.Close())
+		nstest.Must(t, s.peer.Close())
+		nstest.Must(t, s.service.Close())
 	}
 	waitDescriptors(t, server, before)
 	server.Signal(syscall.SIGTERM)
@@ -71,7 +72,7 @@ func TestCutHeaders(t *testing.T) {
 func sayTo(t *testing.T, w *world, b []byte) *net.TCPConn {
 	t.Helper()
 	link := dial(t, w.m1, addrPort(t, linkTo))
-	must(t, link.SetNoDelay(true))
+	nstest.Must(t, link.SetNoDelay(true))
 	_, err := link.Write(b)
 	if err != nil {
 		t.Fatal(fmt.Errorf("write %d bytes: %w", len(b), err))

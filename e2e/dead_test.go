@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestDeadPath cuts a cable: what is left of each connection, idle, busy or half-closed, is reset.
@@ -28,12 +29,12 @@ func TestDeadPath(t *testing.T) {
 			c := newChain(t, guest80, "--dead-after 3s")
 			idle, up, down, half := c.connect(t), c.connect(t), c.connect(t), c.connect(t)
 			sentUp, sentDown := flow(t, up.peer, up.service), flow(t, down.service, down.peer)
-			must(t, tt.cut(c))
+			nstest.Must(t, tt.cut(c))
 			if tt.peer {
-				must(t, half.peer.CloseWrite())
+				nstest.Must(t, half.peer.CloseWrite())
 			}
 			if tt.service {
-				must(t, half.service.CloseWrite())
+				nstest.Must(t, half.service.CloseWrite())
 			}
 			if tt.peer {
 				wantReset(t, idle.peer)
@@ -59,7 +60,7 @@ func cut(a *testnet.Host, aIf, bAddr string, b *testnet.Host, bIf, aAddr string)
 // wantTold reads what is still there, and fails the test unless a reset follows.
 func wantTold(t *testing.T, end *net.TCPConn) {
 	t.Helper()
-	must(t, end.SetReadDeadline(time.Now().Add(patience)))
+	nstest.Must(t, end.SetReadDeadline(time.Now().Add(patience)))
 	if _, err := io.Copy(io.Discard, end); !isReset(err) {
 		t.Errorf("the connection ended with %v, want a reset", err)
 	}

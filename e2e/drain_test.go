@@ -108,10 +108,10 @@ func TestLateHeaders(t *testing.T) {
 	}
 	introduce(t, v2, c.bob, wire.V2)
 	wantReset(t, v2)
-	must(t, native.Close())
+	nstest.Must(t, native.Close())
 	live.talk(t)
-	must(t, live.peer.Close())
-	must(t, live.service.Close())
+	nstest.Must(t, live.peer.Close())
+	nstest.Must(t, live.service.Close())
 	c.server.wantEnd(t)
 }
 

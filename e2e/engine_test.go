@@ -33,19 +33,19 @@ var visitedService = sync.OnceValues(func() (path string, err error) {
 func newEngine(t *testing.T, h *testnet.Host, form nstest.Iptables, networks ...string) *nstest.Engine {
 	t.Helper()
 	path, err := visitedService()
-	must(t, err)
-	must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
+	nstest.Must(t, err)
+	nstest.Must(t, h.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
 	e := nstest.StartEngine(t, h, form)
 	dir := t.TempDir()
-	must(t, os.Link(path, filepath.Join(dir, "visited")))
-	must(t, os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY visited /\nENTRYPOINT [\"/visited\"]\n"), 0o644))
+	nstest.Must(t, os.Link(path, filepath.Join(dir, "visited")))
+	nstest.Must(t, os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY visited /\nENTRYPOINT [\"/visited\"]\n"), 0o644))
 	e.Build(t, nstest.Classic, "visited", dir)
 	anchor := runVisited(t, e)
 	for _, network := range networks {
 		e.Docker(t, "network", "create", network)
 		e.Docker(t, "network", "connect", network, anchor)
 	}
-	waitFor(t, "carriers", func() bool { return !strings.Contains(nstest.Run(t, h, "ip", "route"), "linkdown") })
+	nstest.WaitFor(t, "carriers", func() bool { return !strings.Contains(nstest.Run(t, h, "ip", "route"), "linkdown") })
 	return e
 }
 
@@ -77,7 +77,7 @@ func newVisit(t *testing.T, h *testnet.Host, to netip.AddrPort) *visit {
 	c := dial(t, h, to)
 	v := &visit{TCPConn: c, text: bufio.NewReader(c)}
 	line, err := v.text.ReadString('\n')
-	must(t, err)
+	nstest.Must(t, err)
 	v.seen = addrPort(t, line[:len(line)-1])
 	return v
 }
@@ -87,7 +87,7 @@ func (v *visit) talk(t *testing.T) {
 	t.Helper()
 	const text = "how are you?"
 	_, err := io.WriteString(v, text)
-	must(t, err)
+	nstest.Must(t, err)
 	wantNext(t, v.text, text)
 }
 

@@ -91,17 +91,17 @@ func TestCableIsPulled(t *testing.T) {
 			if tt.survives {
 				finish = transfer(t, busy.peer, busy.service)
 			}
-			must(t, cut(c.m1, "m2", "10.0.0.2", c.m2, "m1", "10.0.0.1"))
+			nstest.Must(t, cut(c.m1, "m2", "10.0.0.2", c.m2, "m1", "10.0.0.1"))
 			late := dial(t, c.alice.Host, c.alice.at(80))
 			time.Sleep(tt.long)
 			if !tt.survives {
 				for _, end := range []*net.TCPConn{idle.peer, idle.service, busy.peer, busy.service, late} {
-					must(t, end.SetDeadline(time.Now().Add(patience)))
+					nstest.Must(t, end.SetDeadline(time.Now().Add(patience)))
 					wantReset(t, end)
 				}
 			}
-			must(t, c.m1.Regain("m2", netip.MustParseAddr("10.0.0.2")))
-			must(t, c.m2.Regain("m1", netip.MustParseAddr("10.0.0.1")))
+			nstest.Must(t, c.m1.Regain("m2", netip.MustParseAddr("10.0.0.2")))
+			nstest.Must(t, c.m2.Regain("m1", netip.MustParseAddr("10.0.0.1")))
 			if tt.survives {
 				other := accept(t, c.service)
 				if is, seen := localAddr(late), remoteAddr(other); is != seen {
@@ -114,10 +114,10 @@ func TestCableIsPulled(t *testing.T) {
 			}
 			s := c.connect(t)
 			s.talk(t)
-			must(t, s.peer.Close())
+			nstest.Must(t, s.peer.Close())
 			_, err := io.ReadAll(s.service)
-			must(t, err)
-			must(t, s.service.Close())
+			nstest.Must(t, err)
+			nstest.Must(t, s.service.Close())
 			for i, d := range []*daemon{c.server, c.client} {
 				waitDescriptors(t, d, before[i])
 			}

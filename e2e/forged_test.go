@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -149,7 +150,7 @@ func TestForgedHeaders(t *testing.T) {
 		t.Helper()
 		s := newSession(t, p, 80, service)
 		s.talk(t)
-		must(t, errors.Join(s.peer.Close(), s.service.Close()))
+		nstest.Must(t, errors.Join(s.peer.Close(), s.service.Close()))
 		sessions++
 	}
 
@@ -165,12 +166,12 @@ func TestForgedHeaders(t *testing.T) {
 
 	// On a link of the thief's own, alone and with all that was said before it.
 	link := dial(t, w.m1, m.server)
-	must(t, write(link, stolen))
+	nstest.Must(t, write(link, stolen))
 	if got, err := io.ReadAll(link); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 		t.Errorf("a stolen header is answered by %q (%v)", got, err)
 	}
 	link = dial(t, w.m1, m.server)
-	must(t, write(link, whole))
+	nstest.Must(t, write(link, whole))
 	_, _ = io.Copy(io.Discard, link)
 
 	// In place of another.
@@ -223,7 +224,7 @@ func TestForgedHeaders(t *testing.T) {
 			t.Fatalf("the service saw %v, which is nobody", from)
 		}
 		session{byAddr[from], s}.talk(t)
-		must(t, errors.Join(byAddr[from].Close(), s.Close()))
+		nstest.Must(t, errors.Join(byAddr[from].Close(), s.Close()))
 		delete(byAddr, from)
 		sessions++
 		seals++
@@ -257,7 +258,7 @@ func TestReadInTheMiddle(t *testing.T) {
 			s := newSession(t, w.alice, 80, service)
 			for _, way := range [][2]*net.TCPConn{{s.peer, s.service}, {s.service, s.peer}} {
 				secret := []byte(rand.Text())
-				must(t, write(way[0], secret))
+				nstest.Must(t, write(way[0], secret))
 				wantNext(t, way[1], string(secret))
 				if m.has(secret) != readable {
 					t.Errorf("that it can be read is %t, want %t", !readable, readable)
@@ -300,10 +301,10 @@ func TestChangedInTheMiddle(t *testing.T) {
 				return write(out, b)
 			}
 			m.mu.Unlock()
-			must(t, write(from, []byte(strings.Repeat("x", long))))
+			nstest.Must(t, write(from, []byte(strings.Repeat("x", long))))
 			for _, end := range []*net.TCPConn{from, to} {
 				wantReset(t, end)
-				must(t, end.SetDeadline(time.Now().Add(patience)))
+				nstest.Must(t, end.SetDeadline(time.Now().Add(patience)))
 				if got, _ := io.ReadAll(end); len(got) > 0 {
 					t.Errorf("byte %d: %d bytes were delivered, %q", at, len(got), got)
 				}

@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"fmt"
 	"testing"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestServiceSpeaksFirst has a service that greets, and peers that send nothing and wait for that.
@@ -16,8 +18,8 @@ func TestServiceSpeaksFirst(t *testing.T) {
 		peer := dial(t, p.Host, p.at(80))
 		greeter := accept(t, service)
 		_, err := fmt.Fprintf(greeter, "hello %v", remoteAddr(greeter))
-		must(t, err)
+		nstest.Must(t, err)
 		wantNext(t, peer, fmt.Sprintf("hello %v", localAddr(peer)))
-		must(t, service.Close())
+		nstest.Must(t, service.Close())
 	}
 }

@@ -125,10 +125,10 @@ func TestHealthCheck(t *testing.T) {
 	w.server(t, "-p 80")
 	for form, answer := range map[wire.Form]string{wire.V1: "", wire.V2: "", wire.Native: "\x00"} {
 		head, err := wire.Header{Local: true}.Append(nil, form)
-		must(t, err)
+		nstest.Must(t, err)
 		link := dial(t, w.m1, addrPort(t, linkTo))
 		_, err = link.Write(head)
-		must(t, err)
+		nstest.Must(t, err)
 		if got, err := io.ReadAll(link); err != nil || string(got) != answer {
 			t.Errorf("%v: the server answers %q (%v), want %q", form, got, err, answer)
 		}
@@ -181,7 +181,7 @@ func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
 func haproxy(t *testing.T, h *testnet.Host, listen, sections string) *nstest.Process {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "haproxy.cfg")
-	must(t, os.WriteFile(conf, []byte(`
+	nstest.Must(t, os.WriteFile(conf, []byte(`
 global
 	log stdout format raw daemon
 defaults

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestForms has our client introduce its peers to our server in each form of the header.
@@ -19,7 +21,7 @@ func TestForms(t *testing.T) {
 			for _, p := range w.peers(peers) {
 				service := listen(t, w.m2, p.loopback(80).String())
 				newSession(t, p, 80, service).talk(t)
-				must(t, service.Close())
+				nstest.Must(t, service.Close())
 				w.wantRefused(t, p, 80)
 			}
 		})
@@ -37,15 +39,15 @@ func TestPyClient(t *testing.T) {
 		s := session{peer: dial(t, p.Host, p.at(80)), service: accept(t, receiver)}
 		const request, answer = "1.2.3.4:5:6\nas if it were a line", "\x00answer"
 		_, err := io.WriteString(s.peer, request)
-		must(t, err)
-		must(t, s.peer.CloseWrite())
+		nstest.Must(t, err)
+		nstest.Must(t, s.peer.CloseWrite())
 		got, err := io.ReadAll(s.service)
 		if want := fmt.Sprintf("%v:80\n%s", localAddr(s.peer), request); err != nil || string(got) != want {
 			t.Errorf("the receiver got %q (%v), want %q", got, err, want)
 		}
 		_, err = io.WriteString(s.service, answer)
-		must(t, err)
-		must(t, s.service.CloseWrite())
+		nstest.Must(t, err)
+		nstest.Must(t, s.service.CloseWrite())
 		if got, err := io.ReadAll(s.peer); err != nil || string(got) != answer {
 			t.Errorf("the peer got %q (%v), want %q", got, err, answer)
 		}
@@ -71,7 +73,7 @@ func TestPySender(t *testing.T) {
 		s := session{peer: link}
 		for _, text := range segments {
 			_, err := io.WriteString(link, strings.Replace(text, "LINE", fmt.Sprintf("%v:80\n", claim), 1))
-			must(t, err)
+			nstest.Must(t, err)
 			if s.service == nil {
 				s.service = accept(t, service)
 				if seen := remoteAddr(s.service); seen != claim {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestHealth asks a client and a server, and what is wrong has a line.
@@ -24,8 +25,8 @@ func TestHealth(t *testing.T) {
 	waitHealth(t, c.m2, "it drains")
 	waitHealth(t, c.m1, "server "+linkTo+": ")
 	live.talk(t)
-	must(t, live.peer.Close())
-	must(t, live.service.Close())
+	nstest.Must(t, live.peer.Close())
+	nstest.Must(t, live.service.Close())
 	c.server.wantEnd(t)
 	waitHealth(t, c.m2, "no client or server runs here")
 
@@ -41,9 +42,9 @@ func TestHealthOfReturnRoutes(t *testing.T) {
 	w := newWorld(t)
 	w.server(t, "-p 80")
 	waitHealth(t, w.m2, "")
-	must(t, w.m2.SetSysctl("net.ipv6.conf.lo.disable_ipv6", "1"))
+	nstest.Must(t, w.m2.SetSysctl("net.ipv6.conf.lo.disable_ipv6", "1"))
 	waitHealth(t, w.m2, "return route is incomplete")
-	must(t, w.m2.SetSysctl("net.ipv6.conf.lo.disable_ipv6", "0"))
+	nstest.Must(t, w.m2.SetSysctl("net.ipv6.conf.lo.disable_ipv6", "0"))
 	waitHealth(t, w.m2, "")
 }
 
@@ -62,13 +63,13 @@ func TestHealthOfServerThatDials(t *testing.T) {
 func waitHealth(t *testing.T, h *testnet.Host, wrong string) {
 	t.Helper()
 	path, err := program()
-	must(t, err)
-	waitFor(t, "signs of "+wrong, func() bool {
+	nstest.Must(t, err)
+	nstest.WaitFor(t, "signs of "+wrong, func() bool {
 		cmd := exec.Command(path, "health")
 		cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
 		var said strings.Builder
 		cmd.Stderr = &said
-		must(t, h.Start(cmd))
+		nstest.Must(t, h.Start(cmd))
 		err := cmd.Wait()
 		exit, failed := errors.AsType[*exec.ExitError](err)
 		if failed && exit.ExitCode() != 1 || said.Len() > 0 != failed {

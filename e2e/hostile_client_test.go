@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestHostilePeers has thousands of peers from one address, of which the client takes as many as it may; others are served.
@@ -26,7 +27,7 @@ func TestHostilePeers(t *testing.T) {
 	l := newLoad(t, w)
 	w.server(t, loadPorts)
 	client := w.client(t, fmt.Sprint(loadPorts, " --max-peers-per-address ", most, " --max-new-per-address ", aSecond))
-	must(t, l.visit(greetingPort, ""))
+	nstest.Must(t, l.visit(greetingPort, ""))
 	before := burdenOf(t, client)
 
 	stop, ended := make(chan struct{}), make(chan struct{})
@@ -90,7 +91,7 @@ func counted(t *testing.T, line, name string) int {
 		return 0
 	}
 	n, err := strconv.Atoi(found[1])
-	must(t, err)
+	nstest.Must(t, err)
 	return n
 }
 
@@ -115,10 +116,10 @@ func TestNotAuthorised(t *testing.T) {
 			dir := t.TempDir()
 			file := func(name string) string { return filepath.Join(dir, name) }
 			serverKey, err := auth.GenerateKey(file("server"))
-			must(t, err)
+			nstest.Must(t, err)
 			clientKey, err := auth.GenerateKey(file("client"))
-			must(t, err)
-			must(t, os.WriteFile(file("clients"), fmt.Appendf(nil, "somebody %s %s\n", clientKey, tt.may), 0o600))
+			nstest.Must(t, err)
+			nstest.Must(t, os.WriteFile(file("clients"), fmt.Appendf(nil, "somebody %s %s\n", clientKey, tt.may), 0o600))
 			server := w.server(t, loadPorts+" --key "+file("server")+" --clients "+file("clients"))
 			client := w.client(t, fmt.Sprint(loadPorts, " --key ", file("client"), " --server-key ", serverKey))
 
@@ -127,11 +128,11 @@ func TestNotAuthorised(t *testing.T) {
 			for range n - 1 {
 				s := newSession(t, w.alice, 80, service)
 				s.talk(t)
-				must(t, errors.Join(s.peer.Close(), s.service.Close()))
+				nstest.Must(t, errors.Join(s.peer.Close(), s.service.Close()))
 				w.wantRefused(t, w.bob, tt.port)
 			}
 			for _, l := range []*net.TCPListener{service, other} {
-				must(t, l.SetDeadline(time.Now().Add(100*time.Millisecond)))
+				nstest.Must(t, l.SetDeadline(time.Now().Add(100*time.Millisecond)))
 				if c, err := l.AcceptTCP(); err == nil {
 					t.Errorf("%v came to a service", c.RemoteAddr())
 					_ = c.Close()

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -51,7 +52,7 @@ func TestHostileSlowness(t *testing.T) {
 				s = newSiege(t, 1, "--header-timeout 3s", "")
 			}
 			head, err := wire.Header{Source: addrPort(t, "203.0.113.99:1"), Destination: addrPort(t, "203.0.113.1:80")}.Append(nil, wire.V1)
-			must(t, err)
+			nstest.Must(t, err)
 			s.withstand(t, func(ctx context.Context, m *mallory) {
 				held := m.hold(ctx, horde, head[:1])
 				for _, b := range head[1:5] {
@@ -72,7 +73,7 @@ func TestHostileNoise(t *testing.T) {
 	t.Parallel()
 	binaries := make([]byte, 64<<10)
 	_, err := io.ReadFull(random(), binaries)
-	must(t, err)
+	nstest.Must(t, err)
 	says := [][]byte{
 		bytes.Repeat([]byte("GET /robots.txt HTTP/1.1\r\n"), 2000),
 		[]byte("EHLO mallory.example\r\n"),
@@ -115,10 +116,10 @@ func malformedHeaders(t *testing.T) []badHeader {
 	t.Helper()
 	peer := wire.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: wire.NewID()}
 	native, err := peer.Append(nil, wire.Native)
-	must(t, err)
+	nstest.Must(t, err)
 	peer.Destination = addrPort(t, "203.0.113.1:9")
 	discard, err := peer.Append(nil, wire.V2)
-	must(t, err)
+	nstest.Must(t, err)
 	// v2 is a header that announces so many bytes behind its addresses.
 	v2 := func(announced int, rest ...byte) []byte {
 		b := append(bytes.Clone(native[:16+12]), rest...)
@@ -242,7 +243,7 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 	peer := wire.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: wire.NewID()}
 	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		head, err := peer.Append(nil, form)
-		must(t, err)
+		nstest.Must(t, err)
 		answer := ""
 		if form == wire.Native {
 			answer = string(byte(wire.NotAuthorized))
@@ -256,10 +257,10 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 func strangerConfig(t *testing.T) *tls.Config {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
-	must(t, err)
+	nstest.Must(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	cert, err := x509.CreateCertificate(nil, template, template, public, private)
-	must(t, err)
+	nstest.Must(t, err)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, NextProtos: []string{"portredirector/1"},
 		Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: private}},
@@ -275,11 +276,11 @@ func clientHello(t *testing.T) []byte {
 	running.Go(func() { _ = tls.Client(client, config).Handshake() })
 	hello := make([]byte, 5)
 	_, err := io.ReadFull(server, hello)
-	must(t, err)
+	nstest.Must(t, err)
 	hello = append(hello, make([]byte, binary.BigEndian.Uint16(hello[3:]))...)
 	_, err = io.ReadFull(server, hello[5:])
-	must(t, err)
-	must(t, server.Close())
+	nstest.Must(t, err)
+	nstest.Must(t, server.Close())
 	running.Wait()
 	return hello
 }

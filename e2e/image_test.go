@@ -57,7 +57,7 @@ func newImageWorld(t *testing.T) imageWorld {
 func buildImage(t *testing.T, e *nstest.Engine, with nstest.Builder) {
 	t.Helper()
 	dir, err := imageContext()
-	must(t, err)
+	nstest.Must(t, err)
 	e.Build(t, with, "portredirector", dir)
 }
 
@@ -75,7 +75,7 @@ func runImage(t *testing.T, e *nstest.Engine, options, program string) (id strin
 // waitStatus waits until the engine takes a container for healthy, or unhealthy.
 func waitStatus(t *testing.T, e *nstest.Engine, id, want string) {
 	t.Helper()
-	waitFor(t, "signs of being "+want, func() bool {
+	nstest.WaitFor(t, "signs of being "+want, func() bool {
 		return e.Docker(t, "inspect", "--format", "{{.State.Health.Status}}", id) == want
 	})
 }
@@ -92,7 +92,7 @@ func TestImage(t *testing.T) {
 	k := newKeys(t)
 	keyFile := func(options string) (mount, inside string) {
 		file := strings.Fields(options)[1]
-		must(t, os.Chown(file, 65532, 65532))
+		nstest.Must(t, os.Chown(file, 65532, 65532))
 		return "-v " + file + ":/key:ro", strings.Replace(options, file, "/key", 1)
 	}
 	clientKey, clientTrust := keyFile(k.client)
@@ -133,7 +133,7 @@ func TestImage(t *testing.T) {
 func wantUser(t *testing.T, e *nstest.Engine, id, user string) {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + e.Docker(t, "inspect", "--format", "{{.State.Pid}}", id) + "/status")
-	must(t, err)
+	nstest.Must(t, err)
 	if want := fmt.Sprintf("Uid:\t%s\t%s\t%s\t%s\n", user, user, user, user); !strings.Contains(string(status), want) {
 		t.Errorf("there is no %q in\n%s", want, status)
 	}
@@ -168,8 +168,8 @@ func stopDrains(t *testing.T, w imageWorld, service *net.TCPListener) {
 	live.talk(t)
 	stop(w.onM1, client)
 	live.talk(t)
-	must(t, live.peer.Close())
-	must(t, live.service.Close())
+	nstest.Must(t, live.peer.Close())
+	nstest.Must(t, live.service.Close())
 	stopping.Wait()
 	for e, id := range map[*nstest.Engine]string{w.onM1: client, w.onM2: server} {
 		if status := e.Docker(t, "inspect", "--format", "{{.State.ExitCode}}", id); status != "0" {

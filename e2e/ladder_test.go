@@ -58,7 +58,7 @@ func TestTwoPorts(t *testing.T) {
 func TestLastRung(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) {
-		must(t, w.m2.SetSysctl("net.ipv4.ip_local_port_range", "50000 50001"))
+		nstest.Must(t, w.m2.SetSysctl("net.ipv4.ip_local_port_range", "50000 50001"))
 	})
 	service := listen(t, w.m2, "127.0.0.1:80")
 	server := w.server(t, "-p 80 -p 81=127.0.0.1:80 -p 82=127.0.0.1:80 -p 83=127.0.0.1:80")
@@ -84,7 +84,7 @@ func TestLastRung(t *testing.T) {
 func sharedSession(t *testing.T, p peer, to netip.AddrPort, service *net.TCPListener) session {
 	t.Helper()
 	c, err := dialFrom(p, netip.AddrPortFrom(p.addr, sharedPort), to)
-	must(t, err)
+	nstest.Must(t, err)
 	return session{peer: forTest(t, c), service: accept(t, service)}
 }
 

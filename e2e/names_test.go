@@ -19,7 +19,7 @@ func TestNameMoves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	hosts := filepath.Join(t.TempDir(), "hosts")
-	name := func(addr string) { must(t, os.WriteFile(hosts, []byte(addr+" service.test\n"), 0o644)) }
+	name := func(addr string) { nstest.Must(t, os.WriteFile(hosts, []byte(addr+" service.test\n"), 0o644)) }
 	name("127.0.0.1")
 	for _, addr := range []string{"127.0.0.1", "192.0.2.2"} {
 		each(t, listen(t, w.m2, addr+":80"), func(c *net.TCPConn) { fmt.Fprintf(c, "%s saw %s", addr, c.RemoteAddr()) })
@@ -35,7 +35,7 @@ func TestNameMoves(t *testing.T) {
 	ask := func() (answer, want string) {
 		c := dial(t, w.alice.Host, w.alice.at(80))
 		b, err := io.ReadAll(c)
-		must(t, err)
+		nstest.Must(t, err)
 		return string(b), fmt.Sprint(" saw ", c.LocalAddr())
 	}
 	if got, want := ask(); got != "127.0.0.1"+want {
@@ -64,7 +64,7 @@ func TestNameServerAway(t *testing.T) {
 	})
 	each(t, listen(t, w.guest, "172.30.0.2:80"), func(c *net.TCPConn) { fmt.Fprintf(c, "saw %s", c.RemoteAddr()) })
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
+	nstest.Must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
 	names := resolver(t, w.m2, "--host-record=web.test,172.30.0.2")
 	server := startWith(t, w.m2, "server -l "+linkPort+" -p web.test:80", conf, "/etc/resolv.conf")
 	server.WaitOutput("server is ready")

@@ -44,7 +44,7 @@ func newNATWorld(t *testing.T) (w *world, nat *testnet.Host) {
 	connect(t, nat, "192.168.7.1/24 fd00:7::1/64", w.m2, "192.168.7.2/24 fd00:7::2/64")
 	route(t, w.m2, "0.0.0.0/0", "192.168.7.1")
 	route(t, w.m2, "::/0", "fd00:7::1")
-	must(t, nat.SetSysctl("net.ipv4.ip_forward", "1"))
+	nstest.Must(t, nat.SetSysctl("net.ipv4.ip_forward", "1"))
 	nstest.Run(t, nat, "nft", `
 		table ip nat {
 			chain post { type nat hook postrouting priority srcnat; oifname "m1" masquerade; }
@@ -65,7 +65,7 @@ func newNATWorld(t *testing.T) (w *world, nat *testnet.Host) {
 // forget has the NAT forget all connections.
 func forget(t *testing.T, nat *testnet.Host) {
 	t.Helper()
-	must(t, nat.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
+	nstest.Must(t, nat.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
 }
 
 // natOptions make a test of lost paths short.
@@ -101,10 +101,10 @@ func TestBehindNAT(t *testing.T) {
 			up.talkBack(t)
 
 			reset := c.connect(t)
-			must(t, reset.peer.SetLinger(0))
-			must(t, reset.peer.Close())
+			nstest.Must(t, reset.peer.SetLinger(0))
+			nstest.Must(t, reset.peer.Close())
 			wantReset(t, reset.service)
-			must(t, c.service.Close())
+			nstest.Must(t, c.service.Close())
 			c.wantRefused(t, c.alice, 80)
 		})
 	}
@@ -114,7 +114,7 @@ func TestBehindNAT(t *testing.T) {
 func (s session) talkBack(t *testing.T) {
 	t.Helper()
 	_, err := io.WriteString(s.service, "thank you")
-	must(t, errors.Join(err, s.service.Close()))
+	nstest.Must(t, errors.Join(err, s.service.Close()))
 	if got, err := io.ReadAll(s.peer); err != nil || string(got) != "thank you" {
 		t.Errorf("the peer received %q, %v", got, err)
 	}
@@ -188,7 +188,7 @@ func TestNATMoves(t *testing.T) {
 // wantDialledAgain waits until the server has dialed once more, and has a peer served.
 func (c chain) wantDialledAgain(t *testing.T) {
 	t.Helper()
-	waitFor(t, "the server to dial again", func() bool {
+	nstest.WaitFor(t, "the server to dial again", func() bool {
 		return strings.Count(c.client.Output(), "server has dialed") >= 2
 	})
 	c.connect(t).talk(t)
@@ -198,7 +198,7 @@ func (c chain) wantDialledAgain(t *testing.T) {
 func TestHeartbeatKeepsTheMapping(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
-	must(t, nat.SetSysctl("net.netfilter.nf_conntrack_tcp_timeout_established", "3"))
+	nstest.Must(t, nat.SetSysctl("net.netfilter.nf_conntrack_tcp_timeout_established", "3"))
 	forget(t, nat) // what it knows has the old time-out
 	c.wantDialledAgain(t)
 	time.Sleep(6 * time.Second)
@@ -220,16 +220,16 @@ func TestTwoServersBehindNAT(t *testing.T) {
 		servers = append(servers, start(t, w.m2, "server", fmt.Sprintf("-c %s -p 80 --key %s --client-key %s", clientAt, k.file, m1.public)))
 	}
 	for _, k := range []pair{a, b} {
-		waitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialed" server="`+k.public) })
+		nstest.WaitFor(t, "both servers", func() bool { return strings.Contains(client.Output(), `server has dialed" server="`+k.public) })
 	}
-	waitFor(t, "links ahead to both, and two control streams", func() bool {
+	nstest.WaitFor(t, "links ahead to both, and two control streams", func() bool {
 		return strings.Count(nstest.Run(t, w.m1, "ss", "-Htn", "state", "established", "sport = :12345"), "\n") == 2*8+2
 	})
 	for range 8 {
 		newSession(t, w.alice, 80, service).talk(t)
 	}
 	for _, s := range servers {
-		waitFor(t, "its share of the peers", func() bool { return strings.Count(s.Output(), `msg="peer connects"`) == 4 })
+		nstest.WaitFor(t, "its share of the peers", func() bool { return strings.Count(s.Output(), `msg="peer connects"`) == 4 })
 	}
 	servers[0].ended = true
 	servers[0].Signal(syscall.SIGKILL)
@@ -247,7 +247,7 @@ func TestServerOfTwoClients(t *testing.T) {
 	eighty, ninety := listen(t, w.m2, "127.0.0.1:80"), listen(t, w.m2, "127.0.0.1:90")
 	m2, a, b := keygen(t), keygen(t), keygen(t)
 	clients := filepath.Join(t.TempDir(), "clients")
-	must(t, os.WriteFile(clients, fmt.Appendf(nil, "a %s ports=80\nb %s ports=90\n", a.public, b.public), 0o600))
+	nstest.Must(t, os.WriteFile(clients, fmt.Appendf(nil, "a %s ports=80\nb %s ports=90\n", a.public, b.public), 0o600))
 	start(t, w.m1, "client", fmt.Sprintf("-l 12345 -p 80 -p 91 --key %s --server-key %s", a.file, m2.public))
 	start(t, w.m1, "client", fmt.Sprintf("-l 12346 -p 90 -p 81 --key %s --server-key %s", b.file, m2.public))
 	start(t, w.m2, "server", fmt.Sprintf("-c %s -c 10.0.0.1:12346 -p 80 -p 90 -p 91=80 -p 81=90 --key %s --clients %s", clientAt, m2.file, clients))
@@ -290,8 +290,8 @@ func TestDrainBehindNAT(t *testing.T) {
 	c.server.Signal(syscall.SIGTERM)
 	c.client.WaitOutput("server has gone")
 	s.talk(t)
-	must(t, s.peer.Close())
-	must(t, s.service.Close())
+	nstest.Must(t, s.peer.Close())
+	nstest.Must(t, s.service.Close())
 	c.server.wantEnd(t)
 }
 
@@ -337,7 +337,7 @@ func TestPairing(t *testing.T) {
 	here.WaitOutput("run the line on the server")
 	here.Wait()
 	startIn(t, w.m2, t.TempDir(), "server", "--join "+strings.TrimSpace(line))
-	waitFor(t, "the second server", func() bool { return strings.Count(client.Output(), "server has dialed") == 2 })
+	nstest.WaitFor(t, "the second server", func() bool { return strings.Count(client.Output(), "server has dialed") == 2 })
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
@@ -387,7 +387,7 @@ func TestInvitationForNobody(t *testing.T) {
 func runIn(t *testing.T, h *testnet.Host, state, command string) *nstest.Process {
 	t.Helper()
 	path, err := program()
-	must(t, err)
+	nstest.Must(t, err)
 	cmd := exec.Command(path, strings.Fields(command)...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+state)
 	return nstest.StartCmd(t, h, cmd)

@@ -23,7 +23,7 @@ func TestNginxAsClient(t *testing.T) {
 	w.server(t, "--allow 10.0.0.1 -p 80")
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "nginx.conf")
-	must(t, os.WriteFile(conf, []byte(`
+	nstest.Must(t, os.WriteFile(conf, []byte(`
 load_module `+module+`;
 daemon off;
 user root;

@@ -82,7 +82,7 @@ func TestReversePathFilter(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, func(w *world) {
 				for _, dev := range []string{"all", "default", "lo", "m1", "isp2", bridge} {
-					must(t, w.m2.SetSysctl("net.ipv4.conf."+dev+".rp_filter", filter))
+					nstest.Must(t, w.m2.SetSysctl("net.ipv4.conf."+dev+".rp_filter", filter))
 				}
 			})
 			local, _ := site(t, w.m2, "127.0.0.1:80 192.0.2.2:80 [::1]:80", "return 200;")
@@ -180,9 +180,9 @@ func site(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.P
 func nginx(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.Process, dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "html"), 0o755))
+	nstest.Must(t, os.Mkdir(filepath.Join(dir, "html"), 0o755))
 	conf := filepath.Join(dir, "nginx.conf")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, `
+	nstest.Must(t, os.WriteFile(conf, fmt.Appendf(nil, `
 daemon off;
 user root;
 worker_processes 1;

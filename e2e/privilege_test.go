@@ -30,7 +30,7 @@ func TestPrivileges(t *testing.T) {
 	// A peer from a port that is root's is seen as it is.
 	from := netip.AddrPortFrom(c.alice.addr, 600)
 	conn, err := dialFrom(c.alice, from, c.alice.at(80))
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	if seen := remoteAddr(accept(t, c.service)); seen != from {
 		t.Errorf("the service saw %v, but the peer is %v", seen, from)
@@ -43,13 +43,13 @@ func TestPlainUser(t *testing.T) {
 	w := newWorld(t)
 	service := listen(t, w.m2, loopback80)
 	path, err := program()
-	must(t, err)
+	nstest.Must(t, err)
 	copied := filepath.Join(t.TempDir(), "portredirector") // where the user may go
 	b, err := os.ReadFile(path)
-	must(t, err)
-	must(t, os.WriteFile(copied, b, 0o755))
+	nstest.Must(t, err)
+	nstest.Must(t, os.WriteFile(copied, b, 0o755))
 	for dir := filepath.Dir(copied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o755))
+		nstest.Must(t, os.Chmod(dir, 0o755))
 	}
 	cmd := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
 		"--inh-caps", "-all,+net_admin", "--ambient-caps", "+net_admin", "--bounding-set", "-all,+net_admin",
@@ -62,7 +62,7 @@ func TestPlainUser(t *testing.T) {
 	wantPrivileges(t, p.Pid(), netAdmin)
 	// The port of this peer may be bound to by root alone, so it comes from another.
 	conn, err := dialFrom(w.alice, netip.AddrPortFrom(w.alice.addr, 600), w.alice.at(80))
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	if seen := remoteAddr(accept(t, service)); seen.Addr() != w.alice.addr {
 		t.Errorf("the service saw %v, but the peer is %v", seen, w.alice.addr)
@@ -78,13 +78,13 @@ func TestPlainUser(t *testing.T) {
 func wantPrivileges(t *testing.T, pid int, capabilities string) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	must(t, err)
+	nstest.Must(t, err)
 	if len(threads) < 2 {
 		t.Errorf("%d threads", len(threads))
 	}
 	for _, path := range threads {
 		b, err := os.ReadFile(path)
-		must(t, err)
+		nstest.Must(t, err)
 		for _, want := range []string{
 			"CapInh:\t" + nothing, "CapPrm:\t" + capabilities, "CapEff:\t" + capabilities, "CapAmb:\t" + nothing, "NoNewPrivs:\t1",
 		} {

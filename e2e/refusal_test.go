@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -123,7 +124,7 @@ func (d *daemon) wantRefusal(t *testing.T, from netip.AddrPort, why string) {
 func introduce(t *testing.T, link io.Writer, p peer, form wire.Form) {
 	t.Helper()
 	head, err := wire.Header{Source: netip.AddrPortFrom(p.addr, 20000), Destination: p.at(80)}.Append(nil, form)
-	must(t, err)
+	nstest.Must(t, err)
 	_, err = link.Write(head)
-	must(t, err)
+	nstest.Must(t, err)
 }

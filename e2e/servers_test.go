@@ -26,7 +26,7 @@ func TestRecordsNameServers(t *testing.T) {
 	const name = "_portredirector._tcp.test"
 	names := resolver(t, w.m1, "--srv-host="+name+",a.test,12345", "--host-record=a.test,10.0.0.2,fd00:10::99")
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
+	nstest.Must(t, os.WriteFile(conf, []byte("nameserver 127.0.0.1\n"), 0o644))
 	client := startWith(t, w.m1, "client -c srv:"+name+" -p 80", conf, "/etc/resolv.conf")
 	client.WaitOutput("client is ready")
 	newSession(t, w.alice, 80, service).talk(t)
@@ -61,7 +61,7 @@ func resolver(t *testing.T, h *testnet.Host, records ...string) *nstest.Process 
 func startWith(t *testing.T, h *testnet.Host, command, file, place string) *nstest.Process {
 	t.Helper()
 	path, err := program()
-	must(t, err)
+	nstest.Must(t, err)
 	args := []string{"--mount", "sh", "-c", `mount --bind "$1" "$2" && shift 2 && exec "$@"`, "sh", file, place, path}
 	cmd := exec.Command("unshare", append(args, strings.Fields(command+" -v")...)...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
@@ -88,7 +88,7 @@ func TestBalance(t *testing.T) {
 			for range 8 {
 				newSession(t, w.alice, 80, service).talk(t)
 			}
-			waitFor(t, fmt.Sprint(want, " peers at the servers"), func() bool {
+			nstest.WaitFor(t, fmt.Sprint(want, " peers at the servers"), func() bool {
 				var got [2]int
 				for i, d := range []*daemon{first, second} {
 					got[i] = strings.Count(d.Output(), `msg="peer connects"`)
@@ -110,12 +110,12 @@ func TestIdleRestart(t *testing.T) {
 	links := func() int {
 		return strings.Count(nstest.Run(t, w.m1, "ss", "-Htn", "state", "established", "dport = :"+linkPort), linkTo)
 	}
-	waitFor(t, "links ahead of the first peer", func() bool { return links() == 8 })
+	nstest.WaitFor(t, "links ahead of the first peer", func() bool { return links() == 8 })
 	server.Signal(syscall.SIGTERM)
 	server.wantEnd(t)
 	w.server(t, "-p 80")
 	newSession(t, w.alice, 80, service).talk(t)
-	waitFor(t, "links ahead of the next peer", func() bool { return links() > 8 })
+	nstest.WaitFor(t, "links ahead of the next peer", func() bool { return links() > 8 })
 }
 
 // TestKilledClient kills a client: the server gives everything back.
@@ -124,7 +124,7 @@ func TestKilledClient(t *testing.T) {
 	c := newChain(t, loopback80)
 	before := descriptors(t, c.server)
 	client := start(t, c.m1, "client", "-c "+linkTo+" -p 81")
-	waitFor(t, "links", func() bool { return nstest.Descriptors(t, c.server.Pid()) > before })
+	nstest.WaitFor(t, "links", func() bool { return nstest.Descriptors(t, c.server.Pid()) > before })
 	client.ended = true
 	client.Signal(syscall.SIGKILL)
 	client.Wait()
@@ -143,25 +143,14 @@ func TestOthersHaveNoPool(t *testing.T) {
 				s := session{dial(t, w.alice.Host, w.alice.at(80)), accept(t, receiver)}
 				wantNext(t, s.service, begin)
 				_, err := fmt.Fprint(s.service, "\x06 is a byte as any other")
-				must(t, err)
+				nstest.Must(t, err)
 				wantNext(t, s.peer, "\x06 is a byte as any other")
 			}
-			must(t, receiver.SetDeadline(time.Now().Add(1500*time.Millisecond))) // longer than a pool takes to be filled
+			nstest.Must(t, receiver.SetDeadline(time.Now().Add(1500*time.Millisecond))) // longer than a pool takes to be filled
 			if c, err := receiver.AcceptTCP(); err == nil {
 				t.Errorf("one more link came, from %v", c.RemoteAddr())
-				must(t, c.Close())
+				nstest.Must(t, c.Close())
 			}
 		})
 	}
-}
-
-// waitFor waits until something is so.
-func waitFor(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if is() {
-			return
-		}
-	}
-	t.Fatalf("there are no %s", what)
 }

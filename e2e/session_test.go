@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"portredirector/internal/testnet/nstest"
 )
 
 // bulk is how much goes over a connection on which data flows.
@@ -72,7 +74,7 @@ func (s session) talk(t *testing.T) {
 		text     string
 	}{{s.peer, s.service, "how are you?"}, {s.service, s.peer, "fine, thank you"}} {
 		_, err := io.WriteString(way.from, way.text)
-		must(t, err)
+		nstest.Must(t, err)
 		wantNext(t, way.to, way.text)
 	}
 }
@@ -123,7 +125,7 @@ func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 	}()
 	h := sha256.New()
 	part, err := io.CopyN(h, to, bulk/64)
-	must(t, err)
+	nstest.Must(t, err)
 	return func() {
 		t.Helper()
 		rest, err := io.Copy(h, to)
@@ -138,19 +140,19 @@ func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 func randomFile(t *testing.T, path string, n int64) digest {
 	t.Helper()
 	f, err := os.Create(path)
-	must(t, err)
+	nstest.Must(t, err)
 	d := send(f, n)
-	must(t, errors.Join(d.err, f.Close()))
+	nstest.Must(t, errors.Join(d.err, f.Close()))
 	return d.sum
 }
 
 func sumFile(t *testing.T, path string) digest {
 	t.Helper()
 	f, err := os.Open(path)
-	must(t, err)
+	nstest.Must(t, err)
 	defer f.Close()
 	h := sha256.New()
 	_, err = io.Copy(h, f)
-	must(t, err)
+	nstest.Must(t, err)
 	return digest(h.Sum(nil))
 }

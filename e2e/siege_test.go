@@ -57,7 +57,7 @@ func newSiege(t *testing.T, addrs int, server, client string) *siege {
 		connect(t, m.Host, "", w.m2, "198.18.0.1/24")
 		for i := range addrs {
 			a := netip.AddrFrom4([4]byte{198, 18, 0, byte(10 + i)})
-			must(t, m.AddAddr("m2", netip.PrefixFrom(a, 24)))
+			nstest.Must(t, m.AddAddr("m2", netip.PrefixFrom(a, 24)))
 			m.addrs = append(m.addrs, a)
 		}
 	})
@@ -73,7 +73,7 @@ func newSiege(t *testing.T, addrs int, server, client string) *siege {
 func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mallory), reasons ...string) {
 	t.Helper()
 	for range 10 {
-		must(t, s.load.visit(greetingPort, ""))
+		nstest.Must(t, s.load.visit(greetingPort, ""))
 	}
 	under := []*daemon{s.server, s.client}
 	var before []burden
@@ -152,11 +152,11 @@ func (b burden) wantQuiet(t *testing.T, d *daemon) {
 func memory(t *testing.T, d *daemon, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
-	must(t, err)
+	nstest.Must(t, err)
 	_, rest, _ := strings.Cut(string(status), "\n"+field+":")
 	size, _, _ := strings.Cut(strings.TrimSpace(rest), " kB")
 	n, err := strconv.Atoi(size)
-	must(t, err)
+	nstest.Must(t, err)
 	return n << 10
 }
 

@@ -31,7 +31,7 @@ func TestSSH(t *testing.T) {
 	for _, p := range []peer{w.alice, w.carol} {
 		cmd := exec.Command("ssh", w.options("-p", "22", "root@"+p.m1.String(), `echo "I am $SSH_CONNECTION"; cat`)...)
 		stdin, err := cmd.StdinPipe()
-		must(t, err)
+		nstest.Must(t, err)
 		ssh := nstest.StartCmd(t, p.Host, cmd)
 		told := ssh.WaitOutput("I am ")
 		is := connectionTo(t, p, 22)
@@ -42,7 +42,7 @@ func TestSSH(t *testing.T) {
 		if got := w.sshd.WaitOutput("Connection from " + p.addr.String()); !strings.HasPrefix(got, want) {
 			t.Errorf("sshd logged %q, want %q", got, want)
 		}
-		must(t, stdin.Close()) // which ends cat
+		nstest.Must(t, stdin.Close()) // which ends cat
 		if code := ssh.Wait(); code != 0 {
 			t.Errorf("exit status of ssh %d, want 0", code)
 		}
@@ -68,12 +68,12 @@ func newSSHWorld(t *testing.T) sshWorld {
 	t.Helper()
 	w := sshWorld{world: newWorld(t), dir: t.TempDir()}
 	requireAccounts(t)
-	must(t, makeRunSSHD())
+	nstest.Must(t, makeRunSSHD())
 	for _, key := range []string{"host_key", "user_key"} {
 		nstest.Run(t, w.m2, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(w.dir, key))
 	}
 	conf := filepath.Join(w.dir, "sshd_config")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, `
+	nstest.Must(t, os.WriteFile(conf, fmt.Appendf(nil, `
 ListenAddress 127.0.0.1:22
 ListenAddress [::1]:22
 HostKey %[1]s/host_key

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/nstest"
 )
 
 // patience is how long a connection may take for all that a test does with it.
@@ -22,7 +23,7 @@ const patience = 30 * time.Second
 func listen(t *testing.T, h *testnet.Host, addr string) *net.TCPListener {
 	t.Helper()
 	l, err := h.Listen(addrPort(t, addr))
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -30,9 +31,9 @@ func listen(t *testing.T, h *testnet.Host, addr string) *net.TCPListener {
 // accept waits for a connection, and closes it at the end of the test.
 func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 	t.Helper()
-	must(t, l.SetDeadline(time.Now().Add(patience)))
+	nstest.Must(t, l.SetDeadline(time.Now().Add(patience)))
 	c, err := l.AcceptTCP()
-	must(t, err)
+	nstest.Must(t, err)
 	return forTest(t, c)
 }
 
@@ -40,7 +41,7 @@ func accept(t *testing.T, l *net.TCPListener) *net.TCPConn {
 func dial(t *testing.T, h *testnet.Host, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	c, err := h.Dial(t.Context(), netip.AddrPort{}, to)
-	must(t, err)
+	nstest.Must(t, err)
 	return forTest(t, c)
 }
 
@@ -64,15 +65,15 @@ func dialFrom(p peer, from, to netip.AddrPort) (c *net.TCPConn, err error) {
 func forTest(t *testing.T, c *net.TCPConn) *net.TCPConn {
 	t.Helper()
 	t.Cleanup(func() { _ = c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(patience)))
+	nstest.Must(t, c.SetDeadline(time.Now().Add(patience)))
 	return c
 }
 
 // reset closes a connection by RST.
 func reset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
-	must(t, c.SetLinger(0))
-	must(t, c.Close())
+	nstest.Must(t, c.SetLinger(0))
+	nstest.Must(t, c.Close())
 }
 
 // wantReset waits until c is reset. It neither reads nor writes, because to write could provoke the reset that it looks for.
@@ -80,7 +81,7 @@ func reset(t *testing.T, c *net.TCPConn) {
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	raw, err := c.SyscallConn()
-	must(t, err)
+	nstest.Must(t, err)
 	info := new(unix.TCPInfo)
 	var pending int
 	var infoErr, pendingErr error
@@ -120,6 +121,6 @@ func addrPort(t *testing.T, s string) netip.AddrPort {
 		s = net.JoinHostPort(s[:i], s[i+1:])
 	}
 	a, err := netip.ParseAddrPort(s)
-	must(t, err)
+	nstest.Must(t, err)
 	return a
 }

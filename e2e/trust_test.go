@@ -40,10 +40,10 @@ type pair struct{ file, public string }
 func keygen(t *testing.T) pair {
 	t.Helper()
 	path, err := program()
-	must(t, err)
+	nstest.Must(t, err)
 	file := filepath.Join(t.TempDir(), "key")
 	public, err := exec.Command(path, "keygen", file).Output()
-	must(t, err)
+	nstest.Must(t, err)
 	return pair{file, strings.TrimSpace(string(public))}
 }
 
@@ -85,9 +85,9 @@ func newAuthority(t *testing.T) *authority {
 	}}
 	var err error
 	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	nstest.Must(t, err)
 	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, a.key.Public(), a.key)
-	must(t, err)
+	nstest.Must(t, err)
 	a.file = writePEM(t, "CERTIFICATE", der)
 	return a
 }
@@ -96,21 +96,21 @@ func newAuthority(t *testing.T) *authority {
 func (a *authority) issue(t *testing.T, name string, addrs ...net.IP) (cert, key string) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	nstest.Must(t, err)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: addrs,
 		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}, a.cert, k.Public(), a.key)
-	must(t, err)
+	nstest.Must(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(k)
-	must(t, err)
+	nstest.Must(t, err)
 	return writePEM(t, "CERTIFICATE", der), writePEM(t, "PRIVATE KEY", private)
 }
 
 func writePEM(t *testing.T, kind string, der []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "pem")
-	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	nstest.Must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	return path
 }
 
@@ -141,7 +141,7 @@ func TestSecuredLinks(t *testing.T) {
 					s = c.connect(t)
 					reset(t, s.peer)
 					wantReset(t, s.service)
-					must(t, c.service.Close())
+					nstest.Must(t, c.service.Close())
 					c.wantRefused(t, c.alice, 80)
 				})
 			}
@@ -164,14 +164,18 @@ func TestServerRestartsUnderKeys(t *testing.T) {
 	session{waiting, accept(t, service)}.talk(t)
 }
 
-// TestClientsFile edits the file of clients while the server runs. One whose key is not there gets its peers reset at once, not
+// TestClientsFile edits the file of clients, behind a link, while the server runs. One whose key is not there gets its peers reset at once, not
 // after they have waited.
 func TestClientsFile(t *testing.T) {
 	t.Parallel()
 	w, own, mine, other := newWorld(t), keygen(t), keygen(t), keygen(t)
 	service := listen(t, w.m2, loopback80)
 	file := filepath.Join(t.TempDir(), "clients")
-	edit := func(lines string) { must(t, os.WriteFile(file, []byte(lines), 0o600)) }
+	edit := func(lines string) {
+		generation := filepath.Join(t.TempDir(), "clients")
+		nstest.Must(t, os.WriteFile(generation, []byte(lines), 0o600))
+		leadTo(t, generation, file)
+	}
 	edit("other " + other.public)
 	server := w.server(t, fmt.Sprintf("-p 80 --key %s --clients %s", own.file, file))
 	client := w.client(t, fmt.Sprintf("-p 80 --key %s --server-key %s", mine.file, own.public))
@@ -180,14 +184,14 @@ func TestClientsFile(t *testing.T) {
 	w.wantRefused(t, w.alice, 80)
 
 	edit("other " + other.public + "\nm1 " + mine.public + "\n")
-	waitFor(t, "a peer to be served", func() bool { return w.served(w.alice, service) })
+	nstest.WaitFor(t, "a peer to be served", func() bool { return w.served(w.alice, service) })
 	newSession(t, w.alice, 80, service).talk(t)
 
 	edit("m1 no-key")
 	server.WaitOutput("going on with what it was")
 	newSession(t, w.alice, 80, service).talk(t)
 	edit("other " + other.public)
-	waitFor(t, "a peer to be refused", func() bool { return !w.served(w.alice, service) }) // though there are links that were opened before
+	nstest.WaitFor(t, "a peer to be refused", func() bool { return !w.served(w.alice, service) }) // though there are links that were opened before
 	w.wantRefused(t, w.alice, 80)
 }
 
@@ -206,7 +210,25 @@ func (w *world) served(p peer, service *net.TCPListener) bool {
 
 // TestCertificatesAreReadAgain: a server whose certificate and authority are replaced takes clients of the new one.
 func TestCertificatesAreReadAgain(t *testing.T) {
-	t.Parallel()
+	for name, put := range map[string]func(t *testing.T, file, at string){
+		"replaced":      func(t *testing.T, file, at string) { nstest.Must(t, os.Rename(file, at)) },
+		"behind a link": leadTo, // as certbot's live/ leads to archive/
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantCertificatesReadAgain(t, put)
+		})
+	}
+}
+
+// leadTo makes a symbolic link lead to a file.
+func leadTo(t *testing.T, file, link string) {
+	t.Helper()
+	nstest.Must(t, os.Symlink(file, link+".new"))
+	nstest.Must(t, os.Rename(link+".new", link))
+}
+
+func wantCertificatesReadAgain(t *testing.T, put func(t *testing.T, file, at string)) {
 	w, before, after := newWorld(t), newAuthority(t), newAuthority(t)
 	service := listen(t, w.m2, loopback80)
 	dir := t.TempDir()
@@ -214,9 +236,9 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		cert, key := ca.issue(t, "m2", net.IPv4(10, 0, 0, 2))
 		for name, from := range map[string]string{"ca": ca.file, "cert": cert, "key": key} {
 			b, err := os.ReadFile(from)
-			must(t, err)
-			must(t, os.WriteFile(from+".new", b, 0o600))
-			must(t, os.Rename(from+".new", filepath.Join(dir, name)))
+			nstest.Must(t, err)
+			nstest.Must(t, os.WriteFile(from+".new", b, 0o600))
+			put(t, from+".new", filepath.Join(dir, name))
 		}
 	}
 	place(before)
@@ -226,7 +248,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	client.WaitOutput("leaving it out")
 	place(after)
 	server.WaitOutput("read again")
-	waitFor(t, "a peer to be served", func() bool { return w.served(w.alice, service) })
+	nstest.WaitFor(t, "a peer to be served", func() bool { return w.served(w.alice, service) })
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
@@ -239,7 +261,7 @@ func TestClaims(t *testing.T) {
 	claims := func(claim string) *net.TCPConn {
 		c := dial(t, w.m1, netip.MustParseAddrPort(linkTo))
 		_, err := fmt.Fprintf(c, "PROXY TCP4 %s 203.0.113.1 1234 80\r\n", claim)
-		must(t, err)
+		nstest.Must(t, err)
 		return c
 	}
 	nstest.Run(t, w.m2, "ip", "address", "add", "192.0.2.77/32", "dev", "lo")
@@ -249,7 +271,7 @@ func TestClaims(t *testing.T) {
 	}
 	six := dial(t, w.m1, netip.MustParseAddrPort(linkTo))
 	_, err := fmt.Fprintf(six, "PROXY TCP6 ::ffff:127.0.0.1 ::ffff:203.0.113.1 1234 80\r\n")
-	must(t, err)
+	nstest.Must(t, err)
 	wantReset(t, six)
 	for _, claim := range []string{"203.0.113.99", "192.0.2.2"} {
 		claims(claim)

@@ -81,10 +81,10 @@ func (w *world) newPeer(t *testing.T, name, addr, m1 string) peer {
 // addGuest puts the guest behind a bridge of M2, which forwards for it.
 func (w *world) addGuest(t *testing.T) {
 	t.Helper()
-	must(t, w.m2.SetSysctl("net.ipv4.ip_forward", "1"))
-	must(t, w.m2.SetSysctl("net.ipv6.conf.all.forwarding", "1"))
-	must(t, w.m2.Bridge(bridge, prefixes("172.30.0.1/24 fd00:30::1/64")...))
-	must(t, w.m2.Attach(bridge, w.guest, prefixes("172.30.0.2/24 fd00:30::2/64")...))
+	nstest.Must(t, w.m2.SetSysctl("net.ipv4.ip_forward", "1"))
+	nstest.Must(t, w.m2.SetSysctl("net.ipv6.conf.all.forwarding", "1"))
+	nstest.Must(t, w.m2.Bridge(bridge, prefixes("172.30.0.1/24 fd00:30::1/64")...))
+	nstest.Must(t, w.m2.Attach(bridge, w.guest, prefixes("172.30.0.2/24 fd00:30::2/64")...))
 	route(t, w.guest, "0.0.0.0/0", "172.30.0.1")
 	route(t, w.guest, "::/0", "fd00:30::1")
 }
@@ -149,7 +149,7 @@ func start(t *testing.T, h *testnet.Host, command, options string) *daemon {
 func startIn(t *testing.T, h *testnet.Host, state, command, options string) *daemon {
 	t.Helper()
 	path, err := program()
-	must(t, err)
+	nstest.Must(t, err)
 	cmd := exec.Command(path, append([]string{command, "-v"}, strings.Fields(options)...)...)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+state)
 	d := &daemon{Process: nstest.StartCmd(t, h, cmd)}
@@ -175,12 +175,12 @@ func (d *daemon) wantEnd(t *testing.T) {
 // connect joins two hosts; addresses are separated by spaces.
 func connect(t *testing.T, a *testnet.Host, aAddrs string, b *testnet.Host, bAddrs string) {
 	t.Helper()
-	must(t, testnet.Connect(a, prefixes(aAddrs), b, prefixes(bAddrs)))
+	nstest.Must(t, testnet.Connect(a, prefixes(aAddrs), b, prefixes(bAddrs)))
 }
 
 func route(t *testing.T, h *testnet.Host, dst, via string) {
 	t.Helper()
-	must(t, h.AddRoute(netip.MustParsePrefix(dst), netip.MustParseAddr(via)))
+	nstest.Must(t, h.AddRoute(netip.MustParsePrefix(dst), netip.MustParseAddr(via)))
 }
 
 func prefixes(addrs string) (list []netip.Prefix) {
@@ -188,13 +188,6 @@ func prefixes(addrs string) (list []netip.Prefix) {
 		list = append(list, netip.MustParsePrefix(a))
 	}
 	return list
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // waitListening waits until something listens at each of the addresses, which are separated by spaces.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/testnet/nstest"
 )
 
 // authority signs certificates.
@@ -37,7 +38,7 @@ func newAuthority(t testing.TB) *authority {
 func under(t testing.TB, parent *authority) *authority {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	nstest.Must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority " + rand.Text()},
 		NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -48,10 +49,10 @@ func under(t testing.TB, parent *authority) *authority {
 		parent = &authority{cert: template, key: k}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, k.Public(), parent.key)
-	must(t, err)
+	nstest.Must(t, err)
 	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	must(t, os.WriteFile(a.file, pemOf(der), 0o600))
+	nstest.Must(t, err)
+	nstest.Must(t, os.WriteFile(a.file, pemOf(der), 0o600))
 	return a
 }
 
@@ -88,15 +89,15 @@ func (a *authority) renew(t testing.TB, f files, l leaf) {
 		l.until = time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	nstest.Must(t, err)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: l.name}, DNSNames: []string{l.name},
 		NotBefore: time.Unix(0, 0), NotAfter: l.until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, k.Public(), a.key)
-	must(t, err)
+	nstest.Must(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(k)
-	must(t, err)
+	nstest.Must(t, err)
 	replace(t, f.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 	replace(t, f.cert, append(pemOf(der), l.behind...))
 }
@@ -104,14 +105,14 @@ func (a *authority) renew(t testing.TB, f files, l leaf) {
 // replace replaces a file by another one.
 func replace(t testing.TB, path string, text []byte) {
 	t.Helper()
-	must(t, os.WriteFile(path+"~", text, 0o600))
-	must(t, os.Rename(path+"~", path))
+	nstest.Must(t, os.WriteFile(path+"~", text, 0o600))
+	nstest.Must(t, os.Rename(path+"~", path))
 }
 
 func (f files) load(t testing.TB) tls.Certificate {
 	t.Helper()
 	c, err := tls.LoadX509KeyPair(f.cert, f.key)
-	must(t, err)
+	nstest.Must(t, err)
 	return c
 }
 
@@ -124,14 +125,14 @@ func (a *authority) files(f files) auth.CertificateFiles {
 func (a *authority) dialer(t testing.TB, f files) *auth.Dialer {
 	t.Helper()
 	d, err := auth.DialWithCertificate(a.files(f), os.ReadFile, slog.New(slog.DiscardHandler))
-	must(t, err)
+	nstest.Must(t, err)
 	return d
 }
 
 func (a *authority) acceptor(t testing.TB, f files) *auth.Acceptor {
 	t.Helper()
 	c, err := auth.AcceptWithCertificate(a.files(f), os.ReadFile, slog.New(slog.DiscardHandler))
-	must(t, err)
+	nstest.Must(t, err)
 	return c
 }
 
@@ -195,7 +196,7 @@ func TestCertificateFiles(t *testing.T) {
 	ca := newAuthority(t)
 	good, other := ca.issue(t, leaf{}), ca.issue(t, leaf{})
 	empty := filepath.Join(t.TempDir(), "empty")
-	must(t, os.WriteFile(empty, nil, 0o600))
+	nstest.Must(t, os.WriteFile(empty, nil, 0o600))
 	for name, tt := range map[string]struct {
 		files auth.CertificateFiles
 		says  string
@@ -224,7 +225,7 @@ func TestRenewed(t *testing.T) {
 		near, far := ca.issue(t, leaf{name: "client-1"}), ca.issue(t, leaf{})
 		var lines bytes.Buffer
 		d, err := auth.DialWithCertificate(ca.files(near), os.ReadFile, slog.New(slog.NewTextHandler(&lines, nil)))
-		must(t, err)
+		nstest.Must(t, err)
 		a := ca.acceptor(t, far)
 		same := func(want string) {
 			t.Helper()
@@ -238,7 +239,7 @@ func TestRenewed(t *testing.T) {
 		ca.renew(t, near, leaf{name: "client-2"})
 		same("CN=client-2")
 		_, before := sure(t, d, a)
-		must(t, before.Still())
+		nstest.Must(t, before.Still())
 		ca.renew(t, far, leaf{name: "other.example"})
 		time.Sleep(time.Second)
 		client, _ := handshake(t, d, a, anybody)
@@ -246,7 +247,7 @@ func TestRenewed(t *testing.T) {
 		// Another authority, and both ends follow.
 		next := newAuthority(t)
 		text, err := os.ReadFile(next.file)
-		must(t, err)
+		nstest.Must(t, err)
 		replace(t, ca.file, text)
 		next.renew(t, near, leaf{name: "client-3"})
 		next.renew(t, far, leaf{})

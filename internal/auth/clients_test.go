@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/testnet/nstest"
 )
 
 // publics are public keys, as they are passed around.
@@ -33,7 +34,7 @@ func TestReadClients(t *testing.T) {
 		"both " + k[3] + " claims=0.0.0.0/0 ports=22 ports=1-1",
 		"#gone " + k[4],
 	}, "\n")))
-	must(t, err)
+	nstest.Must(t, err)
 	if len(cs) != 4 {
 		t.Errorf("there are %d", len(cs))
 	}
@@ -62,7 +63,7 @@ func TestReadClients(t *testing.T) {
 	use := func(c *auth.Client, s string) bool {
 		var port uint16
 		_, err := fmt.Sscan(s, &port)
-		must(t, err)
+		nstest.Must(t, err)
 		return c.MayUse(port)
 	}
 	claim := func(c *auth.Client, s string) bool { return c.MayClaim(netip.MustParseAddr(s)) }
@@ -129,7 +130,7 @@ func FuzzReadClients(f *testing.F) {
 	f.Add("one "+k+" ports=80,443,8000-8099 claims=203.0.113.0/24,2001:db8::/32 # all\r\n", uint16(8000), netip.IPv6Loopback().AsSlice())
 	f.Add("# none\n\n", uint16(0), []byte{})
 	f.Fuzz(func(t *testing.T, text string, port uint16, addr []byte) {
-		must(t, os.WriteFile(path, []byte(text), 0o600))
+		nstest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		cs, err := auth.ReadClients(path)
 		switch {
 		case err != nil && cs != nil:

@@ -24,6 +24,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 var _ relay.Layer = (*auth.Conn)(nil)
@@ -53,9 +54,9 @@ func TestRead(t *testing.T) {
 	}
 	wantAgain(t, server.Conn)
 	write(t, client.Conn, []byte("end"))
-	must(t, client.Conn.CloseWrite())
-	must(t, client.Conn.Flush())
-	must(t, client.Conn.Flush())
+	nstest.Must(t, client.Conn.CloseWrite())
+	nstest.Must(t, client.Conn.Flush())
+	nstest.Must(t, client.Conn.Flush())
 	wantRead(t, server.Conn, "end")
 	for range 3 {
 		if n, err := server.Conn.Read(b); n != 0 || err != io.EOF { //nolint:errorlint // as the relay compares
@@ -75,7 +76,7 @@ func TestBrokenLinks(t *testing.T) {
 		harm func(t *testing.T, l *line)
 		says string
 	}{
-		"cut":                {func(t *testing.T, l *line) { must(t, l.server.CloseWrite()) }, "close_notify"},
+		"cut":                {func(t *testing.T, l *line) { nstest.Must(t, l.server.CloseWrite()) }, "close_notify"},
 		"reset":              {func(_ *testing.T, l *line) { _ = l.server.SetLinger(0); _ = l.server.Close() }, "reset"},
 		"one bit":            {func(t *testing.T, l *line) { l.alter(t, func(b []byte) { b[len(b)-1] ^= 1 }) }, "bad record MAC"},
 		"a bit of the type":  {func(t *testing.T, l *line) { l.alter(t, func(b []byte) { b[0] ^= 1 }) }, "tls"},
@@ -83,7 +84,10 @@ func TestBrokenLinks(t *testing.T) {
 		"an alert in plain":  {func(t *testing.T, l *line) { l.inject(t, []byte{21, 3, 3, 0, 2, 1, 0}) }, "tls"},
 		"a record too large": {func(t *testing.T, l *line) { l.inject(t, []byte{23, 3, 3, 255, 255}) }, "tls"},
 		"no TLS":             {func(t *testing.T, l *line) { l.inject(t, []byte("GET / HTTP/1.0\r\n\r\n")) }, "tls"},
-		"half a record":      {func(t *testing.T, l *line) { l.inject(t, []byte{23, 3, 3, 0, 32, 1}); must(t, l.server.CloseWrite()) }, "close_notify"},
+		"half a record": {func(t *testing.T, l *line) {
+			l.inject(t, []byte{23, 3, 3, 0, 32, 1})
+			nstest.Must(t, l.server.CloseWrite())
+		}, "close_notify"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLine(t, newRig(t, false, false))
@@ -146,8 +150,8 @@ func newLine(t *testing.T, r *rig) *line {
 	}()
 	var err error
 	l.far, err = r.acceptor.Accept(t.Context(), descriptor(t, accepted), nil, anybody)
-	must(t, err)
-	must(t, <-opened)
+	nstest.Must(t, err)
+	nstest.Must(t, <-opened)
 	t.Cleanup(func() {
 		socket.Close(l.near.FD)
 		socket.Close(l.far.FD)
@@ -165,7 +169,7 @@ func (l *line) alter(t *testing.T, how func(b []byte)) {
 // inject sends something of its own.
 func (l *line) inject(t *testing.T, b []byte) {
 	t.Helper()
-	must(t, second(l.server.Write(b)))
+	nstest.Must(t, second(l.server.Write(b)))
 }
 
 // TestFullSocket: a write takes everything or nothing, and all of it arrives in order,
@@ -174,7 +178,7 @@ func TestFullSocket(t *testing.T) {
 	r := newRig(t, false, false)
 	for range 3 { // buffers are used again
 		client, server := sure(t, r.dialer, r.acceptor)
-		must(t, syscall.SetsockoptInt(client.FD, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 16<<10))
+		nstest.Must(t, syscall.SetsockoptInt(client.FD, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 16<<10))
 		source := rand.New(rand.NewPCG(1, 2))
 		var sent, got bytes.Buffer
 		chunk, b := make([]byte, 64<<10), make([]byte, 64<<10)
@@ -204,7 +208,7 @@ func TestFullSocket(t *testing.T) {
 				t.Fatalf("wrote %d, %v", n, err)
 			}
 		}
-		must(t, client.Conn.CloseWrite())
+		nstest.Must(t, client.Conn.CloseWrite())
 		for ended := false; !ended; {
 			err := client.Conn.Flush()
 			if err != nil && err != syscall.EAGAIN { //nolint:errorlint // as the relay compares
@@ -217,7 +221,7 @@ func TestFullSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		must(t, client.Conn.Flush())
+		nstest.Must(t, client.Conn.Flush())
 		if !bytes.Equal(sent.Bytes(), got.Bytes()) {
 			t.Errorf("%d bytes were sent, %d others have come", sent.Len(), got.Len())
 		}
@@ -257,7 +261,7 @@ func newRecords(t *testing.T, keyLog string) *records {
 	for line := range strings.Lines(keyLog) {
 		if words := strings.Fields(line); words[0] == "CLIENT_TRAFFIC_SECRET_0" {
 			secret, err := hex.DecodeString(words[2])
-			must(t, err)
+			nstest.Must(t, err)
 			r := new(records)
 			r.use(t, secret)
 			return r
@@ -270,9 +274,9 @@ func newRecords(t *testing.T, keyLog string) *records {
 func (r *records) use(t *testing.T, secret []byte) {
 	t.Helper()
 	block, err := aes.NewCipher(expand(t, secret, "key", 16))
-	must(t, err)
+	nstest.Must(t, err)
 	r.seal, err = cipher.NewGCM(block)
-	must(t, err)
+	nstest.Must(t, err)
 	r.secret, r.iv, r.n = secret, expand(t, secret, "iv", 12), 0
 }
 
@@ -281,7 +285,7 @@ func expand(t *testing.T, secret []byte, label string, n int) []byte {
 	label = "tls13 " + label
 	info := fmt.Sprintf("%c%c%c%s\x00", 0, n, len(label), label)
 	b, err := hkdf.Expand(sha256.New, secret, info, n)
-	must(t, err)
+	nstest.Must(t, err)
 	return b
 }
 
@@ -312,7 +316,7 @@ func handmade(t *testing.T) (*foreignLink, *records) {
 	f, err := foreign(t, ca.acceptor(t, ca.issue(t, leaf{})), &tls.Config{
 		Certificates: []tls.Certificate{ca.issue(t, leaf{}).load(t)}, KeyLogWriter: &keyLog,
 	}, anybody)
-	must(t, err)
+	nstest.Must(t, err)
 	if f.client.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
 		t.Skip("this machine prefers another cipher")
 	}
@@ -323,11 +327,11 @@ func handmade(t *testing.T) (*foreignLink, *records) {
 func TestNewKeys(t *testing.T) {
 	f, r := handmade(t)
 	for i := range 100 {
-		must(t, second(f.socket.Write(append(r.keyUpdate(t), r.record(23, []byte("hello"))...))))
+		nstest.Must(t, second(f.socket.Write(append(r.keyUpdate(t), r.record(23, []byte("hello"))...))))
 		wantRead(t, f.server.Conn, "hello")
 		if i%10 == 0 {
 			write(t, f.server.Conn, []byte("too"))
-			must(t, second(io.ReadFull(f.client, make([]byte, 3))))
+			nstest.Must(t, second(io.ReadFull(f.client, make([]byte, 3))))
 		}
 	}
 }

@@ -21,7 +21,7 @@ func TestAuthOnlyIsRefused(t *testing.T) {
 	ca := newAuthority(t)
 	f := ca.issue(t, leaf{})
 	only, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{r.theirs.Public()}, true)
-	must(t, err)
+	nstest.Must(t, err)
 	client, server = handshake(t, only, ca.acceptor(t, f), anybody)
 	wantErrorAt(t, "client", client.err, "--auth-only there")
 	wantErrorAt(t, "server", server.err, "--auth-only here")
@@ -31,14 +31,14 @@ func TestAuthOnlyIsRefused(t *testing.T) {
 func TestWrongPort(t *testing.T) {
 	own := auth.NewKey()
 	servers, err := auth.AcceptServers(own, false)
-	must(t, err)
+	nstest.Must(t, err)
 	clients, err := auth.AcceptWithKey(own, false)
-	must(t, err)
+	nstest.Must(t, err)
 	for _, only := range []bool{false, true} {
 		client, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{own.Public()}, only)
-		must(t, err)
+		nstest.Must(t, err)
 		server, err := auth.DialClients(auth.NewKey(), func(auth.PublicKey) bool { return true }, only)
-		must(t, err)
+		nstest.Must(t, err)
 		for _, tt := range []struct {
 			dialer   *auth.Dialer
 			purpose  auth.Purpose

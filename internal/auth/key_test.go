@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/testnet/nstest"
 )
 
 // generate makes a key.
@@ -15,7 +16,7 @@ func generate(t testing.TB) (path string, public auth.PublicKey) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "key")
 	public, err := auth.GenerateKey(path)
-	must(t, err)
+	nstest.Must(t, err)
 	return path, public
 }
 
@@ -23,15 +24,8 @@ func generate(t testing.TB) (path string, public auth.PublicKey) {
 func writeFile(t testing.TB, text string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "file")
-	must(t, os.WriteFile(path, []byte(text), 0o600))
+	nstest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // wantError wants an error that says certain things.
@@ -52,17 +46,17 @@ func wantError(t *testing.T, err error, says ...string) {
 func TestGenerate(t *testing.T) {
 	path, public := generate(t)
 	k, err := auth.LoadKey(path)
-	must(t, err)
+	nstest.Must(t, err)
 	if k.Public() != public {
 		t.Errorf("the key is that of %s, not %s", k.Public(), public)
 	}
 	info, err := os.Stat(path)
-	must(t, err)
+	nstest.Must(t, err)
 	if info.Mode() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
 	before, err := os.ReadFile(path)
-	must(t, err)
+	nstest.Must(t, err)
 	if !strings.Contains(string(before), public.String()) {
 		t.Errorf("the public key is not in %q", before)
 	}
@@ -86,7 +80,7 @@ func TestLoad(t *testing.T) {
 		seed, seed + "\n", "# a comment\n\n  " + seed + " # and one behind it\r\n#\n",
 	} {
 		k, err := auth.LoadKey(writeFile(t, text))
-		must(t, err)
+		nstest.Must(t, err)
 		if k.Public().String() != public {
 			t.Errorf("%q is that of %s", text, k.Public())
 		}
@@ -119,10 +113,10 @@ func TestOpenToOthers(t *testing.T) {
 	for mode, ok := range map[os.FileMode]bool{
 		0o600: true, 0o400: true, 0o700: true, 0o640: true, 0o604: false, 0o620: false, 0o601: false, 0o644: false,
 	} {
-		must(t, os.Chmod(path, mode))
+		nstest.Must(t, os.Chmod(path, mode))
 		switch _, err := auth.LoadKey(path); {
 		case ok:
-			must(t, err)
+			nstest.Must(t, err)
 		default:
 			wantError(t, err, "chmod 600 "+path)
 		}
@@ -133,10 +127,10 @@ func TestOpenToOthers(t *testing.T) {
 func TestOther(t *testing.T) {
 	path, public := generate(t)
 	own, err := auth.LoadKey(path)
-	must(t, err)
+	nstest.Must(t, err)
 	wantError(t, own.Other(public), public.String(), "own public key")
 	text, err := os.ReadFile(path)
-	must(t, err)
+	nstest.Must(t, err)
 	private := strings.Fields(string(text))
 	_, err = auth.ParsePublicKey(private[len(private)-1])
 	wantError(t, err, "private key")
@@ -144,7 +138,7 @@ func TestOther(t *testing.T) {
 		t.Errorf("%q has the key", err)
 	}
 	_, other := generate(t)
-	must(t, own.Other(other))
+	nstest.Must(t, own.Other(other))
 }
 
 // TestParse: a key has one spelling.

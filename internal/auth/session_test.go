@@ -37,12 +37,12 @@ func wantErrorAt(t *testing.T, who string, err error, says ...string) {
 func connection(t testing.TB) (dialled, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	defer l.Close()
 	dialled, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
-	must(t, err)
+	nstest.Must(t, err)
 	accepted, err = l.AcceptTCP()
-	must(t, err)
+	nstest.Must(t, err)
 	return dialled, accepted
 }
 
@@ -50,7 +50,7 @@ func connection(t testing.TB) (dialled, accepted *net.TCPConn) {
 func descriptor(t testing.TB, c *net.TCPConn) int {
 	t.Helper()
 	fd, err := socket.Detach(c)
-	must(t, err)
+	nstest.Must(t, err)
 	return fd
 }
 
@@ -92,8 +92,8 @@ func handshake(t testing.TB, d *auth.Dialer, a *auth.Acceptor, judge func(auth.I
 func sure(t testing.TB, d *auth.Dialer, a *auth.Acceptor) (client, server end) {
 	t.Helper()
 	client, server = handshake(t, d, a, anybody)
-	must(t, client.err)
-	must(t, server.err)
+	nstest.Must(t, client.err)
+	nstest.Must(t, server.err)
 	return client, server
 }
 
@@ -109,9 +109,9 @@ func newRig(t testing.TB, only, alsoOnly bool) *rig {
 	r := &rig{mine: auth.NewKey(), theirs: auth.NewKey()}
 	var err error
 	r.dialer, err = auth.DialWithKey(r.mine, []auth.PublicKey{auth.NewKey().Public(), r.theirs.Public()}, only)
-	must(t, err)
+	nstest.Must(t, err)
 	r.acceptor, err = auth.AcceptWithKey(r.theirs, alsoOnly)
-	must(t, err)
+	nstest.Must(t, err)
 	return r
 }
 
@@ -180,7 +180,7 @@ func TestEncrypted(t *testing.T) {
 		wantRead(t, server.Conn, "from the client")
 		write(t, server.Conn, []byte("from the server"))
 		raw := make([]byte, 1024)
-		must(t, socket.Wait(t.Context(), client.FD))
+		nstest.Must(t, socket.Wait(t.Context(), client.FD))
 		n, _, err := syscall.Recvfrom(client.FD, raw, syscall.MSG_PEEK)
 		if err != nil || strings.Contains(string(raw[:max(n, 0)]), "server") {
 			t.Errorf("on the way it is %q, %v", raw[:max(n, 0)], err)
@@ -207,7 +207,7 @@ func TestAuthenticated(t *testing.T) {
 		}
 		secrets[string(client.HeaderKey)] = true
 		for _, way := range [][2]int{{client.FD, server.FD}, {server.FD, client.FD}} {
-			must(t, socket.Send(way[0], []byte("plain")))
+			nstest.Must(t, socket.Send(way[0], []byte("plain")))
 			b := make([]byte, 10)
 			if n, errno := socket.Recv(way[1], b); errno != 0 || string(b[:n]) != "plain" {
 				t.Errorf("read %q, %v", b[:n], errno)
@@ -242,10 +242,10 @@ func TestSeam(t *testing.T) {
 			sent <- err
 		}()
 		s, err := r.acceptor.Accept(t.Context(), far, nil, anybody)
-		must(t, err)
-		must(t, <-sent)
+		nstest.Must(t, err)
+		nstest.Must(t, <-sent)
 		c, err := socket.Conn(s.FD)
-		must(t, err)
+		nstest.Must(t, err)
 		if got, err := io.ReadAll(c); err != nil || string(got) != first+last {
 			t.Fatalf("read %q, %v", got, err)
 		}
@@ -276,15 +276,15 @@ func TestSeamOfTheServer(t *testing.T) {
 					sent <- err
 				}()
 				s, err := r.dialer.Open(t.Context(), near, "", auth.ToServer)
-				must(t, err)
-				must(t, <-sent)
+				nstest.Must(t, err)
+				nstest.Must(t, <-sent)
 				if s.Conn != nil {
 					wantRead(t, s.Conn, "at once")
 					socket.Close(s.FD)
 					continue
 				}
 				c, err := socket.Conn(s.FD)
-				must(t, err)
+				nstest.Must(t, err)
 				if got, err := io.ReadAll(c); err != nil || string(got) != "at once" {
 					t.Fatalf("read %q, %v", got, err)
 				}
@@ -371,7 +371,7 @@ func TestEarly(t *testing.T) {
 				}()
 				hello := make([]byte, 64<<10)
 				n, err := accepted.Read(hello)
-				must(t, err)
+				nstest.Must(t, err)
 				s, err := r.acceptor.Accept(t.Context(), descriptor(t, accepted), append(hello[:n], early...), anybody)
 				<-opened
 				if (err != nil) != wrong {
@@ -401,10 +401,10 @@ func TestPiecesOfHello(t *testing.T) {
 			opened <- err
 		}()
 		said := make([]byte, n)
-		must(t, second(io.ReadFull(accepted, said)))
+		nstest.Must(t, second(io.ReadFull(accepted, said)))
 		s, err := r.acceptor.Accept(t.Context(), descriptor(t, accepted), said, anybody)
-		must(t, err)
-		must(t, <-opened)
+		nstest.Must(t, err)
+		nstest.Must(t, <-opened)
 		socket.Close(s.FD)
 	}
 }
@@ -423,7 +423,7 @@ func foreign(t *testing.T, a *auth.Acceptor, c *tls.Config, judge func(auth.Iden
 	go func() { shaken <- f.client.HandshakeContext(t.Context()) }()
 	s, err := a.Accept(t.Context(), descriptor(t, accepted), nil, judge)
 	if cerr := <-shaken; err == nil {
-		must(t, cerr)
+		nstest.Must(t, cerr)
 		t.Cleanup(func() { socket.Close(s.FD) })
 	}
 	f.server = s
@@ -443,13 +443,13 @@ func TestForeign(t *testing.T) {
 	cert := ca.issue(t, leaf{name: "balancer.example"})
 	acceptor := ca.acceptor(t, ca.issue(t, leaf{}))
 	f, err := foreign(t, acceptor, &tls.Config{Certificates: []tls.Certificate{cert.load(t)}}, anybody)
-	must(t, err)
+	nstest.Must(t, err)
 	if f.server.Conn == nil || f.server.HeaderKey != nil || f.server.Identity != (auth.Identity{Name: "CN=balancer.example"}) {
 		t.Errorf("the session is %+v", f.server)
 	}
 	write(t, f.server.Conn, []byte("hello"))
-	must(t, f.server.Conn.CloseWrite())
-	must(t, f.server.Conn.Flush())
+	nstest.Must(t, f.server.Conn.CloseWrite())
+	nstest.Must(t, f.server.Conn.Flush())
 	if got, err := io.ReadAll(f.client); err != nil || string(got) != "hello" {
 		t.Errorf("it got %q, %v", got, err)
 	}
@@ -479,9 +479,9 @@ func TestCancelled(t *testing.T) {
 	// record reads one record of TLS, and returns it.
 	record := func(c net.Conn) []byte {
 		b := make([]byte, 5)
-		must(t, second(io.ReadFull(c, b)))
+		nstest.Must(t, second(io.ReadFull(c, b)))
 		b = append(b, make([]byte, int(b[3])<<8|int(b[4]))...)
-		must(t, second(io.ReadFull(c, b[5:])))
+		nstest.Must(t, second(io.ReadFull(c, b[5:])))
 		return b
 	}
 	// An end that waits for the other one to say so many records more.
@@ -490,7 +490,7 @@ func TestCancelled(t *testing.T) {
 			before := nstest.Descriptors(t, os.Getpid())
 			between(t, r, why, func(client, server net.Conn) {
 				for i := range records {
-					must(t, second(server.Write(record(client))))
+					nstest.Must(t, second(server.Write(record(client))))
 					if i == 0 {
 						go copyAll(client, server)
 					}
@@ -503,7 +503,7 @@ func TestCancelled(t *testing.T) {
 			between(t, r, why, func(client, server net.Conn) {
 				go copyAll(server, client)
 				for range records {
-					must(t, second(client.Write(record(server))))
+					nstest.Must(t, second(client.Write(record(server))))
 				}
 			})
 			wantDescriptors(t, before)

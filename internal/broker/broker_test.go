@@ -10,31 +10,25 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"portredirector/internal/testnet/nstest"
 
 	"portredirector/internal/broker"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // write writes a file below a new directory, and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	must(t, os.WriteFile(path, []byte(text), 0o600))
+	nstest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
 // link makes a symbolic link lead elsewhere.
 func link(t *testing.T, to, at string) {
 	t.Helper()
-	must(t, os.Symlink(to, at+".new"))
-	must(t, os.Rename(at+".new", at))
+	nstest.Must(t, os.Symlink(to, at+".new"))
+	nstest.Must(t, os.Rename(at+".new", at))
 }
 
 // TestLinkMoves wants a file to be readable wherever a link to it leads, as that of a renewed
@@ -47,9 +41,9 @@ func TestLinkMoves(t *testing.T) {
 	c.want("read "+file, "first <nil>")
 	link(t, write(t, "cert2.pem", "second"), file)
 	c.want("read "+file, "second <nil>")
-	must(t, os.Remove(file))
+	nstest.Must(t, os.Remove(file))
 	c.want("read "+file, "open "+file+": no such file")
-	must(t, os.WriteFile(file, []byte("a plain file"), 0o600))
+	nstest.Must(t, os.WriteFile(file, []byte("a plain file"), 0o600))
 	c.want("read "+file, "a plain file <nil>")
 	c.want("read "+other, "not configured")
 	c.want("dial "+file, "not configured")
@@ -60,7 +54,7 @@ func TestLinkMoves(t *testing.T) {
 func TestNoRegularFile(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
-	must(t, syscall.Mkfifo(pipe, 0o600))
+	nstest.Must(t, syscall.Mkfifo(pipe, 0o600))
 	c := start(t, broker.Config{Files: []string{dir, pipe, "/dev/zero"}})
 	for _, path := range []string{dir, pipe, "/dev/zero"} {
 		c.want("read "+path, "no regular file")
@@ -73,7 +67,7 @@ func TestSocketMoves(t *testing.T) {
 	serve := func(text string) {
 		at := filepath.Join(t.TempDir(), "socket")
 		l, err := net.Listen("unix", at)
-		must(t, err)
+		nstest.Must(t, err)
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
@@ -97,7 +91,7 @@ func TestSocketMoves(t *testing.T) {
 	c.want("dial "+path, "first <nil>")
 	serve("second")
 	c.want("dial "+path, "second <nil>")
-	must(t, os.Remove(path))
+	nstest.Must(t, os.Remove(path))
 	c.want("dial "+path, "no such file")
 }
 
@@ -107,18 +101,18 @@ func TestResolverMoves(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	must(t, exec.Command("ip", "link", "set", "lo", "up").Run())
+	nstest.Must(t, exec.Command("ip", "link", "set", "lo", "up").Run())
 	etc := t.TempDir()
 	use := func(n int) {
 		dir, server := t.TempDir(), fmt.Sprintf("127.0.53.%d", n)
 		cmd := exec.Command(dnsmasq, "-k", "-h", "-R", "-C", "/dev/null", "--bind-interfaces", "--pid-file=", "-a", server,
 			fmt.Sprintf("--address=/m2.test/192.0.2.%d", n), fmt.Sprintf("--srv-host=_p._tcp.test,m2.test,%d", n)) //nolint:gosec // the test's
-		must(t, cmd.Start())
+		nstest.Must(t, cmd.Start())
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		})
-		waitFor(t, "a name server", func() bool {
+		nstest.WaitFor(t, "a name server", func() bool {
 			c, err := net.Dial("tcp", server+":53")
 			if err == nil {
 				_ = c.Close()
@@ -128,7 +122,7 @@ func TestResolverMoves(t *testing.T) {
 		for name, text := range map[string]string{
 			"resolv.conf": "nameserver " + server, "nsswitch.conf": "hosts: files dns", "hosts": fmt.Sprintf("198.51.100.%d m1.test", n),
 		} {
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o644))
+			nstest.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o644))
 			link(t, filepath.Join(dir, name), filepath.Join(etc, name))
 		}
 	}
@@ -141,20 +135,9 @@ func TestResolverMoves(t *testing.T) {
 	c.want("resolve nowhere.invalid", "lookup nowhere.invalid")
 	use(2)
 	// Package net looks at the files again after five seconds.
-	waitFor(t, "the new name server", func() bool { return strings.Contains(c.do("resolve m2.test"), "[192.0.2.2] <nil>") })
-	waitFor(t, "the new hosts", func() bool { return strings.Contains(c.do("resolve m1.test"), "198.51.100.2] <nil>") })
+	nstest.WaitFor(t, "the new name server", func() bool { return strings.Contains(c.do("resolve m2.test"), "[192.0.2.2] <nil>") })
+	nstest.WaitFor(t, "the new hosts", func() bool { return strings.Contains(c.do("resolve m1.test"), "198.51.100.2] <nil>") })
 	c.want("srv _p._tcp.test", "m2.test.2 <nil>")
-}
-
-func waitFor(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for range 300 {
-		if done() {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("%s never came", what)
 }
 
 // helper returns the process id of a daemon's helper.
@@ -163,11 +146,11 @@ func (c *child) helper() int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", c.cmd.Process.Pid, c.cmd.Process.Pid))
 	if err != nil || len(strings.Fields(string(text))) != 1 { // another thread may have started it
 		out, perr := exec.Command("pgrep", "-P", strconv.Itoa(c.cmd.Process.Pid)).Output() //nolint:gosec // a number
-		must(c.t, perr)
+		nstest.Must(c.t, perr)
 		text = out
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	must(c.t, err)
+	nstest.Must(c.t, err)
 	return pid
 }
 
@@ -176,19 +159,19 @@ func runs(pid int) bool { return syscall.Kill(pid, 0) == nil }
 // TestEnd wants the helper to outlive signals and to end with its daemon, also with one that is killed.
 func TestEnd(t *testing.T) {
 	for name, end := range map[string]func(c *child){
-		"the daemon ends":      func(c *child) { must(t, c.in.Close()) },
-		"the daemon is killed": func(c *child) { must(t, c.cmd.Process.Kill()) },
+		"the daemon ends":      func(c *child) { nstest.Must(t, c.in.Close()) },
+		"the daemon is killed": func(c *child) { nstest.Must(t, c.cmd.Process.Kill()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, "file", "text")
 			c := start(t, broker.Config{Files: []string{file}})
 			pid := c.helper()
 			for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGABRT} {
-				must(t, syscall.Kill(pid, s))
+				nstest.Must(t, syscall.Kill(pid, s))
 			}
 			c.want("read "+file, "text <nil>")
 			end(c)
-			waitFor(t, "the helper's end", func() bool { return !runs(pid) })
+			nstest.WaitFor(t, "the helper's end", func() bool { return !runs(pid) })
 		})
 	}
 }
@@ -197,7 +180,7 @@ func TestEnd(t *testing.T) {
 func TestHelperKilled(t *testing.T) {
 	file := write(t, "file", "text")
 	c := start(t, broker.Config{Files: []string{file}, Names: true})
-	must(t, syscall.Kill(c.helper(), syscall.SIGKILL))
+	nstest.Must(t, syscall.Kill(c.helper(), syscall.SIGKILL))
 	c.want("ended", "has ended: start this program anew")
 	c.want("read "+file, "has ended")
 	c.want("resolve name.test", "has ended")

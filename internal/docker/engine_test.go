@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/testnet/nstest"
 )
 
 var (
@@ -129,11 +130,11 @@ func TestFollow(t *testing.T) {
 	for _, addr := range []string{"172.17.0.2", "172.17.0.3"} {
 		f.set("/containers/web/json", running("default", in("bridge", "n1", addr, "")))
 		f.send(`{"Type":"container","Action":"start","Actor":{"ID":"d5a1","Attributes":{"image":"web","name":"web"}},"scope":"local","time":1795568384}`)
-		eventually(t, "web is at "+addr, func() bool { return where(e, "web") == addr+" invalid IP" })
+		nstest.WaitFor(t, "web is at "+addr, func() bool { return where(e, "web") == addr+" invalid IP" })
 	}
 	f.set("/containers/web/json", inspect(`"Running":false`, "default", ""))
 	f.send(`no JSON at all`)
-	eventually(t, "web is not running", func() bool { return where(e, "web") == "container web is not running" })
+	nstest.WaitFor(t, "web is not running", func() bool { return where(e, "web") == "container web is not running" })
 
 	// Another one's event changes nothing and tells nothing.
 	before := log.String()
@@ -166,31 +167,31 @@ func TestAway(t *testing.T) {
 	f.set("/containers/web/json", running("default", in("bridge", "n1", "172.17.0.2", "")))
 	e, log := f.engine("web")
 	stop := f.run(e)
-	eventually(t, "web is there", func() bool { return where(e, "web") == "172.17.0.2 invalid IP" })
+	nstest.WaitFor(t, "web is there", func() bool { return where(e, "web") == "172.17.0.2 invalid IP" })
 	f.stop()
-	eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "cannot ask where containers are") })
+	nstest.WaitFor(t, "the log says so", func() bool { return strings.Contains(log.String(), "cannot ask where containers are") })
 	if got := where(e, "web"); got != "172.17.0.2 invalid IP" {
 		t.Errorf("without the engine web is at %s", got)
 	}
 	f.set("/containers/web/json", running("default", in("bridge", "n1", "172.17.0.3", "")))
 	f.start()
-	eventually(t, "web has moved", func() bool { return where(e, "web") == "172.17.0.3 invalid IP" })
-	eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "can be asked again") })
+	nstest.WaitFor(t, "web has moved", func() bool { return where(e, "web") == "172.17.0.3 invalid IP" })
+	nstest.WaitFor(t, "the log says so", func() bool { return strings.Contains(log.String(), "can be asked again") })
 	// It is followed again, too.
 	f.listening()
 	f.set("/containers/web/json", "")
 	f.send("{}")
-	eventually(t, "web is gone", func() bool { return where(e, "web") == "no container named web" })
+	nstest.WaitFor(t, "web is gone", func() bool { return where(e, "web") == "no container named web" })
 
 	// An answer that fails is no answer: what is known stays, and is asked for again.
 	f.set("/containers/web/json", "fail")
 	f.send("{}")
-	eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "it hurts") })
+	nstest.WaitFor(t, "the log says so", func() bool { return strings.Contains(log.String(), "it hurts") })
 	if got := where(e, "web"); got != "no container named web" {
 		t.Errorf("after a failure it is: %s", got)
 	}
 	f.set("/containers/web/json", running("host", ""))
-	eventually(t, "web is there", func() bool { return where(e, "web") == "127.0.0.1 ::1" })
+	nstest.WaitFor(t, "web is there", func() bool { return where(e, "web") == "127.0.0.1 ::1" })
 	stop()
 }
 
@@ -210,7 +211,7 @@ func TestNoEngine(t *testing.T) {
 	f.run(e)
 	f.set("/containers/web/json", running("default", in("bridge", "n1", "172.17.0.2", "")))
 	f.start()
-	eventually(t, "web is there", func() bool { return where(e, "web") == "172.17.0.2 invalid IP" })
+	nstest.WaitFor(t, "web is there", func() bool { return where(e, "web") == "172.17.0.2 invalid IP" })
 	if n := strings.Count(log.String(), "no such file"); n != 1 {
 		t.Errorf("it was told %d times that there is no engine: %s", n, log)
 	}

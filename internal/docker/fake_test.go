@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/testnet/nstest"
 )
 
 // fake is an engine: answers by path, and events when it is told to send one.
@@ -85,7 +85,7 @@ func (f *fake) send(event string) {
 // listening waits until somebody listens.
 func (f *fake) listening() {
 	f.t.Helper()
-	eventually(f.t, "somebody listens to events", func() bool {
+	nstest.WaitFor(f.t, "somebody listens to events", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return len(f.events) > 0
@@ -180,18 +180,6 @@ func (r *record) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.text.String()
-}
-
-// eventually waits for something.
-func eventually(t *testing.T, what string, there func() bool) {
-	t.Helper()
-	for range 2000 {
-		if there() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatalf("never happened: %s", what)
 }
 
 // running is the engine's answer (API 1.41) about a container in some networks, given as

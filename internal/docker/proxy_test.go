@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/testnet/nstest"
 )
 
 var equal = cmp.Comparer(func(a, b docker.Proxy) bool { return a == b })
@@ -85,26 +86,20 @@ func TestCheck(t *testing.T) {
 func proc(t *testing.T, here, elsewhere []string) string {
 	t.Helper()
 	dir := t.TempDir()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	ours := filepath.Join(dir, "self/net/tcp")
-	must(os.MkdirAll(filepath.Dir(ours), 0o755))
-	must(os.WriteFile(ours, nil, 0o600))
+	nstest.Must(t, os.MkdirAll(filepath.Dir(ours), 0o755))
+	nstest.Must(t, os.WriteFile(ours, nil, 0o600))
 	for i, command := range append(append([]string{""}, here...), elsewhere...) {
 		process := filepath.Join(dir, fmt.Sprint(100+i))
-		must(os.MkdirAll(filepath.Join(process, "net"), 0o755))
-		must(os.WriteFile(filepath.Join(process, "cmdline"), []byte(strings.ReplaceAll(command, " ", "\x00")+"\x00"), 0o600))
+		nstest.Must(t, os.MkdirAll(filepath.Join(process, "net"), 0o755))
+		nstest.Must(t, os.WriteFile(filepath.Join(process, "cmdline"), []byte(strings.ReplaceAll(command, " ", "\x00")+"\x00"), 0o600))
 		if tcp := filepath.Join(process, "net/tcp"); i <= len(here) {
-			must(os.Link(ours, tcp))
+			nstest.Must(t, os.Link(ours, tcp))
 		} else {
-			must(os.WriteFile(tcp, nil, 0o600))
+			nstest.Must(t, os.WriteFile(tcp, nil, 0o600))
 		}
 	}
-	must(os.Mkdir(filepath.Join(dir, "99"), 0o755)) // one that has just ended
+	nstest.Must(t, os.Mkdir(filepath.Join(dir, "99"), 0o755)) // one that has just ended
 	return dir
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/testnet/nstest"
 )
 
 // accept wants how it goes.
@@ -117,7 +118,7 @@ func TestBounds(t *testing.T) {
 func TestInvite(t *testing.T) {
 	s := open(t)
 	i, err := s.Invite("[2001:DB8:0::1]:12345", []auth.Ports{{First: 443, Last: 443}, {First: 82, Last: 90}, {First: 80, Last: 81}, {First: 85, Last: 86}}, time.Minute)
-	must(t, err)
+	nstest.Must(t, err)
 	if got, err := enroll.Parse(i.String()); err != nil || !cmp.Equal(got, i) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -125,7 +126,7 @@ func TestInvite(t *testing.T) {
 		t.Error(i.Address, diff)
 	}
 	own, err := s.Key()
-	must(t, err)
+	nstest.Must(t, err)
 	if i.Client != own.Public() {
 		t.Error("the key is another's")
 	}
@@ -144,7 +145,7 @@ func TestOwnKey(t *testing.T) {
 	_, err := s.Accept(i.Secret, i.Client, "home")
 	wantError(t, err, "own key")
 	var b strings.Builder
-	must(t, enroll.WriteAnswer(&b, err))
+	nstest.Must(t, enroll.WriteAnswer(&b, err))
 	if b.String() != "\x05" {
 		t.Errorf("the answer is %q", b.String())
 	}
@@ -172,7 +173,7 @@ func TestNames(t *testing.T) {
 		server := newKey()
 		before := len(names(t, s))
 		name, err := s.Accept(invite(t, s).Secret, server, tt.name)
-		must(t, err)
+		nstest.Must(t, err)
 		all := names(t, s)
 		if len(all) != before+1 || all[server] != name || tt.want != "" && name != tt.want {
 			t.Errorf("%q is %q (%q), want %q; %d peers", tt.name, all[server], name, tt.want, len(all))

@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 
 	"portredirector/internal/enroll"
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestRequest(t *testing.T) {
@@ -18,7 +19,7 @@ func TestRequest(t *testing.T) {
 	} {
 		secret := enroll.NewSecret()
 		var b bytes.Buffer
-		must(t, enroll.WriteRequest(&b, secret, name))
+		nstest.Must(t, enroll.WriteRequest(&b, secret, name))
 		whole := bytes.Clone(b.Bytes())
 		b.WriteString("more")
 		got, gotName, err := enroll.ReadRequest(iotest.OneByteReader(&b))
@@ -59,7 +60,7 @@ func TestAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			must(t, enroll.WriteAnswer(&b, tt.accepted))
+			nstest.Must(t, enroll.WriteAnswer(&b, tt.accepted))
 			if b.Len() != 1 || b.Bytes()[0] != tt.status {
 				t.Errorf("it is %x", b.Bytes())
 			}
@@ -86,7 +87,7 @@ func FuzzReadRequest(f *testing.F) {
 			return
 		}
 		var again bytes.Buffer
-		must(t, enroll.WriteRequest(&again, secret, name))
+		nstest.Must(t, enroll.WriteRequest(&again, secret, name))
 		if !bytes.HasPrefix(b, again.Bytes()) {
 			t.Errorf("%q is %q", b, again.Bytes())
 		}

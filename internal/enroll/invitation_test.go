@@ -12,13 +12,14 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/testnet/nstest"
 )
 
 // example is an invitation, and its spelling.
 func example(t testing.TB) (enroll.Invitation, string) {
 	t.Helper()
 	k, err := auth.ParsePublicKey("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
-	must(t, err)
+	nstest.Must(t, err)
 	return enroll.Invitation{
 		Address: "1.1.1.1:12345", Client: k, Secret: enroll.Secret{0xff, 0xef, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
 		Ports: []auth.Ports{{First: 80, Last: 80}, {First: 443, Last: 443}, {First: 8000, Last: 8099}},

@@ -9,6 +9,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func open(t testing.TB) *enroll.State {
 func reopen(t testing.TB, dir string) *enroll.State {
 	t.Helper()
 	s, err := enroll.Open(dir)
-	must(t, err)
+	nstest.Must(t, err)
 	return s
 }
 
@@ -40,7 +41,7 @@ func reopen(t testing.TB, dir string) *enroll.State {
 func invite(t testing.TB, s *enroll.State) enroll.Invitation {
 	t.Helper()
 	i, err := s.Invite(address, web, 15*time.Minute)
-	must(t, err)
+	nstest.Must(t, err)
 	return i
 }
 
@@ -62,26 +63,19 @@ func get(t testing.TB, s *enroll.State, name string) string {
 // put writes a file of a state, as a person does.
 func put(t testing.TB, s *enroll.State, name, text string) {
 	t.Helper()
-	must(t, os.WriteFile(file(s, name), []byte(text), 0o600))
+	nstest.Must(t, os.WriteFile(file(s, name), []byte(text), 0o600))
 }
 
 // names are the peers of a state, by their keys.
 func names(t testing.TB, s *enroll.State) map[auth.PublicKey]string {
 	t.Helper()
 	peers, err := s.Servers()
-	must(t, err)
+	nstest.Must(t, err)
 	all := make(map[auth.PublicKey]string)
 	for k, c := range peers {
 		all[k] = c.Name
 	}
 	return all
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // wantError wants an error that says certain things.

@@ -14,6 +14,7 @@ import (
 
 	"portredirector/internal/enroll"
 	"portredirector/internal/sandbox"
+	"portredirector/internal/testnet/nstest"
 )
 
 // These make the test binary a process that uses a state: it shows a secret, or, without
@@ -76,10 +77,10 @@ func process(t *testing.T, env ...string) (cmd *exec.Cmd, in io.WriteCloser, out
 	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
-	must(t, err)
+	nstest.Must(t, err)
 	pipe, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	nstest.Must(t, err)
+	nstest.Must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return cmd, in, bufio.NewReader(pipe)
 }
@@ -99,14 +100,14 @@ func TestProcesses(t *testing.T) {
 		begin, outs, cmds = append(begin, in), append(outs, out), append(cmds, cmd)
 	}
 	for _, in := range begin {
-		must(t, in.Close())
+		nstest.Must(t, in.Close())
 	}
 	said := make(map[string]int)
 	for n, out := range outs {
 		line, err := out.ReadString('\n')
-		must(t, err)
+		nstest.Must(t, err)
 		said[line]++
-		must(t, cmds[n].Wait())
+		nstest.Must(t, cmds[n].Wait())
 	}
 	if said["accepted\n"] != 1 || said["unknown\n"] != 5 || len(names(t, s)) != 1 {
 		t.Errorf("%v, and there are %v", said, names(t, s))
@@ -119,9 +120,9 @@ func TestPrivileges(t *testing.T) {
 	cmd, _, out := process(t, envChild+"="+s.Dir(), envDrop+"=1")
 	for range 4 {
 		_, err := out.ReadString('\n')
-		must(t, err)
+		nstest.Must(t, err)
 	}
-	must(t, cmd.Process.Kill())
+	nstest.Must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	if _, err := s.Key(); err != nil || len(names(t, s)) < 2 {
 		t.Errorf("%v, %v", names(t, s), err)
@@ -136,11 +137,11 @@ func TestKilled(t *testing.T) {
 		var said strings.Builder
 		for range n%4 + 1 {
 			line, err := out.ReadString('\n')
-			must(t, err)
+			nstest.Must(t, err)
 			said.WriteString(line)
 		}
 		time.Sleep(time.Duration(n) * 300 * time.Microsecond)
-		must(t, cmd.Process.Kill())
+		nstest.Must(t, cmd.Process.Kill())
 		_, _ = io.Copy(&said, out)
 		_ = cmd.Wait()
 

@@ -10,6 +10,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/testnet/nstest"
 )
 
 func TestDir(t *testing.T) {
@@ -27,7 +28,7 @@ func TestDir(t *testing.T) {
 func TestOpen(t *testing.T) {
 	s := open(t)
 	info, err := os.Stat(s.Dir())
-	must(t, err)
+	nstest.Must(t, err)
 	if info.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v", info.Mode())
 	}
@@ -41,15 +42,15 @@ func TestOpen(t *testing.T) {
 	parent := t.TempDir()
 	at := func(name string) string { return filepath.Join(parent, name) }
 	for _, name := range []string{"systemd", "open", "foreign"} {
-		must(t, os.Mkdir(at(name), 0o755))
+		nstest.Must(t, os.Mkdir(at(name), 0o755))
 	}
-	must(t, os.Symlink("systemd", at("link"))) // as with DynamicUser=
+	nstest.Must(t, os.Symlink("systemd", at("link"))) // as with DynamicUser=
 	reopen(t, at("systemd"))
 	reopen(t, at("link"))
-	must(t, os.Chmod(at("open"), 0o777))
+	nstest.Must(t, os.Chmod(at("open"), 0o777))
 	_, err = enroll.Open(at("open"))
 	wantError(t, err, at("open"), "chmod 700")
-	must(t, os.WriteFile(at("file"), nil, 0o600))
+	nstest.Must(t, os.WriteFile(at("file"), nil, 0o600))
 	_, err = enroll.Open(at("file"))
 	wantError(t, err, at("file"))
 	_, err = enroll.Open("/proc/none/state")
@@ -57,7 +58,7 @@ func TestOpen(t *testing.T) {
 	_, err = enroll.Open("/proc/self")
 	wantError(t, err, "/proc/self", "cannot be written", "STATE_DIRECTORY")
 	if os.Geteuid() == 0 {
-		must(t, os.Chown(at("foreign"), 7, 7))
+		nstest.Must(t, os.Chown(at("foreign"), 7, 7))
 		_, err = enroll.Open(at("foreign"))
 		wantError(t, err, at("foreign"), "belongs to user 7", "STATE_DIRECTORY")
 	}
@@ -68,9 +69,9 @@ func TestKey(t *testing.T) {
 	s := open(t)
 	put(t, s, ".key.new", "half")
 	k, err := s.Key()
-	must(t, err)
+	nstest.Must(t, err)
 	again, err := reopen(t, s.Dir()).Key()
-	must(t, err)
+	nstest.Must(t, err)
 	if k.Public() != again.Public() {
 		t.Error("there are two")
 	}
@@ -93,7 +94,7 @@ func TestKey(t *testing.T) {
 // TestForeignFiles: what is not as it should be is told by its name, and left as it is.
 func TestForeignFiles(t *testing.T) {
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	must(t, os.WriteFile(elsewhere, nil, 0o600))
+	nstest.Must(t, os.WriteFile(elsewhere, nil, 0o600))
 	for _, name := range []string{"servers", "invitations", "joined"} {
 		for what, tt := range map[string]struct {
 			make func(path string) error
@@ -117,10 +118,10 @@ func TestForeignFiles(t *testing.T) {
 			t.Run(name+" is "+what, func(t *testing.T) {
 				s := open(t)
 				i := invite(t, s)
-				must(t, os.RemoveAll(file(s, name)))
-				must(t, tt.make(file(s, name)))
+				nstest.Must(t, os.RemoveAll(file(s, name)))
+				nstest.Must(t, tt.make(file(s, name)))
 				before, err := os.Lstat(file(s, name))
-				must(t, err)
+				nstest.Must(t, err)
 				var errs []error
 				if name == "joined" {
 					_, err := s.Joined()
@@ -168,8 +169,8 @@ func TestUnwritable(t *testing.T) {
 func obstruct(t *testing.T, s *enroll.State, name string) (end func()) {
 	t.Helper()
 	path := file(s, "."+name+".new")
-	must(t, os.MkdirAll(filepath.Join(path, "in"), 0o700))
-	return func() { must(t, os.RemoveAll(path)) }
+	nstest.Must(t, os.MkdirAll(filepath.Join(path, "in"), 0o700))
+	return func() { nstest.Must(t, os.RemoveAll(path)) }
 }
 
 // TestHandEdited: what people write stays, in both files.
@@ -180,7 +181,7 @@ func TestHandEdited(t *testing.T) {
 	put(t, s, "servers", edited)
 	server := newKey()
 	name, err := s.Accept(invite(t, s).Secret, server, "old")
-	must(t, err)
+	nstest.Must(t, err)
 	if got := get(t, s, "servers"); !strings.HasPrefix(got, edited+"\nold-2 "+server.String()+" # since ") {
 		t.Errorf("it became %q", got)
 	}
@@ -195,11 +196,11 @@ func TestReplaced(t *testing.T) {
 	for range 2 {
 		i := invite(t, s)
 		_, err := s.Accept(i.Secret, newKey(), "home")
-		must(t, err)
+		nstest.Must(t, err)
 		i.Client = newKey()
-		must(t, s.Join(i))
+		nstest.Must(t, s.Join(i))
 		for _, name := range []string{"servers", "invitations", "joined"} {
-			must(t, os.Link(file(s, name), file(s, name+".old")))
+			nstest.Must(t, os.Link(file(s, name), file(s, name+".old")))
 		}
 		before := make(map[string]string)
 		for _, name := range []string{"servers", "invitations", "joined"} {
@@ -207,20 +208,20 @@ func TestReplaced(t *testing.T) {
 		}
 		i = invite(t, s)
 		_, err = s.Accept(i.Secret, newKey(), "home")
-		must(t, err)
+		nstest.Must(t, err)
 		invite(t, s)
 		i.Client, i.Address = newKey(), "192.0.2.2:1"
-		must(t, s.Join(i))
+		nstest.Must(t, s.Join(i))
 		for name, text := range before {
 			if old, now := get(t, s, name+".old"), get(t, s, name); old != text || now == text {
 				t.Errorf("%s was changed in its place: %q was %q", name, old, text)
 			}
 			info, err := os.Stat(file(s, name))
-			must(t, err)
+			nstest.Must(t, err)
 			if info.Mode() != 0o600 {
 				t.Errorf("%s: mode %v", name, info.Mode())
 			}
-			must(t, os.Remove(file(s, name+".old")))
+			nstest.Must(t, os.Remove(file(s, name+".old")))
 		}
 	}
 }
@@ -232,20 +233,20 @@ func TestJoin(t *testing.T) {
 	if all, err := s.Joined(); err != nil || len(all) > 0 {
 		t.Errorf("before: %v, %v", all, err)
 	}
-	must(t, s.Join(two))
-	must(t, s.Join(one))
+	nstest.Must(t, s.Join(two))
+	nstest.Must(t, s.Join(one))
 	first := get(t, s, "joined")
 	want := "192.0.2.1:12345 " + one.Client.String() + " ports=80,443\n"
 	if !strings.HasPrefix(first, "#") || !strings.HasSuffix(first, "\n"+want) {
 		t.Errorf("it is %q", first)
 	}
 	one.Secret = enroll.NewSecret()
-	must(t, s.Join(one))
+	nstest.Must(t, s.Join(one))
 	if got := get(t, s, "joined"); got != first {
 		t.Errorf("joined again: %q", got)
 	}
 	all, err := s.Joined()
-	must(t, err)
+	nstest.Must(t, err)
 	if len(all) != 2 || all[0].Address != one.Address || all[0].Client.Key != one.Client || !all[0].Client.MayUse(443) || all[0].Client.MayUse(22) ||
 		all[1].Address != two.Address || !all[1].Client.MayUse(8050) {
 		t.Errorf("they are %+v", all)
@@ -254,9 +255,9 @@ func TestJoin(t *testing.T) {
 	// People may say more, and that stays; the client has moved, and then has a new key.
 	put(t, s, "joined", "# mine\n"+strings.Replace(first, "ports=80,443", "ports=80,443 claims=203.0.113.0/24 # not more", 1))
 	one.Address = "[2001:db8::1]:12345"
-	must(t, s.Join(one))
+	nstest.Must(t, s.Join(one))
 	one.Client = newKey()
-	must(t, s.Join(one))
+	nstest.Must(t, s.Join(one))
 	got := get(t, s, "joined")
 	if !strings.HasPrefix(got, "# mine\n") || strings.Contains(got, "192.0.2.1") ||
 		!strings.HasSuffix(got, "[2001:db8::1]:12345 "+one.Client.String()+" ports=80,443 claims=203.0.113.0/24\n") {
@@ -267,7 +268,7 @@ func TestJoin(t *testing.T) {
 	}
 
 	own, err := s.Key()
-	must(t, err)
+	nstest.Must(t, err)
 	one.Client = own.Public()
 	wantError(t, s.Join(one), "own key")
 	put(t, s, "joined", "home "+newKey().String()+"\n")

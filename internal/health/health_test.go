@@ -44,7 +44,7 @@ func ask(ctx context.Context) string {
 func askAs(t *testing.T, as *syscall.Credential, before ...string) string {
 	t.Helper()
 	path, err := os.Executable()
-	must(t, err)
+	nstest.Must(t, err)
 	if as != nil {
 		path = "/proc/self/exe" // where that user may not go
 	}
@@ -64,7 +64,7 @@ func serve(t *testing.T, state func() error) {
 	t.Helper()
 	nstest.Require(t)
 	s, err := health.Serve(state)
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(s.Close)
 }
 
@@ -94,7 +94,7 @@ func TestClose(t *testing.T) {
 	nstest.Require(t)
 	for range 3 {
 		s, err := health.Serve(func() error { return nil })
-		must(t, err)
+		nstest.Must(t, err)
 		s.Close()
 	}
 	if got := ask(t.Context()); got != "0 asked, ill: map[]" {
@@ -109,7 +109,7 @@ func TestClose(t *testing.T) {
 func TestOtherUser(t *testing.T) {
 	serve(t, func() error { return nil })
 	ids, err := os.ReadFile("/proc/self/uid_map")
-	must(t, err)
+	nstest.Must(t, err)
 	if fields := strings.Fields(string(ids)); len(fields) == 3 && fields[2] == "1" {
 		t.Skip("there is only one user")
 	}
@@ -131,10 +131,10 @@ func TestOtherNamespace(t *testing.T) {
 func TestSquatted(t *testing.T) {
 	nstest.Require(t)
 	ns, err := health.Namespace()
-	must(t, err)
+	nstest.Must(t, err)
 	for _, pid := range []int{os.Getpid(), os.Getppid()} {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: health.Name(ns, pid)})
-		must(t, err)
+		nstest.Must(t, err)
 		t.Cleanup(func() { _ = l.Close() })
 	}
 	if _, err := health.Serve(func() error { return nil }); err == nil || !strings.Contains(err.Error(), "ss -xlp") {
@@ -166,12 +166,5 @@ func TestFind(t *testing.T) {
 `
 	if diff := cmp.Diff([]int{3, 7}, health.InText(text, "4026532")); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

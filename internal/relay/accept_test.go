@@ -17,6 +17,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 // logged collects log lines.
@@ -44,16 +45,16 @@ func accepting(t *testing.T, o relay.Options, handle func(e *relay.Engine, fd in
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	e = newEngine(t, o)
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", net.KeepAliveConfig{})
-	must(t, err)
+	nstest.Must(t, err)
 	addr = l.Addr().String()
-	must(t, e.Accept(l, func(fd int, from netip.AddrPort) { handle(e, fd, from) }))
+	nstest.Must(t, e.Accept(l, func(fd int, from netip.AddrPort) { handle(e, fd, from) }))
 	return e, addr, log
 }
 
 func dial(t *testing.T, addr string) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)
 }
@@ -89,7 +90,7 @@ func toEcho(t *testing.T) func(e *relay.Engine, fd int, from netip.AddrPort) {
 func listenTCP(t *testing.T) *net.TCPListener {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l
 }
@@ -124,11 +125,11 @@ func TestAccept(t *testing.T) {
 func TestShutdownStopsAccepting(t *testing.T) {
 	e, addr, _ := accepting(t, relay.Options{}, toEcho(t))
 	c := dial(t, addr)
-	must(t, second(c.Write([]byte("x"))))
-	must(t, second(io.ReadFull(c, make([]byte, 1))))
+	nstest.Must(t, second(c.Write([]byte("x"))))
+	nstest.Must(t, second(io.ReadFull(c, make([]byte, 1))))
 	ended := make(chan error, 1)
 	go func() { ended <- e.Shutdown(context.Background()) }()
-	waitFor(t, "a refusal", func() bool {
+	nstest.WaitFor(t, "a refusal", func() bool {
 		other, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = other.Close()
@@ -138,15 +139,15 @@ func TestShutdownStopsAccepting(t *testing.T) {
 	if !e.Draining() {
 		t.Error("it does not say that it drains")
 	}
-	must(t, second(c.Write([]byte("y"))))
-	must(t, second(io.ReadFull(c, make([]byte, 1))))
+	nstest.Must(t, second(c.Write([]byte("y"))))
+	nstest.Must(t, second(io.ReadFull(c, make([]byte, 1))))
 	select {
 	case err := <-ended:
 		t.Fatalf("Shutdown returned %v with a pair under way", err)
 	default:
 	}
 	_ = c.Close()
-	must(t, <-ended)
+	nstest.Must(t, <-ended)
 }
 
 // TestUnreached: the owner gets the accepted socket back, also if nobody answers.
@@ -225,8 +226,8 @@ func TestBugInAHandler(t *testing.T) {
 	})
 	dial(t, addr)
 	c := dial(t, addr)
-	must(t, second(c.Write([]byte("x"))))
-	must(t, second(io.ReadFull(c, make([]byte, 1))))
+	nstest.Must(t, second(c.Write([]byte("x"))))
+	nstest.Must(t, second(io.ReadFull(c, make([]byte, 1))))
 	if log.count("a bug") != 1 {
 		t.Error("the panic was not logged")
 	}
@@ -243,7 +244,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	c := dial(t, addr) // so that the poller and all else is set up
 	<-handled
 	peer, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	must(t, err)
+	nstest.Must(t, err)
 	defer syscall.Close(peer)
 	_ = c.Close()
 

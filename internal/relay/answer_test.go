@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/testnet/nstest"
 )
 
 // answering is a rig whose dialed side has to answer first.
@@ -42,8 +43,8 @@ func testAnswer(t *testing.T, w way) {
 	if b, err := io.ReadAll(service); err != nil || !bytes.Equal(b, data) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
-	must(t, second(service.Write([]byte("\x07and more"))))
-	must(t, service.Close())
+	nstest.Must(t, second(service.Write([]byte("\x07and more"))))
+	nstest.Must(t, service.Close())
 	if b, err := io.ReadAll(peer); err != nil || string(b) != "and more" {
 		t.Fatalf("%q, %v", b, err)
 	}
@@ -110,13 +111,13 @@ func TestBugEndsItsPairOnly(t *testing.T) {
 	})
 	other := &rig{engine: engine, result: make(chan relay.Result, 1)}
 	other.connect(t)
-	must(t, second(service.Write([]byte{0})))
+	nstest.Must(t, second(service.Write([]byte{0})))
 	if r := <-result; r.End != relay.Failed || !strings.Contains(r.Err.Error(), "a bug") {
 		t.Errorf("it ended as %s: %v", r.End, r.Err)
 	}
 	wantReset(t, peer)
 	wantReset(t, service)
-	must(t, oneWay(other.peer, other.service))
-	must(t, oneWay(other.service, other.peer))
+	nstest.Must(t, oneWay(other.peer, other.service))
+	nstest.Must(t, oneWay(other.service, other.peer))
 	other.wantResult(t, bulk, bulk, relay.Finished)
 }

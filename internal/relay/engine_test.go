@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/testnet/nstest"
 )
 
 // TestMeterCountsLive: what went through can be read while it goes.
@@ -17,12 +18,12 @@ func TestMeterCountsLive(t *testing.T) {
 	dialedEnd, service := tcpPair(t)
 	m := new(relay.Meter)
 	newEngine(t, relay.Options{}).Relay(relay.Pair{Meter: m, Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
-	must(t, second(peer.Write(make([]byte, 1000))))
-	must(t, second(io.ReadFull(service, make([]byte, 1000))))
-	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 0 })
-	must(t, second(service.Write(make([]byte, 10))))
-	must(t, second(io.ReadFull(peer, make([]byte, 10))))
-	waitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 10 })
+	nstest.Must(t, second(peer.Write(make([]byte, 1000))))
+	nstest.Must(t, second(io.ReadFull(service, make([]byte, 1000))))
+	nstest.WaitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 0 })
+	nstest.Must(t, second(service.Write(make([]byte, 10))))
+	nstest.Must(t, second(io.ReadFull(peer, make([]byte, 10))))
+	nstest.WaitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 10 })
 	_, _ = peer.Close(), service.Close()
 }
 
@@ -32,8 +33,8 @@ func second[T any](_ T, err error) error { return err }
 func TestIdleTimeout(t *testing.T) {
 	r := newRig(t, relay.Options{IdleTimeout: 2 * time.Second}, plain)
 	for range 4 { // longer than the time-out in all
-		must(t, second(r.peer.Write([]byte("x"))))
-		must(t, second(io.ReadFull(r.service, make([]byte, 1))))
+		nstest.Must(t, second(r.peer.Write([]byte("x"))))
+		nstest.Must(t, second(io.ReadFull(r.service, make([]byte, 1))))
 		time.Sleep(time.Second)
 	}
 	r.wantResult(t, 4, 0, relay.Idle)
@@ -48,8 +49,8 @@ func TestHalfCloseTimeout(t *testing.T) {
 	halfClose(t, half.peer, half.service)
 	half.wantResult(t, 0, 0, relay.Idle)
 	wantReset(t, half.service)
-	must(t, second(whole.peer.Write([]byte("x"))))
-	must(t, second(io.ReadFull(whole.service, make([]byte, 1))))
+	nstest.Must(t, second(whole.peer.Write([]byte("x"))))
+	nstest.Must(t, second(io.ReadFull(whole.service, make([]byte, 1))))
 }
 
 // TestIdlePairsAreLean: an idle pair has no goroutine, and two descriptors
@@ -63,8 +64,8 @@ func TestIdlePairsAreLean(t *testing.T) {
 		dialedEnd, service := tcpPair(t)
 		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
-		must(t, second(peer.Write([]byte("x"))))
-		must(t, second(io.ReadFull(service, make([]byte, 1))))
+		nstest.Must(t, second(peer.Write([]byte("x"))))
+		nstest.Must(t, second(io.ReadFull(service, make([]byte, 1))))
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines more", n-goroutines)
@@ -89,10 +90,10 @@ func TestPipesAreBorrowed(t *testing.T) {
 		sent := make(chan error, 1)
 		const much = 4 << 20
 		go func() { sent <- second(peer.Write(make([]byte, much))) }()
-		must(t, second(io.CopyN(io.Discard, service, much)))
-		must(t, <-sent)
+		nstest.Must(t, second(io.CopyN(io.Discard, service, much)))
+		nstest.Must(t, <-sent)
 	}
-	waitFor(t, "the pipes to come back", func() bool { return descriptors(t)-fds <= 4*pairs+kept })
+	nstest.WaitFor(t, "the pipes to come back", func() bool { return descriptors(t)-fds <= 4*pairs+kept })
 }
 
 // TestBulkDoesNotStarve: an echo gets through beside streams that never end.
@@ -114,8 +115,8 @@ func TestBulkDoesNotStarve(t *testing.T) {
 	go func() { _, _ = io.Copy(service, service) }()
 	msg := bytes.Repeat([]byte("e"), 64)
 	for range 200 {
-		must(t, second(peer.Write(msg)))
-		must(t, second(io.ReadFull(peer, make([]byte, len(msg)))))
+		nstest.Must(t, second(peer.Write(msg)))
+		nstest.Must(t, second(io.ReadFull(peer, make([]byte, len(msg)))))
 	}
 }
 
@@ -147,7 +148,7 @@ func TestLeaks(t *testing.T) {
 				_ = service.Close()
 			}
 		}
-		waitFor(t, "every pair to end", func() bool { return ended.Load() == int64(n) })
+		nstest.WaitFor(t, "every pair to end", func() bool { return ended.Load() == int64(n) })
 	}
 	batch(2000)
 	fds, mem := descriptors(t), memory(t)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/testnet/nstest"
 )
 
 // envNobody tells TestRefusedPipes that it is the user nobody.
@@ -37,23 +38,23 @@ func TestRefusedPipes(t *testing.T) {
 		}
 		t.Logf("after %d pipes they hold %d bytes", taken, size)
 		r := newRig(t, relay.Options{Loops: 1}, plain)
-		must(t, oneWay(r.peer, r.service))
-		must(t, oneWay(r.service, r.peer))
+		nstest.Must(t, oneWay(r.peer, r.service))
+		nstest.Must(t, oneWay(r.service, r.peer))
 	})
 	t.Run("none", func(t *testing.T) {
 		var limit unix.Rlimit
-		must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		nstest.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 		low := limit
 		low.Cur = uint64(descriptors(t) + 16)
 		r := newRig(t, relay.Options{Loops: 1}, plain)
-		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
-		defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+		nstest.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+		defer func() { nstest.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
 		size := 1
 		for size > 0 {
 			size = openPipe(t)
 		}
-		must(t, oneWay(r.peer, r.service))
-		must(t, oneWay(r.service, r.peer))
+		nstest.Must(t, oneWay(r.peer, r.service))
+		nstest.Must(t, oneWay(r.service, r.peer))
 	})
 }
 
@@ -70,6 +71,6 @@ func openPipe(t *testing.T) int {
 	})
 	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, 1<<20)
 	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_GETPIPE_SZ, 0)
-	must(t, err)
+	nstest.Must(t, err)
 	return size
 }

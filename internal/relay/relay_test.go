@@ -20,6 +20,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 // bulk is how much is under way in the tests of close semantics: more than
@@ -98,8 +99,8 @@ func tcpPair(t testing.TB) (dialed, accepted *net.TCPConn) {
 func detach(t testing.TB, c *net.TCPConn) int {
 	t.Helper()
 	fd, err := socket.Detach(c)
-	must(t, err)
-	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)) // as socket.Listen and Connect do
+	nstest.Must(t, err)
+	nstest.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)) // as socket.Listen and Connect do
 	return fd
 }
 
@@ -160,21 +161,14 @@ func oneWay(from, to *net.TCPConn) error {
 	return nil
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T) {
 	bothWays(t, testPeerHalfClosesAndServiceAnswersAfterIt)
 }
 
 func testPeerHalfClosesAndServiceAnswersAfterIt(t *testing.T, w way) {
 	r := newRig(t, relay.Options{}, w)
-	must(t, oneWay(r.peer, r.service))
-	must(t, oneWay(r.service, r.peer))
+	nstest.Must(t, oneWay(r.peer, r.service))
+	nstest.Must(t, oneWay(r.service, r.peer))
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
@@ -184,8 +178,8 @@ func TestServiceHalfClosesFirstAndStillReads(t *testing.T) {
 
 func testServiceHalfClosesFirstAndStillReads(t *testing.T, w way) {
 	r := newRig(t, relay.Options{}, w)
-	must(t, oneWay(r.service, r.peer))
-	must(t, oneWay(r.peer, r.service))
+	nstest.Must(t, oneWay(r.service, r.peer))
+	nstest.Must(t, oneWay(r.peer, r.service))
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
@@ -195,8 +189,8 @@ func testBothSendAtOnce(t *testing.T, w way) {
 	r := newRig(t, relay.Options{}, w)
 	up := make(chan error, 1)
 	go func() { up <- oneWay(r.peer, r.service) }()
-	must(t, oneWay(r.service, r.peer))
-	must(t, <-up)
+	nstest.Must(t, oneWay(r.service, r.peer))
+	nstest.Must(t, <-up)
 	r.wantResult(t, bulk, bulk, relay.Finished)
 }
 
@@ -269,22 +263,22 @@ func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, w way) {
 // last bytes wait in the kernel for a slow receiver.
 func TestLivesUntilDelivered(t *testing.T) {
 	r := newRig(t, relay.Options{}, plain)
-	must(t, r.service.SetReadBuffer(64<<10))
-	must(t, r.service.CloseWrite())
+	nstest.Must(t, r.service.SetReadBuffer(64<<10))
+	nstest.Must(t, r.service.CloseWrite())
 	const much = 1 << 20
 	sent := make(chan error, 1)
 	go func() {
 		_, err := send(r.peer, much)
 		sent <- errors.Join(err, r.peer.Close())
 	}()
-	must(t, <-sent) // the kernel has it all, and the peer is gone
+	nstest.Must(t, <-sent) // the kernel has it all, and the peer is gone
 	select {
 	case got := <-r.result:
 		t.Fatalf("the pair ended with bytes under way: %+v", got)
 	case <-time.After(300 * time.Millisecond):
 	}
 	n, _, err := receive(r.service)
-	must(t, err)
+	nstest.Must(t, err)
 	if n != much {
 		t.Errorf("%d bytes arrived", n)
 	}
@@ -302,12 +296,12 @@ func resetting(c *net.TCPConn) {
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	raw, err := c.SyscallConn()
-	must(t, err)
-	waitFor(t, "a reset", func() bool {
+	nstest.Must(t, err)
+	nstest.WaitFor(t, "a reset", func() bool {
 		var info *unix.TCPInfo
 		var err error
-		must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
-		must(t, err)
+		nstest.Must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+		nstest.Must(t, err)
 		return info.State == unix.BPF_TCP_CLOSE
 	})
 	// An end that has sent and received FIN is closed as well; what it is told
@@ -334,12 +328,12 @@ func testReset(t *testing.T, w way) {
 		"resetter is sending": func(t *testing.T, resetter, other *net.TCPConn) {
 			go func() { _, _ = send(resetter, bulk) }()
 			_, err := io.CopyN(io.Discard, other, bulk/4)
-			must(t, err)
+			nstest.Must(t, err)
 		},
 		"other is sending": func(t *testing.T, resetter, other *net.TCPConn) {
 			go func() { _, _ = send(other, bulk) }()
 			_, err := io.CopyN(io.Discard, resetter, bulk/4)
-			must(t, err)
+			nstest.Must(t, err)
 		},
 		"resetter has half-closed": func(t *testing.T, resetter, other *net.TCPConn) {
 			halfClose(t, resetter, other)
@@ -372,10 +366,10 @@ func testReset(t *testing.T, w way) {
 func TestDataBeforeReset(t *testing.T) {
 	r := newRig(t, relay.Options{}, plain)
 	for range 300 {
-		must(t, second(r.peer.Write([]byte("unread")))) // which makes a close a reset
-		waitFor(t, "it to arrive", func() bool { return available(t, r.service) > 0 })
-		must(t, second(r.service.Write([]byte("the last word"))))
-		must(t, r.service.Close())
+		nstest.Must(t, second(r.peer.Write([]byte("unread")))) // which makes a close a reset
+		nstest.WaitFor(t, "it to arrive", func() bool { return available(t, r.service) > 0 })
+		nstest.Must(t, second(r.service.Write([]byte("the last word"))))
+		nstest.Must(t, r.service.Close())
 		got := make([]byte, 100)
 		n, err := io.ReadFull(r.peer, got)
 		if string(got[:n]) != "the last word" || !isReset(err) {
@@ -391,15 +385,15 @@ func TestDataBeforeReset(t *testing.T) {
 func available(t *testing.T, c *net.TCPConn) (n int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }))
-	must(t, err)
+	nstest.Must(t, err)
+	nstest.Must(t, raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }))
+	nstest.Must(t, err)
 	return n
 }
 
 func halfClose(t *testing.T, from, to *net.TCPConn) {
 	t.Helper()
-	must(t, from.CloseWrite())
+	nstest.Must(t, from.CloseWrite())
 	if n, err := to.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("read %d, %v, want EOF", n, err)
 	}
@@ -412,13 +406,13 @@ func testShutdownWaits(t *testing.T, w way) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.engine.Shutdown(t.Context()) }()
 	// The live pair lives on.
-	must(t, oneWay(r.peer, r.service))
+	nstest.Must(t, oneWay(r.peer, r.service))
 	select {
 	case err := <-ended:
 		t.Fatalf("Shutdown returned %v before the pair had ended", err)
 	default:
 	}
-	must(t, oneWay(r.service, r.peer))
+	nstest.Must(t, oneWay(r.service, r.peer))
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -476,8 +470,8 @@ func testNothingLeaks(t *testing.T, w way) {
 			_ = service.Close()
 		}
 	}
-	waitFor(t, "every pair to end", func() bool { return ended.Load() == pairs })
-	waitFor(t, "descriptors and goroutines to go", func() bool {
+	nstest.WaitFor(t, "every pair to end", func() bool { return ended.Load() == pairs })
+	nstest.WaitFor(t, "descriptors and goroutines to go", func() bool {
 		runtime.GC() // the pipes of net are pooled, and closed when collected
 		return descriptors(t) <= before && runtime.NumGoroutine() <= goroutines
 	})
@@ -490,15 +484,4 @@ func descriptors(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
-}
-
-func waitFor(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for range 1000 {
-		if cond() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("waited in vain for", what)
 }

@@ -13,6 +13,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
 
 var errElsewhere = fmt.Errorf("try another: %w", relay.ErrUndelivered)
@@ -78,23 +79,23 @@ func TestUndelivered(t *testing.T) {
 				} else if n := tryRead(a.first); n > 0 {
 					t.Fatalf("%d bytes more than are kept went up before the answer", n)
 				}
-				must(t, second(a.first.Write([]byte{6})))
+				nstest.Must(t, second(a.first.Write([]byte{6})))
 				u := <-a.back
 				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Peeked, data[:len(u.Peeked)]) || len(u.Peeked) > most {
 					t.Fatalf("given back with %d bytes, for %v", len(u.Peeked), u.Err)
 				}
 				wantReset(t, a.first)
-				must(t, second(a.second.Write([]byte("\x00welcome"))))
+				nstest.Must(t, second(a.second.Write([]byte("\x00welcome"))))
 				wantRead(t, a.peer, "welcome")
 				wantRead(t, a.second, "[second]"+string(data))
 				<-sent
 				if !ended {
-					must(t, a.peer.CloseWrite())
+					nstest.Must(t, a.peer.CloseWrite())
 				}
 				if b, err := io.ReadAll(a.second); err != nil || len(b) > 0 {
 					t.Fatalf("after the payload: %d bytes, %v", len(b), err)
 				}
-				must(t, a.second.Close())
+				nstest.Must(t, a.second.Close())
 				if r := <-a.result; r.End != relay.Finished || r.Up != int64(size) || r.Down != 7 {
 					t.Errorf("it ended as %+v", r)
 				}
@@ -120,13 +121,13 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 			tt.act(a.first)
 			<-a.back
 			wantRead(t, a.second, "[second]")
-			must(t, second(a.second.Write([]byte("\x00"))))
-			must(t, second(a.peer.Write([]byte("hello"))))
+			nstest.Must(t, second(a.second.Write([]byte("\x00"))))
+			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
 			wantRead(t, a.second, "hello")
 		})
 		t.Run(name+", peer that spoke", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
-			must(t, second(a.peer.Write([]byte("hello"))))
+			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
 			wantRead(t, a.first, "[first]hello")
 			tt.act(a.first)
 			if r := <-a.result; r.End != relay.Refused || r.Err == nil {
@@ -147,7 +148,7 @@ func TestFinalAnswer(t *testing.T) {
 		OnStatus:      func(byte) error { return final },
 		OnUndelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
-	must(t, second(service.Write([]byte{1})))
+	nstest.Must(t, second(service.Write([]byte{1})))
 	wantReset(t, peer)
 	if r := <-result; r.End != relay.Refused || !errors.Is(r.Err, final) {
 		t.Errorf("it ended as %+v", r)
@@ -189,7 +190,7 @@ func TestSilentOpening(t *testing.T) {
 				return o
 			}
 			silent, speaking := open(), open()
-			must(t, second(speaking.peer.Write([]byte("x"))))
+			nstest.Must(t, second(speaking.peer.Write([]byte("x"))))
 			<-speaking.heard
 			ended := make(chan error, 1)
 			switch how {
@@ -206,10 +207,10 @@ func TestSilentOpening(t *testing.T) {
 			silent.opened.Expire() // it is gone, and nothing happens
 			switch how {
 			case "shut down":
-				must(t, <-ended)
+				nstest.Must(t, <-ended)
 				return
 			case "late":
-				must(t, second(speaking.peer.Write([]byte("y"))))
+				nstest.Must(t, second(speaking.peer.Write([]byte("y"))))
 				if got := <-speaking.heard; got != "xy" {
 					t.Errorf("the other was heard saying %q", got)
 				}
@@ -226,12 +227,12 @@ func TestSilentOpening(t *testing.T) {
 // wantRead reads so much, and fails the test unless it is that.
 func wantRead(t *testing.T, c *net.TCPConn, want string) {
 	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	nstest.Must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
 	b := make([]byte, len(want))
 	if n, err := io.ReadFull(c, b); err != nil || string(b) != want {
 		t.Fatalf("read %d bytes, %v, or others than the %d expected", n, err, len(want))
 	}
-	must(t, c.SetReadDeadline(time.Time{}))
+	nstest.Must(t, c.SetReadDeadline(time.Time{}))
 }
 
 // tryRead reads what comes in a moment.
@@ -249,9 +250,9 @@ func TestGreetedBeforeReset(t *testing.T) {
 	for range 200 {
 		peer, acceptedEnd := tcpPair(t)
 		d, err := socket.Connect(netip.AddrPort{}, l.Addr().(*net.TCPAddr).AddrPort(), net.KeepAliveConfig{}, nil)
-		must(t, err)
+		nstest.Must(t, err)
 		service, err := l.AcceptTCP()
-		must(t, err)
+		nstest.Must(t, err)
 		resetting(service)
 		result := make(chan relay.Result, 1)
 		engine.Relay(relay.Pair{

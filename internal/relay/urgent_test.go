@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/testnet/nstest"
 )
 
 // sendUrgent sends a byte of urgent data.
 func sendUrgent(t *testing.T, c *net.TCPConn, b byte) {
 	t.Helper()
 	raw, err := c.SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte{b}, unix.MSG_OOB, nil) }))
-	must(t, err)
+	nstest.Must(t, err)
+	nstest.Must(t, raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte{b}, unix.MSG_OOB, nil) }))
+	nstest.Must(t, err)
 }
 
 // TestUrgentData: a byte of urgent data arrives in its place, and nothing
@@ -26,11 +27,11 @@ func TestUrgentData(t *testing.T) {
 	t.Run("among little", func(t *testing.T) {
 		r := newRig(t, relay.Options{}, plain)
 		for range 50 {
-			must(t, second(r.peer.Write([]byte("abc"))))
+			nstest.Must(t, second(r.peer.Write([]byte("abc"))))
 			sendUrgent(t, r.peer, 'X')
-			must(t, second(r.peer.Write([]byte("def"))))
+			nstest.Must(t, second(r.peer.Write([]byte("def"))))
 			got := make([]byte, 7)
-			must(t, second(io.ReadFull(r.service, got)))
+			nstest.Must(t, second(io.ReadFull(r.service, got)))
 			if string(got) != "abcXdef" {
 				t.Fatalf("%q arrived", got)
 			}
@@ -53,8 +54,8 @@ func TestUrgentData(t *testing.T) {
 			sent <- err
 		}()
 		got, err := io.ReadAll(r.service)
-		must(t, err)
-		must(t, <-sent)
+		nstest.Must(t, err)
+		nstest.Must(t, <-sent)
 		if want := append(append(before, 'X'), after...); !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes arrived, want %d", len(got), len(want))
 		}

@@ -6,6 +6,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/relay"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -41,9 +42,9 @@ func securedLink(t testing.TB) (client, server *auth.Session) {
 	t.Helper()
 	mine, theirs := auth.NewKey(), auth.NewKey()
 	dialer, err := auth.DialWithKey(mine, []auth.PublicKey{theirs.Public()}, false)
-	must(t, err)
+	nstest.Must(t, err)
 	acceptor, err := auth.AcceptWithKey(theirs, false)
-	must(t, err)
+	nstest.Must(t, err)
 	d, a := tcpPair(t)
 	opened := make(chan error)
 	go func() {
@@ -52,7 +53,7 @@ func securedLink(t testing.TB) (client, server *auth.Session) {
 		opened <- err
 	}()
 	server, err = acceptor.Accept(context.Background(), detach(t, a), nil, func(auth.Identity) (wire.Status, error) { return wire.Connected, nil })
-	must(t, err)
-	must(t, <-opened)
+	nstest.Must(t, err)
+	nstest.Must(t, <-opened)
 	return client, server
 }

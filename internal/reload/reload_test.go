@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"portredirector/internal/reload"
+	"portredirector/internal/testnet/nstest"
 )
 
 // rig is a value that is read from two files.
@@ -32,7 +33,7 @@ func newRig(t *testing.T) *rig {
 	r.write(t, r.b, "b")
 	var err error
 	r.Value, err = reload.New(slog.New(slog.NewTextHandler(&r.log, nil)), r.read, r.a, r.b)
-	must(t, err)
+	nstest.Must(t, err)
 	return r
 }
 
@@ -53,7 +54,7 @@ func (r *rig) read() (string, error) {
 // clock of the bubble stands still, and that of the file system is too coarse.
 func (r *rig) write(t *testing.T, path, text string) {
 	t.Helper()
-	must(t, os.WriteFile(path, []byte(text), 0o600))
+	nstest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
 // want looks a second later.
@@ -72,13 +73,6 @@ func (r *rig) wantLog(t *testing.T, level string, n int) {
 		t.Errorf("%d lines of %s, want %d: %s", got, level, n, &r.log)
 	}
 	r.log.Reset()
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // inBubble runs a test with a clock of its own.
@@ -104,7 +98,7 @@ func TestChanges(t *testing.T) {
 func TestSameLength(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a, "A")
-		must(t, os.Chtimes(r.a, time.Time{}, time.Now()))
+		nstest.Must(t, os.Chtimes(r.a, time.Time{}, time.Now()))
 		r.want(t, "Ab", 2)
 	})
 }
@@ -113,10 +107,10 @@ func TestSameLength(t *testing.T) {
 func TestRename(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		info, err := os.Stat(r.a)
-		must(t, err)
+		nstest.Must(t, err)
 		r.write(t, r.a+"~", "A")
-		must(t, os.Chtimes(r.a+"~", time.Time{}, info.ModTime()))
-		must(t, os.Rename(r.a+"~", r.a))
+		nstest.Must(t, os.Chtimes(r.a+"~", time.Time{}, info.ModTime()))
+		nstest.Must(t, os.Rename(r.a+"~", r.a))
 		r.want(t, "Ab", 2)
 		r.want(t, "Ab", 2)
 	})
@@ -126,8 +120,8 @@ func TestRename(t *testing.T) {
 func TestLink(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a+"1", "first")
-		must(t, os.Remove(r.a))
-		must(t, os.Symlink(r.a+"1", r.a))
+		nstest.Must(t, os.Remove(r.a))
+		nstest.Must(t, os.Symlink(r.a+"1", r.a))
 		r.want(t, "firstb", 2)
 	})
 }
@@ -137,10 +131,10 @@ func TestLink(t *testing.T) {
 func TestOfNoUse(t *testing.T) {
 	for name, broken := range map[string]func(t *testing.T, r *rig){
 		"broken":  func(t *testing.T, r *rig) { r.write(t, r.b, "broken") },
-		"missing": func(t *testing.T, r *rig) { must(t, os.Remove(r.b)) },
+		"missing": func(t *testing.T, r *rig) { nstest.Must(t, os.Remove(r.b)) },
 		"a directory": func(t *testing.T, r *rig) {
-			must(t, os.Remove(r.b))
-			must(t, os.Mkdir(r.b, 0o700))
+			nstest.Must(t, os.Remove(r.b))
+			nstest.Must(t, os.Mkdir(r.b, 0o700))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +144,7 @@ func TestOfNoUse(t *testing.T) {
 					r.want(t, "ab", 2)
 				}
 				r.wantLog(t, "WARN", 1)
-				must(t, os.RemoveAll(r.b))
+				nstest.Must(t, os.RemoveAll(r.b))
 				r.write(t, r.b, "again")
 				r.want(t, "aagain", 3)
 				r.wantLog(t, "INFO", 1)

@@ -34,9 +34,9 @@ func newBoth(t *testing.T, known bool) both {
 	t.Helper()
 	clientKey, serverKey := auth.NewKey(), auth.NewKey()
 	acceptor, err := auth.AcceptServers(clientKey, true)
-	must(t, err)
+	nstest.Must(t, err)
 	dialer, err := auth.DialClients(serverKey, func(k auth.PublicKey) bool { return k == clientKey.Public() }, false)
-	must(t, err)
+	nstest.Must(t, err)
 	b := both{log: new(lines), taken: make(chan *auth.Session, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	b.Servers = newLinks(t, upstream.Config{Reverse: true, PoolMin: 4, PoolMax: 8, Heartbeat: time.Second, Log: log})
@@ -46,7 +46,7 @@ func newBoth(t *testing.T, known bool) both {
 		Handshakes: limit.Oldest[netip.Prefix]{Most: 64}, Log: log, Heartbeat: time.Second, Throttle: logging.Throttle[netip.Prefix]{To: log},
 	}
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	c := &reverse.Dialer{
 		Clients: []string{from.Addr().String()}, Auth: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log,
 		Take: func(s *auth.Session, _ netip.AddrPort) { b.taken <- s },
@@ -81,21 +81,21 @@ func newBoth(t *testing.T, known bool) both {
 // server ends it is left out, and what was ahead is closed.
 func TestDialedByTheServer(t *testing.T) {
 	b := newBoth(t, true)
-	waitFor(t, "the pool", func() bool { return len(b.taken) == 4 })
+	nstest.WaitFor(t, "the pool", func() bool { return len(b.taken) == 4 })
 	l, ok := take(t, b.Servers, new(upstream.Tried))
 	if !ok || l.Session() == nil || l.Session().Conn == nil || l.Server() != "home" {
 		t.Fatalf("no link that is sure: %v", ok)
 	}
-	waitFor(t, "one more in its place", func() bool { return len(b.taken) >= 5 })
+	nstest.WaitFor(t, "one more in its place", func() bool { return len(b.taken) >= 5 })
 	b.stop()
-	waitFor(t, "the server to be left out", func() bool { return b.log.count("server has gone") == 1 })
+	nstest.WaitFor(t, "the server to be left out", func() bool { return b.log.count("server has gone") == 1 })
 	wantNone(t, b.Servers)
 }
 
 // TestUnknownServer: one whose key is not known is told so, and gets nothing.
 func TestUnknownServer(t *testing.T) {
 	b := newBoth(t, false)
-	waitFor(t, "both ends to say why", func() bool {
+	nstest.WaitFor(t, "both ends to say why", func() bool {
 		return b.log.count("link refused", "server's key is not known here") > 0 &&
 			b.log.count("client cannot be reached", "does not know this end's key") > 0
 	})
@@ -109,7 +109,7 @@ func TestJoinedLinksComeBack(t *testing.T) {
 	before := nstest.Descriptors(t, os.Getpid())
 	t.Run("life", func(t *testing.T) {
 		b := newBoth(t, true)
-		waitFor(t, "the pool", func() bool { return len(b.taken) >= 4 })
+		nstest.WaitFor(t, "the pool", func() bool { return len(b.taken) >= 4 })
 		for range 10 {
 			tried := new(upstream.Tried)
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -118,11 +118,11 @@ func TestJoinedLinksComeBack(t *testing.T) {
 				l, err = b.Wait(ctx, tried)
 			}
 			cancel()
-			must(t, err)
+			nstest.Must(t, err)
 			socket.Close(l.FD())
 			l.Leave()
 		}
-		waitFor(t, "the pool again", func() bool { return len(b.taken) >= 14 })
+		nstest.WaitFor(t, "the pool again", func() bool { return len(b.taken) >= 14 })
 	})
-	waitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
+	nstest.WaitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
 }

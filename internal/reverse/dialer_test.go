@@ -12,6 +12,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/reverse"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
@@ -21,9 +22,9 @@ func TestLinksThatFailOnce(t *testing.T) {
 	const ordered = 6
 	own := auth.NewKey()
 	acceptor, err := auth.AcceptServers(own, false)
-	must(t, err)
+	nstest.Must(t, err)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var client, server sync.WaitGroup
 	serve := func(c *net.TCPConn) {
@@ -56,7 +57,7 @@ func TestLinksThatFailOnce(t *testing.T) {
 		}
 	})
 	dialer, err := auth.DialClients(auth.NewKey(), func(k auth.PublicKey) bool { return k == own.Public() }, false)
-	must(t, err)
+	nstest.Must(t, err)
 	taken := make(chan *auth.Session, 100)
 	c := &reverse.Dialer{
 		Clients: []string{l.Addr().String()}, Auth: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: slog.New(slog.DiscardHandler),
@@ -72,7 +73,7 @@ func TestLinksThatFailOnce(t *testing.T) {
 			socket.Close((<-taken).FD)
 		}
 	})
-	waitFor(t, "link for each that was asked for", func() bool { return len(taken) >= ordered })
+	nstest.WaitFor(t, "link for each that was asked for", func() bool { return len(taken) >= ordered })
 	time.Sleep(200 * time.Millisecond)
 	if n := len(taken); n != ordered {
 		t.Errorf("%d links came, want %d", n, ordered)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
+
 	"portredirector/internal/socket"
 	"portredirector/internal/upstream"
 )
@@ -37,30 +39,11 @@ func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
 func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.Link, bool) {
 	t.Helper()
 	l, ok, err := ls.Take(tried)
-	must(t, err)
+	nstest.Must(t, err)
 	if ok {
 		t.Cleanup(func() { socket.Close(l.FD()) })
 	}
 	return l, ok
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// waitFor waits until something is so.
-func waitFor(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 2000 {
-		if is() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("there is no %s", what)
 }
 
 // wantNone has a peer come, find no link, and go.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
+
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
@@ -33,7 +35,7 @@ func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 	t.Helper()
 	own := auth.NewKey()
 	acceptor, err := auth.AcceptServers(own, false)
-	must(t, err)
+	nstest.Must(t, err)
 	g := &gate{log: new(lines), own: own.Public()}
 	log := slog.New(slog.NewTextHandler(g.log, nil))
 	g.Listener = &reverse.Listener{
@@ -42,7 +44,7 @@ func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 	}
 	set(g.Listener)
 	from, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	g.at = from.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
@@ -59,7 +61,7 @@ func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 func (g *gate) callers(t *testing.T, own auth.PrivateKey, log *slog.Logger) *reverse.Dialer {
 	t.Helper()
 	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, false)
-	must(t, err)
+	nstest.Must(t, err)
 	return &reverse.Dialer{Clients: []string{g.at}, Auth: dialer, ConnectTimeout: 5 * time.Second, Heartbeat: time.Second, Log: log}
 }
 
@@ -98,7 +100,7 @@ func TestStrangersThatJoin(t *testing.T) {
 		})
 		<-joins // the next comes when this one has had its handshake
 	}
-	waitFor(t, "end of those that are too many", func() bool { return inside.Load() <= most })
+	nstest.WaitFor(t, "end of those that are too many", func() bool { return inside.Load() <= most })
 }
 
 // TestNoInvitations: a client that takes none refuses who wants to join, whether it knows the key or not.
@@ -115,7 +117,7 @@ func TestNoInvitations(t *testing.T) {
 		if err == nil {
 			t.Error("it let a server join")
 		}
-		waitFor(t, "why in the log", func() bool { return g.log.count("link refused", "takes no invitations") == 1 })
+		nstest.WaitFor(t, "why in the log", func() bool { return g.log.count("link refused", "takes no invitations") == 1 })
 	}
 }
 
@@ -148,12 +150,12 @@ func TestSameKeyTwice(t *testing.T) {
 		return s
 	}
 	first := begin()
-	waitFor(t, "a link of the first", func() bool { return first.links.Load() > 0 })
+	nstest.WaitFor(t, "a link of the first", func() bool { return first.links.Load() > 0 })
 	had := first.links.Load()
 	second := begin()
-	waitFor(t, "a link of the second", func() bool { return second.links.Load() > 0 })
+	nstest.WaitFor(t, "a link of the second", func() bool { return second.links.Load() > 0 })
 	second.stop()
-	waitFor(t, "a link of the first again", func() bool { return first.links.Load() > had })
+	nstest.WaitFor(t, "a link of the first again", func() bool { return first.links.Load() > had })
 	if n := g.log.count("server has dialed"); n != 3 {
 		t.Errorf("servers dialed %d times, want 3", n)
 	}
@@ -173,9 +175,9 @@ func TestKeyIsTakenAway(t *testing.T) {
 	calling.Go(func() { c.Run(ctx) })
 	t.Cleanup(calling.Wait)
 	t.Cleanup(cancel)
-	waitFor(t, "the server", func() bool { return g.log.count("server has dialed") == 1 })
+	nstest.WaitFor(t, "the server", func() bool { return g.log.count("server has dialed") == 1 })
 	away.Store(true)
-	waitFor(t, "why it is left out", func() bool { return g.log.count("server has gone", "server's key is not known here") == 1 })
+	nstest.WaitFor(t, "why it is left out", func() bool { return g.log.count("server has gone", "server's key is not known here") == 1 })
 }
 
 // TestOnlyOneEndIsAuthOnly: the control stream is as ever, and links are refused. Both ends say why, the server once.
@@ -185,7 +187,7 @@ func TestOnlyOneEndIsAuthOnly(t *testing.T) {
 		l.Known = func(k auth.PublicKey) (string, bool) { return "home", k == own.Public() }
 	})
 	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, true)
-	must(t, err)
+	nstest.Must(t, err)
 	said := new(lines)
 	c := g.callers(t, own, slog.New(slog.NewTextHandler(said, nil)))
 	c.Auth = dialer
@@ -194,7 +196,7 @@ func TestOnlyOneEndIsAuthOnly(t *testing.T) {
 	calling.Go(func() { c.Run(ctx) })
 	t.Cleanup(calling.Wait)
 	t.Cleanup(cancel)
-	waitFor(t, "why in both logs", func() bool {
+	nstest.WaitFor(t, "why in both logs", func() bool {
 		return said.count("client refuses links of this server", "--auth-only there") == 1 && g.log.count("link refused", "--auth-only here") == 1
 	})
 	now, end := context.WithCancel(t.Context())

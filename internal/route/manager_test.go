@@ -156,7 +156,7 @@ func TestHeals(t *testing.T) {
 			// Twice: the first may be mended by the look that follows the start.
 			for range 2 {
 				nstest.Run(t, m2, remove[0], remove[1:]...)
-				waitFor(t, "everything to be back", func() bool { return slices.Equal(want, ours(t, m2)) })
+				nstest.WaitFor(t, "everything to be back", func() bool { return slices.Equal(want, ours(t, m2)) })
 			}
 			o.end(t)
 		})
@@ -335,7 +335,7 @@ func TestRandomLives(t *testing.T) {
 		case n == 5 && !killed:
 			before := ours(t, m2)
 			flush(t, m2, 7700+random.IntN(4))
-			waitFor(t, "the routes to be back", func() bool { return slices.Equal(ours(t, m2), before) })
+			nstest.WaitFor(t, "the routes to be back", func() bool { return slices.Equal(ours(t, m2), before) })
 		}
 	}
 	for _, o := range alive {
@@ -348,15 +348,4 @@ func TestRandomLives(t *testing.T) {
 func flush(t *testing.T, h *testnet.Host, table int) {
 	t.Helper()
 	nstest.Run(t, h, "sh", "-c", fmt.Sprintf("ip route flush table %d; ip -6 route flush table %d; true", table, table))
-}
-
-func waitFor(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for range 1000 {
-		if cond() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("waited in vain for", what)
 }

@@ -42,7 +42,7 @@ func FuzzServer(f *testing.F) {
 	r := newFuzzRig(f)
 	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
 		b, err := to(80).Append(nil, form)
-		must(f, err)
+		nstest.Must(f, err)
 		for way := range byte(waysOfLinks) {
 			f.Add(append(b, "hello"...), []byte{1, 11, 4}, way)
 			f.Add(b, []byte{}, way)
@@ -51,7 +51,7 @@ func FuzzServer(f *testing.F) {
 	}
 	for _, h := range []wire.Header{to(81), {Local: true}, {Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}} {
 		b, err := h.Append(nil, wire.Native)
-		must(f, err)
+		nstest.Must(f, err)
 		for way := range byte(waysOfLinks) {
 			f.Add(b, []byte{5}, way)
 		}
@@ -131,7 +131,7 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		c := r.connect(t, way)
 		data, err := h.Append(nil, form)
-		must(t, err)
+		nstest.Must(t, err)
 		if c.mac != nil {
 			data = wire.Seal(data, c.mac)
 		}
@@ -178,16 +178,16 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 	}
 	log := slog.New(r.bad)
 	engine, err := relay.New(relay.Options{Log: log})
-	must(f, err)
+	nstest.Must(f, err)
 	service, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(f, err)
+	nstest.Must(f, err)
 	r.front, err = net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(f, err)
+	nstest.Must(f, err)
 	r.cert = certificate(f, r.mine)
 	r.dial, err = auth.DialWithKey(r.mine, []auth.PublicKey{r.own.Public()}, true)
-	must(f, err)
+	nstest.Must(f, err)
 	acceptor, err := auth.AcceptWithKey(r.own, true)
-	must(f, err)
+	nstest.Must(f, err)
 	clients := auth.Clients{r.mine.Public(): {Name: "one", Key: r.mine.Public()}}
 	for _, s := range []**server.Server{&r.plain, &r.keyed} {
 		*s = &server.Server{
@@ -237,6 +237,8 @@ func newFuzzRig(f *testing.F) *fuzzRig {
 // loopback are the claims that have a way back here.
 type loopback struct{}
 
+func (loopback) CheckService(_, _ netip.Addr) error { return nil }
+
 func (loopback) Check(a netip.Addr) error {
 	if a.IsLoopback() {
 		return nil
@@ -280,11 +282,11 @@ type fuzzLink struct {
 func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 	t.Helper()
 	c, err := net.DialTCP("tcp", nil, r.front.Addr().(*net.TCPAddr))
-	must(t, err)
+	nstest.Must(t, err)
 	accepted, err := r.front.AcceptTCP()
-	must(t, err)
+	nstest.Must(t, err)
 	fd, err := socket.Detach(accepted)
-	must(t, err)
+	nstest.Must(t, err)
 	l := &fuzzLink{tcp: c, conn: c, from: c.LocalAddr().(*net.TCPAddr).AddrPort()}
 	if way == toPlain {
 		r.plain.Handle(fd, l.from)
@@ -296,11 +298,11 @@ func (r *fuzzRig) connect(t *testing.T, way byte) *fuzzLink {
 		l.conn = tls.Client(c, &tls.Config{Certificates: []tls.Certificate{r.cert}, InsecureSkipVerify: true})
 	case authentic, sealed:
 		mine, err := socket.Detach(c)
-		must(t, err)
+		nstest.Must(t, err)
 		s, err := r.dial.Open(t.Context(), mine, "", auth.ToServer)
-		must(t, err)
+		nstest.Must(t, err)
 		l.tcp, err = socket.Conn(s.FD)
-		must(t, err)
+		nstest.Must(t, err)
 		l.conn, l.mac = l.tcp, s.HeaderKey
 	}
 	return l

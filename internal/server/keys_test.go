@@ -22,15 +22,9 @@ import (
 	"portredirector/internal/limit"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // keyRig is a server that takes links from clients that it knows by key.
 type keyRig struct {
@@ -46,7 +40,7 @@ func newKeyRig(t *testing.T) *keyRig {
 	r := &keyRig{rig: newRig(t), own: auth.NewKey(), mine: auth.NewKey()}
 	var err error
 	r.server.Secure, err = auth.AcceptWithKey(r.own, true)
-	must(t, err)
+	nstest.Must(t, err)
 	r.know(&auth.Client{Name: "one", Key: r.mine.Public()})
 	r.server.Clients = func() auth.Clients { return *r.clients.Load() }
 	return r
@@ -78,9 +72,9 @@ func (r *keyRig) connect(t *testing.T, own auth.PrivateKey, only bool) (*link, e
 func (r *keyRig) over(t *testing.T, c *net.TCPConn, own auth.PrivateKey, only bool) (*link, error) {
 	t.Helper()
 	d, err := auth.DialWithKey(own, []auth.PublicKey{r.own.Public()}, only)
-	must(t, err)
+	nstest.Must(t, err)
 	fd, err := socket.Detach(c)
-	must(t, err)
+	nstest.Must(t, err)
 	s, err := d.Open(t.Context(), fd, "", auth.ToServer)
 	if err != nil {
 		return nil, err
@@ -88,7 +82,7 @@ func (r *keyRig) over(t *testing.T, c *net.TCPConn, own auth.PrivateKey, only bo
 	l := &link{Session: s}
 	if s.Conn == nil {
 		l.plain, err = socket.Conn(s.FD)
-		must(t, err)
+		nstest.Must(t, err)
 		t.Cleanup(func() { _ = l.plain.Close() })
 		return l, nil
 	}
@@ -100,7 +94,7 @@ func (r *keyRig) over(t *testing.T, c *net.TCPConn, own auth.PrivateKey, only bo
 func (r *keyRig) mustConnect(t *testing.T, only bool) *link {
 	t.Helper()
 	l, err := r.connect(t, r.mine, only)
-	must(t, err)
+	nstest.Must(t, err)
 	return l
 }
 
@@ -157,7 +151,7 @@ func (l *link) header(t *testing.T, h wire.Header) []byte {
 func (l *link) say(t *testing.T, h wire.Header, more string) {
 	t.Helper()
 	_, err := l.Write(append(l.header(t, h), more...))
-	must(t, err)
+	nstest.Must(t, err)
 }
 
 // wantRefusal wants a status, and the end behind it.
@@ -166,18 +160,6 @@ func (l *link) wantRefusal(t *testing.T, want wire.Status) {
 	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(want)) {
 		t.Errorf("got %q, %v, want status %d and the end", got, err, want)
 	}
-}
-
-// waitFor waits until something is so.
-func waitFor(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 2000 {
-		if is() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatalf("%s: it never comes", what)
 }
 
 // wantRefused wants what the server has counted.
@@ -219,7 +201,7 @@ func TestKnownClient(t *testing.T) {
 			for len(all) > 0 {
 				n := min(piece, len(all))
 				_, err := l.Write(all[:n])
-				must(t, err)
+				nstest.Must(t, err)
 				all = all[n:]
 				time.Sleep(time.Millisecond)
 			}
@@ -241,8 +223,8 @@ func TestForeignClient(t *testing.T) {
 	r := newKeyRig(t)
 	c := tls.Client(r.open(t, nil), &tls.Config{Certificates: []tls.Certificate{certificate(t, r.mine)}, InsecureSkipVerify: true})
 	_, err := c.Write(append(encode(t, to(80), wire.V1), "hello"...))
-	must(t, err)
-	must(t, c.CloseWrite())
+	nstest.Must(t, err)
+	nstest.Must(t, c.CloseWrite())
 	if got := <-r.service.peers; got != claim.String() {
 		t.Errorf("the service saw %s", got)
 	}
@@ -256,7 +238,7 @@ func certificate(t testing.TB, k auth.PrivateKey) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}
 	der, err := x509.CreateCertificate(nil, template, template, k.PrivateKey.Public(), k.PrivateKey)
-	must(t, err)
+	nstest.Must(t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k.PrivateKey}
 }
 
@@ -299,7 +281,7 @@ func TestUnproved(t *testing.T) {
 func TestManyFarewells(t *testing.T) {
 	r := newKeyRig(t)
 	r.server.Farewells.MostEach = 2
-	waitFor(t, "one too many", func() bool {
+	nstest.WaitFor(t, "one too many", func() bool {
 		c := r.open(t, encode(t, to(80), wire.Native))
 		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
 			t.Errorf("got %q, %v", got, err)
@@ -395,7 +377,7 @@ func TestSeal(t *testing.T) {
 			r := newKeyRig(t)
 			l, other := r.mustConnect(t, true), r.mustConnect(t, true)
 			_, err := l.Write(append(forge(t, l, other), "hello"...))
-			must(t, err)
+			nstest.Must(t, err)
 			if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
 				t.Errorf("got %q, %v, want a reset", got, err)
 			}
@@ -431,7 +413,7 @@ func TestManyKnown(t *testing.T) {
 		r.server.Known = limit.Oldest[server.Origin]{Most: 100, MostEach: 3}
 		r.server.Unfinished = limit.Oldest[server.Origin]{Most: 2, MostEach: 2}
 		others, err := r.connect(t, two, only)
-		must(t, err)
+		nstest.Must(t, err)
 		var links []*link
 		for range 3 {
 			links = append(links, r.mustConnect(t, only))
@@ -475,7 +457,7 @@ func TestManyHandshakes(t *testing.T) {
 			var links []*net.TCPConn
 			for i := range 4 {
 				links = append(links, r.open(t, []byte(hello)))
-				waitFor(t, "handshake", func() bool {
+				nstest.WaitFor(t, "handshake", func() bool {
 					return r.server.Handshakes.Counts().Waiting == min(i+1, 2) && r.server.Unfinished.Counts().Waiting == 0
 				})
 				r.wantRefused(t, server.Refused{Handshakes: uint64(max(0, i-1))})
@@ -522,12 +504,12 @@ func TestDrainBeginsAmidAHandshake(t *testing.T) {
 		r := newKeyRig(t)
 		// The client's end of the link is connected to us, and we to the server.
 		front, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-		must(t, err)
+		nstest.Must(t, err)
 		defer front.Close()
 		near, err := net.DialTCP("tcp", nil, front.Addr().(*net.TCPAddr))
-		must(t, err)
+		nstest.Must(t, err)
 		client, err := front.AcceptTCP()
-		must(t, err)
+		nstest.Must(t, err)
 		defer client.Close()
 		back := r.open(t, nil)
 		opened := make(chan error, 1)
@@ -537,19 +519,19 @@ func TestDrainBeginsAmidAHandshake(t *testing.T) {
 		}()
 		b := make([]byte, 64<<10)
 		n, err := client.Read(b)
-		must(t, err)
+		nstest.Must(t, err)
 		_, err = back.Write(b[:n])
-		must(t, err)
-		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
+		nstest.Must(t, err)
+		nstest.WaitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
 		ended := make(chan error, 1)
 		go func() { ended <- r.server.Relay.Shutdown(context.Background()) }()
-		waitFor(t, "drain", r.server.Relay.Draining)
+		nstest.WaitFor(t, "drain", r.server.Relay.Draining)
 		go func() { _, _ = io.Copy(client, back) }()
 		go func() { _, _ = io.Copy(back, client) }()
 		if refusal, ok := errors.AsType[auth.Refusal](<-opened); !ok || wire.Status(refusal) != wire.Draining {
 			t.Errorf("got %v", refusal)
 		}
-		must(t, <-ended)
+		nstest.Must(t, <-ended)
 		r.wantRefused(t, server.Refused{})
 	})
 }
@@ -561,17 +543,17 @@ func TestDrainEndsWhatIsKnown(t *testing.T) {
 		r := newKeyRig(t)
 		l, late := r.mustConnect(t, only), r.mustConnect(t, only)
 		stuck := r.open(t, []byte(hello))
-		waitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
+		nstest.WaitFor(t, "handshake", func() bool { return r.server.Handshakes.Counts().Waiting == 1 })
 		ctx, cut := context.WithCancel(t.Context())
 		defer cut()
 		ended := make(chan error, 1)
 		go func() { ended <- r.server.Relay.Shutdown(ctx) }()
-		waitFor(t, "drain", r.server.Relay.Draining)
+		nstest.WaitFor(t, "drain", r.server.Relay.Draining)
 		late.say(t, to(80), "hello")
 		late.wantRefusal(t, wire.Draining)
 		l.wantRefusal(t, wire.Draining)
 		cut()
-		must(t, <-ended)
+		nstest.Must(t, <-ended)
 		if n, err := stuck.Read(make([]byte, 1)); n != 0 || err == nil {
 			t.Errorf("read %d, %v", n, err)
 		}
@@ -595,7 +577,7 @@ func TestHealthCheckOfAKnownClient(t *testing.T) {
 func TestAltered(t *testing.T) {
 	r := newKeyRig(t)
 	l := r.mustConnect(t, false)
-	must(t, socket.Send(l.FD, append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)))
+	nstest.Must(t, socket.Send(l.FD, append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)))
 	if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
 		t.Errorf("got %q, %v, want a reset", got, err)
 	}

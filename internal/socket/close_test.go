@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"portredirector/internal/testnet/nstest"
+
 	"portredirector/internal/socket"
 )
 
@@ -15,11 +17,11 @@ import (
 func connected(t *testing.T) (dialed, accepted int) {
 	t.Helper()
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", alive)
-	must(t, err)
+	nstest.Must(t, err)
 	defer l.Close()
 	dialed, err = socket.Connect(netip.AddrPort{}, l.Addr().(*net.TCPAddr).AddrPort(), alive, nil)
-	must(t, err)
-	must(t, socket.Wait(t.Context(), dialed))
+	nstest.Must(t, err)
+	nstest.Must(t, socket.Wait(t.Context(), dialed))
 	accepted, _ = accept(t, l)
 	return dialed, accepted
 }
@@ -31,12 +33,12 @@ func TestCloses(t *testing.T) {
 	file := func(fd int) { _ = socket.File(fd).Close() }
 	conn := func(fd int) {
 		c, err := socket.Conn(fd)
-		must(t, err)
-		must(t, c.Close())
+		nstest.Must(t, err)
+		nstest.Must(t, c.Close())
 	}
 	detached := func(fd int) {
 		fd, err := socket.Detach(socket.File(fd))
-		must(t, err)
+		nstest.Must(t, err)
 		kernel(fd)
 	}
 	for name, tt := range map[string]struct {
@@ -57,8 +59,8 @@ func TestCloses(t *testing.T) {
 					closes, reads = reads, closes
 				}
 				c, err := socket.Conn(reads)
-				must(t, err)
-				must(t, socket.Send(closes, []byte("x")))
+				nstest.Must(t, err)
+				nstest.Must(t, socket.Send(closes, []byte("x")))
 				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 					t.Fatal(err)
 				}
@@ -76,11 +78,11 @@ func TestCloses(t *testing.T) {
 // connection that nobody has accepted is reset.
 func TestKilledBeforeAccept(t *testing.T) {
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", alive)
-	must(t, err)
+	nstest.Must(t, err)
 	c, err := net.Dial("tcp", l.Addr().String())
-	must(t, err)
+	nstest.Must(t, err)
 	defer c.Close()
-	must(t, l.Close())
+	nstest.Must(t, l.Close())
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("got %v", err)
 	}

@@ -84,4 +84,3 @@ func set(fd int, options []option) error {
 	}
 	return nil
 }
-

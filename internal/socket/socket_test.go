@@ -10,14 +10,8 @@ import (
 	"time"
 
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 var alive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
@@ -25,15 +19,15 @@ var alive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 
 func accept(t *testing.T, l *net.TCPListener) (fd int, from netip.AddrPort) {
 	t.Helper()
 	raw, err := l.SyscallConn()
-	must(t, err)
+	nstest.Must(t, err)
 	for range 1000 {
-		must(t, raw.Control(func(s uintptr) { fd, from, err = socket.Accept(int(s)) }))
+		nstest.Must(t, raw.Control(func(s uintptr) { fd, from, err = socket.Accept(int(s)) }))
 		if !errors.Is(err, syscall.EAGAIN) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	must(t, err)
+	nstest.Must(t, err)
 	return fd, from
 }
 
@@ -44,12 +38,12 @@ func TestBothEnds(t *testing.T) {
 		"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", "0.0.0.0:0": "127.0.0.1", ":0": "127.0.0.1", "[::]:0": "::1",
 	} {
 		l, err := socket.Listen(t.Context(), listen, alive)
-		must(t, err)
+		nstest.Must(t, err)
 		defer l.Close()
 		target := netip.AddrPortFrom(netip.MustParseAddr(to), l.Addr().(*net.TCPAddr).AddrPort().Port())
 		d, err := socket.Connect(netip.AddrPortFrom(target.Addr(), 0), target, alive, nil)
-		must(t, err)
-		must(t, socket.Wait(t.Context(), d))
+		nstest.Must(t, err)
+		nstest.Must(t, socket.Wait(t.Context(), d))
 		a, from := accept(t, l)
 		if local := socket.Local(d); local != from || socket.Local(a) != target {
 			t.Errorf("%s: %s connected to %s, but %s was accepted at %s", listen, local, target, from, socket.Local(a))
@@ -68,10 +62,10 @@ func TestBothEnds(t *testing.T) {
 				}
 			}
 		}
-		must(t, socket.Send(a, []byte("hello")))
+		nstest.Must(t, socket.Send(a, []byte("hello")))
 		socket.Close(a)
 		c, err := socket.Conn(d)
-		must(t, err)
+		nstest.Must(t, err)
 		if b, err := io.ReadAll(c); err != nil || string(b) != "hello" {
 			t.Errorf("%s: read %q, %v", listen, b, err)
 		}
@@ -82,7 +76,7 @@ func TestBothEnds(t *testing.T) {
 // TestAllIPv4Addresses: 0.0.0.0 is what it says.
 func TestAllIPv4Addresses(t *testing.T) {
 	l, err := socket.Listen(t.Context(), "0.0.0.0:0", net.KeepAliveConfig{})
-	must(t, err)
+	nstest.Must(t, err)
 	defer l.Close()
 	if a := l.Addr().(*net.TCPAddr).AddrPort().Addr(); !a.Is4() {
 		t.Errorf("it listens on %s", a)
@@ -92,7 +86,7 @@ func TestAllIPv4Addresses(t *testing.T) {
 // TestRefused: a failed connect is told by Wait, and costs no descriptor.
 func TestRefused(t *testing.T) {
 	fd, err := socket.Connect(netip.AddrPort{}, netip.MustParseAddrPort("127.0.0.1:1"), net.KeepAliveConfig{}, nil)
-	must(t, err)
+	nstest.Must(t, err)
 	defer socket.Close(fd)
 	if err := socket.Wait(t.Context(), fd); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v", err)
@@ -106,10 +100,10 @@ func TestRefused(t *testing.T) {
 // TestReset: the other end is told.
 func TestReset(t *testing.T) {
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", alive)
-	must(t, err)
+	nstest.Must(t, err)
 	defer l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
-	must(t, err)
+	nstest.Must(t, err)
 	defer c.Close()
 	a, _ := accept(t, l)
 	socket.Reset(a)

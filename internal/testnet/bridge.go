@@ -16,7 +16,7 @@ func (h *Host) Bridge(name string, addrs ...netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("bridge %s on %s: %w", name, h.Name, err)
 	}
-	return h.setUp(name, addrs)
+	return h.SetUp(name, addrs...)
 }
 
 // Attach joins guest to a bridge of the host, as a container engine does for a container. The interfaces are named as by
@@ -25,8 +25,8 @@ func (h *Host) Attach(bridge string, guest *Host, guestAddrs ...netip.Prefix) er
 	if err := h.plug(guest, bridge); err != nil {
 		return err
 	}
-	if err := errors.Join(h.setUp(guest.Name, nil), guest.setUp(h.Name, guestAddrs)); err != nil {
+	if err := errors.Join(h.SetUp(guest.Name), guest.SetUp(h.Name, guestAddrs...)); err != nil {
 		return err
 	}
-	return errors.Join(guest.settle(h.Name), h.settle(guest.Name), h.settle(bridge))
+	return errors.Join(guest.Settle(h.Name), h.Settle(guest.Name), h.Settle(bridge))
 }

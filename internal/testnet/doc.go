@@ -1,25 +1,25 @@
-// Package netns builds small networks of hosts on one machine: every [Host] is a network namespace, and [Connect],
-// [Host.Bridge] and [Host.Attach] join them by veth pairs and bridges, [ConnectFar] by a way that takes its time. All of it is
-// done by netlink and system calls; no program is run. It serves the demo of the product and, by way of package nstest, the tests.
+// Package testnet builds small networks of hosts on one machine. Each [Host] is a network namespace. [Connect], [Host.Bridge] and
+// [Host.Attach] connect them by veth pairs and bridges, and package far connects two over a long distance. All of it is done by
+// netlink and system calls; no program is run. The demo of the product uses it, and by way of package nstest the tests.
 //
-// Making a namespace takes privileges that a plain user has only inside a user namespace of their own. [Isolate] starts the
-// program again inside one, together with a network, mount and PID namespace, so that no privilege is needed, nothing of the
-// machine's own network is touched, and nothing outlives the program:
+// A plain user may create a namespace only inside a user namespace. [Isolate] starts the program again inside one, together with
+// a network, mount and PID namespace. So no privilege is needed, the machine's own network stays as it is, and nothing outlives
+// the program:
 //
-//	if !netns.Isolated() {
-//		code, err := netns.Isolate()
+//	if !testnet.Isolated() {
+//		code, err := testnet.Isolate()
 //		…
 //		os.Exit(code)
 //	}
-//	web, err := netns.NewHost("web")
+//	web, err := testnet.NewHost("web")
 //
 // # Threads
 //
-// On Linux a network namespace belongs to a thread, and Go moves goroutines between threads. [Host.Do] is the one place that
-// deals with it. What a socket or a process gets from the namespace it was made in, it keeps, so only its making has to happen
-// inside Do; [Host.Listen], [Host.Dial] and [Host.Start] do that.
+// On Linux a network namespace belongs to a thread, and Go moves goroutines between threads. [Host.Do] alone deals with that. A
+// socket or a process keeps the namespace in which it was created, so only its creation has to happen inside Do. [Host.Listen],
+// [Host.Dial] and [Host.Start] do that.
 //
-// # Life of a host
+// # Lifetime of a host
 //
 // A host lives until it is closed and the last socket and process in it are gone. Its links go with it, at both ends.
 package testnet

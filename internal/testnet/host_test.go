@@ -94,7 +94,7 @@ func TestDoConcurrently(t *testing.T) {
 func TestDoInClosedHost(t *testing.T) {
 	nstest.Require(t)
 	h, err := testnet.NewHost("h")
-	must(t, err, h.Close())
+	nstest.Must(t, err, h.Close())
 	ran := false
 	err = h.Do(func() error { ran = true; return nil })
 	if !errors.Is(err, os.ErrClosed) || ran {
@@ -116,11 +116,11 @@ func TestHostsLeakNothing(t *testing.T) {
 	nstest.Require(t)
 	makeAndClose := func() {
 		a, err := testnet.NewHost("a")
-		must(t, err)
+		nstest.Must(t, err)
 		b, err := testnet.NewHost("b")
-		must(t, err)
-		must(t, testnet.Connect(a, prefixes("10.0.0.1/24"), b, nil))
-		must(t, a.Close(), b.Close())
+		nstest.Must(t, err)
+		nstest.Must(t, testnet.Connect(a, nstest.Prefixes("10.0.0.1/24"), b, nil))
+		nstest.Must(t, a.Close(), b.Close())
 	}
 	makeAndClose() // opens what the process keeps
 	before := nstest.Descriptors(t, os.Getpid())
@@ -134,11 +134,11 @@ func TestHostsLeakNothing(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, testnet.Connect(a, prefixes("10.0.0.1/24", "fd00::1/64"), b, prefixes("10.0.0.77/24", "fd00::77/64")))
+	nstest.Must(t, testnet.Connect(a, nstest.Prefixes("10.0.0.1/24", "fd00::1/64"), b, nstest.Prefixes("10.0.0.77/24", "fd00::77/64")))
 	var out strings.Builder
 	cmd := exec.Command("cat", "/proc/self/net/fib_trie", "/proc/self/net/if_inet6")
 	cmd.Stdout = &out
-	must(t, a.Start(cmd), cmd.Wait())
+	nstest.Must(t, a.Start(cmd), cmd.Wait())
 	for _, want := range []string{"10.0.0.1", "127.0.0.1", "fd000000000000000000000000000001", "00000000000000000000000000000001"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the process does not see %s", want)
@@ -153,8 +153,8 @@ func TestStart(t *testing.T) {
 
 func TestSysctl(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	must(t, testnet.Connect(a, nil, b, nil))
-	must(t, a.SetSysctl("net.ipv4.conf.b.rp_filter", "2"), a.SetSysctl("net/ipv4/ip_forward", "1"))
+	nstest.Must(t, testnet.Connect(a, nil, b, nil))
+	nstest.Must(t, a.SetSysctl("net.ipv4.conf.b.rp_filter", "2"), a.SetSysctl("net/ipv4/ip_forward", "1"))
 	for _, tt := range []struct {
 		host       *testnet.Host
 		name, want string

@@ -106,7 +106,7 @@ func helper(name string) *exec.Cmd {
 func nobody(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	ids, err := os.ReadFile("/proc/self/uid_map")
-	must(t, err)
+	nstest.Must(t, err)
 	if fields := strings.Fields(string(ids)); len(fields) == 3 && fields[2] == "1" {
 		t.Skip("there is only one user, who started the tests and is a plain one")
 	}
@@ -150,11 +150,11 @@ func TestIsolate(t *testing.T) {
 func TestIsolatePassesOnSignals(t *testing.T) {
 	nstest.Require(t)
 	cmd, output, _ := startHelper(t, "signal")
-	must(t, cmd.Process.Signal(syscall.SIGINT))
+	nstest.Must(t, cmd.Process.Signal(syscall.SIGINT))
 	if line, _ := output.ReadString('\n'); line != "interrupt\n" {
 		t.Errorf("got %q, want interrupt", line)
 	}
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	nstest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if rest, _ := io.ReadAll(output); string(rest) != "terminated\n" {
 		t.Errorf("got %q, want terminated once", rest)
 	}
@@ -177,7 +177,7 @@ func TestNothingOutlivesIsolate(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd, output, stdin := startHelper(t, "linger")
-			must(t, tt.end(cmd.Process, stdin))
+			nstest.Must(t, tt.end(cmd.Process, stdin))
 			if rest, err := io.ReadAll(output); err != nil || len(rest) > 0 { // at the end of the output nobody has it open any more
 				t.Errorf("read %q, %v", rest, err)
 			}
@@ -194,11 +194,11 @@ func startHelper(t *testing.T, name string) (*exec.Cmd, *bufio.Reader, io.Writer
 	t.Helper()
 	cmd := helper(name)
 	r, w, err := os.Pipe()
-	must(t, err)
-	must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
+	nstest.Must(t, err)
+	nstest.Must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	stdin, err := cmd.StdinPipe()
-	must(t, err, cmd.Start(), w.Close())
+	nstest.Must(t, err, cmd.Start(), w.Close())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()

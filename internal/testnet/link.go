@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect joins two hosts by a cable, a veth pair, which is up, has the addresses given and is ready for use. The interface
-// on a is named after b and the other way round, so two hosts can be joined once.
+// Connect connects two hosts by a veth pair, which is up, has the addresses given and is ready for use. The interface on a is
+// named after b and the other way round, so two hosts can be connected only once.
 func Connect(a *Host, aAddrs []netip.Prefix, b *Host, bAddrs []netip.Prefix) error {
 	if err := a.plug(b, ""); err != nil {
 		return err
 	}
-	if err := errors.Join(a.setUp(b.Name, aAddrs), b.setUp(a.Name, bAddrs)); err != nil {
+	if err := errors.Join(a.SetUp(b.Name, aAddrs...), b.SetUp(a.Name, bAddrs...)); err != nil {
 		return err
 	}
-	return errors.Join(a.settle(b.Name), b.settle(a.Name))
+	return errors.Join(a.Settle(b.Name), b.Settle(a.Name))
 }
 
-// AddAddr gives an interface of the host one more address.
+// AddAddr adds an address to an interface of the host.
 func (h *Host) AddAddr(ifname string, addr netip.Prefix) error {
 	return h.withLink(ifname, func(link netlink.Link) error {
 		a := &netlink.Addr{IPNet: ipNet(addr)}
@@ -39,7 +39,8 @@ func (h *Host) AddAddr(ifname string, addr netip.Prefix) error {
 	})
 }
 
-// plug makes the veth pair between h and peer, down and without addresses, the end on h a port of bridge if that is not empty.
+// plug creates the veth pair between h and peer, down and without addresses. The end on h is a port of bridge, unless that is
+// empty.
 func (h *Host) plug(peer *Host, bridge string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = peer.Name
@@ -61,8 +62,8 @@ func (h *Host) plug(peer *Host, bridge string) error {
 	return nil
 }
 
-// setUp sets an interface up and gives it addresses.
-func (h *Host) setUp(ifname string, addrs []netip.Prefix) error {
+// SetUp sets an interface of the host up and gives it addresses.
+func (h *Host) SetUp(ifname string, addrs ...netip.Prefix) error {
 	if err := h.withLink(ifname, netlink.LinkSetUp); err != nil {
 		return err
 	}

@@ -11,26 +11,25 @@ import (
 // nobody is a hardware address that no interface has.
 var nobody = net.HardwareAddr{0x02, 0, 0, 0, 0, 0xff}
 
-// Lose has all that the host sends to a neighbour on one of its interfaces be lost on the way: no interface goes down, no route
-// changes, and nobody is told. Regain ends it. With both hosts losing each other it is a cable that was cut somewhere between
-// two switches.
-func (h *Host) Lose(ifname string, neighbour netip.Addr) error {
-	return h.withNeighbour(ifname, neighbour, netlink.NeighSet)
+// Lose drops all packets that the host sends to a neighbor on one of its interfaces. Interfaces and routes stay as they are, and
+// no program is told. When both hosts lose each other, it is as if a cable between two switches were cut. Regain ends it.
+func (h *Host) Lose(ifname string, neighbor netip.Addr) error {
+	return h.withNeighbor(ifname, neighbor, netlink.NeighSet)
 }
 
 // Regain ends what [Host.Lose] began.
-func (h *Host) Regain(ifname string, neighbour netip.Addr) error {
-	return h.withNeighbour(ifname, neighbour, netlink.NeighDel)
+func (h *Host) Regain(ifname string, neighbor netip.Addr) error {
+	return h.withNeighbor(ifname, neighbor, netlink.NeighDel)
 }
 
-// withNeighbour runs fn in the host with the entry that leads to nobody.
-func (h *Host) withNeighbour(ifname string, neighbour netip.Addr, fn func(*netlink.Neigh) error) error {
+// withNeighbor runs fn in the host with the entry that leads to nobody.
+func (h *Host) withNeighbor(ifname string, neighbor netip.Addr, fn func(*netlink.Neigh) error) error {
 	return h.withLink(ifname, func(link netlink.Link) error {
 		err := fn(&netlink.Neigh{
-			LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: neighbour.AsSlice(), HardwareAddr: nobody,
+			LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: neighbor.AsSlice(), HardwareAddr: nobody,
 		})
 		if err != nil {
-			return fmt.Errorf("neighbour %s: %w", neighbour, err)
+			return fmt.Errorf("neighbor %s: %w", neighbor, err)
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package testnet_test
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"testing"
 
@@ -28,22 +27,4 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	os.Exit(helper())
-}
-
-// prefixes parses addresses with the length of their network.
-func prefixes(s ...string) []netip.Prefix {
-	var ps []netip.Prefix
-	for _, p := range s {
-		ps = append(ps, netip.MustParsePrefix(p))
-	}
-	return ps
-}
-
-func must(tb testing.TB, errs ...error) {
-	tb.Helper()
-	for _, err := range errs {
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
 }

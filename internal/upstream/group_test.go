@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"portredirector/internal/testnet/nstest"
+
 	"portredirector/internal/upstream"
 )
 
@@ -106,7 +108,7 @@ func TestAddressesAreServers(t *testing.T) {
 		wait(t, ls, new(upstream.Tried))
 	}
 	for _, s := range servers {
-		waitFor(t, "link to "+s.addr(), func() bool { return s.count() == 2 })
+		nstest.WaitFor(t, "link to "+s.addr(), func() bool { return s.count() == 2 })
 	}
 }
 

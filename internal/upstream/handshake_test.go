@@ -40,7 +40,7 @@ type surely struct {
 func serveSurely(t *testing.T) *surely {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	nstest.Must(t, err)
 	s := &surely{TCPListener: l, right: auth.NewKey()}
 	s.use(t, s.right)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,7 +91,7 @@ func (s *surely) handshake(ctx context.Context, fd int) {
 func (s *surely) use(t *testing.T, own auth.PrivateKey) {
 	t.Helper()
 	a, err := auth.AcceptWithKey(own, true)
-	must(t, err)
+	nstest.Must(t, err)
 	s.own.Store(a)
 }
 
@@ -118,7 +118,7 @@ func (s *surely) hangUp() {
 func (s *surely) config(t *testing.T, only bool) upstream.Config {
 	t.Helper()
 	d, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{s.right.Public()}, only)
-	must(t, err)
+	nstest.Must(t, err)
 	return upstream.Config{Servers: []string{s.Addr().String()}, Auth: d}
 }
 
@@ -143,7 +143,7 @@ func open(t *testing.T, ls *upstream.Servers) (upstream.Link, bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	l, ok, err := ls.Open(ctx, new(upstream.Tried))
-	must(t, err)
+	nstest.Must(t, err)
 	if ok {
 		t.Cleanup(func() { socket.Close(l.FD()) })
 	}
@@ -166,7 +166,7 @@ func TestSecuredPool(t *testing.T) {
 		ls := newLinks(t, cfg)
 		for range 12 {
 			var l upstream.Link
-			waitFor(t, "link opened ahead", func() (ok bool) {
+			nstest.WaitFor(t, "link opened ahead", func() (ok bool) {
 				l, ok = take(t, ls, new(upstream.Tried))
 				return ok
 			})
@@ -176,7 +176,7 @@ func TestSecuredPool(t *testing.T) {
 			}
 			if l.Session().Conn != nil {
 				_, err := l.Session().Conn.Write([]byte("hello"))
-				must(t, err)
+				nstest.Must(t, err)
 			}
 		}
 	})
@@ -188,7 +188,7 @@ func TestSecuredPoolOfTheDead(t *testing.T) {
 	cfg := s.config(t, false)
 	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 5, 5, true
 	ls := newLinks(t, cfg)
-	waitFor(t, "pool", func() bool { return s.count() == 5 })
+	nstest.WaitFor(t, "pool", func() bool { return s.count() == 5 })
 	s.hangUp()
 	for range 10 {
 		l, ok := open(t, ls)
@@ -216,7 +216,7 @@ func TestSecuredWithoutPool(t *testing.T) {
 			if l.Ready() {
 				t.Error("it is said to be opened ahead")
 			}
-			waitFor(t, "link at the server", func() bool { return s.count() == i+1 })
+			nstest.WaitFor(t, "link at the server", func() bool { return s.count() == i+1 })
 		}
 	})
 }
@@ -253,7 +253,7 @@ func runLinks(t *testing.T, cfg upstream.Config) (ls *upstream.Servers, log *lin
 	go func() { ended <- ls.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		must(t, <-ended)
+		nstest.Must(t, <-ended)
 	})
 	t.Cleanup(stop)
 	return ls, log, stop
@@ -272,7 +272,7 @@ func TestWrongKey(t *testing.T) {
 			if l, ok := open(t, ls); ok {
 				t.Fatalf("got a link to %s", l.Server())
 			}
-			waitFor(t, "more tries", func() bool { return s.asked.Load() > 3 })
+			nstest.WaitFor(t, "more tries", func() bool { return s.asked.Load() > 3 })
 			if n := log.count("level=WARN", "leaving it out", "another key", s.Addr().String()); n != 1 {
 				t.Errorf("%d lines: %s", n, &log.buf)
 			}
@@ -283,7 +283,7 @@ func TestWrongKey(t *testing.T) {
 			s.use(t, s.right)
 			waitBack(t, ls)
 			wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
-			waitFor(t, "line that it is back", func() bool { return log.count("server is back") == 1 })
+			nstest.WaitFor(t, "line that it is back", func() bool { return log.count("server is back") == 1 })
 			if n := log.count("level=WARN"); n != 1 {
 				t.Errorf("%d lines: %s", n, &log.buf)
 			}
@@ -294,7 +294,7 @@ func TestWrongKey(t *testing.T) {
 // waitBack waits until a server is in use again, for which nobody waits.
 func waitBack(t *testing.T, ls *upstream.Servers) {
 	t.Helper()
-	waitFor(t, "the server", func() bool {
+	nstest.WaitFor(t, "the server", func() bool {
 		l, ok := open(t, ls)
 		if ok {
 			socket.Close(l.FD())
@@ -332,7 +332,7 @@ func TestRefusals(t *testing.T) {
 		if _, ok := open(t, ls); ok {
 			t.Error("there is a link")
 		}
-		waitFor(t, "more tries", func() bool { return s.asked.Load() > 2 })
+		nstest.WaitFor(t, "more tries", func() bool { return s.asked.Load() > 2 })
 		if n := log.count("level="+tt.level, tt.says); n != 1 || log.count("leaving it out") != 1 {
 			t.Errorf("%d lines: %s", n, &log.buf)
 		}
@@ -374,9 +374,9 @@ func TestManyHandshakes(t *testing.T) {
 					})
 				}
 			}
-			waitFor(t, "handshakes", func() bool { return s.under.Load() == most })
+			nstest.WaitFor(t, "handshakes", func() bool { return s.under.Load() == most })
 			close(goOn)
-			waitFor(t, "all links", func() bool { return s.count() == 100 })
+			nstest.WaitFor(t, "all links", func() bool { return s.count() == 100 })
 			peers.Wait()
 			s.mu.Lock()
 			if s.most != most {
@@ -413,18 +413,18 @@ func TestPoolAfterPeers(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "handshakes", func() bool { return s.under.Load() == most })
+	nstest.WaitFor(t, "handshakes", func() bool { return s.under.Load() == most })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- ls.Run(ctx) }()
 	defer func() {
 		cancel()
-		must(t, <-ended)
+		nstest.Must(t, <-ended)
 	}()
 	time.Sleep(50 * time.Millisecond) // for the pool to find that it is not its turn
 	close(goOn)
 	peers.Wait()
-	waitFor(t, "pool", func() bool { return s.count() == most+pool })
+	nstest.WaitFor(t, "pool", func() bool { return s.count() == most+pool })
 }
 
 // TestSecuredLinksComeBack: after the end there is no descriptor left, of a link that
@@ -446,7 +446,7 @@ func TestSecuredLinksComeBack(t *testing.T) {
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = 5, 5
 			ls, _, stop := runLinks(t, cfg)
-			waitFor(t, "links", func() bool { return s.asked.Load() >= 3 || s.under.Load() == 5 })
+			nstest.WaitFor(t, "links", func() bool { return s.asked.Load() >= 3 || s.under.Load() == 5 })
 			ctx, cancel := context.WithCancel(t.Context())
 			var waits sync.WaitGroup
 			waits.Go(func() {
@@ -458,7 +458,7 @@ func TestSecuredLinksComeBack(t *testing.T) {
 			waits.Wait()
 			stop()
 			close(goOn)
-			waitFor(t, "descriptors as before", func() bool {
+			nstest.WaitFor(t, "descriptors as before", func() bool {
 				s.hangUp()
 				return nstest.Descriptors(t, os.Getpid()) <= before
 			})
@@ -498,7 +498,7 @@ func TestOpenIsCancelled(t *testing.T) {
 		_, _, err := ls.Open(ctx, new(upstream.Tried))
 		ended <- err
 	}()
-	waitFor(t, "handshake", func() bool { return s.under.Load() == 1 })
+	nstest.WaitFor(t, "handshake", func() bool { return s.under.Load() == 1 })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -521,10 +521,10 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Fatal("there is no link")
 	}
 	var before syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: before.Max}))
+	nstest.Must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	nstest.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: before.Max}))
 	_, _, err := ls.Open(t.Context(), new(upstream.Tried))
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+	nstest.Must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
 	if !errors.Is(err, syscall.EMFILE) || log.count("leaving it out") > 0 {
 		t.Errorf("got %v, %s", err, &log.buf)
 	}

@@ -17,13 +17,13 @@ import (
 func TestPool(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
 	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 4, PoolMax: 10, Answers: true})
-	waitFor(t, "pool", func() bool { return server.count() == 4 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() == 4 })
 	for i := range 20 {
 		l, ok := take(t, ls, new(upstream.Tried))
 		if !ok || !l.Ready() {
 			t.Fatalf("link %d was not opened ahead", i)
 		}
-		waitFor(t, "replacement", func() bool { return server.count() >= 4+i+1 })
+		nstest.WaitFor(t, "replacement", func() bool { return server.count() >= 4+i+1 })
 	}
 }
 
@@ -35,7 +35,7 @@ func TestNoPool(t *testing.T) {
 		if l, ok := take(t, ls, new(upstream.Tried)); !ok || l.Ready() {
 			t.Errorf("link %d: %v, opened ahead: %v", i, ok, l.Ready())
 		}
-		waitFor(t, "link", func() bool { return server.count() == i+1 })
+		nstest.WaitFor(t, "link", func() bool { return server.count() == i+1 })
 	}
 }
 
@@ -43,21 +43,21 @@ func TestNoPool(t *testing.T) {
 func TestPoolOfTheDead(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
 	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 8, PoolMax: 8, Answers: true})
-	waitFor(t, "pool", func() bool { return server.count() == 8 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() == 8 })
 	server.hangUp()
 	for range 20 {
 		l, ok := take(t, ls, new(upstream.Tried))
 		if !ok {
 			t.Fatal("the server is left out")
 		}
-		must(t, socket.Wait(t.Context(), l.FD()))
+		nstest.Must(t, socket.Wait(t.Context(), l.FD()))
 		if s := socket.Look(l.FD()); !s.Connected {
 			t.Fatalf("a link that is no more: %+v", s)
 		}
 	}
 	// And without any peer the pool is full again.
 	server.hangUp()
-	waitFor(t, "pool", func() bool { return server.count() >= 8 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() >= 8 })
 }
 
 // TestPoolGrowsAndShrinks: a burst finds more links the next time, up to the bound, and
@@ -65,13 +65,13 @@ func TestPoolOfTheDead(t *testing.T) {
 func TestPoolGrowsAndShrinks(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
 	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 20, Answers: true})
-	waitFor(t, "pool", func() bool { return server.count() == 2 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() == 2 })
 	open := func() (n int) { // what the server has and no peer, by its own kernel
 		server.mu.Lock()
 		defer server.mu.Unlock()
 		for _, c := range server.conns {
 			fd, err := c.SyscallConn()
-			must(t, err)
+			nstest.Must(t, err)
 			_ = fd.Control(func(fd uintptr) {
 				if socket.Look(int(fd)).Connected {
 					n++
@@ -93,23 +93,23 @@ func TestPoolGrowsAndShrinks(t *testing.T) {
 	for range 3 {
 		burst(200)
 	}
-	waitFor(t, "larger pool", func() bool { return open() > 4 })
+	nstest.WaitFor(t, "larger pool", func() bool { return open() > 4 })
 	if n := open(); n > 20 {
 		t.Errorf("there are %d", n)
 	}
-	waitFor(t, "smaller pool", func() bool { return open() == 2 })
+	nstest.WaitFor(t, "smaller pool", func() bool { return open() == 2 })
 }
 
 // TestPoolOfADeadPath: a link whose other end no longer answers is given to nobody.
 func TestPoolOfADeadPath(t *testing.T) {
 	m1, m2 := nstest.NewHost(t, "m1"), nstest.NewHost(t, "m2")
-	must(t, testnet.Connect(m1, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, m2, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}))
+	nstest.Must(t, testnet.Connect(m1, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, m2, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}))
 	server := nstest.Echo(t, m2, netip.MustParseAddrPort("10.0.0.2:80"))
 	ls := upstream.New(upstream.Config{ // that do not Run: who takes one opens the next, in this host
 		Servers: []string{server.Addr().String()}, PoolMin: 1, PoolMax: 1, ConnectTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),
 	})
 	next := func() (l upstream.Link) {
-		must(t, m1.Do(func() (err error) {
+		nstest.Must(t, m1.Do(func() (err error) {
 			var ok bool
 			if l, ok, err = ls.Take(new(upstream.Tried)); !ok {
 				t.Error("there is none")
@@ -120,9 +120,9 @@ func TestPoolOfADeadPath(t *testing.T) {
 		return l
 	}
 	next()
-	waitFor(t, "link opened ahead", func() bool { return next().Ready() })
-	must(t, m1.Lose("m2", netip.MustParseAddr("10.0.0.2")))
-	must(t, m2.Lose("m1", netip.MustParseAddr("10.0.0.1")))
+	nstest.WaitFor(t, "link opened ahead", func() bool { return next().Ready() })
+	nstest.Must(t, m1.Lose("m2", netip.MustParseAddr("10.0.0.2")))
+	nstest.Must(t, m2.Lose("m1", netip.MustParseAddr("10.0.0.1")))
 	time.Sleep(9 * time.Second) // for a keepalive to go unanswered
 	if next().Ready() {
 		t.Error("a link over a dead path")

@@ -53,9 +53,9 @@ func (h *home) orders() int {
 func (h *home) open(t *testing.T) int {
 	t.Helper()
 	c, err := net.Dial("tcp", h.to.addr())
-	must(t, err)
+	nstest.Must(t, err)
 	fd, err := socket.Detach(c.(*net.TCPConn))
-	must(t, err)
+	nstest.Must(t, err)
 	h.Put(&auth.Session{FD: fd})
 	return fd
 }
@@ -140,7 +140,7 @@ func TestInTheOrderOfArrival(t *testing.T) {
 func TestOrdersFollowTheQueue(t *testing.T) {
 	ls := newJoinable(t, 1)
 	h := join(t, ls, "home")
-	waitFor(t, "the first order", func() bool { return h.orders() == 1 })
+	nstest.WaitFor(t, "the first order", func() bool { return h.orders() == 1 })
 	wantNone(t, ls)
 	peer := queued(t, ls, 1)[0]
 	wantFD(t, peer, h.open(t)) // the one who left is not before it
@@ -224,7 +224,7 @@ func TestTriedWithoutPool(t *testing.T) {
 			socket.Close(l.FD())
 		}
 	})
-	waitFor(t, "order of the second", func() bool { return second.orders() == 1 })
+	nstest.WaitFor(t, "order of the second", func() bool { return second.orders() == 1 })
 	others := queued(t, ls, 3)
 	if n := first.orders(); n != 4 {
 		t.Errorf("%d links were asked of the first, want one for each other peer", n)
@@ -244,7 +244,7 @@ func TestDialedFailsJoinedServes(t *testing.T) {
 	ls := newLinks(t, cfg)
 	h := join(t, ls, "home")
 	ahead := h.open(t)
-	waitFor(t, "pool", func() bool { return dialed.count() == 1 })
+	nstest.WaitFor(t, "pool", func() bool { return dialed.count() == 1 })
 	dialed.use(t, auth.NewKey())
 	dialed.hangUp()
 	tried := new(upstream.Tried)
@@ -287,7 +287,7 @@ func TestJoinedSaysThatItDrains(t *testing.T) {
 	first.open(t)
 	now, cancel := context.WithCancel(t.Context())
 	cancel()
-	waitFor(t, "link of the first again", func() bool {
+	nstest.WaitFor(t, "link of the first again", func() bool {
 		l, ok, _ := ls.Open(now, new(upstream.Tried))
 		if ok {
 			socket.Close(l.FD())
@@ -300,8 +300,8 @@ func TestJoinedSaysThatItDrains(t *testing.T) {
 func TestStaleOrders(t *testing.T) {
 	ls := newJoinable(t, 1)
 	h := join(t, ls, "home")
-	waitFor(t, "an order", func() bool { return h.orders() == 1 })
-	waitFor(t, "another", func() bool { return h.orders() >= 2 })
+	nstest.WaitFor(t, "an order", func() bool { return h.orders() == 1 })
+	nstest.WaitFor(t, "another", func() bool { return h.orders() >= 2 })
 }
 
 // TestJoinedChurn: servers come, go, drain and do not open all that they are asked for, while peers come and give up. Nobody
@@ -394,5 +394,5 @@ func TestJoinedChurn(t *testing.T) {
 		close(stop)
 		servers.Wait()
 	})
-	waitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
+	nstest.WaitFor(t, fmt.Sprint(before, " descriptors"), func() bool { return nstest.Descriptors(t, os.Getpid()) <= before })
 }

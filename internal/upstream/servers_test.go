@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
+
 	"portredirector/internal/socket"
 	"portredirector/internal/upstream"
 )
@@ -36,7 +38,7 @@ func serve(t *testing.T, addr string) *fake {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	must(t, err)
+	nstest.Must(t, err)
 	f := &fake{TCPListener: l.(*net.TCPListener)}
 	ended := make(chan struct{})
 	go func() {
@@ -102,7 +104,7 @@ func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
 func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.Link, bool) {
 	t.Helper()
 	l, ok, err := ls.Take(tried)
-	must(t, err)
+	nstest.Must(t, err)
 	if ok {
 		t.Cleanup(func() { socket.Close(l.FD()) })
 	}
@@ -115,28 +117,9 @@ func wait(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) upstream.Li
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	l, err := ls.Wait(ctx, tried)
-	must(t, err)
+	nstest.Must(t, err)
 	t.Cleanup(func() { socket.Close(l.FD()) })
 	return l
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// waitFor waits until something is so.
-func waitFor(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 2000 {
-		if is() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("there is no %s", what)
 }
 
 // names are the servers that so many peers get.
@@ -215,14 +198,14 @@ func TestLeftOutAndBack(t *testing.T) {
 			first, second := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
 			ls := newLinks(t, upstream.Config{Servers: []string{first.addr(), second.addr()}, PoolMin: pool, PoolMax: pool, Answers: true})
 			l, _ := take(t, ls, new(upstream.Tried))
-			must(t, first.Close())
+			nstest.Must(t, first.Close())
 			first.hangUp()
 			l.Fail(errors.New("it is away"))
 			if got, want := names(t, ls, 3), strings.Join([]string{second.addr(), second.addr(), second.addr()}, " "); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			back := serve(t, first.addr())
-			waitFor(t, "peer for the first", func() bool { return names(t, ls, 1) == back.addr() })
+			nstest.WaitFor(t, "peer for the first", func() bool { return names(t, ls, 1) == back.addr() })
 		})
 	}
 }
@@ -230,19 +213,19 @@ func TestLeftOutAndBack(t *testing.T) {
 // TestRefusedConnect: a server that refuses is found out by a connect, whoever looks.
 func TestRefusedConnect(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	nstest.Must(t, err)
 	refusing, works := l.Addr().String(), serve(t, "127.0.0.1:0")
-	must(t, l.Close())
+	nstest.Must(t, l.Close())
 	ls := newLinks(t, upstream.Config{Servers: []string{refusing, works.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
 	// Without any peer: the pool's links are refused.
-	waitFor(t, "other server", func() bool { return names(t, ls, 1) == works.addr() })
+	nstest.WaitFor(t, "other server", func() bool { return names(t, ls, 1) == works.addr() })
 }
 
 // TestWaitForTheOnly: peers wait for a server that is away, are served when it is
 // back, and are told why if it is not in time.
 func TestWaitForTheOnly(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
-	must(t, server.Close())
+	nstest.Must(t, server.Close())
 	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}})
 	l, ok := take(t, ls, new(upstream.Tried))
 	if !ok {
@@ -276,9 +259,9 @@ func TestGivesBackLinks(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- ls.Run(ctx) }()
-	waitFor(t, "pool", func() bool { return server.count() == 5 })
+	nstest.WaitFor(t, "pool", func() bool { return server.count() == 5 })
 	cancel()
-	must(t, <-ended)
+	nstest.Must(t, <-ended)
 	server.mu.Lock()
 	defer server.mu.Unlock()
 	for _, c := range server.conns {

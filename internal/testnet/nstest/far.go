@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 )
 
-// ConnectFar joins two hosts by a way that takes its time, see [testnet.ConnectFar], until the end of the test. Where TUN
-// devices are not to be had it skips the test, and on a CI machine fails it.
-func ConnectFar(tb testing.TB, a *testnet.Host, aAddrs []netip.Prefix, b *testnet.Host, bAddrs []netip.Prefix, way testnet.Way) *testnet.LongWay {
+// ConnectFar connects two hosts over a long distance until the end of the test, see [far.Connect]. It skips the test where there
+// are no TUN devices, and fails it on a CI machine.
+func ConnectFar(tb testing.TB, a *testnet.Host, aAddrs []netip.Prefix, b *testnet.Host, bAddrs []netip.Prefix, path far.Path) *far.Link {
 	tb.Helper()
-	l, err := testnet.ConnectFar(a, aAddrs, b, bAddrs, way)
+	l, err := far.Connect(a, aAddrs, b, bAddrs, path)
 	switch {
 	case err == nil:
 	case !onCI() && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
@@ -23,7 +24,7 @@ func ConnectFar(tb testing.TB, a *testnet.Host, aAddrs []netip.Prefix, b *testne
 	}
 	tb.Cleanup(func() {
 		if err := l.Close(); err != nil {
-			tb.Errorf("close the way between %s and %s: %v", a.Name, b.Name, err)
+			tb.Errorf("close the link between %s and %s: %v", a.Name, b.Name, err)
 		}
 	})
 	return l

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet"
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -15,7 +15,7 @@ func TestConnectFarEndsWithTest(t *testing.T) {
 	for range 2 { // else the interfaces would still be there
 		r := record(t, func(tb testing.TB) {
 			nstest.ConnectFar(tb, a, []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")},
-				b, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}, testnet.Way{Delay: delay})
+				b, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}, far.Path{Delay: delay})
 			service := nstest.Echo(tb, b, netip.MustParseAddrPort("10.0.0.2:0"))
 			begin := time.Now()
 			conn, err := a.Dial(t.Context(), netip.AddrPort{}, service.Addr())
