@@ -23,7 +23,7 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	d.containers = docker.New(d.cfg.DockerSocket, d.cfg.Containers(), d.log)
 	d.containers.DialBy(d.broker.Dial)
 	d.containers.CheckNetworks(route.OffLink)
-	_ = d.containers.Look(ctx) // it has logged the error
+	_ = d.containers.Refresh(ctx) // it has logged the error
 	d.names = server.NewNames(&d.broker, d.log)
 	d.book = server.Book{Names: d.names, Containers: d.containers, Instead: d.containers.Instead}
 	if d.cfg.OnLoopback() && d.containers.ProxyHidden(ctx) {

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// patience is how long an answer may take.
-	patience = 10 * time.Second
-	// mostBytes bounds an answer; a container takes a few KiB of it.
-	mostBytes = 16 << 20
-	// mostMessage bounds what is told of an error.
-	mostMessage = 1 << 10
+	// answerTimeout is how long an answer may take.
+	answerTimeout = 10 * time.Second
+	// maxAnswer bounds an answer; a container takes a few KiB of it.
+	maxAnswer = 16 << 20
+	// maxMessage bounds what is told of an error.
+	maxMessage = 1 << 10
 )
 
 // errNotFound is the engine's answer about what is not there.
@@ -45,7 +45,7 @@ func newAPI(socket string) *api {
 			// of the transport's runs.
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
-			ResponseHeaderTimeout:  patience,
+			ResponseHeaderTimeout:  answerTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -55,14 +55,14 @@ func newAPI(socket string) *api {
 
 // get asks for what is at a path and decodes it into to.
 func (a *api) get(ctx context.Context, path string, to any) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	body, err := a.open(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	if err := json.NewDecoder(io.LimitReader(body, mostBytes)).Decode(to); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(to); err != nil {
 		return a.explain(fmt.Errorf("its answer to %s: %w", path, err))
 	}
 	return nil
@@ -87,7 +87,7 @@ func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
 		return nil, errNotFound
 	}
 	var said struct{ Message string }
-	_ = json.NewDecoder(io.LimitReader(response.Body, mostMessage)).Decode(&said) // or it said nothing
+	_ = json.NewDecoder(io.LimitReader(response.Body, maxMessage)).Decode(&said) // or it said nothing
 	return nil, a.explain(errors.New(strings.TrimSpace(response.Status + " " + said.Message)))
 }
 

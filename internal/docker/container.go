@@ -62,7 +62,7 @@ func (e endpoint) address(is4 bool) netip.Addr {
 type place struct {
 	v4, v6   netip.Addr // the zero Addr if it has none
 	internal bool       // it has no default route
-	nowhere  error
+	err  error
 	strange  netip.Addr // its address, if no network of this machine has it
 	unasked  bool       // and that is because the engine could not be asked
 }
@@ -75,40 +75,40 @@ func (p place) same(q place) bool {
 		}
 		return err.Error()
 	}
-	return p.v4 == q.v4 && p.v6 == q.v6 && p.internal == q.internal && text(p.nowhere) == text(q.nowhere)
+	return p.v4 == q.v4 && p.v6 == q.v6 && p.internal == q.internal && text(p.err) == text(q.err)
 }
 
 // onHost is the place of a container that has the host's network.
 var onHost = place{v4: netip.AddrFrom4([4]byte{127, 0, 0, 1}), v6: netip.IPv6Loopback()}
 
-// mostOthers bounds how many containers may have the network of the next.
-const mostOthers = 8
+// maxShared bounds how many containers may have the network of the next.
+const maxShared = 8
 
 // find asks where a container is. The error is that the engine cannot be asked.
 func (a *api) find(ctx context.Context, name string) (place, error) {
 	of, by := name, ""
-	for range mostOthers {
-		p, next, err := a.look(ctx, of)
+	for range maxShared {
+		p, next, err := a.inspect(ctx, of)
 		if err != nil || next == "" {
-			if p.nowhere != nil {
-				p.nowhere = fmt.Errorf("%s%w", by, p.nowhere)
+			if p.err != nil {
+				p.err = fmt.Errorf("%s%w", by, p.err)
 			}
 			return p, err
 		}
 		of, by = next, fmt.Sprintf("container %s has the network of another: ", name)
 	}
-	return place{nowhere: fmt.Errorf("container %s has the network of another, and so on without an end", name)}, nil
+	return place{err: fmt.Errorf("container %s has the network of another, and so on without an end", name)}, nil
 }
 
-// look asks where a container is, or which other's network it has.
-func (a *api) look(ctx context.Context, name string) (p place, other string, err error) {
+// inspect asks where a container is, or which other's network it has.
+func (a *api) inspect(ctx context.Context, name string) (p place, other string, err error) {
 	if err := CheckName(name); err != nil {
-		return place{nowhere: err}, "", nil
+		return place{err: err}, "", nil
 	}
 	var c inspected
 	switch err := a.get(ctx, "/containers/"+name+"/json", &c); {
 	case errors.Is(err, errNotFound):
-		return place{nowhere: fmt.Errorf("no container named %s", name)}, "", nil
+		return place{err: fmt.Errorf("no container named %s", name)}, "", nil
 	case err != nil:
 		return place{}, "", err
 	}
@@ -122,7 +122,7 @@ func (a *api) look(ctx context.Context, name string) (p place, other string, err
 		down = "is paused"
 	}
 	if down != "" {
-		return place{nowhere: fmt.Errorf("container %s %s", name, down)}, "", nil
+		return place{err: fmt.Errorf("container %s %s", name, down)}, "", nil
 	}
 	if c.HostConfig.NetworkMode == "host" {
 		return onHost, "", nil
@@ -130,15 +130,15 @@ func (a *api) look(ctx context.Context, name string) (p place, other string, err
 	if of, ok := strings.CutPrefix(c.HostConfig.NetworkMode, "container:"); ok {
 		return place{}, of, nil
 	}
-	if p = placeIn(a.know(ctx, c.NetworkSettings)); !p.v4.IsValid() && !p.v6.IsValid() {
-		p.nowhere = fmt.Errorf("container %s has no address", name)
+	if p = placeIn(a.markInternal(ctx, c.NetworkSettings)); !p.v4.IsValid() && !p.v6.IsValid() {
+		p.err = fmt.Errorf("container %s has no address", name)
 	}
 	return p, "", nil
 }
 
-// know asks which networks are internal. One that cannot be asked for is taken for one
+// markInternal asks which networks are internal. One that cannot be asked for is taken for one
 // that is not.
-func (a *api) know(ctx context.Context, n networks) networks {
+func (a *api) markInternal(ctx context.Context, n networks) networks {
 	all := maps.Clone(n.Networks)
 	for name, e := range all {
 		var network struct{ Internal bool }

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 )
 
-// Engine knows where some containers are: as it was when [Engine.Look] asked, and up to
+// Engine knows where some containers are: as it was when [Engine.Refresh] asked, and up to
 // date as long as [Engine.Run] runs. What is known stays in use while the engine is away.
 //
 // Address may be called concurrently with everything; Look and Run are for one goroutine at
@@ -21,7 +21,7 @@ type Engine struct {
 	api        *api
 	log        *slog.Logger
 	containers map[string]*atomic.Pointer[place]                 // by name; the map stays as it is
-	trouble    string                                            // why the engine could not be asked; "" if it could
+	lastError    string                                            // why the engine could not be asked; "" if it could
 	led        atomic.Pointer[map[netip.AddrPort]netip.AddrPort] // services whose peers go to a container; nil if there are none
 	strange    func(netip.Addr) bool                             // no network of this machine has an address; may be nil
 }
@@ -31,7 +31,7 @@ func New(socket string, containers []string, log *slog.Logger) *Engine {
 	e := &Engine{api: newAPI(socket), log: log, containers: make(map[string]*atomic.Pointer[place])}
 	for _, name := range containers {
 		known := new(atomic.Pointer[place])
-		known.Store(&place{nowhere: errors.New("the engine was not asked yet"), unasked: true})
+		known.Store(&place{err: errors.New("the engine was not asked yet"), unasked: true})
 		e.containers[name] = known
 	}
 	return e
@@ -56,8 +56,8 @@ func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error)
 		return netip.Addr{}, fmt.Errorf("container %s is not one of those that are followed", container)
 	}
 	switch p := known.Load(); {
-	case p.nowhere != nil:
-		return netip.Addr{}, p.nowhere
+	case p.err != nil:
+		return netip.Addr{}, p.err
 	case claim.Is4():
 		return p.v4, nil
 	default:
@@ -65,9 +65,9 @@ func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error)
 	}
 }
 
-// Look asks for all containers. It logs what has changed, also that the engine cannot be
+// Refresh asks for all containers. It logs what has changed, also that the engine cannot be
 // asked, which is the error.
-func (e *Engine) Look(ctx context.Context) error {
+func (e *Engine) Refresh(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
 		known := e.containers[name]
 		p, err := e.api.find(ctx, name)
@@ -75,38 +75,38 @@ func (e *Engine) Look(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			e.away(err)
+			e.askFailed(err)
 			return err
 		}
 		p = e.reachable(name, p)
 		if old := known.Swap(&p); old.unasked || !old.same(p) {
-			e.tell(name, p)
+			e.logPlace(name, p)
 		}
 	}
-	if e.trouble != "" {
+	if e.lastError != "" {
 		e.log.Info("the Docker engine can be asked again")
-		e.trouble = ""
+		e.lastError = ""
 	}
 	return nil
 }
 
-// away notes that the engine cannot be asked.
-func (e *Engine) away(err error) {
+// askFailed notes that the engine cannot be asked.
+func (e *Engine) askFailed(err error) {
 	for _, known := range e.containers {
 		if known.Load().unasked {
-			known.Store(&place{nowhere: err, unasked: true})
+			known.Store(&place{err: err, unasked: true})
 		}
 	}
-	if text := err.Error(); text != e.trouble {
+	if text := err.Error(); text != e.lastError {
 		e.log.Warn("cannot ask where containers are, going by what is known and trying again", slog.Any("error", err))
-		e.trouble = text
+		e.lastError = text
 	}
 }
 
-// tell says where a container is.
-func (e *Engine) tell(name string, p place) {
-	if p.nowhere != nil {
-		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.nowhere))
+// logPlace says where a container is.
+func (e *Engine) logPlace(name string, p place) {
+	if p.err != nil {
+		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.err))
 		return
 	}
 	var at []any

@@ -19,11 +19,7 @@ func (e *Engine) ProxiesIn(ctx context.Context, proc string) Proxies { return e.
 func Published(list []byte, own func(netip.Addr) bool) (Proxies, error) {
 	var l []listed
 	err := json.Unmarshal(list, &l)
-	all := published(l, own)
-	for i := range all {
-		all[i].trusted = false
-	}
-	return all, err
+	return published(l, own), err
 }
 
 // Hides reports whether one of them is in the way.

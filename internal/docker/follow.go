@@ -15,9 +15,9 @@ var events = "/events?filters=" + url.QueryEscape(`{"type":["container","network
 	`"event":["start","die","destroy","rename","pause","unpause","connect","disconnect"]}`)
 
 const (
-	// rest is how long to wait after asking, so that a burst of events does not keep a
+	// refreshRests is how long to wait after asking, so that a burst of events does not keep a
 	// processor busy.
-	rest = 5 * time.Millisecond
+	refreshRests = 5 * time.Millisecond
 	// networksEvery is the interval between looks at the networks of this machine.
 	networksEvery = 5 * time.Second
 	// The wait before the engine is tried again, at first and at most.
@@ -34,7 +34,7 @@ func (e *Engine) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		if err := e.follow(ctx); err != nil && ctx.Err() == nil {
-			e.away(err)
+			e.askFailed(err)
 		}
 		if time.Since(began) > lastRetry {
 			wait = firstRetry
@@ -79,10 +79,10 @@ func (e *Engine) follow(ctx context.Context) error {
 				continue
 			}
 		}
-		if err := e.Look(ctx); err != nil {
+		if err := e.Refresh(ctx); err != nil {
 			return err
 		}
-		sleep(ctx, rest)
+		sleep(ctx, refreshRests)
 	}
 }
 

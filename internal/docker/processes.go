@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// mostCommand bounds what is read of a command line.
-const mostCommand = 16 << 10
+// maxCommand bounds what is read of a command line.
+const maxCommand = 16 << 10
 
 // scan lists the docker-proxies of our network namespace that a /proc shows. seen is that
 // it shows Docker's processes at all, whichever namespace they are in.
@@ -46,7 +46,7 @@ func commandLine(path string) []string {
 		return []string{""} // it has ended, or is not ours to see
 	}
 	defer func() { _ = f.Close() }()
-	b, _ := io.ReadAll(io.LimitReader(f, mostCommand))
+	b, _ := io.ReadAll(io.LimitReader(f, maxCommand))
 	return strings.Split(string(bytes.TrimRight(b, "\x00")), "\x00")
 }
 

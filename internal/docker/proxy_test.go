@@ -15,7 +15,9 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-var equal = cmp.Comparer(func(a, b docker.Proxy) bool { return a == b })
+var equal = cmp.Comparer(func(a, b docker.Proxy) bool {
+	return a.Host == b.Host && a.Container == b.Container && a.Name == b.Name
+})
 
 func proxy(host, container string) docker.Proxy {
 	return docker.Proxy{Host: netip.MustParseAddrPort(host), Container: netip.MustParseAddrPort(container)}

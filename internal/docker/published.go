@@ -42,7 +42,7 @@ func (l listed) name() string {
 func published(list []listed, own func(netip.Addr) bool) Proxies {
 	var all Proxies
 	for _, c := range list {
-		at := placeIn(hereOnly(c.NetworkSettings, own))
+		at := placeIn(ownNetworks(c.NetworkSettings, own))
 		for _, port := range c.Ports {
 			host, err := netip.ParseAddr(port.IP)
 			if err != nil || port.PublicPort == 0 || port.Type != "tcp" {
@@ -65,8 +65,8 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 	return all
 }
 
-// hereOnly are the networks whose gateway is an own address.
-func hereOnly(n networks, own func(netip.Addr) bool) networks {
+// ownNetworks are the networks whose gateway is an own address.
+func ownNetworks(n networks, own func(netip.Addr) bool) networks {
 	here := maps.Clone(n.Networks)
 	maps.DeleteFunc(here, func(_ string, e endpoint) bool {
 		return !slices.ContainsFunc([]string{e.Gateway, e.IPv6Gateway}, func(gateway string) bool {

@@ -11,7 +11,7 @@ import (
 // is left the container is nowhere: a dial would leave by the default route, with the
 // peer's address as its source.
 func (e *Engine) reachable(name string, p place) place {
-	if e.strange == nil || p.nowhere != nil {
+	if e.strange == nil || p.err != nil {
 		return p
 	}
 	for _, a := range []*netip.Addr{&p.v4, &p.v6} {
@@ -20,7 +20,7 @@ func (e *Engine) reachable(name string, p place) place {
 		}
 	}
 	if p.strange.IsValid() && !p.v4.IsValid() && !p.v6.IsValid() {
-		p.nowhere = fmt.Errorf("container %s has the address %s, which no network of this machine has: "+
+		p.err = fmt.Errorf("container %s has the address %s, which no network of this machine has: "+
 			"its engine is rootless or remote; run the server where the container's network is", name, p.strange)
 	}
 	return p
@@ -49,8 +49,8 @@ func (e *Engine) networksChanged() bool {
 // Unhealthy returns an error if a container is in no network of this machine.
 func (e *Engine) Unhealthy() error {
 	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
-		if p := e.containers[name].Load(); p.strange.IsValid() && p.nowhere != nil {
-			return p.nowhere
+		if p := e.containers[name].Load(); p.strange.IsValid() && p.err != nil {
+			return p.err
 		}
 	}
 	return nil

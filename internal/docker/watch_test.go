@@ -121,10 +121,10 @@ func TestReachable(t *testing.T) {
 		"both, neither": {is: place{v4: there4, v6: there6}, want: place{strange: there6}, nowhere: true},
 	} {
 		got := e.reachable("web", tt.is)
-		if (got.nowhere != nil) != tt.nowhere {
-			t.Errorf("%s: %v", name, got.nowhere)
+		if (got.err != nil) != tt.nowhere {
+			t.Errorf("%s: %v", name, got.err)
 		}
-		got.nowhere = nil
+		got.err = nil
 		if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b place) bool { return a == b })); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

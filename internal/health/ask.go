@@ -14,11 +14,11 @@ import (
 	"syscall"
 )
 
-// longest bounds an answer.
-const longest = 4096
+// maxAnswer bounds an answer.
+const maxAnswer = 4096
 
-// errElse says that a name is held by a process that it is not of.
-var errElse = errors.New("another process has taken its name")
+// errNameTaken says that a name is held by a process that it is not of.
+var errNameTaken = errors.New("another process has taken its name")
 
 // Ask asks one process of this PID namespace. An error says why it is not well,
 // or that it is not to be asked.
@@ -27,7 +27,7 @@ func Ask(ctx context.Context, pid int) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name(ns, pid))
@@ -47,21 +47,21 @@ func Ask(ctx context.Context, pid int) error {
 	case err != nil:
 		return err
 	case int(cred.Pid) != pid:
-		return fmt.Errorf("%w: process %d of user %d", errElse, cred.Pid, cred.Uid)
+		return fmt.Errorf("%w: process %d of user %d", errNameTaken, cred.Pid, cred.Uid)
 	}
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(io.LimitReader(c, longest)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(c, maxAnswer)).ReadString('\n')
 	switch line = strings.TrimSpace(line); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("it does not answer within %v", patience)
+		return fmt.Errorf("it does not answer within %v", answerTimeout)
 	case errors.Is(err, io.EOF) && line == "":
 		return fmt.Errorf("it answers user %d, whose it is, and root", cred.Uid)
 	case err != nil:
 		return err
-	case line != well:
+	case line != healthy:
 		return errors.New(line)
 	}
 	return nil
@@ -109,7 +109,7 @@ func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
 	ill = make(map[int]error)
 	for range pids {
 		a := <-answers
-		if errors.Is(a.err, errElse) {
+		if errors.Is(a.err, errNameTaken) {
 			continue
 		}
 		asked++

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// patience is how long either end takes for one answer.
-const patience = 5 * time.Second
+// answerTimeout is how long either end takes for one answer.
+const answerTimeout = 5 * time.Second
 
 // prefix begins the names of our sockets. The @ is package net's way to write
 // the zero byte of an abstract name, and that of /proc/net/unix.

@@ -20,8 +20,8 @@ type Server struct {
 	serving  sync.WaitGroup
 }
 
-// well is the answer of a daemon that is.
-const well = "ok"
+// healthy is the answer of a daemon that is.
+const healthy = "ok"
 
 // Serve answers from now on whether the process is well: state returns nil, or
 // why it is not. It is called for one asker after the other. Whoever calls Serve
@@ -77,10 +77,10 @@ func (s *Server) answer(c *net.UnixConn) {
 	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return
 	}
-	line := well
+	line := healthy
 	if err := s.state(); err != nil {
 		line = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(answerTimeout))
 	_, _ = io.WriteString(c, line+"\n") // who is gone does not want to know
 }
