@@ -145,14 +145,14 @@ func TestProofsLeaveNothing(t *testing.T) {
 		before := strings.Count(o.Output(), "have "+behind6)
 		fmt.Fprintln(o.in, loopback4) // which does not hold
 		fmt.Fprintln(o.in, behind6)
-		waitFor(t, "a proof", func() bool { return strings.Count(o.Output(), "have "+behind6) > before })
+		nstest.WaitFor(t, "a proof", func() bool { return strings.Count(o.Output(), "have "+behind6) > before })
 	}
 	prove()
 	before := nstest.Descriptors(t, o.Pid())
 	for range 10 {
 		prove()
 	}
-	waitFor(t, "as few descriptors as before", func() bool { return nstest.Descriptors(t, o.Pid()) <= before })
+	nstest.WaitFor(t, "as few descriptors as before", func() bool { return nstest.Descriptors(t, o.Pid()) <= before })
 	o.kill()
 	for _, l := range ours(t, m2) {
 		if strings.Contains(l, "table") && strings.Contains(l, "portredirector-") {
