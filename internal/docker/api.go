@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// answerTimeout is how long an answer may take.
+	// answerTimeout bounds the wait for an answer.
 	answerTimeout = 10 * time.Second
 	// maxAnswer bounds an answer; a container takes a few KiB of it.
 	maxAnswer = 16 << 20
-	// maxMessage bounds what is told of an error.
+	// maxMessage bounds the engine's message about an error.
 	maxMessage = 1 << 10
 )
 
-// errNotFound is the engine's answer about what is not there.
+// errNotFound is the engine's status 404.
 var errNotFound = errors.New("not found")
 
 // api asks the engine that listens on a Unix socket.
@@ -53,7 +53,7 @@ func newAPI(socket string) *api {
 	return a
 }
 
-// get asks for what is at a path and decodes it into to.
+// get requests a path and decodes the answer into to.
 func (a *api) get(ctx context.Context, path string, to any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -68,8 +68,8 @@ func (a *api) get(ctx context.Context, path string, to any) error {
 	return nil
 }
 
-// open asks for what is at a path. The answer goes on until it ends, or ctx does, and the
-// caller closes it.
+// open requests a path. The answer goes on until it ends or ctx is canceled. The caller
+// closes it.
 func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, http.NoBody)
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	return nil, a.explain(errors.New(strings.TrimSpace(response.Status + " " + said.Message)))
 }
 
-// explain says which engine has failed, and what to do about the errors that people meet.
+// explain adds the engine to an error, and the mend of common errors.
 func (a *api) explain(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the method and the address, which is none

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// validName is Docker's own rule for names of containers. An id fits it as well.
+// validName matches the names that Docker permits for containers, and their ids.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// CheckName takes what can be the name or the id of a container.
+// CheckName returns an error if no container can have a name or id.
 func CheckName(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("%q is no container's name: letters, digits, and after the first also _ . -, two or more", name)
@@ -23,14 +23,14 @@ func CheckName(name string) error {
 	return nil
 }
 
-// inspected is what the engine says of a container.
+// inspected is the engine's description of a container.
 type inspected struct {
 	State           struct{ Running, Paused, Restarting bool }
 	HostConfig      struct{ NetworkMode string }
 	NetworkSettings networks
 }
 
-// networks are those that a container is in, by name.
+// networks holds the networks of a container by name.
 type networks struct{ Networks map[string]endpoint }
 
 // endpoint is a container's place in one network.
@@ -45,7 +45,7 @@ type endpoint struct {
 	internal bool // the network has no way out
 }
 
-// address is the container's address of a family, if it has one.
+// address returns the container's address of a family, or the zero Addr.
 func (e endpoint) address(is4 bool) netip.Addr {
 	text := e.GlobalIPv6Address
 	if is4 {
@@ -58,16 +58,16 @@ func (e endpoint) address(is4 bool) netip.Addr {
 	return a
 }
 
-// place is where a container is, or why it is nowhere.
+// place holds the addresses of a container, or the reason that it has none.
 type place struct {
 	v4, v6   netip.Addr // the zero Addr if it has none
 	internal bool       // it has no default route
-	err  error
+	err      error
 	strange  netip.Addr // its address, if no network of this machine has it
 	unasked  bool       // and that is because the engine could not be asked
 }
 
-// same reports whether two places are the same to a user.
+// same reports whether two places look the same in a log.
 func (p place) same(q place) bool {
 	text := func(err error) string {
 		if err == nil {
@@ -78,13 +78,13 @@ func (p place) same(q place) bool {
 	return p.v4 == q.v4 && p.v6 == q.v6 && p.internal == q.internal && text(p.err) == text(q.err)
 }
 
-// onHost is the place of a container that has the host's network.
+// onHost is the place of a container with the host's network.
 var onHost = place{v4: netip.AddrFrom4([4]byte{127, 0, 0, 1}), v6: netip.IPv6Loopback()}
 
-// maxShared bounds how many containers may have the network of the next.
+// maxShared bounds a chain of containers that share the network of the next.
 const maxShared = 8
 
-// find asks where a container is. The error is that the engine cannot be asked.
+// find returns the place of a container. It fails if the engine cannot be asked.
 func (a *api) find(ctx context.Context, name string) (place, error) {
 	of, by := name, ""
 	for range maxShared {
@@ -100,7 +100,7 @@ func (a *api) find(ctx context.Context, name string) (place, error) {
 	return place{err: fmt.Errorf("container %s has the network of another, and so on without an end", name)}, nil
 }
 
-// inspect asks where a container is, or which other's network it has.
+// inspect returns the place of a container, or the container whose network it shares.
 func (a *api) inspect(ctx context.Context, name string) (p place, other string, err error) {
 	if err := CheckName(name); err != nil {
 		return place{err: err}, "", nil
@@ -136,8 +136,8 @@ func (a *api) inspect(ctx context.Context, name string) (p place, other string, 
 	return p, "", nil
 }
 
-// markInternal asks which networks are internal. One that cannot be asked for is taken for one
-// that is not.
+// markInternal returns the networks with their field internal set. A network that the
+// engine does not describe counts as not internal.
 func (a *api) markInternal(ctx context.Context, n networks) networks {
 	all := maps.Clone(n.Networks)
 	for name, e := range all {
@@ -150,8 +150,8 @@ func (a *api) markInternal(ctx context.Context, n networks) networks {
 	return networks{all}
 }
 
-// placeIn chooses of several networks, for each family, that which the container has its
-// default route in: replies to peers go there, whichever they came from.
+// placeIn returns the addresses of a container in the network of its default route, for
+// each family. Replies to peers go there, whichever network they came from.
 func placeIn(n networks) place {
 	names := slices.SortedFunc(maps.Keys(n.Networks), func(a, b string) int {
 		x, y := n.Networks[a], n.Networks[b]

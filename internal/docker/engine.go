@@ -12,21 +12,21 @@ import (
 	"sync/atomic"
 )
 
-// Engine knows where some containers are: as it was when [Engine.Refresh] asked, and up to
-// date as long as [Engine.Run] runs. What is known stays in use while the engine is away.
+// Engine holds the addresses of some containers. [Engine.Refresh] asks for them, and
+// [Engine.Run] keeps them up to date. Known addresses stay in use while the engine is away.
 //
-// Address may be called concurrently with everything; Look and Run are for one goroutine at
-// a time.
+// Address, Instead and Unhealthy may be called concurrently with everything. Refresh and
+// Run are for one goroutine at a time, and so is Watch.
 type Engine struct {
 	api        *api
 	log        *slog.Logger
 	containers map[string]*atomic.Pointer[place]                 // by name; the map stays as it is
-	lastError    string                                            // why the engine could not be asked; "" if it could
+	lastError  string                                            // of asking the engine; "" if that worked
 	led        atomic.Pointer[map[netip.AddrPort]netip.AddrPort] // services whose peers go to a container; nil if there are none
 	strange    func(netip.Addr) bool                             // no network of this machine has an address; may be nil
 }
 
-// New asks nobody yet. The socket is a file; containers are names or ids.
+// New returns an Engine that has asked nothing yet. Containers are names or ids.
 func New(socket string, containers []string, log *slog.Logger) *Engine {
 	e := &Engine{api: newAPI(socket), log: log, containers: make(map[string]*atomic.Pointer[place])}
 	for _, name := range containers {
@@ -37,19 +37,18 @@ func New(socket string, containers []string, log *slog.Logger) *Engine {
 	return e
 }
 
-// DialBy makes dial connect to the engine's socket, for a program that no longer may itself. Call it
-// before Look and Run.
+// DialBy has dial connect to the engine's socket, for a program that may not do so itself.
+// Call it before Refresh and Run.
 func (e *Engine) DialBy(dial func(ctx context.Context, socket string) (net.Conn, error)) {
 	e.api.dial = dial
 }
 
-// CheckNetworks makes strange tell the addresses of containers that are not in this
-// machine's networks, because the engine is rootless or remote. Call it before Look and
-// Run.
+// CheckNetworks has strange report whether an address is in no network of this machine. A
+// rootless or remote engine has such containers. Call it before Refresh and Run.
 func (e *Engine) CheckNetworks(strange func(netip.Addr) bool) { e.strange = strange }
 
-// Address is a container's address in the family of claim, for which it does not wait; the
-// zero Addr if it has none. The error is why it has no address at all.
+// Address returns a container's address in the family of claim, or the zero Addr. It fails
+// if the container has no address at all. It does not wait.
 func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error) {
 	known, ok := e.containers[container]
 	if !ok {
@@ -65,8 +64,8 @@ func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error)
 	}
 }
 
-// Refresh asks for all containers. It logs what has changed, also that the engine cannot be
-// asked, which is the error.
+// Refresh asks for the addresses of all containers, and logs the changes. It fails if the
+// engine cannot be asked, and logs that once.
 func (e *Engine) Refresh(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
 		known := e.containers[name]
@@ -90,7 +89,7 @@ func (e *Engine) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// askFailed notes that the engine cannot be asked.
+// askFailed notes that the engine cannot be asked, and logs a new reason.
 func (e *Engine) askFailed(err error) {
 	for _, known := range e.containers {
 		if known.Load().unasked {
@@ -103,7 +102,7 @@ func (e *Engine) askFailed(err error) {
 	}
 }
 
-// logPlace says where a container is.
+// logPlace logs the addresses of a container.
 func (e *Engine) logPlace(name string, p place) {
 	if p.err != nil {
 		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.err))

@@ -14,14 +14,14 @@ import (
 	"syscall"
 )
 
-// maxAnswer bounds an answer.
+// maxAnswer bounds an answer in bytes.
 const maxAnswer = 4096
 
-// errNameTaken says that a name is held by a process that it is not of.
+// errNameTaken means that a process holds the name of another one.
 var errNameTaken = errors.New("another process has taken its name")
 
-// Ask asks one process of this PID namespace. An error says why it is not well,
-// or that it is not to be asked.
+// Ask returns an error if a process of this PID namespace is unhealthy or
+// cannot be asked.
 func Ask(ctx context.Context, pid int) error {
 	ns, err := namespace()
 	if err != nil {
@@ -67,8 +67,8 @@ func Ask(ctx context.Context, pid int) error {
 	return nil
 }
 
-// Find finds the processes of this PID namespace that answer, by their sockets.
-// A socket whose name is that of another process is not one.
+// Find returns the processes of this PID namespace whose names are taken by a
+// socket. Ask finds out whether the socket is theirs.
 func Find() ([]int, error) {
 	ns, err := namespace()
 	if err != nil {
@@ -81,12 +81,12 @@ func Find() ([]int, error) {
 	return find(string(text), ns), nil
 }
 
-// find looks for names of a PID namespace in the text of /proc/net/unix.
+// find returns the processes of a PID namespace in the text of /proc/net/unix.
 func find(text, ns string) (pids []int) {
 	for line := range strings.Lines(text) {
 		_, number, found := strings.Cut(line, " "+prefix+ns+"/")
 		pid, err := strconv.Atoi(strings.TrimSpace(number))
-		// The connections that a listener has taken have its name, too.
+		// Accepted connections have the name of their listener as well.
 		if found && err == nil && pid > 0 && !slices.Contains(pids, pid) {
 			pids = append(pids, pid)
 		}
@@ -95,9 +95,9 @@ func find(text, ns string) (pids []int) {
 	return pids
 }
 
-// Report asks all of pids at once, and returns what is said of those that are
-// not well. Names that others hold are left out.
-func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
+// Report asks all of pids at once, and returns the errors of those that are
+// unhealthy. It leaves out names that other processes hold.
+func Report(ctx context.Context, pids []int) (asked int, unhealthy map[int]error) {
 	type answer struct {
 		pid int
 		err error
@@ -106,7 +106,7 @@ func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
 	for _, pid := range pids {
 		go func() { answers <- answer{pid, Ask(ctx, pid)} }()
 	}
-	ill = make(map[int]error)
+	unhealthy = make(map[int]error)
 	for range pids {
 		a := <-answers
 		if errors.Is(a.err, errNameTaken) {
@@ -114,8 +114,8 @@ func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
 		}
 		asked++
 		if a.err != nil {
-			ill[a.pid] = a.err
+			unhealthy[a.pid] = a.err
 		}
 	}
-	return asked, ill
+	return asked, unhealthy
 }
