@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 
-	"portredirector/internal/testnet/nstest"
 
 	"portredirector/internal/broker"
+	"portredirector/internal/testnet/nstest"
 )
 
 // write writes a file below a new directory, and returns its path.

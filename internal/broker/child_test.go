@@ -105,9 +105,7 @@ func start(t *testing.T, cfg broker.Config, prefix ...string) *child {
 		t.Skip(err)
 	}
 	text, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	args := append(prefix, "/proc/self/exe")
 	if len(prefix) > 0 {
 		if args[len(args)-1], err = os.Executable(); err != nil {
@@ -121,13 +119,9 @@ func start(t *testing.T, cfg broker.Config, prefix ...string) *child {
 		t.Fatal(err)
 	}
 	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	c.lines = bufio.NewScanner(out)
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, c.cmd.Start())
 	t.Cleanup(func() {
 		_ = c.in.Close()
 		_ = c.cmd.Wait()

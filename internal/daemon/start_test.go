@@ -28,9 +28,7 @@ func possessions(t *testing.T) []string {
 	t.Helper()
 	list := []string{fmt.Sprint("processors ", runtime.GOMAXPROCS(0))}
 	fds, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil {
 			if kind, _, ok := strings.Cut(to, ":["); ok { // one socket is as good as another
@@ -75,18 +73,12 @@ func starts(t *testing.T) map[string]func() (steps []step, end func() error) {
 		t.Fatal(err)
 	}
 	public, err := auth.GenerateKey(other)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	trust := config.Trust{Key: key, RemoteKeys: []auth.PublicKey{public}}
 	clients := filepath.Join(dir, "clients") // served by a broker
-	if err := os.WriteFile(clients, []byte("m1 "+public.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, os.WriteFile(clients, []byte("m1 "+public.String()+"\n"), 0o600))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	port := uint16(l.Addr().(*net.TCPAddr).Port) //nolint:gosec,errcheck,forcetypeassert // it is one
 	return map[string]func() ([]step, func() error){
@@ -125,9 +117,7 @@ func TestFailedStart(t *testing.T) {
 					if ok, err := start(t.Context(), steps); ok || !errors.Is(err, errStep) {
 						t.Fatalf("it starts: %v, %v", ok, err)
 					}
-					if err := end(); err != nil {
-						t.Fatal(err)
-					}
+					nstest.Must(t, end())
 				}
 				attempt() // what packages open once and for all is there from now on
 				before := possessions(t)
