@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-
 	"portredirector/internal/broker"
 	"portredirector/internal/testnet/nstest"
 )
