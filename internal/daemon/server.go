@@ -89,8 +89,8 @@ func (d *serverDaemon) steps() []step {
 		{"callers", d.openCallers},
 		{"broker", func(context.Context) error {
 			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()}
-			if len(d.cfg.Containers()) > 0 {
-				cfg.Sockets = []string{d.cfg.DockerSocket}
+			if cfg.Needed() || len(d.cfg.Containers()) > 0 {
+				cfg.Sockets = []string{d.cfg.DockerSocket} // without containers it tells what is published
 			}
 			return d.startBroker(&d.broker, cfg)
 		}},
