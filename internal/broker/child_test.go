@@ -61,7 +61,7 @@ func act(b *broker.Broker, word, arg string) (string, error) {
 	ctx := context.Background()
 	switch word {
 	case "open":
-		text, err := os.ReadFile(arg) //nolint:gosec // the test's
+		text, err := os.ReadFile(arg)
 		return string(text), err
 	case "read":
 		text, err := b.ReadFile(arg)
@@ -112,7 +112,7 @@ func start(t *testing.T, cfg broker.Config, prefix ...string) *child {
 			t.Fatal(err)
 		}
 	}
-	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...)} //nolint:gosec,noctx // the test's; ended below
+	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...)}
 	c.cmd.Env = append(os.Environ(), envChild+"="+string(text))
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {

@@ -49,7 +49,7 @@ const otherProgram = "a server that is not portredirector needs --header v2, v1 
 
 // add returns err with the option that it is about.
 func (h hints) add(err error) error {
-	if err == nil || errors.As(err, new(*hintedError)) {
+	if _, has := errors.AsType[*hintedError](err); has {
 		return err
 	}
 	for _, one := range h {

@@ -56,7 +56,7 @@ var serverCapabilities = []sandbox.Capability{sandbox.NetAdmin, sandbox.NetBindS
 
 func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
-	if ok, err := start(shutdown.Drain, d.steps()); !ok {
+	if ok, err := start(shutdown.Drain, d.log, d.steps()); !ok {
 		return err
 	}
 	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)

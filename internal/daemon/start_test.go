@@ -41,7 +41,7 @@ func possessions(t *testing.T) []string {
 		"ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip -6 route show table all", "nft list ruleset", "ss -Hltn", "ss -Hlx",
 	} {
 		words := strings.Fields(command)
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput() //nolint:gosec,noctx // those above
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v: %s", command, err, out)
 		}
@@ -80,7 +80,7 @@ func starts(t *testing.T) map[string]func() (steps []step, end func() error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	nstest.Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	port := uint16(l.Addr().(*net.TCPAddr).Port) //nolint:gosec,errcheck,forcetypeassert // it is one
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	return map[string]func() ([]step, func() error){
 		"client": func() ([]step, func() error) {
 			d := &clientDaemon{log: log, cfg: config.Client{
@@ -114,7 +114,7 @@ func TestFailedStart(t *testing.T) {
 				attempt := func() {
 					steps, end := open()
 					steps = append(steps[:n:n], step{"failing", func(context.Context) error { return errStep }})
-					if ok, err := start(t.Context(), steps); ok || !errors.Is(err, errStep) {
+					if ok, err := start(t.Context(), slog.New(slog.DiscardHandler), steps); ok || !errors.Is(err, errStep) {
 						t.Fatalf("it starts: %v, %v", ok, err)
 					}
 					nstest.Must(t, end())
@@ -131,7 +131,7 @@ func TestFailedStart(t *testing.T) {
 // TestStartCanceled wants a start that is told to end to be no failure.
 func TestStartCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ok, err := start(ctx, []step{
+	ok, err := start(ctx, slog.New(slog.DiscardHandler), []step{
 		{"one", func(ctx context.Context) error { cancel(); return ctx.Err() }},
 		{"two", func(context.Context) error { t.Error("it goes on"); return nil }},
 	})
