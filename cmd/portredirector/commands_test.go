@@ -135,7 +135,7 @@ func ours(option string) bool {
 	if len(name) == 1 {
 		return flags.ShorthandLookup(name) != nil
 	}
-	return flags.Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
+	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
 }
 
 // checkCommand validates a command line of the program, of Docker or of make. Other programs are only known by name.

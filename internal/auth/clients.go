@@ -37,6 +37,9 @@ func ParsePorts(s string) (Ports, error) {
 	return Ports{uint16(a), uint16(b)}, nil
 }
 
+// Len returns how many ports the range has.
+func (p Ports) Len() int { return int(p.Last) - int(p.First) + 1 }
+
 // String is what ParsePorts reads.
 func (p Ports) String() string {
 	if p.First == p.Last {

@@ -81,6 +81,7 @@ func statusOf(err error) wire.Status {
 		{errPort, wire.NotAuthorized},
 		{errClaim, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
+		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
 		{limit.ErrAll, wire.Busy},
 		{limit.ErrEach, wire.Busy},
 		{ErrNoService, wire.NoService},

@@ -78,8 +78,14 @@ type Routes interface {
 	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
 }
 
-// Claims say for which addresses a link may speak. A *claim.Policy is that.
-type Claims interface{ Check(netip.Addr) error }
+// Claims decides which peers a link may speak for. A *claim.Policy does.
+type Claims interface {
+	// Check returns an error if nobody may claim an address.
+	Check(claim netip.Addr) error
+	// CheckService returns an error if a service could not reply to a claim. It does not
+	// block.
+	CheckService(claim, service netip.Addr) error
+}
 
 // Handle serves a link that was accepted, and owns it. It is called on a loop of
 // the relay, and does not wait.
