@@ -34,11 +34,11 @@ func TestPeerInTheServicesNetwork(t *testing.T) {
 			w := newWorld(t, func(w *world) {
 				third := nstest.NewHost(t, "third") // the guest is its router
 				connect(t, w.guest, "10.99.0.1/24", third, "10.99.0.2/24")
-				must(t, w.guest.SetSysctl("net.ipv4.ip_forward", "1"))
+				nstest.Must(t, w.guest.SetSysctl("net.ipv4.ip_forward", "1"))
 				route(t, third, "0.0.0.0/0", "10.99.0.1")
 				route(t, w.m2, "10.99.0.0/24", "172.30.0.2")
 				other := nstest.NewHost(t, "other")
-				must(t, w.m2.Attach(bridge, other, prefixes("172.30.0.3/24")...))
+				nstest.Must(t, w.m2.Attach(bridge, other, prefixes("172.30.0.3/24")...))
 				for _, h := range []*testnet.Host{w.m2, w.guest, third} {
 					service, err := h.Listen(addrPort(t, tt.service))
 					if err != nil {
