@@ -92,6 +92,7 @@ type opening struct {
 	gone   func(error)
 
 	answer      func(byte) error // nil if there is nothing to be answered
+	hopeless    func() error     // nil if nobody knows
 	undelivered func(ctx context.Context, u Undelivered)
 	kept        []byte // for undelivered: what was read so far
 }
@@ -317,6 +318,18 @@ func (l *loop) late(f *flow) {
 		l.unreached(f, ErrTimeout)
 	case answering:
 		f.unanswered(l, ErrNoStatus)
+	}
+}
+
+// abandon gives a flow back whose answer nobody hopes for any more, if nothing of its
+// payload was written.
+func (l *loop) abandon(f *flow) {
+	o := f.opening
+	if o.stage != answering || o.hopeless == nil || o.undelivered == nil || f.meter.Up() > 0 {
+		return
+	}
+	if err := o.hopeless(); err != nil {
+		l.giveBack(f, err)
 	}
 }
 

@@ -66,6 +66,10 @@ type Pair struct {
 	OnStatus func(byte) error
 	// StatusTimeout is how long that byte may take, to a few seconds; 0 is for ever.
 	StatusTimeout time.Duration
+	// Hopeless, if set, is asked once a second while that byte is awaited and nothing of
+	// the payload was written. An error ends the wait; see OnUndelivered. It needs a
+	// StatusTimeout.
+	Hopeless func() error
 	// OnUndelivered, if set, gets the accepted socket back if nothing that it said has
 	// been delivered: the dialed one could not be connected, or Answer says so, or
 	// there was no answer and none of the payload was written. Done is not called

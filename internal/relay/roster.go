@@ -135,7 +135,7 @@ func (l *loop) become(f *flow, p *Pair) {
 	}
 	l.limit(f, p.ConnectTimeout)
 	*f.opening = opening{
-		stage: connecting, by: f.opening.by, timeout: p.StatusTimeout, answer: p.OnStatus,
+		stage: connecting, by: f.opening.by, timeout: p.StatusTimeout, answer: p.OnStatus, hopeless: p.Hopeless,
 		undelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
 	}
 	f.side[dialed] = side{fd: p.Dialed, layer: p.DialedLayer}
@@ -217,6 +217,8 @@ func (l *loop) endLate() {
 		if f.opening != nil {
 			if f.opening.by > 0 && l.now >= f.opening.by {
 				l.late(f)
+			} else {
+				l.abandon(f)
 			}
 			continue
 		}
