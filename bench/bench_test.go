@@ -21,8 +21,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestMain runs the tests, or in place of them one of the roles: in a test this
-// program is the test binary.
+// TestMain runs the tests, or one of the roles in place of them: World.Play starts this program again.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
 		os.Exit(run(context.Background(), load.Standard(), os.Args[1:]))
@@ -58,8 +57,7 @@ func TestBenchFar(t *testing.T) {
 // plainContenders are those that most rows have.
 var plainContenders = []string{contender.Direct, contender.Product, contender.HAProxy}
 
-// runRows runs some rows with those of the contenders that are there, and returns
-// what was measured, which makes sense.
+// runRows measures rows with those of the contenders that are installed, and returns the samples.
 func runRows(t *testing.T, contenders []string, rows ...string) []measure.Sample {
 	t.Helper()
 	if testing.Short() {
@@ -94,8 +92,7 @@ func runRows(t *testing.T, contenders []string, rows ...string) []measure.Sample
 	return samples
 }
 
-// readSamples fails the test unless there is a sensible value for every metric
-// of every row.
+// readSamples fails the test unless there is a plausible value for every metric of every row.
 func readSamples(t *testing.T, file string) []measure.Sample {
 	t.Helper()
 	b, err := os.ReadFile(file)

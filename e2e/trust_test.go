@@ -299,7 +299,7 @@ func TestAllow(t *testing.T) {
 	for range 3 {
 		wantRefused(t, peer{Host: w.guest}, netip.AddrPort{}, netip.MustParseAddrPort("172.30.0.1:"+linkPort))
 	}
-	if n := strings.Count(server.WaitOutput("not among --allow"), "172.30.0.2"); n != 1 {
+	if n := strings.Count(server.WaitOutput("links from this address are not allowed (--allow)"), "172.30.0.2"); n != 1 {
 		t.Error("it does not say from where")
 	}
 	server.Signal(os.Interrupt)

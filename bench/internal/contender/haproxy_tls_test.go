@@ -16,8 +16,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestHAProxyTLS is about who gets a link to HAProxy on M2, and of what kind. The
-// test comes from M1, in place of HAProxy there.
+// TestHAProxyTLS checks which clients get a link to HAProxy on M2, and its version and cipher. The test connects from M1, in
+// place of HAProxy there.
 func TestHAProxyTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs HAProxy")
@@ -82,8 +82,7 @@ func startHAProxyTLS(t *testing.T) *world.World {
 	return w
 }
 
-// link connects from M1 to M2 as HAProxy does, reads from the service, and
-// returns what the link is like.
+// link connects from M1 to M2 as HAProxy does, reads from the service, and returns the state of the link.
 func link(t *testing.T, w *world.World, config *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	plain, err := w.M1.Dial(t.Context(), netip.AddrPort{}, world.LinkAddr)

@@ -12,8 +12,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// secure makes a key for each end, and returns the arguments that secure the
-// links with them. There are none without keys.
+// secure creates a key for each end and returns the arguments that use them, or none without keys.
 func (p portredirector) secure(ctx context.Context, w *world.World, binary string) (client, server []string, err error) {
 	if !p.keys {
 		return nil, nil, nil

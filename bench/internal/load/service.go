@@ -34,8 +34,7 @@ const bulkSize = 256 << 10
 // Tally is what the service has seen.
 type Tally struct {
 	Connections int64 `json:"connections"`
-	// Foreign counts the connections that did not come from a peer's address. A
-	// contender with any does not do the job.
+	// Foreign counts the connections that did not come from a peer's address. A contender with any has failed.
 	Foreign int64 `json:"foreign"`
 	// Bytes counts those that were moved in bulk.
 	Bytes int64 `json:"bytes"`
@@ -51,8 +50,7 @@ func (t *Tally) count(from netip.Addr) {
 	}
 }
 
-// RunService serves until the end of its standard input. It prints its tally then,
-// and for each line before.
+// RunService serves until the end of its standard input. It prints its tally at the end, and for each line of input.
 func RunService(ctx context.Context, e Streams, args []string) error {
 	var mode string
 	f := flag.NewFlagSet(RoleService, flag.ContinueOnError)

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// visitor is a peer that connects and has a message echoed. It is driven by a
-// poller.
+// visitor is a peer that connects and waits for the echo of a message. A poller drives it.
 type visitor struct {
 	fd    int
 	state visitorState
@@ -60,8 +59,7 @@ func (v *visitor) send(message []byte) error {
 	return nil
 }
 
-// advance takes the next step after the poller has reported the socket. It uses
-// the message as its buffer.
+// advance takes the next step after the poller has reported the socket. It uses message as its buffer.
 func (v *visitor) advance(message []byte) error {
 	switch v.state {
 	case connecting:

@@ -26,8 +26,7 @@ type measurement struct {
 // measureLimit is how long a measurement may take beside what it is meant to.
 const measureLimit = 90 * time.Second
 
-// measure makes one measurement: of a row, with a contender. With an error
-// there may be some of the values.
+// measure measures a row with a contender. With an error some of the values may be there.
 func measure(ctx context.Context, scratch string, t times, r Row, c contender.Contender) (o load.Outcome, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.lasts(t)+measureLimit, errors.New("took too long"))
 	defer cancel()
@@ -62,8 +61,7 @@ func measure(ctx context.Context, scratch string, t times, r Row, c contender.Co
 	return o, err
 }
 
-// checkSources makes the service tell what it has seen. All of it must have
-// come from the peers.
+// checkSources reads the service's tally, and returns an error unless all connections came from the peers.
 func checkSources(ctx context.Context, service *world.Process) error {
 	if err := service.Stdin.Close(); err != nil {
 		return err

@@ -17,8 +17,8 @@ const (
 	FewPeers  = 1000
 	ManyPeers = 5000
 	mostPeers = 9500 // with two descriptors each, within 20,000
-	// firstPeers come and go before memory is read for the first time, so that
-	// what a program loads and allocates once is not put down to its peers.
+	// firstPeers come and go before memory is read for the first time, so that the memory that a program allocates once does not
+	// count for its peers.
 	firstPeers = 64
 )
 
@@ -77,8 +77,7 @@ func measureIdle(ctx context.Context, m *measurement) (load.Outcome, error) {
 	return o, nil
 }
 
-// held returns what the contender's processes hold once all has settled. Their
-// garbage collectors are left alone.
+// held returns the usage of the contender's processes after it has settled. It does not force garbage collection.
 func (m *measurement) held(ctx context.Context) (map[string]world.Usage, error) {
 	select {
 	case <-ctx.Done():

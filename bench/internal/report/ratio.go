@@ -11,9 +11,8 @@ type ratio struct{ of, to string }
 
 func (q ratio) String() string { return q.of + " ÷ " + q.to }
 
-// securedRatios are those of the rows about secured links: what it costs each to
-// secure them, how the two that do it by TLS compare, and whether it matters which end
-// opens them.
+// securedRatios are the ratios of the rows about secured links: the cost of securing them, TLS against TLS, and the effect of
+// which end dials.
 var securedRatios = []ratio{
 	{contender.HAProxyTLS, contender.HAProxy},
 	{contender.ProductTLS, contender.Product},

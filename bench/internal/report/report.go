@@ -12,8 +12,7 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// tooManyErrors is the share of failed connections, in %, above which a result
-// is marked.
+// tooManyErrors is the share of failed connections, in %, above which a result is marked.
 const tooManyErrors = 0.1
 
 // Report is the result of all samples.
@@ -24,8 +23,7 @@ type Report struct {
 	notes      []string
 }
 
-// New has the rows and the contenders that there are samples of: not all
-// contenders take all rows, and the benchmark may have been interrupted.
+// New returns a report of the rows and contenders that have samples. Others were not measured, or the benchmark was interrupted.
 func New(p measure.Plan, samples []measure.Sample) *Report {
 	r := &Report{samples: samples}
 	for _, c := range contender.Names(p.Contenders) {
@@ -46,8 +44,7 @@ func (r *Report) of(row, contender string) []measure.Sample {
 	return slices.DeleteFunc(slices.Clone(r.samples), func(s measure.Sample) bool { return s.Row != row || s.Contender != contender })
 }
 
-// value is what the rounds come to for a metric: their median, or the worst of
-// them. It is not a number if there is none.
+// value returns the median of the rounds for a metric, or the worst of them. It is NaN if there is none.
 func (r *Report) value(row, contender string, m measure.Metric) float64 {
 	var all []float64
 	for _, s := range r.of(row, contender) {

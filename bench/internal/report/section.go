@@ -6,8 +6,7 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// section is one table of a report: rows that have the same contenders, and are
-// compared in the same way.
+// section is one table of a report: rows with the same contenders and the same ratios.
 type section struct {
 	rows       []measure.Row
 	contenders []string

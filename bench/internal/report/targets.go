@@ -10,25 +10,21 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// target is something that the product is to reach: a value of at least, or at
-// most, the limit.
+// target is a limit that portredirector should reach.
 type target struct {
 	text  string
 	limit float64
 	least bool
-	// value is what it has reached by the medians of this run, or not a number
-	// if that was not measured.
+	// value returns the result by the medians of this run, or NaN if it was not measured.
 	value func(r *Report) float64
 	// show shows a value that is not to be read as a number.
 	show func(float64) string
 }
 
-// farLimit is how much earlier the first byte is to be there than through HAProxy, in
-// ms: the round trip in which a link is connected.
+// farLimit is by how much the first byte should be earlier than through HAProxy, in ms: the round trip in which a link connects.
 const farLimit = 50
 
-// targets are those of the project. "÷ HAProxy" is the ratio to haproxy; where
-// a target is about several values, the worst of them counts.
+// targets are the targets of the project. "÷ HAProxy" is the ratio to haproxy. Of several values the worst counts.
 var targets = []target{
 	{text: "bulk, 1 stream: throughput ÷ HAProxy", least: true, limit: 2.5, value: toHAProxy(slices.Min, "gbit", "bulk-1-up", "bulk-1-down")},
 	{text: "bulk, 16 streams: throughput ÷ HAProxy", least: true, limit: 3, value: toHAProxy(slices.Min, "gbit", "bulk-16-up", "bulk-16-down")},
@@ -72,14 +68,12 @@ func ratioTo(other string, worst func([]float64) float64, key string, rows ...st
 	return ratio{contender.Product, other}.worst(worst, key, rows...)
 }
 
-// withTLS is the ratio to HAProxy where both have TLS on the link, the lowest of
-// some rows.
+// withTLS returns the lowest ratio to HAProxy in some rows, both with TLS on the link.
 func withTLS(key string, rows ...string) func(*Report) float64 {
 	return ratio{contender.ProductTLS, contender.HAProxyTLS}.worst(slices.Min, key, rows...)
 }
 
-// dials is the ratio of a server that dials to a client that does, the higher of both
-// rates of peers.
+// dials returns the ratio of a server that dials to a client that dials, the higher of both rates of peers.
 func dials(key string) func(*Report) float64 {
 	return ratio{contender.Dials, contender.ProductTLS}.worst(slices.Max, key, "first-byte-far-1-tls", "first-byte-far-200-tls")
 }
@@ -128,8 +122,7 @@ func (t target) verdict(v float64) string {
 	return "MISSED"
 }
 
-// PrintTargets prints all targets with what was reached, if anything was
-// measured that a target is about.
+// PrintTargets prints all targets and results, if a target was measured.
 func PrintTargets(w io.Writer, r *Report) {
 	if !slices.ContainsFunc(targets, func(t target) bool { return !math.IsNaN(t.value(r)) }) {
 		return

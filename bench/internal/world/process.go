@@ -23,12 +23,11 @@ type Process struct {
 	err   error // how it ended; set before ended is closed
 }
 
-// maxLines is how many lines of output wait for a reader, at most. Our own
-// programs write a handful.
+// maxLines bounds the lines of output that wait for a reader. Our own programs print a handful.
 const maxLines = 64
 
-// startProcess starts a program. It is killed when ctx ends, or by kill, which
-// has to be called in any case. With talks its standard output is read by line.
+// startProcess starts a program. It is killed when ctx is canceled. The caller must call Kill in any case. With talks, its
+// standard output is read by line.
 func startProcess(ctx context.Context, h *testnet.Host, talks bool, path string, args ...string) (*Process, error) {
 	p := &Process{
 		Name:  filepath.Base(path) + " on " + h.Name,
@@ -63,8 +62,7 @@ func (p *Process) wait() {
 	close(p.Ended)
 }
 
-// Kill ends the process and waits for it. It is an error if the process was no
-// longer there.
+// Kill ends the process and waits for it. It returns an error if the process had ended before.
 func (p *Process) Kill() error {
 	select {
 	case <-p.Ended:
