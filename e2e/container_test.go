@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -117,4 +118,27 @@ func (w *world) direct(t *testing.T, at string) (seen [2]netip.Addr) {
 		seen[i] = v.seen.Addr()
 	}
 	return seen
+}
+
+// TestPublishedWhileServing starts a container that publishes the port of a service on loopback. From then on docker-proxy would
+// hide the peers, who are led to the container instead, for as long as it is there.
+func TestPublishedWhileServing(t *testing.T) {
+	t.Parallel()
+	var engine *nstest.Engine
+	w := newWorld(t, func(w *world) { engine = newEngine(t, w.m2, nstest.IptablesNft) })
+	server := w.server(t, "-p 80")
+	w.client(t, "-p 80")
+	for range 2 {
+		id := runVisited(t, engine, "-p", "80:80")
+		nstest.WaitFor(t, "peers to be led to the container", func() bool {
+			return strings.Count(server.Output(), "peers are led to its container") > strings.Count(server.Output(), "docker-proxy is gone")
+		})
+		wantSeen(t, w.alice)
+		wantSeen(t, w.bob)
+		waitHealth(t, w.m2, "")
+		engine.Docker(t, "rm", "--force", id)
+		nstest.WaitFor(t, "the end of docker-proxy", func() bool {
+			return strings.Count(server.Output(), "peers are led to its container") == strings.Count(server.Output(), "docker-proxy is gone")
+		})
+	}
 }
