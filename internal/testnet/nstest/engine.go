@@ -1,17 +1,13 @@
 package nstest
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +15,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// Iptables is the form in which an engine's rules are in the kernel.
+// Iptables is the form of an engine's rules in the kernel.
 type Iptables string
 
 // The forms that there are; both are programs of Debian's iptables.
@@ -36,7 +32,7 @@ type Engine struct {
 	keeper *Process // keeps the mount namespace, and starts the daemon again until it is to end
 }
 
-// keep is what the keeper does, with the directory and the command of the daemon.
+// keep is the keeper's script. Its arguments are the directory and the command of the daemon.
 const keep = `mount -t tmpfs tmpfs /run || exit
 	until [ -e "$0/ending" ]; do "$@" || exit; done 2>&1 | grep --line-buffered -v level=info
 	[ -e "$0/ending" ] && exec sleep infinity`
@@ -92,14 +88,14 @@ func requireAllIDs(tb testing.TB) {
 	tb.Skip("A CONTAINER ENGINE NEEDS ROOT")
 }
 
-// Socket is where the engine is talked to.
+// Socket returns the path of the engine's socket.
 func (e *Engine) Socket() string { return e.path("docker.sock") }
 
 func (e *Engine) cgroup() string { return "/" + filepath.Base(e.dir) }
 
 func (e *Engine) path(name string) string { return filepath.Join(e.dir, name) }
 
-// wait waits until the engine can be talked to.
+// wait waits until the engine answers.
 func (e *Engine) wait(tb testing.TB) {
 	tb.Helper()
 	for deadline := time.Now().Add(runtimeLimit); ; time.Sleep(20 * time.Millisecond) {
@@ -147,186 +143,4 @@ func (e *Engine) Restart(tb testing.TB) {
 	tb.Helper()
 	e.end(tb)
 	e.wait(tb)
-}
-
-// Docker runs a docker command of this engine and returns its standard output without the last newline. The test fails if the
-// command fails.
-func (e *Engine) Docker(tb testing.TB, args ...string) string {
-	tb.Helper()
-	out, err := e.Try(tb, args...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return out
-}
-
-// Try is [Engine.Docker] for a command that may fail. The error has what it printed.
-func (e *Engine) Try(tb testing.TB, args ...string) (string, error) {
-	tb.Helper()
-	return e.run(tb, nil, args)
-}
-
-// Builder is one of the two that build images.
-type Builder string
-
-// The builders, by what DOCKER_BUILDKIT has to be for them.
-const (
-	Classic  Builder = "0"
-	BuildKit Builder = "1"
-)
-
-// Build builds an image from a directory with a Dockerfile.
-func (e *Engine) Build(tb testing.TB, with Builder, tag, dir string) {
-	tb.Helper()
-	if _, err := e.run(tb, []string{"DOCKER_BUILDKIT=" + string(with)}, []string{"build", "--tag", tag, dir}); err != nil {
-		tb.Fatal(err)
-	}
-}
-
-func (e *Engine) run(tb testing.TB, env, args []string) (string, error) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), runtimeLimit)
-	defer cancel()
-	path, err := exec.LookPath("/usr/bin/docker") // the distribution's comes with the engine
-	if err != nil {
-		path = lookUp(tb, "docker")
-	}
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = append(append(os.Environ(), env...), "DOCKER_HOST=unix://"+e.Socket(), "DOCKER_CONFIG="+e.dir)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("docker %s on %s: %w\n%s%s", strings.Join(args, " "), e.host.Name, err, &stdout, &stderr)
-	}
-	return strings.TrimSuffix(stdout.String(), "\n"), nil
-}
-
-// Run runs a container in the background, with options, image and command as in docker run, and returns its id. It is removed at
-// the end of the test. If the test failed, its log is shown.
-func (e *Engine) Run(tb testing.TB, args ...string) (id string) {
-	tb.Helper()
-	id = e.Docker(tb, append([]string{"run", "--detach"}, args...)...)
-	tb.Cleanup(func() {
-		tb.Helper()
-		if tb.Failed() {
-			tb.Logf("container %s:\n%s", strings.Join(args, " "), e.Log(tb, id))
-		}
-		_, err := e.Try(tb, "rm", "--force", "--volumes", id)
-		if err != nil && !gone.MatchString(err.Error()) {
-			tb.Error(err)
-		}
-	})
-	return id
-}
-
-// Stop has a container end by itself, if it is there.
-func (e *Engine) Stop(tb testing.TB, id string) {
-	tb.Helper()
-	if _, err := e.Try(tb, "stop", id); err != nil && !gone.MatchString(err.Error()) {
-		tb.Error(err)
-	}
-}
-
-// gone matches what the engine says of a container that was run with --rm and has ended.
-var gone = regexp.MustCompile(`No such container|is already in progress`)
-
-// Log is what a container has printed so far, on both streams, in the engine's JSON.
-func (e *Engine) Log(tb testing.TB, id string) string {
-	tb.Helper()
-	file, err := e.Try(tb, "inspect", "--format", "{{.LogPath}}", id)
-	if err != nil {
-		return err.Error()
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
-}
-
-// WaitLog waits until a container has printed substring.
-func (e *Engine) WaitLog(tb testing.TB, id, substring string) {
-	tb.Helper()
-	var text string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if text = e.Log(tb, id); strings.Contains(text, substring) {
-			return
-		}
-	}
-	tb.Fatalf("the container did not print %q:\n%s", substring, text)
-}
-
-// stop removes the containers, ends the daemon and looks whether anything is left.
-func (e *Engine) stop(tb testing.TB) {
-	tb.Helper()
-	select {
-	case <-e.keeper.ended: // it did not even start
-		return
-	default:
-	}
-	if left, err := e.Try(tb, "ps", "--all", "--quiet"); err != nil {
-		tb.Error(err)
-	} else if left != "" {
-		if _, err := e.Try(tb, append([]string{"rm", "--force"}, strings.Fields(left)...)...); err != nil {
-			tb.Error(err)
-		}
-	}
-	if err := os.WriteFile(e.path("ending"), nil, 0o600); err != nil {
-		tb.Error(err)
-	}
-	e.end(tb)
-	e.wantNothingLeft(tb)
-}
-
-// wantNothingLeft fails the test if there are processes in the mount namespace of the engine, or mounts below its directory.
-func (e *Engine) wantNothingLeft(tb testing.TB) {
-	tb.Helper()
-	var left []string
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		if left = e.left(); len(left) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			tb.Errorf("the engine on %s has left:\n%s", e.host.Name, strings.Join(left, "\n"))
-			break
-		}
-	}
-	// The engine makes this one, for all of its containers, and leaves it.
-	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-		dirs, _ := filepath.Glob(pattern + e.cgroup())
-		for _, dir := range dirs {
-			if err := os.Remove(dir); err != nil {
-				tb.Error(err)
-			}
-		}
-	}
-}
-
-// left lists what belongs to the engine but for the process that keeps its mounts.
-func (e *Engine) left() (left []string) {
-	keeper := fmt.Sprintf("/proc/%d/", e.keeper.Pid())
-	own, err := os.Readlink(keeper + "ns/mnt")
-	if err != nil {
-		return []string{err.Error()}
-	}
-	namespaces, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
-	for _, ns := range namespaces {
-		is, err := os.Readlink(ns)
-		if err == nil && is == own && !strings.HasPrefix(ns, keeper) {
-			name, _ := os.ReadFile(filepath.Join(ns, "../../cmdline"))
-			left = append(left, string(bytes.ReplaceAll(name, []byte{0}, []byte(" "))))
-		}
-	}
-	mounts, err := os.ReadFile(keeper + "mounts")
-	if err != nil {
-		return append(left, err.Error())
-	}
-	for line := range strings.Lines(string(mounts)) {
-		// A daemon that was restarted leaves its directory mounted on itself, and what held the host's network for a container.
-		fields := strings.Fields(line)
-		if at := fields[1]; strings.HasPrefix(at, e.dir) && at != e.path("data") && at != e.path("exec/netns/default") {
-			left = append(left, strings.TrimSpace(line))
-		}
-	}
-	return left
 }
