@@ -19,6 +19,8 @@ type flow struct {
 	number int32 // in the loop
 	queued bool  // is in the loop's queue
 	ended  bool
+
+	keepAlive bool // was set
 }
 
 // stage returns the stage of a flow.

@@ -13,7 +13,8 @@ func (w *workspace) connected(f *flow) { w.young = append(w.young, f.number) }
 // passed to a later flow, which gets its keepalive early.
 func (w *workspace) keepAlive() {
 	for _, n := range w.older {
-		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting {
+		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting && !f.keepAlive {
+			f.keepAlive = true
 			_ = socket.KeepAlive(f.side[dialed].fd, w.opts.KeepAlive)
 		}
 	}
