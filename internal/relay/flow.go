@@ -23,14 +23,6 @@ type flow struct {
 	keepAlive bool // was set
 }
 
-// stage returns the stage of a flow.
-func (f *flow) stage() stage {
-	if f.setup == nil {
-		return open
-	}
-	return f.setup.stage
-}
-
 // event is what a step has met. Any but nothing goes to finish.
 type event uint8
 
