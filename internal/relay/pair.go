@@ -26,6 +26,9 @@ type Pair struct {
 	OnStatus func(byte) error
 	// StatusTimeout bounds the wait for that byte, to a few seconds; 0 is no bound.
 	StatusTimeout time.Duration
+	// GiveUp, if set, is called once a second while that byte is awaited and none of the
+	// payload was written. An error ends the wait like a time-out. It needs a StatusTimeout.
+	GiveUp func() error
 	// OnUndelivered, if set, gets the accepted socket back if none of its payload was
 	// delivered: the connect failed, OnStatus returned an ErrUndelivered, or there was no status and
 	// none of the payload was written. Done is not called then. OnUndelivered may block:

@@ -30,6 +30,7 @@ type setup struct {
 	onError func(error)
 
 	onStatus      func(byte) error // nil if there is no status
+	giveUp        func() error     // nil if nobody knows better than the time-out
 	onUndelivered func(ctx context.Context, u Undelivered)
 	kept          []byte // what was read so far, for onUndelivered
 }
@@ -73,7 +74,7 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 	w.setDeadline(f.setup, p.ConnectTimeout)
 	*f.setup = setup{
 		stage: connecting, deadline: f.setup.deadline, timeout: p.StatusTimeout, onStatus: p.OnStatus,
-		onUndelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
+		giveUp: p.GiveUp, onUndelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
 	}
 	f.side[dialed] = side{fd: p.Dialed, layer: p.DialedLayer}
 	f.done = p.Done

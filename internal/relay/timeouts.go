@@ -12,6 +12,8 @@ func (w *workspace) checkTimeouts() {
 		if f.setup != nil {
 			if f.setup.deadline > 0 && w.now >= f.setup.deadline {
 				w.finish(f, timedOut, nil)
+			} else if err := f.givesUp(); err != nil {
+				w.finish(f, timedOut, err)
 			}
 			continue
 		}
@@ -23,4 +25,13 @@ func (w *workspace) checkTimeouts() {
 			w.finish(f, timedOut, nil)
 		}
 	}
+}
+
+// givesUp returns the reason to wait no longer for a status, if the pair has one. A pair
+// that has written payload goes on waiting: it could not be given back.
+func (f *flow) givesUp() error {
+	if f.setup.stage != awaitingStatus || f.setup.giveUp == nil || f.meter.Up() > 0 {
+		return nil
+	}
+	return f.setup.giveUp()
 }

@@ -14,7 +14,18 @@ const waitSlice = 50 * time.Millisecond
 // Wait waits until a socket of [Connect] is connected or has failed. It blocks a thread,
 // so it is for callers outside of the event loops.
 func Wait(ctx context.Context, fd int) error {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if err := wait(ctx, fd, unix.POLLOUT); err != nil {
+		return err
+	}
+	return Error(fd)
+}
+
+// WaitReadable waits until a socket has something to read, or has failed. It blocks a
+// thread, as Wait does.
+func WaitReadable(ctx context.Context, fd int) error { return wait(ctx, fd, unix.POLLIN) }
+
+func wait(ctx context.Context, fd int, events int16) error {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -24,7 +35,7 @@ func Wait(ctx context.Context, fd int) error {
 			return os.NewSyscallError("poll", err)
 		}
 		if n > 0 {
-			return Error(fd)
+			return nil
 		}
 	}
 }

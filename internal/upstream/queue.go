@@ -96,8 +96,9 @@ func (ss *Servers) deliver(s *server, p pooled) {
 		return
 	}
 	w := ss.queue.removeLocked(i)
-	s.peers.Add(1)
-	w.got <- Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
+	l := Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
+	s.gave(l)
+	w.got <- l
 }
 
 // demand requests the links that reverse servers lack: one for each queued peer, of a
@@ -106,8 +107,10 @@ func (ss *Servers) demand() {
 	ss.queue.mu.Lock()
 	defer ss.queue.mu.Unlock()
 	spare, all := make(map[*server]int), 0 // links under way that the pools do not need
-	for _, s := range *ss.reverse.Load() {
-		if s.best.Load() == nil {
+	reverse := *ss.reverse.Load()
+	trusted := slices.ContainsFunc(reverse, func(s *server) bool { return s.best.Load() != nil && !s.suspect.Load() })
+	for _, s := range reverse {
+		if s.best.Load() == nil || trusted && s.suspect.Load() {
 			continue
 		}
 		lacks, more := s.pool.lacks()
