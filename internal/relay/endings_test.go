@@ -300,7 +300,7 @@ func wantEnd(t *testing.T, name string, fd int, fin, greet bool) {
 	if greet {
 		n, errno = socket.Recv(fd, buf)
 	}
-	if fin && (n != 0 || errno != 0) || !fin && errno != unix.ECONNRESET {
+	if fin && (n != 0 || errno != 0 || socket.Error(fd) != nil) || !fin && errno != unix.ECONNRESET {
 		t.Errorf("%s: read %d, %v; want FIN: %v", name, n, errno, fin)
 	}
 }
