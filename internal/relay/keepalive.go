@@ -9,6 +9,8 @@ import "portredirector/internal/socket"
 // keepAlive sets keepalive for the flows that have lived for a tick. A number may have
 // passed to a later flow, which gets its keepalive early.
 func (w *workspace) keepAlive() {
+	w.flows.mu.Lock()
+	defer w.flows.mu.Unlock()
 	for _, n := range w.older {
 		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting && !f.keepAlive {
 			f.keepAlive = true
