@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/far"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -64,19 +65,59 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 	}
 }
 
+// TestOrderlyEndsAreWhole lets peers connect, send, half-close and receive over a link that loses packets, and then drains
+// both programs. No stream may be cut: a FIN, or what is before it, may have to be sent again after its socket was closed.
+func TestOrderlyEndsAreWhole(t *testing.T) {
+	for kind, newTrust := range kinds {
+		if kind == "certificates" {
+			continue // as encrypted
+		}
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			keys := newTrust(t)
+			w := newWorld(t, func(w *world) {
+				nstest.Run(t, w.m1, "ip", "link", "delete", "m2")
+				nstest.ConnectFar(t, w.m1, nstest.Prefixes("10.0.0.1/24"), w.m2, nstest.Prefixes("10.0.0.2/24"),
+					far.Path{Delay: 5 * time.Millisecond, Loss: 0.02})
+			})
+			load := newStreams(t, w, listen(t, w.m2, loopback80))
+			server := w.server(t, "-p 80 --drain-timeout 1m "+keys.server)
+			client := w.client(t, "-p 80 --drain-timeout 1m "+keys.client)
+			load.bits = 17
+			load.start(t)
+			nstest.WaitFor(t, "streams to end", func() bool { return load.whole.Load() > 100 })
+			load.stop.Store(true)
+			nstest.WaitFor(t, "the last peers to arrive", func() bool { return load.coming.Load() == 0 && load.peers.Load() == load.served.Load() })
+			client.Signal(syscall.SIGTERM)
+			server.Signal(syscall.SIGTERM)
+			load.wait()
+			client.wantEnd(t)
+			server.wantEnd(t)
+			if n := load.cut.Load(); n > 0 {
+				t.Errorf("%d streams were cut, and %d whole", n, load.whole.Load())
+			}
+		})
+	}
+}
+
 // streams is many peers that come at once, and their service. Each stream says first how long it is.
 type streams struct {
 	connect func() (*net.TCPConn, error)
 	report  func(format string, args ...any)
 
 	ends       sync.WaitGroup
-	until      time.Time
+	stop       atomic.Bool
 	whole, cut atomic.Int64 // streams
+	coming     atomic.Int64 // peers that connect
+	peers      atomic.Int64 // that are connected
+	served     atomic.Int64 // peers that the service has accepted
+	bits       int          // of the longest stream's length
 }
 
 func newStreams(t *testing.T, w *world, service *net.TCPListener) *streams {
 	t.Helper()
 	l := &streams{
+		bits:    23,
 		report:  t.Errorf,
 		connect: func() (*net.TCPConn, error) { return w.alice.Dial(t.Context(), netip.AddrPort{}, w.alice.at(80)) },
 	}
@@ -87,6 +128,7 @@ func newStreams(t *testing.T, w *world, service *net.TCPListener) *streams {
 			if err != nil {
 				return
 			}
+			l.served.Add(1)
 			accepting.Go(func() { l.converse(c, "service") })
 		}
 	})
@@ -100,11 +142,17 @@ func newStreams(t *testing.T, w *world, service *net.TCPListener) *streams {
 // start lets peers come until nobody accepts them any more.
 func (l *streams) start(t *testing.T) {
 	t.Helper()
-	l.until = time.Now().Add(patience)
 	for range 30 {
 		l.ends.Go(func() {
-			for time.Now().Before(l.until) {
+			for {
+				l.coming.Add(1)
+				if l.stop.Load() {
+					l.coming.Add(-1)
+					return
+				}
 				c, err := l.connect()
+				l.peers.Add(1)
+				l.coming.Add(-1)
 				if errors.Is(err, syscall.ECONNREFUSED) || isReset(err) {
 					return
 				}
@@ -128,7 +176,7 @@ func (l *streams) converse(c *net.TCPConn, name string) bool {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	sent := make(chan error, 1)
 	send := func() {
-		err := sendStream(c)
+		err := sendStream(c, l.bits)
 		if err == nil {
 			err = c.CloseWrite()
 		}
@@ -156,8 +204,8 @@ func (l *streams) converse(c *net.TCPConn, name string) bool {
 }
 
 // sendStream sends a stream of random length in random pieces.
-func sendStream(c *net.TCPConn) error {
-	length := 1 + rand.IntN(1<<(4+rand.IntN(20)))
+func sendStream(c *net.TCPConn, bits int) error {
+	length := 1 + rand.IntN(1<<(4+rand.IntN(bits-3)))
 	b := binary.BigEndian.AppendUint64(nil, uint64(length))
 	for i := range length {
 		b = append(b, byte(i%251))

@@ -38,7 +38,7 @@ func (l *logged) count(s string) int {
 	return strings.Count(l.buf.String(), s)
 }
 
-// accepting is an engine that accepts on loopback.
+// accepting returns an engine that accepts on loopback.
 func accepting(t *testing.T, o relay.Options, handle func(e *relay.Engine, fd int, from netip.AddrPort)) (e *relay.Engine, addr string, log *logged) {
 	t.Helper()
 	log = new(logged)
@@ -59,8 +59,8 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// toEcho has every peer relayed to an echo service, by a connection that is still
-// under way.
+// toEcho returns a handler that relays every peer to an echo service, by a connection
+// that is still under way.
 func toEcho(t *testing.T) func(e *relay.Engine, fd int, from netip.AddrPort) {
 	t.Helper()
 	service := listenTCP(t)
@@ -95,7 +95,7 @@ func listenTCP(t *testing.T) *net.TCPListener {
 	return l
 }
 
-// TestAccept has many peers at once, from their connect on in the engine.
+// TestAccept serves many peers at once, from their connect on.
 func TestAccept(t *testing.T) {
 	_, addr, _ := accepting(t, relay.Options{Loops: 2}, toEcho(t))
 	var peers sync.WaitGroup
@@ -120,8 +120,8 @@ func TestAccept(t *testing.T) {
 	peers.Wait()
 }
 
-// TestShutdownStopsAccepting: the listener is closed at once, those that are there
-// finish.
+// TestShutdownStopsAccepting checks that Shutdown closes the listener at once, and that
+// the pairs which are there finish.
 func TestShutdownStopsAccepting(t *testing.T) {
 	e, addr, _ := accepting(t, relay.Options{}, toEcho(t))
 	c := dial(t, addr)
@@ -150,7 +150,8 @@ func TestShutdownStopsAccepting(t *testing.T) {
 	nstest.Must(t, <-ended)
 }
 
-// TestUnreached: the owner gets the accepted socket back, also if nobody answers.
+// TestUnreached checks that the owner gets the accepted socket back if the connect fails,
+// or is not answered.
 func TestUnreached(t *testing.T) {
 	full := listenTCP(t)
 	for name, tt := range map[string]struct {
@@ -193,7 +194,7 @@ func TestUnreached(t *testing.T) {
 	}
 }
 
-// never is a socket whose connect(2) goes on for ever: to a listener whose backlog is full.
+// never returns a socket whose connect(2) does not end: the backlog of its listener is full.
 func never(l *net.TCPListener) (int, error) {
 	to := l.Addr().(*net.TCPAddr).AddrPort()
 	raw, err := l.SyscallConn()
@@ -213,8 +214,8 @@ func never(l *net.TCPListener) (int, error) {
 	return socket.Connect(netip.AddrPort{}, to, net.KeepAliveConfig{}, nil)
 }
 
-// TestBugInAHandler: others are served.
-func TestBugInAHandler(t *testing.T) {
+// TestPanicInHandler checks that a panic in a handler costs no other connection.
+func TestPanicInHandler(t *testing.T) {
 	echo := toEcho(t)
 	first := true
 	_, addr, log := accepting(t, relay.Options{Loops: 1}, func(e *relay.Engine, fd int, from netip.AddrPort) {
@@ -233,8 +234,8 @@ func TestBugInAHandler(t *testing.T) {
 	}
 }
 
-// TestOutOfDescriptors takes every descriptor of the process away: the
-// listener must pause, say so once, and go on when there are some again.
+// TestOutOfDescriptors takes all descriptors away from the process: the listener must
+// pause, log that once, and go on when there are some again.
 func TestOutOfDescriptors(t *testing.T) {
 	handled := make(chan struct{}, 10)
 	_, addr, log := accepting(t, relay.Options{}, func(_ *relay.Engine, fd int, _ netip.AddrPort) {

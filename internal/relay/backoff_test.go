@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestPauses: they grow, so that a listener does not spin, and are bounded, so
+// TestPauses checks that pauses grow, so that a listener does not spin, and are bounded, so
 // that it is back soon.
 func TestPauses(t *testing.T) {
 	p := backoff{log: slog.New(slog.DiscardHandler)}
@@ -22,7 +22,7 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// TestOneRunOfPauses: failing and working by turns is one run.
+// TestOneRunOfPauses checks that failing and working by turns is one run.
 func TestOneRunOfPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -32,16 +32,16 @@
 // A reader can follow a connection through the files in this order; each calls only those
 // after it:
 //
-//	engine, shutdown       what callers use
-//	loop, commands         one goroutine and its epoll instance
-//	timeouts, keepalive    what a loop does once a second
-//	deadpath               what it checks while data is under way
-//	accept, backoff        listeners
-//	endings                how a flow ends: one function, one table
-//	flow, preface, status  one connection, from its first byte to its last
-//	setup                  a flow that is not open yet
-//	direction, bulk, side  one direction, one socket
-//	workspace, flows       what the flows of a loop share
-//	pipe, poll, life       pipes, epoll, and what Shutdown waits for
-//	pair, result, options  the types of the interface
+//	engine, shutdown        what callers use
+//	loop, commands          one goroutine and its epoll instance
+//	timeouts, keepalive     what a loop does once a second
+//	deadpath                what it checks while data is under way
+//	accept, backoff         listeners
+//	endings                 how a flow ends: one function, one table
+//	flow, preface, status   one connection, from its first byte to its last
+//	direction, bulk         one direction of it
+//	setup                   the stages of a flow before it is open
+//	workspace, flows, side  what the flows of a loop share, and one socket
+//	pipe, poll, life        pipes, epoll, and what Shutdown waits for
+//	pair, result, options   the types of the interface
 package relay

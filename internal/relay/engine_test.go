@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestMeterCountsLive: what went through can be read while it goes.
+// TestMeterCountsLive checks that a meter counts while its pair lives.
 func TestMeterCountsLive(t *testing.T) {
 	peer, acceptedEnd := tcpPair(t)
 	dialedEnd, service := tcpPair(t)
@@ -29,7 +29,7 @@ func TestMeterCountsLive(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestIdleTimeout: an idle pair ends, one that carries something lives.
+// TestIdleTimeout checks that an idle pair ends, and one that carries something lives.
 func TestIdleTimeout(t *testing.T) {
 	r := newRig(t, relay.Options{IdleTimeout: 2 * time.Second}, plain)
 	for range 4 { // longer than the time-out in all
@@ -42,7 +42,8 @@ func TestIdleTimeout(t *testing.T) {
 	wantReset(t, r.service)
 }
 
-// TestHalfCloseTimeout: it concerns pairs of which one direction has ended.
+// TestHalfCloseTimeout checks that the time-out ends only pairs of which one direction has
+// ended.
 func TestHalfCloseTimeout(t *testing.T) {
 	o := relay.Options{HalfCloseTimeout: time.Second}
 	half, whole := newRig(t, o, plain), newRig(t, o, plain)
@@ -53,8 +54,8 @@ func TestHalfCloseTimeout(t *testing.T) {
 	nstest.Must(t, second(io.ReadFull(whole.service, make([]byte, 1))))
 }
 
-// TestIdlePairsAreLean: an idle pair has no goroutine, and two descriptors
-// in the engine.
+// TestIdlePairsAreLean checks that an idle pair has no goroutine, and two descriptors in
+// the engine.
 func TestIdlePairsAreLean(t *testing.T) {
 	engine := newEngine(t, relay.Options{})
 	fds, goroutines := descriptors(t), runtime.NumGoroutine()
@@ -76,8 +77,8 @@ func TestIdlePairsAreLean(t *testing.T) {
 	}
 }
 
-// TestPipesAreBorrowed: a pair that carried much and is idle again has given
-// its pipe back.
+// TestPipesAreBorrowed checks that a pair which carried much and is idle again has
+// returned its pipe.
 func TestPipesAreBorrowed(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	fds := descriptors(t)
@@ -96,7 +97,7 @@ func TestPipesAreBorrowed(t *testing.T) {
 	nstest.WaitFor(t, "the pipes to come back", func() bool { return descriptors(t)-fds <= 4*pairs+kept })
 }
 
-// TestBulkDoesNotStarve: an echo gets through beside streams that never end.
+// TestBulkDoesNotStarve checks that an echo gets through beside streams that never end.
 func TestBulkDoesNotStarve(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	connect := func() (a, b io.ReadWriteCloser) {
@@ -164,7 +165,7 @@ func TestLeaks(t *testing.T) {
 	}
 }
 
-// memory is the heap in use, in bytes.
+// memory returns the heap in use, in bytes.
 func memory(t *testing.T) int64 {
 	t.Helper()
 	runtime.GC()

@@ -19,14 +19,8 @@ type flow struct {
 	number int32 // in the loop
 	queued bool  // is in the loop's queue
 	ended  bool
-}
 
-// stage returns the stage of a flow.
-func (f *flow) stage() stage {
-	if f.setup == nil {
-		return open
-	}
-	return f.setup.stage
+	keepAlive bool // was set
 }
 
 // event is what a step has met. Any but nothing goes to finish.

@@ -6,14 +6,14 @@ import "portredirector/internal/socket"
 // connection, of which there are many, saves those system calls. Accepted sockets inherit
 // theirs from the listener.
 
-// connected notes a flow whose dialed socket is connected.
-func (w *workspace) connected(f *flow) { w.young = append(w.young, f.number) }
-
 // keepAlive sets keepalive for the flows that have lived for a tick. A number may have
 // passed to a later flow, which gets its keepalive early.
 func (w *workspace) keepAlive() {
+	w.flows.mu.Lock()
+	defer w.flows.mu.Unlock()
 	for _, n := range w.older {
-		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting {
+		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting && !f.keepAlive {
+			f.keepAlive = true
 			_ = socket.KeepAlive(f.side[dialed].fd, w.opts.KeepAlive)
 		}
 	}

@@ -33,7 +33,7 @@ func randomLives(t *testing.T, w way) {
 	lives.Wait()
 }
 
-// script is what one end does: sends pieces with pauses, and then ends.
+// script describes one end: it sends pieces with pauses, and then ends.
 type script struct {
 	pieces []int
 	pause  time.Duration
@@ -103,7 +103,7 @@ func randomLife(t *testing.T, engine *relay.Engine, w way, r *rand.Rand) error {
 	return nil
 }
 
-// stream is what a script sends.
+// stream returns the bytes that a script sends.
 func stream(s script, data []byte) []byte {
 	var b []byte
 	at := 0
@@ -117,7 +117,7 @@ func stream(s script, data []byte) []byte {
 	return b
 }
 
-// play sends what the script says, and ends as it says.
+// play runs a script.
 func play(c *net.TCPConn, s script, data []byte) {
 	b := stream(s, data)
 	for _, n := range s.pieces {

@@ -23,7 +23,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// bulk is how much is under way in the tests of close semantics: more than
+// bulk is the number of bytes under way in the tests of close semantics: more than
 // all buffers between the ends can hold.
 const bulk = 64 << 20
 
@@ -46,13 +46,13 @@ func newRig(t testing.TB, o relay.Options, w way) *rig {
 	return r
 }
 
-// TestMain has a processor for others beside the loops, as the daemon does.
+// TestMain adds a processor for everything but the loops, as the daemon does.
 func TestMain(m *testing.M) {
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	os.Exit(m.Run())
 }
 
-// newEngine is an engine that is cut when the test is over.
+// newEngine returns an engine that is cut when the test is over.
 func newEngine(t testing.TB, o relay.Options) *relay.Engine {
 	t.Helper()
 	e, err := relay.New(o)
@@ -67,7 +67,7 @@ func newEngine(t testing.TB, o relay.Options) *relay.Engine {
 	return e
 }
 
-// connect makes one more pair.
+// connect relays one more pair.
 func (r *rig) connect(t testing.TB) {
 	t.Helper()
 	var accepted, dialed *net.TCPConn
@@ -76,7 +76,7 @@ func (r *rig) connect(t testing.TB) {
 	r.way.relay(t, r.engine, relay.Pair{Accepted: detach(t, accepted), Dialed: detach(t, dialed), Done: func(res relay.Result) { r.result <- res }})
 }
 
-// tcpPair is a TCP connection: the end that dialed, the end that accepted.
+// tcpPair returns both ends of a TCP connection.
 func tcpPair(t testing.TB) (dialed, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -126,7 +126,7 @@ func send(c io.Writer, n int64) (sum [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// random is a cheap endless stream that differs from run to run.
+// random returns a cheap endless stream that differs from run to run.
 func random(seed int64) io.Reader {
 	return rand.NewChaCha8([32]byte{byte(seed), byte(time.Now().UnixNano())})
 }
@@ -259,7 +259,7 @@ func testReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T, w way) {
 	}
 }
 
-// TestLivesUntilDelivered: a pair of which all ends are closed lives while its
+// TestLivesUntilDelivered checks that a pair of which all ends are closed lives while its
 // last bytes wait in the kernel for a slow receiver.
 func TestLivesUntilDelivered(t *testing.T) {
 	r := newRig(t, relay.Options{}, plain)
@@ -360,9 +360,8 @@ func testReset(t *testing.T, w way) {
 	}
 }
 
-// halfClose ends one direction and waits until the other end has read that.
-// TestDataBeforeReset: what was said before a reset arrives before it, as it does
-// on a connection of one's own.
+// TestDataBeforeReset checks that bytes from before a reset arrive before it, as they do
+// on a direct connection.
 func TestDataBeforeReset(t *testing.T) {
 	r := newRig(t, relay.Options{}, plain)
 	for range 300 {
@@ -381,7 +380,7 @@ func TestDataBeforeReset(t *testing.T) {
 	}
 }
 
-// available is how much a connection has to read, in bytes.
+// available returns how many bytes a connection has to read.
 func available(t *testing.T, c *net.TCPConn) (n int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -391,6 +390,7 @@ func available(t *testing.T, c *net.TCPConn) (n int) {
 	return n
 }
 
+// halfClose ends one direction and waits until the other end has read that.
 func halfClose(t *testing.T, from, to *net.TCPConn) {
 	t.Helper()
 	nstest.Must(t, from.CloseWrite())

@@ -50,6 +50,14 @@ func (s *setup) keep(b []byte) {
 	}
 }
 
+// stage returns the stage of a flow.
+func (f *flow) stage() stage {
+	if f.setup == nil {
+		return open
+	}
+	return f.setup.stage
+}
+
 // startPreface makes f the flow of a preface.
 func (f *flow) startPreface(w *workspace, p *Preface) {
 	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, onIdle: p.OnIdle, onError: p.OnError}

@@ -30,7 +30,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	left := e.Len()
+	left := e.life.pairs.Load()
 	e.life.cut()
 	for _, l := range e.loops {
 		l.post(cmdCut)

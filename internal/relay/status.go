@@ -35,7 +35,7 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 		}
 		a.writable = true
 	}
-	w.connected(f)
+	w.noteConnected(f)
 	a.readable = true // perhaps
 	f.active = w.now
 	if f.setup.onStatus == nil {

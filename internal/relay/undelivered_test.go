@@ -53,8 +53,8 @@ func newAgain(t *testing.T, timeout time.Duration) *again {
 	return a
 }
 
-// TestUndelivered: what a peer said before an answer that nothing was delivered is
-// said to the next, all of it and once.
+// TestUndelivered checks that the bytes of a peer of which nothing was delivered go to the
+// next service, all of them and once.
 func TestUndelivered(t *testing.T) {
 	const most = relay.MaxKept
 	for _, size := range []int{0, 1, 5, 1 << 10, most - 1, most, most + 1, 10 * most, 100 * most} {
@@ -104,8 +104,8 @@ func TestUndelivered(t *testing.T) {
 	}
 }
 
-// TestUnansweredIsUndeliveredOnlyUnwritten: without an answer only a peer of whom
-// nothing was written may be given to another.
+// TestUnansweredIsUndeliveredOnlyUnwritten checks that without a status a peer is given back
+// only if none of its bytes were written.
 func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 	for name, tt := range map[string]struct {
 		timeout time.Duration
@@ -141,8 +141,8 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 	}
 }
 
-// TestFinalAnswer: an answer that is no ErrUndelivered ends the peer.
-func TestFinalAnswer(t *testing.T) {
+// TestFinalStatus checks that a status which is no ErrUndelivered ends the pair.
+func TestFinalStatus(t *testing.T) {
 	final := errors.New("no")
 	peer, service, result := answering(t, plain, relay.Pair{
 		OnStatus:      func(byte) error { return final },
@@ -155,10 +155,10 @@ func TestFinalAnswer(t *testing.T) {
 	}
 }
 
-// TestSilentOpening: one that says nothing is given away when its time is over, when it is
-// retired, and when there is a Shutdown. Others are reset when they are retired.
-func TestSilentOpening(t *testing.T) {
-	for _, how := range []string{"late", "retired", "shut down"} {
+// TestSilentPreface checks that OnIdle gets a silent socket when its time is over, at
+// Expire, and at Shutdown. Expire resets one that has said something.
+func TestSilentPreface(t *testing.T) {
+	for _, how := range []string{"late", "expired", "shut down"} {
 		t.Run(how, func(t *testing.T) {
 			engine := newEngine(t, relay.Options{})
 			type opening struct {
@@ -194,7 +194,7 @@ func TestSilentOpening(t *testing.T) {
 			<-speaking.heard
 			ended := make(chan error, 1)
 			switch how {
-			case "retired":
+			case "expired":
 				silent.opened.Expire()
 				speaking.opened.Expire()
 			case "shut down":
@@ -224,7 +224,7 @@ func TestSilentOpening(t *testing.T) {
 	}
 }
 
-// wantRead reads so much, and fails the test unless it is that.
+// wantRead reads, and fails the test unless it reads want.
 func wantRead(t *testing.T, c *net.TCPConn, want string) {
 	t.Helper()
 	nstest.Must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
@@ -235,7 +235,7 @@ func wantRead(t *testing.T, c *net.TCPConn, want string) {
 	nstest.Must(t, c.SetReadDeadline(time.Time{}))
 }
 
-// tryRead reads what comes in a moment.
+// tryRead returns how many bytes come in a moment.
 func tryRead(c *net.TCPConn) int {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	n, _ := c.Read(make([]byte, 1<<16))
@@ -243,9 +243,9 @@ func tryRead(c *net.TCPConn) int {
 	return n
 }
 
-// TestGreetedBeforeReset: a service that accepts and resets at once was connected, and
-// whoever waits to hear so must hear it before the reset.
-func TestGreetedBeforeReset(t *testing.T) {
+// TestDownPrefixBeforeReset checks that DownPrefix goes before the reset of a service that
+// accepts and resets at once: it was connected.
+func TestDownPrefixBeforeReset(t *testing.T) {
 	l, engine := listenTCP(t), newEngine(t, relay.Options{Loops: 1})
 	for range 200 {
 		peer, acceptedEnd := tcpPair(t)

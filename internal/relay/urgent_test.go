@@ -21,7 +21,7 @@ func sendUrgent(t *testing.T, c *net.TCPConn, b byte) {
 	nstest.Must(t, err)
 }
 
-// TestUrgentData: a byte of urgent data arrives in its place, and nothing
+// TestUrgentData checks that a byte of urgent data arrives in its place, and that nothing
 // behind it is lost or stays behind.
 func TestUrgentData(t *testing.T) {
 	t.Run("among little", func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// way is how a pair gets from the peer to the service: by itself, or as two with an
-// encrypted link between them.
+// way connects the peer to the service: by one pair, or by two with an encrypted link
+// between them.
 type way bool
 
 const (
@@ -19,14 +19,14 @@ const (
 	secured way = true
 )
 
-// bothWays runs a test on each.
+// bothWays runs a test on each way.
 func bothWays(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
 	t.Run("plain", func(t *testing.T) { test(t, plain) })
 	t.Run("secured", func(t *testing.T) { test(t, secured) })
 }
 
-// relay relays a pair that way. What is told of it is told by its first half.
+// relay relays a pair that way. Its callbacks are those of its first half.
 func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 	t.Helper()
 	if w == secured {
@@ -37,7 +37,7 @@ func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 	e.Relay(p)
 }
 
-// securedLink is a link of which both ends are sure.
+// securedLink returns both ends of an encrypted link.
 func securedLink(t testing.TB) (client, server *auth.Session) {
 	t.Helper()
 	mine, theirs := auth.NewKey(), auth.NewKey()

@@ -48,3 +48,6 @@ func (w *workspace) noteSent(s *side) {
 		w.unacked = true
 	}
 }
+
+// noteConnected notes a flow whose dialed socket is connected: it needs keepalive.
+func (w *workspace) noteConnected(f *flow) { w.young = append(w.young, f.number) }

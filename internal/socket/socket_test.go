@@ -31,8 +31,7 @@ func accept(t *testing.T, l *net.TCPListener) (fd int, from netip.AddrPort) {
 	return fd, from
 }
 
-// TestBothEnds connects, and looks at both ends: what they are called, and what
-// they have inherited or been given.
+// TestBothEnds checks the addresses and options of both ends of a connection.
 func TestBothEnds(t *testing.T) {
 	for listen, to := range map[string]string{
 		"127.0.0.1:0": "127.0.0.1", "[::1]:0": "::1", "0.0.0.0:0": "127.0.0.1", ":0": "127.0.0.1", "[::]:0": "::1",
@@ -73,7 +72,7 @@ func TestBothEnds(t *testing.T) {
 	}
 }
 
-// TestAllIPv4Addresses: 0.0.0.0 is what it says.
+// TestAllIPv4Addresses checks that 0.0.0.0 listens on IPv4 only.
 func TestAllIPv4Addresses(t *testing.T) {
 	l, err := socket.Listen(t.Context(), "0.0.0.0:0", net.KeepAliveConfig{})
 	nstest.Must(t, err)
@@ -83,7 +82,7 @@ func TestAllIPv4Addresses(t *testing.T) {
 	}
 }
 
-// TestRefused: a failed connect is told by Wait, and costs no descriptor.
+// TestRefused checks that Wait reports a failed connect, and Connect a failed prepare.
 func TestRefused(t *testing.T) {
 	fd, err := socket.Connect(netip.AddrPort{}, netip.MustParseAddrPort("127.0.0.1:1"), net.KeepAliveConfig{}, nil)
 	nstest.Must(t, err)
@@ -97,7 +96,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestReset: the other end is told.
+// TestReset checks that the other end sees a reset.
 func TestReset(t *testing.T) {
 	l, err := socket.Listen(t.Context(), "127.0.0.1:0", alive)
 	nstest.Must(t, err)

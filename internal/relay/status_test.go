@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// answering is a rig whose dialed side has to answer first.
+// answering relays a pair whose dialed side has to send a status first.
 func answering(t *testing.T, w way, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
@@ -26,9 +26,9 @@ func answering(t *testing.T, w way, p relay.Pair) (peer, service *net.TCPConn, r
 	return peer, service, result
 }
 
-func TestAnswer(t *testing.T) { bothWays(t, testAnswer) }
+func TestStatus(t *testing.T) { bothWays(t, testStatus) }
 
-func testAnswer(t *testing.T, w way) {
+func testStatus(t *testing.T, w way) {
 	var got byte
 	peer, service, result := answering(t, w, relay.Pair{
 		StatusTimeout: time.Minute,
@@ -53,9 +53,9 @@ func testAnswer(t *testing.T, w way) {
 	}
 }
 
-func TestNoAnswer(t *testing.T) { bothWays(t, noAnswer) }
+func TestNoStatus(t *testing.T) { bothWays(t, noStatus) }
 
-func noAnswer(t *testing.T, w way) {
+func noStatus(t *testing.T, w way) {
 	refusal := errors.New("no")
 	tests := map[string]struct {
 		timeout time.Duration
@@ -97,8 +97,8 @@ func noAnswer(t *testing.T, w way) {
 	}
 }
 
-// TestBugEndsItsPairOnly: what panics in the loop on behalf of one pair ends that pair.
-func TestBugEndsItsPairOnly(t *testing.T) {
+// TestPanicEndsItsPairOnly checks that a panic in a callback on the loop ends that pair only.
+func TestPanicEndsItsPairOnly(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	peer, acceptedEnd := tcpPair(t)
 	dialedEnd, service := tcpPair(t)
