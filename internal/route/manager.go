@@ -43,7 +43,7 @@ type Manager struct {
 
 	mu      sync.Mutex
 	plan    Plan     // what should be in the kernel; guarded by mu
-	told    Way      // the ways with which a warning about route_localnet was logged; guarded by mu
+	warned  Way      // the ways with which a warning about route_localnet was logged; guarded by mu
 	routes  *routes  // guarded by mu
 	filters *filters // opened when first needed; guarded by mu
 	failed  map[Way]failure
@@ -251,8 +251,8 @@ func (m *Manager) extendLocked(way Way, want Plan) error {
 	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
-	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.told&way == 0 {
-		m.told |= way
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.warned&way == 0 {
+		m.warned |= way
 		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
 			"if there are such, have the service dialed at another address", slog.String("interfaces", strings.Join(on, ", ")))
 	}
