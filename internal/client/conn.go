@@ -69,6 +69,10 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 		return
 	}
 	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
+		k.refuse(peer, errOwnLink)
+		return
+	}
 	if c.Form == wire.Native {
 		k.header.ID = wire.NewID()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
+	"portredirector/internal/claim"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
@@ -41,6 +42,7 @@ type clientDaemon struct {
 	engine    *relay.Engine
 	servers   *upstream.Servers
 	client    *client.Client
+	own       *claim.Own // nil if this machine's addresses cannot be followed
 }
 
 func (d *clientDaemon) run(shutdown Shutdown) (err error) {
@@ -72,6 +74,10 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"own addresses", func(context.Context) error {
+			d.followAddresses()
+			return nil
+		}},
 		{"broker", func(context.Context) error {
 			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
 		}},
@@ -115,6 +121,18 @@ func (d *clientDaemon) openClient(context.Context) error {
 	return nil
 }
 
+// followAddresses drops unused links when their address has left this machine.
+func (d *clientDaemon) followAddresses() {
+	own, err := claim.OpenOwn(d.log)
+	if err != nil {
+		d.log.Warn("links from an address that this machine loses may hang", slog.Any("error", err))
+		return
+	}
+	own.OnChange(func() { d.servers.DropForeign(own.Has) })
+	d.own = own
+	d.push(own.Close)
+}
+
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(drain context.Context) error {
 	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
@@ -133,6 +151,9 @@ func (d *clientDaemon) ready(drain context.Context) error {
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	if d.own != nil {
+		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
+	}
 	if d.incoming != nil {
 		tasks = append(tasks, d.incoming.tasks(d.servers)...)
 	}

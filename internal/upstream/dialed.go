@@ -47,6 +47,7 @@ type dialed struct {
 	tried  time.Time        // when it was; guarded by mu
 	pause  time.Duration    // from then to the next try; guarded by mu
 	told   bool             // the log has the failure; guarded by mu
+	self   bool             // an address is that of this client; guarded by mu
 }
 
 func newDialed(g *group, e endpoint) *dialed {
@@ -80,7 +81,7 @@ func (d *dialed) setEndpoint(e endpoint) {
 	if sameAddrs(d.addrs, e.addrs) {
 		return
 	}
-	d.addrs = e.addrs
+	d.addrs, d.self = e.addrs, false
 	d.several.Store(len(e.addrs) > 1)
 	d.pool.allow(e.addrs)
 	if best := d.best.Load(); best != nil && slices.Contains(e.addrs, *best) {
@@ -161,15 +162,16 @@ func (d *dialed) try(ctx context.Context) {
 		d.mu.Unlock()
 		return // the addresses have changed meanwhile
 	}
+	// The addresses behind the winner come first in the next race.
+	if i := slices.Index(d.addrs, l.to); i >= 0 {
+		d.addrs = append(slices.Clone(d.addrs[i+1:]), d.addrs[:i+1]...)
+	}
 	if err != nil {
 		d.backOffLocked(err)
 		d.mu.Unlock()
 		d.group.resolveSoon()
 		return
 	}
-	// The addresses behind the winner come first in the next race.
-	i := slices.Index(d.addrs, l.to)
-	d.addrs = append(slices.Clone(d.addrs[i+1:]), d.addrs[:i+1]...)
 	if d.set.pooling() || d.set.waiting.Load() > 0 {
 		d.pool.put(l, false)
 	} else {
@@ -185,6 +187,7 @@ func (d *dialed) try(ctx context.Context) {
 func (d *dialed) fail(at netip.AddrPort, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.self = d.self || errors.Is(err, ErrSelf)
 	best := d.best.Load()
 	if best == nil || *best != at {
 		return // it is left out already
@@ -200,6 +203,9 @@ func (d *dialed) fail(at netip.AddrPort, err error) {
 
 // backOffLocked notes a failure and sets the pause before the next try.
 func (d *dialed) backOffLocked(err error) {
+	if d.self && len(d.addrs) == 1 {
+		err = ErrSelf // however it showed
+	}
 	d.troubled.Store(true)
 	d.failed, d.tried = err, time.Now()
 	d.pause = d.retry.Next()
@@ -218,6 +224,8 @@ func (d *dialed) backOffLocked(err error) {
 	switch {
 	case errors.Is(err, auth.ErrUntrusted):
 		event = "server and client do not trust each other, leaving it out"
+	case errors.Is(err, ErrSelf):
+		event = "server is this client, leaving it out"
 	case errors.Is(err, ErrForeign):
 		event = "server is not portredirector, leaving it out"
 	}

@@ -50,7 +50,9 @@ type source interface {
 	// missed notes a peer that was queued behind others.
 	missed()
 
-	// maintain is called once a second.
+	// dials reports whether at is an address of the server.
+	dials(at netip.AddrPort) bool
+	// maintain is called once a second, and when the pool has lost links.
 	maintain()
 	// wake notes that a peer waits for the server.
 	wake()
