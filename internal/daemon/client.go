@@ -116,7 +116,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
-		Tell:        logging.Throttle[netip.Prefix]{To: d.log},
+		Throttle:        logging.Throttle[netip.Prefix]{To: d.log},
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func (d *clientDaemon) followAddresses() {
 func (d *clientDaemon) ready(drain context.Context) error {
 	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
 	d.push(func() {
-		d.client.Tell.Flush()
+		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
 	})
 	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.Listen)), slog.String("server", d.cfg.Where()),

@@ -36,6 +36,7 @@ var (
 		{client.Refusal(wire.NotAuthorized), "are there keys or certificates on both ends, and ports= there? Its log has it"},
 		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
 		{upstream.ErrForeign, otherProgram},
+		{upstream.ErrNoAnswer, "it hangs, or " + otherProgram},
 		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
 	}
 	serverHints = hints{
