@@ -10,39 +10,33 @@ import (
 	"slices"
 	"strings"
 
+	"portredirector/bench/internal/contender"
+	"portredirector/bench/internal/load"
+	"portredirector/bench/internal/world"
 	"portredirector/internal/testnet"
 )
 
-// envScratch names the environment variable with the directory that holds the
-// product, as scratchBinary, and has room for the contenders' files.
-const (
-	envScratch    = "PORTREDIRECTOR_BENCH_SCRATCH"
-	scratchBinary = "portredirector"
-)
-
-// isolate runs the benchmark in namespaces of its own, once the product is
-// built: inside there is no network to fetch a module from.
-func isolate(ctx context.Context, e env, opts options) (exitCode int, err error) {
-	if os.Getenv(envScratch) == "" { // else this is on its way inside already
+// isolate runs the benchmark in namespaces of its own. It builds the product first, since there is no network inside.
+func isolate(ctx context.Context, std load.Streams, opts options) (exitCode int, err error) {
+	if os.Getenv(world.EnvScratch) == "" { // else this is on its way inside already
 		dir, err := os.MkdirTemp("", "portredirector-bench-")
 		if err != nil {
 			return 0, err
 		}
 		defer os.RemoveAll(dir)
-		if err := provideBinary(ctx, e, opts, filepath.Join(dir, scratchBinary)); err != nil {
+		if err := provideBinary(ctx, std, opts, filepath.Join(dir, contender.Binary)); err != nil {
 			return 0, err
 		}
-		if err := os.Setenv(envScratch, dir); err != nil {
+		if err := os.Setenv(world.EnvScratch, dir); err != nil {
 			return 0, err
 		}
 	}
 	return testnet.Isolate()
 }
 
-// provideBinary puts the product at path: the one that was given, or else one
-// built as in the Makefile.
-func provideBinary(ctx context.Context, e env, opts options, path string) error {
-	needed := slices.ContainsFunc(opts.contenders, func(c contender) bool { _, ok := c.(portredirector); return ok })
+// provideBinary puts the product at path: the given binary, or one that it builds as the Makefile does.
+func provideBinary(ctx context.Context, std load.Streams, opts options, path string) error {
+	needed := slices.ContainsFunc(opts.plan.Contenders, func(c contender.Contender) bool { return strings.HasPrefix(c.Name(), contender.Product) })
 	switch {
 	case !needed:
 		return nil
@@ -60,7 +54,7 @@ func provideBinary(ctx context.Context, e env, opts options, path string) error 
 	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
 		version = string(bytes.TrimSpace(out))
 	}
-	fmt.Fprintln(e.stderr, "building portredirector", version)
+	fmt.Fprintln(std.Stderr, "building portredirector", version)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", //nolint:gosec // our own version
 		"-ldflags", "-X main.version="+version, "-o", path, "portredirector/cmd/portredirector")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -68,12 +62,4 @@ func provideBinary(ctx context.Context, e env, opts options, path string) error 
 		return fmt.Errorf("build portredirector: %w\n%s", err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-// plainEnv is the environment without what this program put into it, for the
-// programs that it starts.
-func plainEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, testnet.EnvIsolated+"=") || strings.HasPrefix(v, envScratch+"=")
-	})
 }

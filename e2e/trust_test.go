@@ -164,14 +164,18 @@ func TestServerRestartsUnderKeys(t *testing.T) {
 	session{waiting, accept(t, service)}.talk(t)
 }
 
-// TestClientsFile edits the file of clients while the server runs. One whose key is not there gets its peers reset at once, not
+// TestClientsFile edits the file of clients, behind a link, while the server runs. One whose key is not there gets its peers reset at once, not
 // after they have waited.
 func TestClientsFile(t *testing.T) {
 	t.Parallel()
 	w, own, mine, other := newWorld(t), keygen(t), keygen(t), keygen(t)
 	service := listen(t, w.m2, loopback80)
 	file := filepath.Join(t.TempDir(), "clients")
-	edit := func(lines string) { nstest.Must(t, os.WriteFile(file, []byte(lines), 0o600)) }
+	edit := func(lines string) {
+		generation := filepath.Join(t.TempDir(), "clients")
+		nstest.Must(t, os.WriteFile(generation, []byte(lines), 0o600))
+		leadTo(t, generation, file)
+	}
 	edit("other " + other.public)
 	server := w.server(t, fmt.Sprintf("-p 80 --key %s --clients %s", own.file, file))
 	client := w.client(t, fmt.Sprintf("-p 80 --key %s --server-key %s", mine.file, own.public))
@@ -206,7 +210,25 @@ func (w *world) served(p peer, service *net.TCPListener) bool {
 
 // TestCertificatesAreReadAgain: a server whose certificate and authority are replaced takes clients of the new one.
 func TestCertificatesAreReadAgain(t *testing.T) {
-	t.Parallel()
+	for name, put := range map[string]func(t *testing.T, file, at string){
+		"replaced":      func(t *testing.T, file, at string) { nstest.Must(t, os.Rename(file, at)) },
+		"behind a link": leadTo, // as certbot's live/ leads to archive/
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantCertificatesReadAgain(t, put)
+		})
+	}
+}
+
+// leadTo makes a symbolic link lead to a file.
+func leadTo(t *testing.T, file, link string) {
+	t.Helper()
+	nstest.Must(t, os.Symlink(file, link+".new"))
+	nstest.Must(t, os.Rename(link+".new", link))
+}
+
+func wantCertificatesReadAgain(t *testing.T, put func(t *testing.T, file, at string)) {
 	w, before, after := newWorld(t), newAuthority(t), newAuthority(t)
 	service := listen(t, w.m2, loopback80)
 	dir := t.TempDir()
@@ -216,7 +238,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 			b, err := os.ReadFile(from)
 			nstest.Must(t, err)
 			nstest.Must(t, os.WriteFile(from+".new", b, 0o600))
-			nstest.Must(t, os.Rename(from+".new", filepath.Join(dir, name)))
+			put(t, from+".new", filepath.Join(dir, name))
 		}
 	}
 	place(before)
@@ -277,7 +299,7 @@ func TestAllow(t *testing.T) {
 	for range 3 {
 		wantRefused(t, peer{Host: w.guest}, netip.AddrPort{}, netip.MustParseAddrPort("172.30.0.1:"+linkPort))
 	}
-	if n := strings.Count(server.WaitOutput("not among --allow"), "172.30.0.2"); n != 1 {
+	if n := strings.Count(server.WaitOutput("links from this address are not allowed (--allow)"), "172.30.0.2"); n != 1 {
 		t.Error("it does not say from where")
 	}
 	server.Signal(os.Interrupt)

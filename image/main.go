@@ -1,6 +1,8 @@
 // Image writes the root file system of the container image, which is the program and an empty directory, as a tar archive to
 // standard output: `image bin/portredirector >bin/image.tar`. An archive is what both of Docker's builders take file
-// capabilities from, without a step that runs something, and so for any architecture.
+// capabilities are those of the file: cap_net_bind_service and cap_net_admin. They are permitted and not effective. So the
+// program starts, without them, also in a container that may not have them, where the kernel would refuse effective ones. The
+// program raises those that it has.
 package main
 
 import (

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -13,6 +12,7 @@ import (
 	"portredirector/internal/daemon"
 )
 
+// clientCommand returns the command of a client.
 func clientCommand(e env, verbose *bool) *cobra.Command {
 	var flags config.Flags
 	c := &cobra.Command{
@@ -20,16 +20,13 @@ func clientCommand(e env, verbose *bool) *cobra.Command {
 		Short: "Accept peers and pass them to a server",
 		Long: `Accept peers and pass them to a server.
 
--p says where to listen: a port on all addresses of both families, or
-HOST:PORT; a range as 8000-8099. The server chooses the service by the port
-that the peer connected to.
+The server chooses the service by the port that the peer connected to.
 
-A server behind NAT, which cannot be reached, dials the client: -l says where, and
-keys are needed. --invite pairs the two: it prints one line for the server, which
-works once, within a quarter of an hour.
+A server behind NAT dials the client: -l says where, and both need keys. --invite
+pairs the two: it prints one line for the server, valid once, for 15 minutes.
 
 Of several servers (-c repeated, or SRV records) one that fails is left out until
-it works again, and its peers go to the next, if nothing of theirs was delivered.`,
+it works again. Peers whose data was not delivered move to the next.`,
 		Example: `  portredirector client -c 2.2.2.2:12345 -p 80 -p 443
   portredirector client -c 2.2.2.2:12345 -p 80 --key /etc/portredirector.key --server-key 'PUBLIC KEY OF M2'
   portredirector client -c '[2001:db8::2]:12345' -p 203.0.113.1:8000-8099
@@ -47,29 +44,32 @@ it works again, and its peers go to the next, if nothing of theirs was delivered
 	return c
 }
 
+// clientFlags defines the flags of a client that to lacks.
 func clientFlags(to *pflag.FlagSet, c *config.Flags) {
 	define(to, func(f *pflag.FlagSet) {
-		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for what its SRV records say, repeatable")
-		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which servers that cannot be reached dial this client, with keys")
-		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to listen, `[HOST:]PORT[-PORT]`, repeatable")
-		f.Var(invitation{&c.InviteFrom}, "invite", "with -l, print the command by which a server joins; with =HOST if that is how it reaches this machine")
-		f.Lookup("invite").NoOptDefVal = foundOut
+		f.StringArrayVarP(&c.Connect, "connect", "c", nil, "`HOST:PORT` of a server, or srv:NAME for its SRV records, repeatable")
+		f.VarP(&once{at: &c.Listen}, "listen", "l", "`[HOST:]PORT` on which servers dial that this client cannot reach; needs keys")
+		f.StringArrayVarP(&c.Ports, "port", "p", nil, "where to accept peers, `[HOST:]PORT[-PORT]`, repeatable")
+		f.Var(invitation{&c.InviteFrom}, "invite", "with -l, print the command by which a server joins; =HOST if servers reach this machine by HOST")
+		f.Lookup("invite").NoOptDefVal = noHost
+		keyFlag(f, c)
 		f.StringArrayVar(&c.ServerKeys, "server-key", nil, "public `KEY` of a server, as keygen prints it, repeatable; needs --key")
 		trustFlags(f, c)
 		peersFlag(f, c)
-		f.IntVar(&c.MaxPeersPerAddress, "max-peers-per-address", 0, "how many peers one address (IPv6: /64) may have; 0 is as many as come")
-		f.IntVar(&c.MaxNewPerAddress, "max-new-per-address", 0, "how many new peers a second one address (IPv6: /64) may have; 0 is as many as come")
-		f.Var(&c.Balance, "balance", "which of several servers gets a peer: failover (the first that works), round-robin or least-peers")
-		f.IntVar(&c.PoolMin, "pool-min", config.DefaultPoolMin, "links to be open ahead of need to each server, at least")
-		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "links to be open ahead of need to each server at most, when many peers come; 0 opens none ahead")
-		f.IntVar(&c.MaxHandshakes, "max-handshakes", config.DefaultMaxHandshakes, "how many servers may be proving who they are at once; one address may have a quarter")
-		f.Var(&c.Header, "header", "how to tell the server who the peer is: native, v2, v1 (PROXY protocol) or py (the original's)")
+		f.IntVar(&c.MaxPeersPerAddress, "max-peers-per-address", 0, "most peers of one address (IPv6: /64); 0 is no limit")
+		f.IntVar(&c.MaxNewPerAddress, "max-new-per-address", 0, "most new peers of one address (IPv6: /64) in a second; 0 is no limit")
+		f.Var(&c.Balance, "balance", "which server gets a peer: failover (the first that works), round-robin or least-peers")
+		f.IntVar(&c.PoolMin, "pool-min", config.DefaultPoolMin, "fewest links opened ahead to each server")
+		f.IntVar(&c.PoolMax, "pool-max", config.DefaultPoolMax, "most links opened ahead to each server; 0 opens none")
+		f.IntVar(&c.MaxHandshakes, "max-handshakes", config.DefaultMaxHandshakes, "most handshakes at a time; one address may have a quarter")
+		f.Var(&c.Header, "header", "how the server is told the peer's address: native, v2, v1 (PROXY protocol) or py (the original's)")
 		timeFlags(f, c)
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")
 		_ = f.MarkHidden("replace")
 	})
 }
 
+// runClient runs a client until a signal ends it.
 func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) error {
 	cfg, err := flags.Client()
 	if err != nil {
@@ -79,30 +79,3 @@ func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) err
 		return daemon.RunClient(shutdown, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
 	})
 }
-
-// invitation is the host of --invite; nil if that is not given.
-type invitation struct{ host **string }
-
-func (i invitation) String() string {
-	if i.host == nil || *i.host == nil {
-		return ""
-	}
-	return **i.host
-}
-
-// Type has the help show that it may stand without a value.
-func (i invitation) Type() string { return "bool" }
-
-func (i invitation) Set(s string) error {
-	switch s {
-	case "":
-		return errors.New("it has no host")
-	case foundOut:
-		s = ""
-	}
-	*i.host = &s
-	return nil
-}
-
-// foundOut is what --invite without a host stands for.
-const foundOut = "HOST"

@@ -12,6 +12,7 @@ import (
 	"portredirector/internal/health"
 )
 
+// healthCommand returns the command that asks daemons for their health.
 func healthCommand(e env) *cobra.Command {
 	var pid int
 	c := &cobra.Command{
@@ -20,12 +21,12 @@ func healthCommand(e env) *cobra.Command {
 		Long: `Ask the clients and servers that run here whether they are well.
 
 A server is well if it takes links, or reaches a client that it dials, and its return
-routes are whole; a client if it takes peers and a server is in use; and neither if
-it drains. What is not well has a line on standard error.
+routes work. A client is well if it accepts peers and a server is in use. A daemon
+that drains is not. Each that is not well has a line on standard error.
 
-It asks those of its own PID namespace, in a container that is those of the
-container. They answer their own user, and root. The exit status is 0 if all are
-well, and 1 if one is not, does not answer within five seconds, or there is none.`,
+It asks the daemons of its own PID namespace. They answer their own user, and root.
+The exit status is 0 if all are well. It is 1 if one is not, does not answer within
+five seconds, or none runs.`,
 		Example: `  portredirector health
   In a Dockerfile, as in that of this program's own image:
     HEALTHCHECK CMD ["/portredirector", "health"]`,
@@ -38,6 +39,7 @@ well, and 1 if one is not, does not answer within five seconds, or there is none
 	return c
 }
 
+// askHealth asks one process, or all that it finds for pid 0.
 func askHealth(ctx context.Context, e env, pid int) error {
 	if pid != 0 {
 		if err := health.Ask(ctx, pid); err != nil {

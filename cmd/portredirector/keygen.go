@@ -9,15 +9,16 @@ import (
 	"portredirector/internal/auth"
 )
 
+// keygenCommand returns the command that makes a key.
 func keygenCommand(e env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "keygen FILE",
 		Short: "Make a private key, and print the public key that belongs to it",
 		Long: `Make a private key, and print the public key that belongs to it.
 
-FILE must not exist yet, and is readable by its owner only. It has the public key
-in a comment. Each machine has a private key of its own, which stays there; the
-other end is given the public key, as --server-key on the client, --client-key or --clients on the server.`,
+FILE must not exist yet, and is readable by its owner only. A comment in it has the
+public key. The private key stays on its machine. The other end is given the public
+key: as --server-key on the client, as --client-key or in --clients on the server.`,
 		Example: `  On M2, the server:
     portredirector keygen /etc/portredirector.key
     portredirector server -l 12345 -p 80 --key /etc/portredirector.key --client-key 'PUBLIC KEY OF M1'

@@ -28,13 +28,13 @@ func main() {
 	os.Exit(run(context.Background(), env{stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:]))
 }
 
-// env is what a command takes from its surroundings.
+// env holds what a command takes from its surroundings.
 type env struct {
 	stdout, stderr io.Writer
 }
 
-// log is the logger of a daemon: a line an event, on standard error. The
-// function that is returned writes what is waiting.
+// log returns the logger of a daemon, a line for each event on standard error. The returned function
+// writes the waiting lines.
 func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 	level := slog.LevelInfo
 	if verbose {
@@ -44,7 +44,7 @@ func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), func() { w.Close(flushTime) }
 }
 
-// flushTime is how long the last lines of a log may take.
+// flushTime bounds the writing of the last lines.
 const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
@@ -62,7 +62,7 @@ func (e env) live(ctx context.Context, verbose bool, notes []string, run func(da
 // Exit statuses.
 const (
 	exitOK    = 0
-	exitRun   = 1 // something went wrong while running
+	exitRun   = 1 // a failure at run time
 	exitUsage = 2 // the command line is wrong
 )
 
@@ -71,7 +71,7 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
-// run is the whole program.
+// run runs the program with arguments and returns its exit status.
 func run(ctx context.Context, e env, args []string) (status int) {
 	root := rootCommand(e)
 	root.SetArgs(args)
@@ -94,7 +94,7 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
-	// One line: joined errors stand on one each.
+	// Joined errors stand on a line each.
 	fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if _, ok := errors.AsType[usageError](err); ok || !started {
 		return exitUsage
@@ -102,7 +102,7 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	return exitRun
 }
 
-// buildVersion is the linker's, else the module's or the commit's.
+// buildVersion returns the version that the linker has set, or else that of the commit or module.
 func buildVersion() string {
 	if version != "" {
 		return version

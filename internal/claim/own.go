@@ -29,6 +29,7 @@ import (
 type Own struct {
 	log      *slog.Logger
 	handle   *netlink.Handle   // for the dumps
+	routes   *netlink.Handle   // for the routes to services, which do not wait for a dump
 	listener *nl.NetlinkSocket // for the announcements
 	read     func(*set) (torn bool, err error)
 	known    atomic.Pointer[set]
@@ -53,6 +54,9 @@ func (o *Own) open() (err error) {
 	if o.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
+	if o.routes, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
 	// With it the kernel sends table local alone (NETLINK_GET_STRICT_CHK,
 	// netlink(7)), and not a full table of the Internet. Kernels before 4.20
 	// filter nothing; the library then does.
@@ -68,6 +72,9 @@ func (o *Own) open() (err error) {
 func (o *Own) Close() {
 	if o.handle != nil {
 		o.handle.Close()
+	}
+	if o.routes != nil {
+		o.routes.Close()
 	}
 	if o.listener != nil {
 		o.listener.Close()

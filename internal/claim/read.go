@@ -49,6 +49,7 @@ func (o *Own) dump(s *set) (torn bool, err error) {
 	}
 	for _, a := range addrs {
 		s.addKind(unix.RTN_LOCAL, a.IP, 8*len(a.IP))
+		s.ways.add(a)
 	}
 	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

@@ -10,6 +10,8 @@ import (
 type set struct {
 	hosts    map[netip.Addr]refusal // those of one address
 	prefixes []refusal              // the others, the longest first once sorted
+
+	ways ways
 }
 
 func newSet() *set { return &set{hosts: make(map[netip.Addr]refusal)} }

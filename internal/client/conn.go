@@ -59,7 +59,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.OnStatus, pair.StatusTimeout, pair.Hopeless = k.onStatus, c.OpenTimeout, k.lost
+		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost
 	}
 	c.Relay.Relay(pair)
 }

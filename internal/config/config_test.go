@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// flags are the options as they are when the user gives none.
+// flags returns the options of a user who gives none, changed by set.
 func flags(set func(*config.Flags)) config.Flags {
 	f := config.Flags{
 		Mark: 0x30000000, Table: 7700,
@@ -25,7 +25,7 @@ func flags(set func(*config.Flags)) config.Flags {
 	return f
 }
 
-// TestKeepAlive: the kernel's questions are over when the time is.
+// TestKeepAlive wants the kernel's last probe to be over when the time is.
 func TestKeepAlive(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
 		f := config.Flags{
@@ -146,7 +146,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// TestErrors looks at what the user is told: the culprit must be in it.
+// TestErrors wants the culprit in each error.
 func TestErrors(t *testing.T) {
 	client := func(c string, ports ...string) func() error {
 		return func() error {
@@ -205,6 +205,7 @@ func TestErrors(t *testing.T) {
 		"mapping without target": {serve("1", "80="), []string{"-p", `""`}},
 		"replace, no dot":        {with(func(f *config.Flags) { f.Replace = []string{"80:90"} }), []string{"-r", `"80:90"`, "OLD.NEW"}},
 		"replace, no port":       {with(func(f *config.Flags) { f.Replace = []string{"80.x"} }), []string{"-r", `"x"`}},
+		"replaces nothing":       {with(func(f *config.Flags) { f.Replace = []string{"81.82"} }), []string{"-r 81.82", "there is no -p 81"}},
 		"no time to connect":     {with(func(f *config.Flags) { f.ConnectTimeout = 0 }), []string{"--connect-timeout 0s"}},
 		"negative drain":         {with(func(f *config.Flags) { f.DrainTimeout = -1 }), []string{"--drain-timeout"}},
 		"no time for a header":   {with(func(f *config.Flags) { f.HeaderTimeout = 0 }), []string{"--header-timeout 0s"}},
@@ -266,12 +267,12 @@ func TestContainers(t *testing.T) {
 
 func TestNotes(t *testing.T) {
 	got, err := flags(func(f *config.Flags) {
-		f.Listen, f.Ports, f.Replace, f.Interface, f.Threads = "1", []string{"80"}, []string{"81.82"}, "eth1", 4
+		f.Listen, f.Ports, f.Interface, f.Threads = "1", []string{"80"}, "eth1", 4
 	}).Server()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"-i eth1", "-t 4", "-r 81.82"} {
+	for i, want := range []string{"-i eth1", "-t 4"} {
 		if i >= len(got.Notes) || !strings.Contains(got.Notes[i], want) {
 			t.Errorf("notes are %q, want one on %s", got.Notes, want)
 		}
@@ -299,7 +300,7 @@ func FuzzPorts(f *testing.F) {
 	})
 }
 
-// TestPool: links ahead of need are for servers of ours.
+// TestPool wants links ahead of need to servers of ours only.
 func TestPool(t *testing.T) {
 	for form, want := range map[wire.Form]int{wire.Native: 9, wire.V2: 0, wire.V1: 0, wire.Py: 0} {
 		got, err := flags(func(f *config.Flags) {

@@ -3,81 +3,59 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/server"
 )
 
-// span is a range of ports, both ends included; a single port is a span of
-// one.
-type span struct{ first, last uint16 }
-
-func (s span) len() int { return int(s.last) - int(s.first) + 1 }
-
-// endpoint is "[HOST:]PORT[-PORT]"; without a host, host is "".
+// endpoint is "[HOST:]PORT[-PORT]". Without a host, host is "".
 type endpoint struct {
 	host  string
-	ports span
+	ports ports.Range
 }
 
-// parsePort reads a port number.
+// parsePort parses a port number.
 func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if _, aerr := netip.ParseAddr(s); aerr == nil && strings.Contains(s, ".") {
-		return 0, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	r, err := parseRange(s)
+	if err == nil && r.First != r.Last {
+		err = fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
 	}
-	if strings.Contains(s, ",") {
-		return 0, fmt.Errorf("%q is no port: repeat the option for each", s)
-	}
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
-	}
-	return uint16(n), nil
+	return r.First, err
 }
 
-// parseSpan reads "80" or "8000-8099".
-func parseSpan(s string) (span, error) {
-	low, high, isRange := strings.Cut(s, "-")
-	first, err := parsePort(low)
-	if err != nil {
-		return span{}, err
+// parseRange parses "80" or "8000-8099".
+func parseRange(s string) (ports.Range, error) {
+	switch _, err := netip.ParseAddr(s); {
+	case err == nil && strings.Contains(s, "."):
+		return ports.Range{}, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	case strings.Contains(s, ","):
+		return ports.Range{}, fmt.Errorf("%q is no port: repeat the option for each", s)
 	}
-	if !isRange {
-		return span{first, first}, nil
-	}
-	last, err := parsePort(high)
-	if err != nil {
-		return span{}, err
-	}
-	if last < first {
-		return span{}, fmt.Errorf("range %q ends before it starts", s)
-	}
-	return span{first, last}, nil
+	return ports.Parse(s)
 }
 
-// parseEndpoint reads "80", "HOST:80", "[::1]:80", each also with a range.
+// parseEndpoint parses "80", "HOST:80", "[::1]:80", each also with a range.
 func parseEndpoint(s string) (endpoint, error) {
 	if !strings.Contains(s, ":") {
-		ports, err := parseSpan(s)
+		ports, err := parseRange(s)
 		return endpoint{ports: ports}, err
 	}
 	host, port, err := splitHost(s)
 	if err != nil {
 		return endpoint{}, err
 	}
-	ports, err := parseSpan(port)
+	ports, err := parseRange(port)
 	return endpoint{host: host, ports: ports}, err
 }
 
-// parseService reads an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
-// A host may be called docker, too: then the port follows.
+// parseService parses an endpoint, or "docker:NAME:PORT[-PORT]" for a container.
+// A host may be called docker, too; then a port follows.
 func parseService(s string) (endpoint, error) {
 	container, ok := strings.CutPrefix(s, server.ContainerPrefix)
-	if _, err := parseSpan(container); !ok || err == nil {
+	if _, err := parseRange(container); !ok || err == nil {
 		return parseEndpoint(s)
 	}
 	name, port, ok := strings.Cut(container, ":")
@@ -87,92 +65,40 @@ func parseService(s string) (endpoint, error) {
 	if err := docker.CheckName(name); err != nil {
 		return endpoint{}, err
 	}
-	ports, err := parseSpan(port)
+	ports, err := parseRange(port)
 	return endpoint{host: server.ContainerPrefix + name, ports: ports}, err
 }
 
-// splitHost splits "HOST:PORT" and checks the host. An IPv6 address must be
-// in brackets.
-func splitHost(s string) (host, port string, err error) {
-	if strings.Contains(s, "//") {
-		return "", "", fmt.Errorf("%q is not HOST:PORT: leave out the scheme", s)
-	}
-	host, port, err = net.SplitHostPort(s)
-	if err != nil {
-		if strings.HasPrefix(s, "[") && !strings.Contains(s, "]") {
-			return "", "", fmt.Errorf("%q: the bracket is not closed", s)
-		}
-		if strings.Count(s, ":") > 1 && !strings.Contains(s, "[") {
-			return "", "", fmt.Errorf("%q: an IPv6 address goes in brackets, as in [::1]:80", s)
-		}
-		if _, aerr := netip.ParseAddr(strings.Trim(s, "[]")); aerr == nil {
-			return "", "", fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
-		}
-		return "", "", fmt.Errorf("%q is not HOST:PORT", s)
-	}
-	if err := checkHost(host); err != nil {
-		return "", "", err
-	}
-	return host, port, nil
-}
-
-// checkHost takes an IP address, a host name, or nothing.
-func checkHost(host string) error {
-	if host == "" {
-		return nil
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return nil
-	}
-	if strings.Trim(host, "0123456789.") == "" {
-		return fmt.Errorf("%q is no IP address", host)
-	}
-	valid := func(r rune) bool {
-		return r == '-' || r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-	}
-	for _, r := range host {
-		if !valid(r) {
-			return fmt.Errorf("%q is neither an IP address nor a host name", host)
-		}
-	}
-	return nil
-}
-
-// hostPort joins them again, one port.
-func hostPort(host string, port uint16) string {
-	return net.JoinHostPort(host, strconv.Itoa(int(port)))
-}
-
-// expand lists the endpoint's single addresses.
+// expand returns the endpoint's single addresses.
 func (e endpoint) expand() []string {
-	list := make([]string, 0, e.ports.len())
-	for i := range e.ports.len() {
-		list = append(list, hostPort(e.host, e.ports.first+uint16(i)))
+	list := make([]string, 0, e.ports.Len())
+	for i := range e.ports.Len() {
+		list = append(list, hostPort(e.host, e.ports.First+uint16(i)))
 	}
 	return list
 }
 
-// parseMapping reads a server's -p: a service, whose port is the one that peers
-// connect to as well, or "PORT[-PORT]=SERVICE".
-func parseMapping(s string) (from span, to endpoint, err error) {
+// parseMapping parses a server's -p: "PORT[-PORT]=SERVICE", or a service whose port is the one that
+// peers connect to.
+func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	if !mapped {
 		to, err = parseService(s)
 		return to.ports, to, err
 	}
-	if from, err = parseSpan(left); err != nil {
-		return span{}, endpoint{}, err
+	if from, err = parseRange(left); err != nil {
+		return ports.Range{}, endpoint{}, err
 	}
 	if to, err = parseService(right); err != nil {
-		return span{}, endpoint{}, err
+		return ports.Range{}, endpoint{}, err
 	}
-	if from.len() != to.ports.len() {
-		return span{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.len(), to.ports.len())
+	if from.Len() != to.ports.Len() {
+		return ports.Range{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.Len(), to.ports.Len())
 	}
 	return from, to, nil
 }
 
-// parseReplace reads "OLD.NEW".
+// parseReplace parses "OLD.NEW".
 func parseReplace(s string) (from, to uint16, err error) {
 	left, right, ok := strings.Cut(s, ".")
 	if !ok {

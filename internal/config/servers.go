@@ -10,7 +10,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// addServers adds what -c, --balance and the pool's options say.
+// addServers adds the servers of -c, and how links to them are opened.
 func (f Flags) addServers(c *Client) error {
 	for _, server := range f.Connect {
 		if err := checkServer(server); err != nil {
@@ -28,13 +28,13 @@ func (f Flags) addServers(c *Client) error {
 	case f.PoolMin < 0 || f.PoolMax > 0 && f.PoolMin > f.PoolMax:
 		return fmt.Errorf("--pool-min %d: must be from 0 to --pool-max, which is %d", f.PoolMin, f.PoolMax)
 	case f.PoolMax == 0 || c.Header != wire.Native:
-		// Only a server of ours knows what to do with a link that says nothing.
+		// Other receivers would wait for a header on a link that is opened ahead.
 		c.PoolMin, c.PoolMax = 0, 0
 	}
 	return nil
 }
 
-// checkServer checks one -c.
+// checkServer validates one -c.
 func checkServer(server string) error {
 	if name, ok := strings.CutPrefix(server, upstream.SRVPrefix); ok {
 		if name == "" || strings.ContainsAny(name, ":/ ") {

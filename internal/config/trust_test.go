@@ -17,7 +17,7 @@ const aKey = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
 // remoteKeys sets the keys of the other ends, whichever end this is.
 func remoteKeys(f *config.Flags, keys ...string) { f.ServerKeys, f.ClientKeys = keys, keys }
 
-// TestTrustErrors: half of what a link needs to be secured is no link without.
+// TestTrustErrors wants half of a credential to be an error, and no plain link.
 func TestTrustErrors(t *testing.T) {
 	for name, tt := range map[string]struct {
 		set  func(*config.Flags)
@@ -59,7 +59,7 @@ func TestTrustErrors(t *testing.T) {
 	}
 }
 
-// TestHandshakesShare: few handshakes are not a share without a bound.
+// TestHandshakesShare wants a share of few handshakes to be at least one.
 func TestHandshakesShare(t *testing.T) {
 	for most, each := range map[int]int{0: 0, 1: 1, 2: 1, 4: 1, 5: 2, 512: 128} {
 		got, err := flags(func(f *config.Flags) { f.Listen, f.Ports, f.MaxHandshakes = "1", []string{"80"}, most }).Server()
@@ -72,7 +72,7 @@ func TestHandshakesShare(t *testing.T) {
 	}
 }
 
-// TestOpen tells servers that take links from anybody.
+// TestOpen finds servers that take links from anybody.
 func TestOpen(t *testing.T) {
 	for name, tt := range map[string]struct {
 		set  func(*config.Flags)
@@ -97,7 +97,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestPrefixes are those of --allow, --allow-claim and --deny-claim.
+// TestPrefixes parses --allow, --allow-claim and --deny-claim.
 func TestPrefixes(t *testing.T) {
 	got, err := flags(func(f *config.Flags) {
 		f.Listen, f.Ports = "1", []string{"80"}

@@ -134,7 +134,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
+	d.dialer = socket.NewTransparentDialer(net.KeepAliveConfig{}) // the relay sets it
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,

@@ -39,7 +39,8 @@ type Manager struct {
 	routes  *routes  // guarded by mu
 	filters *filters // opened when first needed; guarded by mu
 	failed  map[Way]failure
-	closed  bool // guarded by mu
+	told    map[string]bool // programs whose bans were spoken of; guarded by mu
+	closed  bool            // guarded by mu
 }
 
 // failure remembers a return route that could not be had, so that not every
@@ -59,7 +60,7 @@ var ErrClosed = errors.New("return routes are closed")
 // no return route yet: Mark does, as they are needed. Errors come with their
 // mend.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Manager, error) {
-	m := &Manager{log: log, failed: make(map[Way]failure)}
+	m := &Manager{log: log, failed: make(map[Way]failure), told: make(map[string]bool)}
 	err := m.open(ctx, cfg)
 	if err != nil {
 		m.release()
@@ -164,6 +165,7 @@ func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 	for _, way := range slices.Sorted(maps.Keys(byWay)) {
 		errs = append(errs, m.ensure(ctx, way, byWay[way]))
 	}
+	m.logBanToolsLocked()
 	return errors.Join(errs...)
 }
 

@@ -106,6 +106,11 @@ func (c *conn) more(ctx context.Context, err error) bool {
 // dial starts to dial an address of the service. The pair lacks the link.
 func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	c.addr = service.Addr()
+	if claims := c.server.Claims; claims != nil {
+		if err := claims.CheckService(c.header.Source.Addr(), c.addr); err != nil {
+			return nil, err
+		}
+	}
 	fd, rung, err := c.server.Dialer.Connect(c.header.Source, service, mark)
 	if err != nil {
 		return nil, fmt.Errorf("dial service: %w", err)

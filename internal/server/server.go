@@ -78,8 +78,14 @@ type Routes interface {
 	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
 }
 
-// Claims say for which addresses a link may speak. A *claim.Policy is that.
-type Claims interface{ Check(netip.Addr) error }
+// Claims decides which peers a link may speak for. A *claim.Policy does.
+type Claims interface {
+	// Check returns an error if nobody may claim an address.
+	Check(claim netip.Addr) error
+	// CheckService returns an error if a service could not reply to a claim. It does not
+	// block.
+	CheckService(claim, service netip.Addr) error
+}
 
 // Handle serves a link that was accepted, and owns it. It is called on a loop of
 // the relay, and does not wait.
@@ -87,7 +93,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 	who := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
 	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
 		socket.Reset(link)
-		s.refuseLink(who, errNotAllowed, &s.refused.allow)
+		s.refuseLink(who, ErrNotAllowed, &s.refused.allow)
 		return
 	}
 	s.listen(link, who)
@@ -149,14 +155,14 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 		under, _ := s.Handshakes.Add(from.origin)
 		return relay.Next{HandOver: func(ctx context.Context, link int) { s.handshake(ctx, link, said, from, under) }}, nil
 	case hello:
-		return relay.Next{}, errNoKeys
+		return relay.Next{}, ErrNoKey
 	case err != nil:
 		return relay.Next{}, err
 	}
 	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
 	switch {
 	case s.Secure != nil && !from.proved:
-		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, errUnproved) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil
 	case h.Source == from.addr:

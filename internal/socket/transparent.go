@@ -136,9 +136,9 @@ func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32, 
 	if service.Addr().IsLoopback() {
 		alive = net.KeepAliveConfig{}
 	}
-	from := claim
+	from := netip.AddrPortFrom(scoped(claim.Addr()), claim.Port())
 	if by != boundPort {
-		from = netip.AddrPortFrom(claim.Addr(), 0)
+		from = netip.AddrPortFrom(from.Addr(), 0)
 	}
 	fd, err = Connect(from, service, alive, func(fd int) error {
 		return prepare(fd, service.Addr().Is4(), mark, by, claim.Port())
@@ -147,7 +147,7 @@ func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32, 
 		return -1, source, err
 	}
 	switch source = Local(fd); {
-	case source.Addr() != claim.Addr():
+	case source.Addr() != from.Addr():
 		Reset(fd)
 		return -1, source, fmt.Errorf("%w: %s became %s", ErrClaim, claim.Addr(), source.Addr())
 	case source == service:
@@ -158,6 +158,20 @@ func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32, 
 	}
 	return fd, source, nil
 }
+
+// scoped returns a with the zone of loopback if it is an IPv6 link-local address, which
+// can be bound with a zone only (RFC 4007). Its replies come back on loopback, so a service
+// on this machine can be dialed from it.
+func scoped(a netip.Addr) netip.Addr {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return a.WithZone(loopbackZone)
+	}
+	return a
+}
+
+// loopbackZone is the index of the interface lo, the same in each network namespace
+// (LOOPBACK_IFINDEX).
+const loopbackZone = "1"
 
 // prepare sets the options of a transparent dial, before bind(2).
 func prepare(fd int, is4 bool, mark uint32, by portChoice, port uint16) error {

@@ -73,6 +73,7 @@ func TestServiceSeesTheClaim(t *testing.T) {
 		{"127.0.0.1:80", "203.0.113.7:4444"},
 		{"[::1]:80", "[2001:db8::7]:4444"},
 		{"127.0.0.1:81", "10.0.0.1:22"},
+		{"127.0.0.1:82", "169.254.9.9:4444"},
 	}
 	for _, tt := range tests {
 		s := service(t, h, tt.service)
@@ -87,6 +88,25 @@ func TestServiceSeesTheClaim(t *testing.T) {
 		}
 		if got := d.Counts(); got != (socket.DialCounts{Exact: 1}) {
 			t.Errorf("counts are %+v", got)
+		}
+	}
+}
+
+// TestLinkLocalClaim: a link-local peer is seen with the zone of loopback, where its replies go.
+func TestLinkLocalClaim(t *testing.T) {
+	h := newHost(t)
+	s := service(t, h, "[::1]:80")
+	localPorts(t, h, 40000, 40003)
+	for _, port := range []string{"4444", "40000"} {
+		c, rung, err := dial(t, h, sharingDialer(t, h), "[fe80::7]:"+port, s.Addr())
+		if err != nil || rung != socket.Exact {
+			t.Fatalf("port %s: rung %d, %v", port, rung, err)
+		}
+		talk(t, c)
+	}
+	for i, want := range []string{"[fe80::7%lo]:4444", "[fe80::7%lo]:40000"} {
+		if got := s.Peers()[i].String(); got != want {
+			t.Errorf("the service saw %s, want %s", got, want)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnvIsolated names the environment variable by which a process knows that [Isolate] made it. A child that must not take
-// itself for isolated is started without it.
+// EnvIsolated names the environment variable that [Isolate] sets. Start a child without it if the child must not take itself for
+// isolated.
 const EnvIsolated = "PORTREDIRECTOR_ISOLATED"
 
 // The values of EnvIsolated.

@@ -28,8 +28,8 @@ const (
 	IptablesLegacy Iptables = "xtables-legacy-multi"
 )
 
-// Engine is a Docker engine in a host, with images and containers of its own. It runs in a mount namespace of its own, by
-// which all that belongs to it is known.
+// Engine is a Docker engine in a host, with images and containers of its own. It runs in a mount namespace of its own, which
+// identifies all that belongs to it.
 type Engine struct {
 	host   *testnet.Host
 	dir    string   // its data, and its socket
@@ -41,8 +41,8 @@ const keep = `mount -t tmpfs tmpfs /run || exit
 	until [ -e "$0/ending" ]; do "$@" || exit; done 2>&1 | grep --line-buffered -v level=info
 	[ -e "$0/ending" ] && exec sleep infinity`
 
-// StartEngine starts an engine in the host. At the end of the test its containers are removed and it is ended, and the test
-// fails if a process or a mount is left. Where none is installed, or may be run, the test is skipped, and fails on a CI machine.
+// StartEngine starts an engine in the host. At the end of the test it is ended with its containers, and the test fails if a process
+// or a mount is left. The test is skipped where an engine is not installed or not permitted, and fails on a CI machine.
 func StartEngine(tb testing.TB, h *testnet.Host, form Iptables) *Engine {
 	tb.Helper()
 	requireAllIDs(tb)
@@ -149,8 +149,8 @@ func (e *Engine) Restart(tb testing.TB) {
 	e.wait(tb)
 }
 
-// Docker runs a docker command of this engine to its end, and returns its standard output without the last newline. One that
-// fails fails the test.
+// Docker runs a docker command of this engine and returns its standard output without the last newline. The test fails if the
+// command fails.
 func (e *Engine) Docker(tb testing.TB, args ...string) string {
 	tb.Helper()
 	out, err := e.Try(tb, args...)
@@ -201,8 +201,8 @@ func (e *Engine) run(tb testing.TB, env, args []string) (string, error) {
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
 }
 
-// Run runs a container in the background, with options, an image and what is to run in it as in docker run. It is removed at
-// the end of the test, and if that failed, its log is shown. The id of the container is returned.
+// Run runs a container in the background, with options, image and command as in docker run, and returns its id. It is removed at
+// the end of the test. If the test failed, its log is shown.
 func (e *Engine) Run(tb testing.TB, args ...string) (id string) {
 	tb.Helper()
 	id = e.Docker(tb, append([]string{"run", "--detach"}, args...)...)

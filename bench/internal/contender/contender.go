@@ -1,0 +1,105 @@
+package contender
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"portredirector/bench/internal/world"
+)
+
+// Contender is a way from the peers to the service. To add one, implement this and add it to All.
+//
+// go-mmproxy and frp are not among them: the Go module proxy does not have them, and everything measured here was installed by
+// the system's own means.
+type Contender interface {
+	// Name is that of its column.
+	Name() string
+	// Setup starts the contender in a new world, by World.Start, and waits until it accepts connections. The world ends it.
+	Setup(ctx context.Context, w *world.World) (deployment, error)
+}
+
+// Selective is a contender that is not measured in every row and every round.
+type Selective interface {
+	Contender
+	// Takes reports whether the contender is measured in a row. The first round is 0.
+	Takes(r Subject, round int) bool
+}
+
+// Subject is what a row is about, as far as contenders differ in it.
+type Subject struct {
+	Name    string
+	Proxies bool // the processes of a contender: only contenders that have some are measured
+	Secured bool // securing the links
+}
+
+// deployment is a contender at work.
+type deployment struct {
+	Target netip.AddrPort // where peers connect
+	Pids   map[string]int // its processes, by host: what CPU and memory are measured of
+}
+
+// The hosts that proxies run on.
+const (
+	OnM1 = "M1"
+	OnM2 = "M2"
+)
+
+// The names of contenders that reports refer to.
+const (
+	Direct      = "direct"
+	HAProxy     = "haproxy" // what the ratios are to
+	HAProxyTLS  = "haproxy-tls"
+	Product     = "portredirector"
+	NoPool      = "portredirector-nopool"
+	ProductTLS  = "portredirector-tls"
+	ProductAuth = "portredirector-auth"
+	Dials       = "portredirector-dials"
+)
+
+// All returns all contenders. The first DefaultCount are measured by default.
+func All() []Contender {
+	return []Contender{
+		direct{},
+		haproxy{name: HAProxy, splice: spliceAuto},
+		haproxy{name: "haproxy-tuned", splice: spliceAll, sysctls: true, rows: regexp.MustCompile("^(bulk-[0-9]+-(up|down)|conn-peer-fin)$")},
+		haproxy{name: HAProxyTLS, splice: spliceAuto, tls: true},
+		portredirector{name: Product},
+		portredirector{name: NoPool, noPool: true},
+		portredirector{name: ProductTLS, keys: true},
+		portredirector{name: ProductAuth, keys: true, authOnly: true},
+		portredirector{name: Dials, keys: true, dials: true},
+		haproxy{name: "haproxy-copy"},
+	}
+}
+
+// Binary is the name of the product's binary in the scratch directory.
+const Binary = "portredirector"
+
+const DefaultCount = 9
+
+// Names returns the names of contenders.
+func Names(contenders []Contender) []string {
+	var all []string
+	for _, c := range contenders {
+		all = append(all, c.Name())
+	}
+	return all
+}
+
+// ByName returns the contenders of a comma-separated list.
+func ByName(list string) ([]Contender, error) {
+	var found []Contender
+	for name := range strings.SplitSeq(list, ",") {
+		all := All()
+		i := slices.IndexFunc(all, func(c Contender) bool { return c.Name() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no contender %q; there are %s", name, strings.Join(Names(all), ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
+}

@@ -1,0 +1,34 @@
+package measure
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"portredirector/bench/internal/contender"
+)
+
+// TestDue is about contenders that are measured in some rows only.
+func TestDue(t *testing.T) {
+	const far = "first-byte-far-1-tls first-byte-far-200-tls"
+	const secured = "bulk-1-up-tls bulk-1-down-tls bulk-16-up-tls bulk-16-down-tls conn-reset-tls conn-peer-fin-tls echo-1-tls first-byte-tls " +
+		far + " idle-tls"
+	for _, tt := range []struct{ contender, rows string }{
+		{contender.NoPool, "first-byte-far-1 first-byte-far-200"},
+		{"haproxy-tuned", "bulk-1-up bulk-1-down bulk-16-up bulk-16-down conn-peer-fin"},
+		{contender.Product, strings.Join(RowNames(AllRows()), " ")},
+		{contender.ProductTLS, secured},
+		{contender.ProductAuth, secured},
+		{contender.HAProxyTLS, secured},
+		{contender.Dials, far},
+	} {
+		found, err := contender.ByName(tt.contender)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := slices.DeleteFunc(AllRows(), func(r Row) bool { return !due(r, found[0], 0) })
+		if got := strings.Join(RowNames(rows), " "); got != tt.rows {
+			t.Errorf("%s is measured in %s; want %s", tt.contender, got, tt.rows)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package measure
+
+import "time"
+
+// times say how long things take.
+type times struct {
+	warmUp    time.Duration // before a window in which bytes or echoes are counted
+	Bulk      time.Duration // that window, for bytes
+	Echo      time.Duration // and for echoes
+	Sustained time.Duration // of the rows with new connections all the time
+	Window    time.Duration // their beginning and their end, which are shown apart
+	burst     time.Duration // of new connections beside idle ones
+	settle    time.Duration // before memory is read
+	samples   int           // of a first byte
+	Far       FarTimes
+}
+
+// FarTimes are those of the rows in which M1 and M2 are far from each other.
+type FarTimes struct {
+	WarmUp  time.Duration // until a stream is as fast as it gets, and a pool as large
+	Bulk    time.Duration // the window after that, for bytes
+	Samples map[int]int   // of a first byte, by the rate at which peers come
+}
+
+var (
+	FullTimes = times{
+		warmUp: 500 * time.Millisecond, Bulk: 4 * time.Second, Echo: 3 * time.Second,
+		Sustained: 30 * time.Second, Window: 5 * time.Second, burst: 5 * time.Second,
+		settle: 3 * time.Second, samples: 100,
+		Far: FarTimes{WarmUp: 3 * time.Second, Bulk: 8 * time.Second, Samples: map[int]int{1: 30, 200: 1000}},
+	}
+	QuickTimes = times{
+		warmUp: 300 * time.Millisecond, Bulk: time.Second, Echo: time.Second,
+		Sustained: 6 * time.Second, Window: 2 * time.Second, burst: 2 * time.Second,
+		settle: time.Second, samples: 25,
+		Far: FarTimes{WarmUp: time.Second, Bulk: 2 * time.Second, Samples: map[int]int{1: 5, 200: 400}},
+	}
+)

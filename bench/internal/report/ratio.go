@@ -1,0 +1,38 @@
+package report
+
+import (
+	"portredirector/bench/internal/contender"
+	"portredirector/bench/internal/measure"
+)
+
+// ratio is a column of the table: the values of one contender to those of
+// another.
+type ratio struct{ of, to string }
+
+func (q ratio) String() string { return q.of + " ÷ " + q.to }
+
+// securedRatios are the ratios of the rows about secured links: the cost of securing them, TLS against TLS, and the effect of
+// which end dials.
+var securedRatios = []ratio{
+	{contender.HAProxyTLS, contender.HAProxy},
+	{contender.ProductTLS, contender.Product},
+	{contender.ProductAuth, contender.Product},
+	{contender.ProductTLS, contender.HAProxyTLS},
+	{contender.Dials, contender.ProductTLS},
+}
+
+// ratiosToHAProxy are those of the other rows.
+func ratiosToHAProxy(contenders []string) []ratio {
+	var all []ratio
+	for _, c := range contenders {
+		if c != contender.HAProxy {
+			all = append(all, ratio{c, contender.HAProxy})
+		}
+	}
+	return all
+}
+
+// ratio is the value of a ratio, or not a number if one of the two is missing.
+func (r *Report) ratio(q ratio, row string, m measure.Metric) float64 {
+	return r.value(row, q.of, m) / r.value(row, q.to, m)
+}

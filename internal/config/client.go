@@ -1,0 +1,103 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"portredirector/internal/ports"
+	"portredirector/internal/relay"
+	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
+)
+
+// Client is the configuration of a client.
+type Client struct {
+	Servers        []string // host:port, or srv:name
+	ListenLinks    string   // host:port, for servers that dial; "" is none
+	Invite         *Invite  // nil is no invitation
+	Balance        upstream.Balance
+	PoolMin        int      // links ahead of need, to each server
+	PoolMax        int      // 0 is none
+	Listen         []string // host:port; host "" is all addresses
+	Header         wire.Form
+	ConnectTimeout time.Duration // to reach the server, and again for its answer
+	DrainTimeout   time.Duration
+	Relay          relay.Options
+	KeepAlive      net.KeepAliveConfig // of peers and links
+	Heartbeat      time.Duration       // of links without a peer, of servers that dial
+	Handshakes     Bounds              // of these servers
+	Trust          Trust
+	Peers          Bounds   // Each and NewEach for an IPv4 address or IPv6 /64
+	Notes          []string // what the user should know, a line each
+}
+
+// Invite describes an invitation of a server.
+type Invite struct {
+	Host string // where the server finds this client; "" is to be found out
+}
+
+// Where returns the servers in a few words.
+func (c Client) Where() string {
+	where := slices.Clone(c.Servers)
+	if c.ListenLinks != "" {
+		where = append(where, "whoever dials "+c.ListenLinks)
+	}
+	return strings.Join(where, " ")
+}
+
+// Literal reports whether no name has to be resolved.
+func (c Client) Literal() bool { return literal(c.Servers) }
+
+func literal(list []string) bool {
+	return !slices.ContainsFunc(list, func(s string) bool {
+		_, err := netip.ParseAddrPort(s)
+		return err != nil
+	})
+}
+
+// PeerPorts returns the ports that peers connect to.
+func (c Client) PeerPorts() []ports.Range {
+	var all []ports.Range
+	for _, at := range c.Listen {
+		_, port, _ := net.SplitHostPort(at)
+		r, _ := ports.Parse(port)
+		all = append(all, r)
+	}
+	return ports.Merge(all)
+}
+
+// Client validates the options of a client.
+func (f Flags) Client() (Client, error) {
+	c := Client{
+		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
+		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
+		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Heartbeat:  f.Heartbeat,
+		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+	}
+	var err error
+	if c.Trust, err = f.trustServers(); err != nil {
+		return Client{}, err
+	}
+	if len(f.Connect) == 0 && f.Listen == "" {
+		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT; or a port for servers that dial it: -l [HOST:]PORT")
+	}
+	if len(f.Replace) > 0 {
+		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
+	}
+	if err := f.addServers(&c); err != nil {
+		return Client{}, err
+	}
+	if err := f.addLinkListener(&c); err != nil {
+		return Client{}, err
+	}
+	if err := f.addListeners(&c); err != nil {
+		return Client{}, err
+	}
+	return c, errors.Join(f.checkTimes(), f.checkBounds())
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"portredirector/internal/enroll"
+	"portredirector/internal/relay"
+	"portredirector/internal/server"
+)
+
+// maxTable leaves room for the tables behind the first.
+const maxTable = 1<<31 - 1000
+
+// Server is the configuration of a server.
+type Server struct {
+	Listen         string                    // host:port; host "" is all addresses; "" is nowhere
+	Clients        []string                  // host:port, to be dialed
+	Join           *enroll.Invitation        // of one of these; nil is none
+	Services       map[uint16]server.Service // by the port that peers connect to
+	DockerSocket   string                    // of the engine that is asked for containers
+	Mark           uint32
+	Table          int
+	HeaderTimeout  time.Duration
+	ConnectTimeout time.Duration
+	DrainTimeout   time.Duration
+	Relay          relay.Options
+	KeepAlive      net.KeepAliveConfig // of links and services
+	Heartbeat      time.Duration       // of links without a peer, to clients that are dialed
+	Trust          Trust
+	Allow          []netip.Prefix // from where links are taken; none is anywhere
+	AllowClaim     []netip.Prefix
+	DenyClaim      []netip.Prefix
+	Peers          Bounds // Each for a client
+	Unfinished     Bounds // links without a header yet
+	Handshakes     Bounds
+	Notes          []string
+}
+
+// Open reports whether anybody who can reach the server can open a link, and so pretend to be any peer.
+func (s Server) Open() bool {
+	host, _, _ := net.SplitHostPort(s.Listen)
+	return s.Listen != "" && s.Trust.None() && len(s.Allow) == 0 && (host == "" || !isLoopback(host))
+}
+
+// Where returns the places of the clients in a few words.
+func (s Server) Where() string {
+	var where []string
+	if s.Listen != "" {
+		where = append(where, s.Listen)
+	}
+	for _, c := range s.Clients {
+		where = append(where, "at "+c)
+	}
+	return strings.Join(where, " ")
+}
+
+// OnLoopback reports whether a service is on this machine's loopback.
+func (s Server) OnLoopback() bool {
+	for _, service := range s.Services {
+		if isLoopback(service.Host) {
+			return true
+		}
+	}
+	return false
+}
+
+// Containers returns the names of containers that are services, each once.
+func (s Server) Containers() []string {
+	names := make(map[string]bool)
+	for _, service := range s.Services {
+		if name, ok := service.Container(); ok {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// Literal reports whether no name has to be resolved.
+func (s Server) Literal() bool {
+	for _, service := range s.Services {
+		if _, ok := service.Container(); !ok && service.Named() {
+			return false
+		}
+	}
+	return literal(s.Clients)
+}
+
+// Server validates the options of a server.
+func (f Flags) Server() (Server, error) {
+	s := Server{
+		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
+		ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
+		Services: make(map[uint16]server.Service), Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
+		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
+		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
+		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		Heartbeat:  f.Heartbeat,
+	}
+	if f.Listen == "" && len(f.Connect) == 0 && f.Join == "" {
+		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
+	}
+	var err error
+	if f.Listen != "" {
+		if s.Listen, err = f.listen(); err != nil {
+			return Server{}, err
+		}
+	}
+	for _, add := range []func(*Server) error{f.addTrust, f.addClients, f.addDocker, f.addServices, f.addReplacements} {
+		if err := add(&s); err != nil {
+			return Server{}, err
+		}
+	}
+	if s.Listen == "" && len(s.Allow) > 0 {
+		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
+	}
+	if f.Table < 1 || f.Table > maxTable {
+		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)
+	}
+	return s, errors.Join(atLeast("--header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds())
+}
+
+// listen parses -l, where links are taken.
+func (f Flags) listen() (string, error) {
+	at, err := parseEndpoint(f.Listen)
+	if err != nil {
+		return "", fmt.Errorf("-l %s: %w", f.Listen, err)
+	}
+	if at.ports.Len() != 1 {
+		return "", fmt.Errorf("-l %s: links are taken on one port", f.Listen)
+	}
+	return hostPort(at.host, at.ports.First), nil
+}
