@@ -49,3 +49,18 @@ func TestClientOfItself(t *testing.T) {
 		t.Errorf("the client has %d descriptors", n)
 	}
 }
+
+// TestClientsInALoop has two clients that are each other's server. Neither uses up its descriptors.
+func TestClientsInALoop(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	loop := []*daemon{start(t, w.m1, "client", "-c 10.0.0.2:80 -p 80"), start(t, w.m2, "client", "-c 10.0.0.1:80 -p 80")}
+	visitor := dial(t, w.alice.Host, w.alice.at(80))
+	defer visitor.Close()
+	for _, d := range loop {
+		d.WaitOutput("leaving it out")
+		if n := descriptors(t, d); n > 400 {
+			t.Errorf("a client has %d descriptors", n)
+		}
+	}
+}

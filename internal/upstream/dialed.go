@@ -280,9 +280,17 @@ func (d *dialed) refill(n int) {
 	}
 }
 
+// mostUnanswered is the number of peers of a server that has never answered. Others wait
+// for its first answer. So an address that leads back to this client, by any way, cannot
+// use up all descriptors.
+const mostUnanswered = 64
+
 func (d *dialed) connect(to netip.AddrPort) (pooled, error) {
-	if d.set.cfg.Auth != nil {
+	switch {
+	case d.set.cfg.Auth != nil:
 		return none, errNotReady
+	case !d.proven() && d.peers.Load() >= mostUnanswered:
+		return none, errUnproven
 	}
 	fd, err := d.set.now.Connect(to)
 	switch {
