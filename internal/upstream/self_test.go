@@ -11,7 +11,7 @@ import (
 // TestServerIsThisClient leaves out a server at whose address a peer has come to the client.
 func TestServerIsThisClient(t *testing.T) {
 	self, other := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
-	ss := newLinks(t, upstream.Config{Servers: []string{self.addr()}, PoolMin: 2, PoolMax: 2})
+	ss := newServers(t, upstream.Config{Servers: []string{self.addr()}, PoolMin: 2, PoolMax: 2})
 	if ss.IsSelf(netip.MustParseAddrPort(other.addr())) {
 		t.Error("the address of no server is that of one")
 	}
