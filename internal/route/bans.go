@@ -40,10 +40,10 @@ func (m *Manager) logBanToolsLocked() {
 	}
 	for _, tool := range banTools {
 		is := func(c *nftables.Chain) bool { return c.Name == tool.mark || c.Table.Name == tool.mark }
-		if m.told[tool.program] || tool.behind && m.plan.tracked == 0 || !slices.ContainsFunc(chains, is) {
+		if m.toldBans[tool.program] || tool.behind && m.plan.tracked == 0 || !slices.ContainsFunc(chains, is) {
 			continue
 		}
-		m.told[tool.program] = true
+		m.toldBans[tool.program] = true
 		m.log.Info("bans of another program do not reach all peers", slog.String("program", tool.program),
 			slog.String("why", tool.why), slog.String("instead", insteadOfBan))
 	}

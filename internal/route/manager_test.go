@@ -24,10 +24,16 @@ const (
 	behind4, behind6     = "10.1.0.1:80", "[fd01::1]:80"
 )
 
-// newM2 is a machine with a neighbour that has its default routes.
+// newM2 returns a machine with a neighbor that has its default routes.
 func newM2(t *testing.T) *testnet.Host {
 	t.Helper()
-	m2, isp := nstest.NewHost(t, "m2"), nstest.NewHost(t, "isp")
+	m2, _ := newM2WithNeighbor(t)
+	return m2
+}
+
+func newM2WithNeighbor(t *testing.T) (m2, isp *testnet.Host) {
+	t.Helper()
+	m2, isp = nstest.NewHost(t, "m2"), nstest.NewHost(t, "isp")
 	prefixes := func(s ...string) (list []netip.Prefix) {
 		for _, p := range s {
 			list = append(list, netip.MustParsePrefix(p))
@@ -42,7 +48,7 @@ func newM2(t *testing.T) *testnet.Host {
 			t.Fatal(err)
 		}
 	}
-	return m2
+	return m2, isp
 }
 
 // ours are the lines of the host's state that tell of us.

@@ -74,7 +74,7 @@ func (h *Host) withFD(fn func(fd int) error) error {
 	return fnErr
 }
 
-// currentNamespace is the network namespace of the calling thread; /proc/self would be that of the first one.
+// currentNamespace names the network namespace of the calling thread. That in /proc/self is the first thread's.
 const currentNamespace = "/proc/thread-self/ns/net"
 
 // onOwnThread runs fn, which may change the network namespace, locked to a thread, and restores the namespace afterwards.

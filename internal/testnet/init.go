@@ -73,7 +73,7 @@ func reap(pid int) (exitCode int, err error) {
 	}
 }
 
-// exitStatus is the exit code that a shell would show for status.
+// exitStatus returns the exit code that a shell would show for status.
 func exitStatus(status syscall.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())

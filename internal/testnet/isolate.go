@@ -21,7 +21,7 @@ const (
 	stageInside = "yes"  // the program itself, and what it starts
 )
 
-// setupFD is where the init process finds the pipe on which it reports what went wrong before the program was started.
+// setupFD is the descriptor of the pipe on which the init process reports errors before the program is started.
 const setupFD = 3
 
 // Isolated reports whether this process already runs inside namespaces made by [Isolate].

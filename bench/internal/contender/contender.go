@@ -22,21 +22,21 @@ type Contender interface {
 	Setup(ctx context.Context, w *world.World) (deployment, error)
 }
 
-// Selective is a contender that is not measured in every row and every round.
+// Selective is a contender that is measured in some rows and rounds only.
 type Selective interface {
 	Contender
 	// Takes reports whether the contender is measured in a row. The first round is 0.
 	Takes(r Subject, round int) bool
 }
 
-// Subject is what a row is about, as far as contenders differ in it.
+// Subject describes a row to a contender.
 type Subject struct {
 	Name    string
 	Proxies bool // the processes of a contender: only contenders that have some are measured
 	Secured bool // securing the links
 }
 
-// deployment is a contender at work.
+// deployment is a running contender.
 type deployment struct {
 	Target netip.AddrPort // where peers connect
 	Pids   map[string]int // its processes, by host: what CPU and memory are measured of

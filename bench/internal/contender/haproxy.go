@@ -30,7 +30,7 @@ type haproxy struct {
 	rows    *regexp.Regexp // those it takes; nil means all
 }
 
-// splicing is how the kernel is to move the bytes: lines of configuration.
+// splicing is configuration lines that determine how the kernel moves bytes.
 type splicing struct{ global, defaults string }
 
 var (

@@ -38,7 +38,7 @@ func (p portredirector) secure(ctx context.Context, w *world.World, binary strin
 	return client, server, nil
 }
 
-// keygen has the product make a key, and returns the public one.
+// keygen runs portredirector keygen and returns the public key.
 func keygen(ctx context.Context, binary, file string) (public string, err error) {
 	cmd := exec.CommandContext(ctx, binary, "keygen", file) //nolint:gosec // the product
 	cmd.Env = world.PlainEnv()

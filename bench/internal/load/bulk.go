@@ -55,7 +55,7 @@ func bulk(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	return Outcome{Values: values}, nil
 }
 
-// reading is the state at one moment.
+// reading is the progress of a transfer at one moment.
 type reading struct {
 	at    time.Time
 	moved int64

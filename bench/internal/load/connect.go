@@ -11,7 +11,7 @@ type attempt struct {
 	took time.Duration // from before the connect
 }
 
-// crowd is visitors that come again as soon as they have left.
+// crowd is a number of visitors that return as soon as they have left.
 type crowd struct {
 	peers    *peers
 	poll     *poller
@@ -51,7 +51,7 @@ func connect(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	return Outcome{Values: values, Problem: all.problem}, nil
 }
 
-// run is all visits. Those that are under way at the end may still fail.
+// run makes visits until the end. Visits in progress at the end may still fail.
 func (c *crowd) run(ctx context.Context) error {
 	for i := range c.visitors {
 		c.visitors[i].tag = i

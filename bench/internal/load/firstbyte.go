@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Pause is how long all is idle before a new connection.
+// Pause is the idle time before each new connection.
 const Pause = 20 * time.Millisecond
 
 // firstByte makes connections one at a time, each after a pause, and measures the time from before the connect until the echo

@@ -22,7 +22,7 @@ const (
 // holdLimit bounds the time of one command. Connections that are not done by then have failed.
 const holdLimit = 30 * time.Second
 
-// holders is how many connections are made, or checked, at a time.
+// holders is the number of connections that are made or checked at a time.
 const holders = 32
 
 // hold holds idle connections, as it is told to.
@@ -85,7 +85,7 @@ func check(ctx context.Context, conns []*net.TCPConn) Outcome {
 	return each(ctx, len(conns), func(i int) error { return touch(conns[i]) })
 }
 
-// touch has a byte echoed on a connection.
+// touch sends a byte on a connection and waits for its echo.
 func touch(conn *net.TCPConn) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err

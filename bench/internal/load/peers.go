@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// patience is how long a peer waits for its connection, and then for an answer.
+// patience bounds a peer's wait for its connection, and for an answer.
 const patience = 5 * time.Second
 
 // peers makes connections, each from the next address of the peers' network.

@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// RoleService is the hidden subcommand that is the service.
+// RoleService is the hidden subcommand that runs the service.
 const RoleService = "service"
 
 // What the service does with a connection.
@@ -28,10 +28,10 @@ const (
 // messageSize is the size of a message, in bytes.
 const messageSize = 64
 
-// bulkSize is that of one read or write where it is about bytes.
+// bulkSize is the size of a read or write of bulk, in bytes.
 const bulkSize = 256 << 10
 
-// Tally is what the service has seen.
+// Tally counts what the service has received.
 type Tally struct {
 	Connections int64 `json:"connections"`
 	// Foreign counts the connections that did not come from a peer's address. A contender with any has failed.

@@ -13,10 +13,10 @@ func percentile[T any](sorted []T, q float64) T {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// microseconds is a duration as a number of them.
+// microseconds returns a duration in µs.
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// milliseconds is a duration as a number of them.
+// milliseconds returns a duration in ms.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // addLatencies adds the median and the 99th percentile of the samples in µs, if there are any. It sorts them.

@@ -29,7 +29,7 @@ const (
 	leaving                        // until the service has closed the connection
 )
 
-// errLate is a connection or an echo that does not come.
+// errLate says that a connection or an echo has not come.
 var errLate = errors.New("no answer within " + patience.String())
 
 // arrive connects the next peer.
@@ -111,7 +111,7 @@ func (v *visitor) late() bool {
 	return false
 }
 
-// visit is a whole visit but for its end.
+// visit makes a visit, except for leaving.
 func (v *visitor) visit(poll *poller, p *peers, message []byte) error {
 	if err := v.arrive(poll, p); err != nil {
 		return err

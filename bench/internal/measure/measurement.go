@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// measurement is a contender at work in a world of its own.
+// Measurement is a running contender in a world of its own.
 type measurement struct {
 	times   times
 	world   *world.World
@@ -23,7 +23,7 @@ type measurement struct {
 	pids    map[string]int
 }
 
-// measureLimit is how long a measurement may take beside what it is meant to.
+// measureLimit bounds the time of a measurement beyond the row's own.
 const measureLimit = 90 * time.Second
 
 // measure measures a row with a contender. With an error some of the values may be there.
@@ -124,7 +124,7 @@ func (m *measurement) holder(ctx context.Context) (holder, error) {
 	return holder{p}, err
 }
 
-// command has the load do something.
+// command sends a command to the load and returns its result.
 func (h holder) command(ctx context.Context, line string) (load.Outcome, error) {
 	if err := h.p.Tell(line); err != nil {
 		return load.Outcome{}, err
@@ -132,7 +132,7 @@ func (h holder) command(ctx context.Context, line string) (load.Outcome, error) 
 	return answer(ctx, h.p)
 }
 
-// hold makes it n connections. That some cannot be made is an error.
+// hold brings the number of connections to n. A connection that fails is an error.
 func (h holder) hold(ctx context.Context, n int) error {
 	o, err := h.command(ctx, fmt.Sprint(load.CommandHold, " ", n))
 	if err != nil {

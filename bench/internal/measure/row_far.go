@@ -15,7 +15,7 @@ import (
 // FarRoundTrip is the round-trip time between M1 and M2 in these rows. The peers are near M1.
 const FarRoundTrip = 50 * time.Millisecond
 
-// farLoss is the share of packets that a bad way loses.
+// farLoss is the share of packets that are dropped in the rows with loss.
 const farLoss = 0.001
 
 // farRate limits the path, in bits per second, to much less than two CPUs can forward in single packets.

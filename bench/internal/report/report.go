@@ -58,7 +58,7 @@ func (r *Report) value(row, contender string, m measure.Metric) float64 {
 	return median(all)
 }
 
-// Failed is an error if a measurement failed.
+// Failed returns an error if a measurement failed.
 func (r *Report) Failed() error {
 	n := 0
 	for _, s := range r.samples {
@@ -95,7 +95,7 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
-// line is one metric of a row.
+// line returns the cells of one metric of a row.
 func (r *Report) line(s section, row measure.Row, i int, m measure.Metric) []string {
 	title := ""
 	if i == 0 {
@@ -121,7 +121,7 @@ func (r *Report) line(s section, row measure.Row, i int, m measure.Metric) []str
 	return cells
 }
 
-// cell is a value, or says that there is none.
+// cell returns a value, or a sign that there is none.
 func (r *Report) cell(row measure.Row, contender string, m measure.Metric) string {
 	if len(r.of(row.Name, contender)) == 0 {
 		return "–" // not measured
@@ -136,7 +136,7 @@ func (r *Report) cell(row measure.Row, contender string, m measure.Metric) strin
 	return "n/a"
 }
 
-// mark refers to a note on a row, if there is something to say.
+// mark returns a reference to a note about failures, if there were any.
 func (r *Report) mark(row measure.Row, contender string) string {
 	samples := r.of(row.Name, contender)
 	var failures, problems []string
@@ -160,7 +160,7 @@ func (r *Report) mark(row measure.Row, contender string) string {
 	return mark
 }
 
-// WriteJSON writes all there is to a file.
+// WriteJSON writes all samples to a file.
 func WriteJSON(file string, a About, samples []measure.Sample) error {
 	b, err := json.MarshalIndent(struct {
 		About   About            `json:"about"`

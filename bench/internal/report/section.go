@@ -13,7 +13,7 @@ type section struct {
 	ratios     []ratio
 }
 
-// sections are the tables of a report, those that have rows.
+// sections returns the tables of a report that have rows.
 func (r *Report) sections() []section {
 	var all []section
 	for _, secured := range []bool{false, true} {
@@ -44,7 +44,7 @@ func (r *Report) measured(rows []measure.Row, contender string) bool {
 	return slices.ContainsFunc(rows, func(row measure.Row) bool { return len(r.of(row.Name, contender)) > 0 })
 }
 
-// head is the line above the table.
+// head returns the head of the table.
 func (s section) head() []string {
 	head := append([]string{"", "median of the rounds", "unit"}, s.contenders...)
 	for _, q := range s.ratios {

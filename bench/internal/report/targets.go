@@ -53,17 +53,17 @@ var targets = []target{
 	{text: "first byte over 50 ms, the server dials: p99 ÷ the client dials", limit: 1, value: dials("p99-ms")},
 }
 
-// product is what the product has reached in a row.
+// product returns a value of portredirector in a row.
 func (r *Report) product(row, key string, worst bool) float64 {
 	return r.value(row, contender.Product, measure.Metric{Key: key, Worst: worst})
 }
 
-// toHAProxy is the ratio to HAProxy in some rows, the worst of them.
+// toHAProxy returns the worst ratio to HAProxy in some rows.
 func toHAProxy(worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return ratioTo(contender.HAProxy, worst, key, rows...)
 }
 
-// ratioTo is the ratio to a contender in some rows, the worst of them.
+// ratioTo returns the worst ratio to a contender in some rows.
 func ratioTo(other string, worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return ratio{contender.Product, other}.worst(worst, key, rows...)
 }
@@ -78,7 +78,7 @@ func dials(key string) func(*Report) float64 {
 	return ratio{contender.Dials, contender.ProductTLS}.worst(slices.Max, key, "first-byte-far-1-tls", "first-byte-far-200-tls")
 }
 
-// worst is a ratio in some rows, the worst of them.
+// worst returns the worst ratio in some rows.
 func (q ratio) worst(worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		var all []float64
@@ -89,21 +89,21 @@ func (q ratio) worst(worst func([]float64) float64, key string, rows ...string) 
 	}
 }
 
-// lessThanHAProxy is by how much HAProxy has more.
+// lessThanHAProxy returns the difference between HAProxy's value and ours.
 func lessThanHAProxy(key, row string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return r.value(row, contender.HAProxy, measure.Metric{Key: key}) - r.product(row, key, false)
 	}
 }
 
-// lastToFirst is the ratio of the rate at the end to that at the beginning.
+// lastToFirst returns the ratio of the rate at the end to that at the beginning.
 func lastToFirst(row string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return r.product(row, "rate-last", false) / r.product(row, "rate-first", false)
 	}
 }
 
-// highestIdle is what one of n idle peers costs the process that it costs most.
+// highestIdle returns the cost of one of n idle peers, in the process where it is highest.
 func highestIdle(what string, n int) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return max(r.product("idle", measure.IdleKey(what, contender.OnM1, n), false), r.product("idle", measure.IdleKey(what, contender.OnM2, n), false))

@@ -55,7 +55,7 @@ func startProcess(ctx context.Context, h *testnet.Host, talks bool, path string,
 	return p, nil
 }
 
-// wait takes note of the end of the process.
+// wait waits for the process and closes its channels.
 func (p *Process) wait() {
 	p.err = p.cmd.Wait()
 	close(p.lines)
@@ -74,7 +74,7 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// Failure is why the process ended by itself.
+// Failure returns the reason why the process ended by itself.
 func (p *Process) Failure() error {
 	why := "exit status 0"
 	if p.err != nil {
@@ -114,10 +114,10 @@ func (p *Process) Tell(line string) error {
 	return nil
 }
 
-// readyLimit is how long a program may take to start.
+// readyLimit bounds the time in which a program starts.
 const readyLimit = 10 * time.Second
 
-// errNotReady is a program that takes longer.
+// errNotReady says that a program took longer.
 var errNotReady = errors.New("is not ready")
 
 // Await waits until the process is ready, or has ended.

@@ -13,7 +13,7 @@ import (
 // clockTick is the unit of CPU times in /proc, USER_HZ, which is 100 on every Linux that Go supports.
 const clockTick = time.Second / 100
 
-// CPUTime is what a process has used so far, in user mode and in the kernel.
+// CPUTime returns the CPU time of a process, in user mode and in the kernel.
 func CPUTime(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -30,7 +30,7 @@ func CPUTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(uerr, serr)
 }
 
-// Usage is what a process holds.
+// Usage is the memory and descriptors of a process.
 type Usage struct {
 	Rss, Pss    float64 // bytes
 	Descriptors float64

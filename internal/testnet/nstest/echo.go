@@ -42,7 +42,7 @@ func Echo(tb testing.TB, h *testnet.Host, addr netip.AddrPort) *EchoService {
 	return s
 }
 
-// Addr is where the service listens.
+// Addr returns the address at which the service listens.
 func (s *EchoService) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }

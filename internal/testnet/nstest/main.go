@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// unavailable is why there are no namespaces for the tests, if so. [Main] sets it before any test runs.
+// unavailable is the reason why there are no namespaces, or nil. [Main] sets it before any test runs.
 var unavailable error
 
 // Main runs the tests of a package isolated, see [testnet.Isolate], and exits. Where that is not permitted, it prints the reason

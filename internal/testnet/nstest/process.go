@@ -30,7 +30,7 @@ func Start(tb testing.TB, h *testnet.Host, name string, args ...string) *Process
 	return StartCmd(tb, h, exec.Command(lookUp(tb, name), args...))
 }
 
-// StartCmd is [Start] for a command that needs more than arguments. Its output streams are those of the [Process].
+// StartCmd is like [Start] for a command that needs more than arguments. The [Process] reads its output.
 func StartCmd(tb testing.TB, h *testnet.Host, cmd *exec.Cmd) *Process {
 	tb.Helper()
 	r, w, err := os.Pipe()
@@ -63,10 +63,10 @@ func StartCmd(tb testing.TB, h *testnet.Host, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Pid is the id of the process.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Output is what the process has printed so far, on both streams.
+// Output returns the output of the process so far, on both streams.
 func (p *Process) Output() string { return p.output.String() }
 
 // WaitOutput waits until the process has printed substring, and returns the first line that contains it. The test fails at once
@@ -104,7 +104,7 @@ func (p *Process) Wait() (exitCode int) {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// await takes note of the end of the process.
+// await waits for the process and closes ended.
 func (p *Process) await() {
 	defer close(p.ended)
 	var exit *exec.ExitError

@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// runtimeLimit is how long a program may take that a test runs to its end.
+// runtimeLimit bounds the run time of a program.
 const runtimeLimit = time.Minute
 
 // Run runs a program in the host and returns its standard output. The test fails if the exit code is not 0. The test is skipped

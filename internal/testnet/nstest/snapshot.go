@@ -68,7 +68,7 @@ func Unchanged(tb testing.TB, h *testnet.Host) {
 // fickle matches what changes without anyone's doing.
 var fickle = regexp.MustCompile(` (expires|users|used|age) [0-9][0-9a-z]*`)
 
-// watched are the settings that concern where packets go and with which mark, below /proc/sys/net.
+// watched lists the settings below /proc/sys/net that affect the routes and marks of packets.
 var watched = []string{
 	"ipv4/ip_forward",
 	"ipv4/tcp_fwmark_accept",
