@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 
@@ -37,10 +38,14 @@ func (r *ReverseServer) dials(netip.AddrPort) bool { return false }
 // reported by own. Nothing that is sent over them is answered.
 func (ss *Servers) DropForeign(own func(netip.Addr) bool) {
 	for _, s := range *ss.all.Load() {
-		s.pool.drop(func(l pooled) bool {
+		n := s.pool.drop(func(l pooled) bool {
 			a := socket.Local(l.fd).Addr()
 			return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !own(a)
 		})
-		s.source.maintain()
+		if n > 0 {
+			ss.cfg.Log.Info("this machine has lost an address, closing the unused links from there",
+				slog.String("server", s.name), slog.Int("links", n))
+			s.source.maintain()
+		}
 	}
 }
