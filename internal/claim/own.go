@@ -33,6 +33,7 @@ type Own struct {
 	listener *nl.NetlinkSocket // for the announcements
 	read     func(*set) (torn bool, err error)
 	known    atomic.Pointer[set]
+	changed  func() // set by OnChange
 }
 
 // OpenOwn reads the addresses of this machine. It knows of later ones as long
@@ -79,6 +80,9 @@ func (o *Own) Close() {
 		o.listener.Close()
 	}
 }
+
+// OnChange sets a function that Run calls after each change. It must be called before Run.
+func (o *Own) OnChange(f func()) { o.changed = f }
 
 // Has reports whether a is an address of this machine, other than loopback.
 func (o *Own) Has(a netip.Addr) bool {

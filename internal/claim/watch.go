@@ -105,6 +105,8 @@ func (o *Own) reloadOn(ctx context.Context, changed <-chan struct{}) {
 		retry = nil
 		if err != nil {
 			retry = time.After(retryAfter)
+		} else if o.changed != nil {
+			o.changed()
 		}
 		rest(ctx, pause)
 	}

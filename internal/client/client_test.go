@@ -77,7 +77,7 @@ func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 		Form: form, Relay: engine, OpenTimeout: 30 * time.Second,
 		Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
-	r.client.Tell.To = r.client.Log
+	r.client.Throttle.To = r.client.Log
 	r.client.Servers = upstream.New(upstream.Config{
 		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})

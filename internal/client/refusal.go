@@ -13,6 +13,9 @@ import (
 // ErrNoServer refuses a peer for which no server was in use in time.
 var ErrNoServer = errors.New("no server in time")
 
+// errOwnLink refuses a link of this client that came to the client.
+var errOwnLink = errors.New("it is a link of this client")
+
 // Refusal is the error of a server that has answered another status than Connected.
 type Refusal wire.Status
 

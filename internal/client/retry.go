@@ -28,49 +28,53 @@ func (k *conn) onStatus(b byte) error {
 	return Refusal(b)
 }
 
-// mostDeaths is how many links that were opened ahead may end unanswered, one after
-// the other, before that is blamed on the server.
+// mostDeaths is the number of links in a row that may end without an answer before the
+// server is left out, if they were opened ahead.
 const mostDeaths = 3
 
-// retry offers a peer of whom nothing was delivered to another server, or to the
-// same, once it works again.
+// retry offers a peer of which nothing was delivered to another server, or to the same
+// one when it is in use again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
 	ctx, cancel := context.WithDeadline(ctx, k.deadline)
 	defer cancel()
-	why := u.Err
-	k.debug("nothing was delivered, trying again", slog.Any("error", k.named(why)))
+	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
 	refusal, answered := errors.AsType[Refusal](u.Err)
-	slow := errors.Is(u.Err, relay.ErrNoStatus) && !k.link.Mute() // it is the service that says nothing
-	if answered && refusal != Refusal(wire.Draining) || slow {
-		// What it could not do now it cannot do in a moment either.
-		k.tried.Add(k.link)
-		l, ok, err := k.client.Servers.Open(ctx, &k.tried)
-		switch {
-		case err != nil:
-			k.refuse(u.Accepted, err)
-		case !ok:
-			k.refuse(u.Accepted, k.named(why))
-		default:
-			k.relay(l, u)
-		}
-		return
-	}
+	noStatus := errors.Is(u.Err, relay.ErrNoStatus)
 	switch {
-	case errors.Is(u.Err, upstream.ErrNoAnswer): // it is left out already
-	case errors.Is(u.Err, relay.ErrNoStatus):
+	case answered && refusal != Refusal(wire.Draining), noStatus && !k.link.Mute():
+		// The server works, and its service does not. That lasts for a while.
+		k.openOther(ctx, u)
+		return
+	case errors.Is(u.Err, upstream.ErrNoAnswer):
+		// The server is left out already.
+	case noStatus:
 		k.link.Fail(upstream.ErrNoAnswer)
 	case k.link.Ready() && k.deaths < mostDeaths:
-		k.deaths++ // it may have been ended just when the peer got it
+		k.deaths++ // the server may have ended the link just when the peer got it
 	case answered:
 		k.link.Fail(upstream.ErrDraining)
 	default:
-		k.link.Fail(why)
+		k.link.Fail(u.Err)
 	}
 	k.wait(ctx, u)
 }
 
-// wait waits for a server.
+// openOther offers a peer to a server that it has not tried.
+func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
+	k.tried.Add(k.link)
+	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
+	switch {
+	case err != nil:
+		k.refuse(u.Accepted, err)
+	case !ok:
+		k.refuse(u.Accepted, k.ofServer(u.Err))
+	default:
+		k.relay(l, u)
+	}
+}
+
+// wait waits until a server is in use.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {

@@ -9,6 +9,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
+	"portredirector/internal/claim"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
@@ -41,6 +42,7 @@ type clientDaemon struct {
 	engine    *relay.Engine
 	servers   *upstream.Servers
 	client    *client.Client
+	own       *claim.Own // nil if this machine's addresses cannot be followed
 }
 
 func (d *clientDaemon) run(shutdown Shutdown) (err error) {
@@ -72,6 +74,10 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"own addresses", func(context.Context) error {
+			d.followAddresses()
+			return nil
+		}},
 		{"broker", func(context.Context) error {
 			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
 		}},
@@ -110,16 +116,28 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
-		Tell:        logging.Throttle[netip.Prefix]{To: d.log},
+		Throttle:        logging.Throttle[netip.Prefix]{To: d.log},
 	}
 	return nil
+}
+
+// followAddresses drops unused links when their address has left this machine.
+func (d *clientDaemon) followAddresses() {
+	own, err := claim.OpenOwn(d.log)
+	if err != nil {
+		d.log.Warn("links from an address that this machine loses may hang", slog.Any("error", err))
+		return
+	}
+	own.OnChange(func() { d.servers.DropForeign(own.Has) })
+	d.own = own
+	d.push(own.Close)
 }
 
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(drain context.Context) error {
 	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
 	d.push(func() {
-		d.client.Tell.Flush()
+		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
 	})
 	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.Listen)), slog.String("server", d.cfg.Where()),
@@ -133,6 +151,9 @@ func (d *clientDaemon) ready(drain context.Context) error {
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	if d.own != nil {
+		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
+	}
 	if d.incoming != nil {
 		tasks = append(tasks, d.incoming.tasks(d.servers)...)
 	}

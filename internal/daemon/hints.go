@@ -38,6 +38,7 @@ var (
 		{client.Refusal(wire.NotAuthorized), "are there keys or certificates on both ends, and ports= there? Its log has it"},
 		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
 		{upstream.ErrForeign, otherProgram},
+		{upstream.ErrNoAnswer, "it hangs, or " + otherProgram},
 		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
 		{auth.ErrKey, "--server-key here, --client-key or --clients there"},
 		{auth.ErrAuthority, "--tls-ca on both ends"},

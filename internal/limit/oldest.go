@@ -2,57 +2,56 @@ package limit
 
 import "sync"
 
-// Oldest is a registry of things that wait, and may do so for as long as there are not
-// too many, in all and with each key: where one is too many the oldest ends, of its key,
-// or of all. Where it is of all, and keys are bounded, those of the key that has most
-// end first, as far as the oldest few tell: so who takes all the room ends its own, and
-// not those of others. A bound of 0 is none. The fields must be set before the first Add.
+// Oldest bounds waiting entries, in all and for each key, and evicts the oldest when
+// full: the oldest of the key, or of all. If keys are bounded, too, an eviction from all
+// takes the key with the most entries among the oldest few. So whoever fills the room
+// loses its own entries. A bound of 0 is none. The fields must be set before the first Add.
 type Oldest[K comparable] struct {
 	Most     int // in all
-	MostEach int // with one key
+	MostEach int // for one key
 
-	mu        sync.Mutex
-	all       queue[K]       // guarded by mu
-	each      map[K]queue[K] // the same by key, none empty; only if MostEach is set; guarded by mu
-	endedAll  uint64         // guarded by mu
-	endedEach uint64         // guarded by mu
+	mu          sync.Mutex
+	all         queue[K]       // guarded by mu
+	each        map[K]queue[K] // the same by key, none empty; only if MostEach is set; guarded by mu
+	evictedAll  uint64         // guarded by mu
+	evictedEach uint64         // guarded by mu
 }
 
-// Entry is one thing that waits.
+// Entry is one waiting entry.
 type Entry[K comparable] struct {
-	among *Oldest[K]
+	of    *Oldest[K]
 	key   K
-	in    [2]neighbours[K] // in all and in its key's queue; guarded by among.mu
-	end   func()           // guarded by among.mu
-	state state            // guarded by among.mu
+	in    [2]neighbors[K] // in all and in the queue of its key; guarded by of.mu
+	evict func()          // guarded by of.mu
+	state state           // guarded by of.mu
 }
 
 type state uint8
 
 const (
 	waiting state = iota
-	gone
-	expelled // it was the oldest of too many
+	over
+	evicted
 )
 
-// OldestCounts are how many wait, and how many were ended by each bound.
+// OldestCounts has the number of waiting entries, and of entries evicted by each bound.
 type OldestCounts struct {
 	Waiting   int
 	All, Each uint64
 }
 
-// Add notes one more. If that is one too many it ends the oldest, and says so.
-func (o *Oldest[K]) Add(k K) (x *Entry[K], ended bool) {
-	x = &Entry[K]{among: o, key: k}
-	end, ended := o.add(x)
-	if end != nil {
-		end()
+// Add adds an entry. It reports whether it has evicted another to make room.
+func (o *Oldest[K]) Add(k K) (x *Entry[K], full bool) {
+	x = &Entry[K]{of: o, key: k}
+	evict, full := o.add(x)
+	if evict != nil {
+		evict()
 	}
-	return x, ended
+	return x, full
 }
 
-// add does what Add does, but for calling what ends the oldest.
-func (o *Oldest[K]) add(x *Entry[K]) (end func(), ended bool) {
+// add is like Add, and leaves it to the caller to call evict.
+func (o *Oldest[K]) add(x *Entry[K]) (evict func(), full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all.push(x, inAll)
@@ -64,28 +63,28 @@ func (o *Oldest[K]) add(x *Entry[K]) (end func(), ended bool) {
 		same.push(x, inEach)
 		o.each[x.key] = same
 		if same.n > o.MostEach {
-			o.endedEach++
-			return o.expel(same.first), true
+			o.evictedEach++
+			return o.evictLocked(same.first), true
 		}
 	}
 	if o.Most > 0 && o.all.n > o.Most {
-		o.endedAll++
-		return o.expel(o.greediest()), true
+		o.evictedAll++
+		return o.evictLocked(o.greediestLocked()), true
 	}
 	return nil, false
 }
 
-// looked is how many of the oldest are looked at for the key that has most.
-const looked = 16
+// lookedAt is the number of the oldest entries that greediestLocked compares.
+const lookedAt = 16
 
-// greediest is the one of the oldest few whose key has most; of equals the oldest. The
-// caller holds mu.
-func (o *Oldest[K]) greediest() *Entry[K] {
+// greediestLocked returns, of the oldest few entries, the one whose key has the most
+// entries, and of equals the oldest.
+func (o *Oldest[K]) greediestLocked() *Entry[K] {
 	found, most := o.all.first, 0
 	if o.MostEach == 0 {
 		return found
 	}
-	for x, n := o.all.first, 0; x != nil && n < looked; x, n = x.in[inAll].newer, n+1 {
+	for x, n := o.all.first, 0; x != nil && n < lookedAt; x, n = x.in[inAll].newer, n+1 {
 		if has := o.each[x.key].n; has > most {
 			found, most = x, has
 		}
@@ -93,16 +92,15 @@ func (o *Oldest[K]) greediest() *Entry[K] {
 	return found
 }
 
-// expel removes an entry, and returns what ends it, if that is known already. The
-// caller holds mu.
-func (o *Oldest[K]) expel(x *Entry[K]) (end func()) {
-	end = x.end
-	o.remove(x, expelled)
-	return end
+// evictLocked removes an entry. It returns the function that the caller must call, or nil.
+func (o *Oldest[K]) evictLocked(x *Entry[K]) (evict func()) {
+	evict = x.evict
+	o.removeLocked(x, evicted)
+	return evict
 }
 
-// remove takes out an entry that waits. The caller holds mu.
-func (o *Oldest[K]) remove(x *Entry[K], s state) {
+// removeLocked removes a waiting entry.
+func (o *Oldest[K]) removeLocked(x *Entry[K], s state) {
 	o.all.remove(x, inAll)
 	if o.MostEach > 0 {
 		same := o.each[x.key]
@@ -112,37 +110,37 @@ func (o *Oldest[K]) remove(x *Entry[K], s state) {
 			delete(o.each, x.key)
 		}
 	}
-	x.state, x.end = s, nil
+	x.state, x.evict = s, nil
 }
 
-// Began gives what ends it, which is called at once if it was to end already. It is
-// called without a lock, by whoever adds one too many, and at most once.
-func (x *Entry[K]) Began(end func()) {
-	x.among.mu.Lock()
+// Began sets the function that evicts the entry. It is called at once if the entry is
+// evicted already. It is called without a lock, by the caller of Add, and at most once.
+func (x *Entry[K]) Began(evict func()) {
+	x.of.mu.Lock()
 	s := x.state
 	if s == waiting {
-		x.end = end
+		x.evict = evict
 	}
-	x.among.mu.Unlock()
-	if s == expelled {
-		end()
+	x.of.mu.Unlock()
+	if s == evicted {
+		evict()
 	}
 }
 
-// Over is the end of its waiting. It reports whether it waited until now.
+// Over removes the entry. It reports whether it was waiting until now.
 func (x *Entry[K]) Over() (was bool) {
-	x.among.mu.Lock()
-	defer x.among.mu.Unlock()
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
 	if x.state != waiting {
 		return false
 	}
-	x.among.remove(x, gone)
+	x.of.removeLocked(x, over)
 	return true
 }
 
-// Counts tells how many wait, and were ended.
+// Counts returns the counts so far.
 func (o *Oldest[K]) Counts() OldestCounts {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return OldestCounts{Waiting: o.all.n, All: o.endedAll, Each: o.endedEach}
+	return OldestCounts{Waiting: o.all.n, All: o.evictedAll, Each: o.evictedEach}
 }

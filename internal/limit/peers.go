@@ -1,5 +1,5 @@
-// Package limit bounds how many there are of what strangers can make at will: peers,
-// and things that wait.
+// Package limit bounds the number of what strangers can create at will: peers, and
+// entries that wait.
 package limit
 
 import (
@@ -10,42 +10,42 @@ import (
 	"time"
 )
 
-// These are why a peer may not enter.
+// Errors of [Peers.Enter].
 var (
 	ErrAll  = errors.New("too many peers in all")
 	ErrEach = errors.New("too many peers from one source")
 	ErrRate = errors.New("too many new peers a second from one source")
 )
 
-// Peers bounds how many peers there are at a time, in all and with each key, and how
-// many may come in a second with each key. A key says where a peer is from: see
-// [SourcePrefix]. A bound of 0 is none. The fields must be set before the first Enter.
+// Peers bounds the number of peers at a time, in all and for each key, and the rate of
+// new peers for each key. A key is the source of a peer: see [SourcePrefix]. A bound of 0
+// is none. The fields must be set before the first Enter.
 //
-// It remembers the keys of the peers that are there (if MostEach is set), and at most
-// 16,384 keys of those who came in the last seconds (if RateEach is). It takes part in
-// every peer's life, on loops that must not wait: without MostEach and RateEach it is a
-// few atomic operations, otherwise a few look-ups under one lock.
+// It keeps the keys of present peers (if MostEach is set), and at most 16,384 keys of the
+// last seconds (if RateEach is set). Each peer calls it on a loop that must not wait.
+// Without MostEach and RateEach a call is a few atomic operations, otherwise a few
+// look-ups under one lock.
 type Peers[K comparable] struct {
 	Most     int // in all
-	MostEach int // with one key
-	RateEach int // that may come in a second with one key; at once, too, after a quiet second
+	MostEach int // for one key
+	RateEach int // a second for one key; also the largest burst
 
-	there                                atomic.Int64
+	present                              atomic.Int64
 	refusedAll, refusedEach, refusedRate atomic.Uint64
 
 	mu     sync.Mutex
-	each   map[K]int // how many are there, never 0; guarded by mu
+	each   map[K]int // present peers, never 0; guarded by mu
 	recent recent[K] // guarded by mu
-	began  time.Time // recent's beginning of time; guarded by mu
+	epoch  time.Time // time 0 of recent; guarded by mu
 }
 
-// Counts are how many peers are there, and how many were refused by each bound.
+// Counts has the number of present peers, and of peers that each bound has refused.
 type Counts struct {
 	Peers           int
 	All, Each, Rate uint64
 }
 
-// LogValue gives those that are not 0 to a structured log.
+// LogValue returns the refusals that are not 0 for a structured log.
 func (c Counts) LogValue() slog.Value {
 	var attrs []slog.Attr
 	for _, r := range []struct {
@@ -59,12 +59,12 @@ func (c Counts) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// Enter lets a peer in, or says why not. Who was let in must Leave, once.
+// Enter admits a peer, or returns an error. An admitted peer must Leave once.
 func (p *Peers[K]) Enter(k K) error {
 	if p.MostEach <= 0 && p.RateEach <= 0 {
 		return p.enter()
 	}
-	if p.Most > 0 && p.there.Load() >= int64(p.Most) { // before any work
+	if p.Most > 0 && p.present.Load() >= int64(p.Most) { // before any work
 		p.refusedAll.Add(1)
 		return ErrAll
 	}
@@ -79,14 +79,14 @@ func (p *Peers[K]) Enter(k K) error {
 	}
 	var now, full time.Duration
 	if p.RateEach > 0 {
-		now = p.now()
+		now = p.nowLocked()
 		full = max(p.recent.full(k), now) + time.Second/time.Duration(p.RateEach)
 		if full > now+time.Second {
 			p.refusedRate.Add(1)
 			return ErrRate
 		}
 	}
-	// This is last, so that a peer who is refused takes nobody's place.
+	// This is last, so that a refused peer takes no place.
 	if err := p.enter(); err != nil {
 		return err
 	}
@@ -102,31 +102,31 @@ func (p *Peers[K]) Enter(k K) error {
 	return nil
 }
 
-// enter counts one more, if there is room.
+// enter counts a peer if there is room.
 func (p *Peers[K]) enter() error {
 	for {
-		n := p.there.Load()
+		n := p.present.Load()
 		if p.Most > 0 && n >= int64(p.Most) {
 			p.refusedAll.Add(1)
 			return ErrAll
 		}
-		if p.there.CompareAndSwap(n, n+1) {
+		if p.present.CompareAndSwap(n, n+1) {
 			return nil
 		}
 	}
 }
 
-// now is the time, for recent. The caller holds mu.
-func (p *Peers[K]) now() time.Duration {
-	if p.began.IsZero() {
-		p.began = time.Now()
+// nowLocked returns the time on the clock of recent.
+func (p *Peers[K]) nowLocked() time.Duration {
+	if p.epoch.IsZero() {
+		p.epoch = time.Now()
 	}
-	return time.Since(p.began)
+	return time.Since(p.epoch)
 }
 
-// Leave is the end of a peer that was let in with this key.
+// Leave removes a peer that was admitted with k.
 func (p *Peers[K]) Leave(k K) {
-	p.there.Add(-1)
+	p.present.Add(-1)
 	if p.MostEach <= 0 {
 		return
 	}
@@ -139,10 +139,10 @@ func (p *Peers[K]) Leave(k K) {
 	}
 }
 
-// Counts tells how many there are, and were refused.
+// Counts returns the counts so far.
 func (p *Peers[K]) Counts() Counts {
 	return Counts{
-		Peers: int(p.there.Load()),
+		Peers: int(p.present.Load()),
 		All:   p.refusedAll.Load(), Each: p.refusedEach.Load(), Rate: p.refusedRate.Load(),
 	}
 }

@@ -1,21 +1,21 @@
 package limit
 
-// queue is entries, the oldest first, by one of their two pairs of neighbours. Unlike
-// container/list it needs no allocations of its own.
+// queue is a list of entries, the oldest first. It links them by one of their two pairs
+// of neighbors. Unlike container/list it needs no allocations of its own.
 type queue[K comparable] struct {
 	first, last *Entry[K]
 	n           int
 }
 
-type neighbours[K comparable] struct{ older, newer *Entry[K] }
+type neighbors[K comparable] struct{ older, newer *Entry[K] }
 
-// The queues in which an entry is.
+// The indices of Entry.in.
 const (
 	inAll = iota
 	inEach
 )
 
-// push puts in the newest.
+// push adds the newest entry.
 func (q *queue[K]) push(x *Entry[K], which int) {
 	x.in[which].older = q.last
 	if q.last == nil {
@@ -27,7 +27,7 @@ func (q *queue[K]) push(x *Entry[K], which int) {
 	q.n++
 }
 
-// remove takes out an entry that is in the queue.
+// remove removes an entry of the queue.
 func (q *queue[K]) remove(x *Entry[K], which int) {
 	older, newer := x.in[which].older, x.in[which].newer
 	if older == nil {
@@ -40,6 +40,6 @@ func (q *queue[K]) remove(x *Entry[K], which int) {
 	} else {
 		newer.in[which].older = older
 	}
-	x.in[which] = neighbours[K]{}
+	x.in[which] = neighbors[K]{}
 	q.n--
 }

@@ -2,25 +2,23 @@ package limit
 
 import "time"
 
-// recent is how many peers came of late with each key: for each key it has the moment
-// at which its bucket of tokens, of one second's worth, will be full again. That is
-// all there is to a token bucket (GCRA), and as it is at most a second away, a key can
-// be forgotten after that.
+// recent is a token bucket for each key, with tokens for one second. It stores only the
+// time at which the bucket is full again (GCRA). That is at most a second away, and then
+// the key can be forgotten.
 //
-// So keys are kept in two generations. Once the young are a second old, or many, they
-// become the old ones, and the old ones are forgotten. Who comes from so many addresses
-// that this happens within the second gets full buckets early, and is stopped by no
-// bound on each address anyway.
+// Keys are kept in two generations. Once the young generation is a second old, or large,
+// it replaces the old one. A peer with so many addresses that this happens within the
+// second gets full buckets early. No bound for each address would stop it anyway.
 type recent[K comparable] struct {
 	young, old map[K]time.Duration
-	turned     time.Duration // when the young were none
+	turned     time.Duration // when young was empty
 }
 
-// generation is how many keys there are in one.
+// generation is the most keys in a generation.
 const generation = 8192
 
-// full is when a key's bucket is full. Of a key in both generations the young one is
-// right.
+// full returns the time at which the bucket of k is full. The young generation takes
+// precedence.
 func (r *recent[K]) full(k K) time.Duration {
 	if t, ok := r.young[k]; ok {
 		return t
@@ -28,7 +26,7 @@ func (r *recent[K]) full(k K) time.Duration {
 	return r.old[k]
 }
 
-// note sets when a key's bucket is full.
+// note sets the time at which the bucket of k is full.
 func (r *recent[K]) note(k K, full, now time.Duration) {
 	if r.young == nil || len(r.young) >= generation || now >= r.turned+time.Second {
 		r.young, r.old, r.turned = r.old, r.young, now

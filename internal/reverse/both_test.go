@@ -20,7 +20,7 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// both are a listener and callers that know each other.
+// both is a client and a server that know each other.
 type both struct {
 	*upstream.Servers
 
@@ -29,7 +29,7 @@ type both struct {
 	stop  func() // ends the server
 }
 
-// newBoth starts them. The server's key is known if it is to be.
+// newBoth starts both ends. known tells whether the client knows the key of the server.
 func newBoth(t *testing.T, known bool) both {
 	t.Helper()
 	clientKey, serverKey := auth.NewKey(), auth.NewKey()
@@ -39,7 +39,7 @@ func newBoth(t *testing.T, known bool) both {
 	nstest.Must(t, err)
 	b := both{log: new(lines), taken: make(chan *auth.Session, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	b.Servers = newLinks(t, upstream.Config{Reverse: true, PoolMin: 4, PoolMax: 8, Heartbeat: time.Second, Log: log})
+	b.Servers = newServers(t, upstream.Config{Reverse: true, PoolMin: 4, PoolMax: 8, Heartbeat: time.Second, Log: log})
 	l := &reverse.Listener{
 		Servers: b.Servers, Auth: acceptor, Timeout: 5 * time.Second,
 		Known:      func(k auth.PublicKey) (string, bool) { return "home", known && k == serverKey.Public() },
@@ -104,8 +104,8 @@ func TestUnknownServer(t *testing.T) {
 	}
 }
 
-// TestJoinedLinksComeBack: at the end there is no descriptor left, of links that wait, are given out or come late.
-func TestJoinedLinksComeBack(t *testing.T) {
+// TestNoDescriptorIsLeft: at the end there is no descriptor left, of links that wait, are given out or come late.
+func TestNoDescriptorIsLeft(t *testing.T) {
 	before := nstest.Descriptors(t, os.Getpid())
 	t.Run("life", func(t *testing.T) {
 		b := newBoth(t, true)

@@ -14,8 +14,8 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// newLinks are links that run until the test is over.
-func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
+// newServers returns servers that run until the test is over.
+func newServers(t *testing.T, cfg upstream.Config) *upstream.Servers {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -34,7 +34,7 @@ func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
 	return ls
 }
 
-// take takes a link, which the test closes at its end.
+// take takes a link. The test closes it at its end.
 func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.Link, bool) {
 	t.Helper()
 	l, ok, err := ls.Take(tried)
@@ -45,7 +45,7 @@ func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.L
 	return l, ok
 }
 
-// wantNone has a peer come, find no link, and go.
+// wantNone lets a peer come, find no link, and go.
 func wantNone(t *testing.T, ls *upstream.Servers) {
 	t.Helper()
 	tried := new(upstream.Tried)
@@ -60,7 +60,7 @@ func wantNone(t *testing.T, ls *upstream.Servers) {
 	}
 }
 
-// lines are what the log has.
+// lines collects log lines.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -72,7 +72,7 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.buf.Write(b)
 }
 
-// count is how many have certain words.
+// count returns the number of lines with all words.
 func (l *lines) count(words ...string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// gate is a client's port for servers.
+// gate is the port of a client for servers.
 type gate struct {
 	*reverse.Listener
 
@@ -29,7 +29,7 @@ type gate struct {
 	own auth.PublicKey
 }
 
-// newGate has a client take servers; set has it be as the test wants.
+// newGate starts a client that servers dial. set changes its listener first.
 func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 	t.Helper()
 	own := auth.NewKey()
@@ -38,7 +38,7 @@ func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 	g := &gate{log: new(lines), own: own.Public()}
 	log := slog.New(slog.NewTextHandler(g.log, nil))
 	g.Listener = &reverse.Listener{
-		Servers: newLinks(t, upstream.Config{Reverse: true, PoolMin: 1, PoolMax: 8, Heartbeat: time.Second, Log: log}),
+		Servers: newServers(t, upstream.Config{Reverse: true, PoolMin: 1, PoolMax: 8, Heartbeat: time.Second, Log: log}),
 		Auth:    acceptor, Timeout: 5 * time.Second, Log: log, Heartbeat: time.Second, Throttle: logging.Throttle[netip.Prefix]{To: log},
 	}
 	set(g.Listener)
@@ -56,7 +56,7 @@ func newGate(t *testing.T, set func(*reverse.Listener)) *gate {
 	return g
 }
 
-// callers are a server with a key, which dials it.
+// callers returns a server with a key that dials it.
 func (g *gate) callers(t *testing.T, own auth.PrivateKey, log *slog.Logger) *reverse.Dialer {
 	t.Helper()
 	dialer, err := auth.DialClients(own, func(k auth.PublicKey) bool { return k == g.own }, false)

@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,19 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"portredirector/internal/auth"
 	"portredirector/internal/backoff"
 	"portredirector/internal/dial"
-)
-
-// Pauses between the tries of a failed server.
-const (
-	minBackoff     = 50 * time.Millisecond
-	maxBackoff     = 30 * time.Second
-	maxWhileWaited = time.Second // while peers wait for the server
-	// maxUntrusted is for a server with a wrong key, which is in use soon after somebody
-	// has mended that.
-	maxUntrusted = 5 * time.Second
 )
 
 // dialed is a server that this client dials. If it fails it is left out, and run tries it
@@ -46,6 +34,7 @@ type dialed struct {
 	tried  time.Time        // when it was; guarded by mu
 	pause  time.Duration    // from then to the next try; guarded by mu
 	told   bool             // the log has the failure; guarded by mu
+	self   bool             // an address is that of this client; guarded by mu
 }
 
 func newDialed(g *group, e endpoint) *dialed {
@@ -79,7 +68,7 @@ func (d *dialed) setEndpoint(e endpoint) {
 	if sameAddrs(d.addrs, e.addrs) {
 		return
 	}
-	d.addrs = e.addrs
+	d.addrs, d.self = e.addrs, false
 	d.several.Store(len(e.addrs) > 1)
 	d.pool.allow(e.addrs)
 	if best := d.best.Load(); best != nil && slices.Contains(e.addrs, *best) {
@@ -104,145 +93,6 @@ func (d *dialed) wake() {
 	case d.woken <- struct{}{}:
 	default:
 	}
-}
-
-// run tries the server again while it is left out, and opens authenticated links, until
-// ctx is canceled.
-func (d *dialed) run(ctx context.Context) {
-	var openers sync.WaitGroup
-	for ctx.Err() == nil {
-		d.openAhead(ctx, &openers)
-		d.startProbe(ctx, &openers)
-		pause := d.untilTry()
-		if pause == 0 {
-			d.try(ctx)
-			continue
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-d.woken:
-		case <-ctx.Done():
-		}
-		timer.Stop()
-	}
-	d.best.Store(nil)
-	openers.Wait()
-	d.pool.close()
-}
-
-// untilTry returns the time until the next try.
-func (d *dialed) untilTry() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.best.Load() != nil {
-		return time.Hour // or until it is woken
-	}
-	pause := d.pause
-	if d.set.waiting.Load() > 0 {
-		pause = min(pause, maxWhileWaited)
-	}
-	return max(0, time.Until(d.tried.Add(pause)))
-}
-
-// try finds the address that answers first.
-func (d *dialed) try(ctx context.Context) {
-	d.mu.Lock()
-	addrs := slices.Clone(d.addrs)
-	d.mu.Unlock()
-	l, err := d.openFirst(ctx, addrs)
-	if err != nil && ctx.Err() != nil {
-		return // it shows nothing of the server
-	}
-	d.mu.Lock()
-	if err == nil && !slices.Contains(d.addrs, l.to) {
-		l.close()
-		d.mu.Unlock()
-		return // the addresses have changed meanwhile
-	}
-	if err != nil {
-		d.backOffLocked(err)
-		d.mu.Unlock()
-		d.group.resolveSoon()
-		return
-	}
-	// The addresses behind the winner come first in the next race.
-	i := slices.Index(d.addrs, l.to)
-	d.addrs = append(slices.Clone(d.addrs[i+1:]), d.addrs[:i+1]...)
-	if d.set.pooling() || d.set.waiting.Load() > 0 {
-		d.pool.put(l, false)
-	} else {
-		l.close()
-	}
-	d.best.Store(&l.to)
-	d.mu.Unlock()
-	d.answers()
-	d.set.announce()
-	d.maintain()
-}
-
-func (d *dialed) fail(at netip.AddrPort, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	best := d.best.Load()
-	if best == nil || *best != at {
-		return // it is left out already
-	}
-	d.best.Store(nil)
-	d.pool.giveUp(at)
-	d.backOffLocked(err)
-	if len(d.addrs) > 1 && d.retry.Failures() == 1 {
-		d.pause = 0 // another address may do
-	}
-	d.wake()
-}
-
-// backOffLocked notes a failure and sets the pause before the next try.
-func (d *dialed) backOffLocked(err error) {
-	d.troubled.Store(true)
-	d.failed, d.tried = err, time.Now()
-	d.pause = d.retry.Next()
-	if errors.Is(err, auth.ErrUntrusted) {
-		d.pause = min(d.pause, maxUntrusted)
-	}
-	if d.told {
-		return
-	}
-	d.told = true
-	if errors.Is(err, ErrDraining) {
-		d.set.cfg.Log.Info("server drains, leaving it out", slog.String("server", d.name))
-		return
-	}
-	event := "server cannot be reached, leaving it out"
-	switch {
-	case errors.Is(err, auth.ErrUntrusted):
-		event = "server and client do not trust each other, leaving it out"
-	case errors.Is(err, ErrForeign):
-		event = "server is not portredirector, leaving it out"
-	}
-	d.set.cfg.Log.Warn(event, slog.String("server", d.name), slog.Any("error", err)) //nolint:sloglint // one of three constants
-}
-
-// works ends the trouble of a server that is in use. Answers to peers that it had taken
-// before it failed do not count.
-func (d *dialed) works() {
-	if !d.troubled.Load() || d.best.Load() == nil {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.retry.Reset()
-	d.troubled.Store(false)
-	if d.told {
-		d.told = false
-		d.set.cfg.Log.Info("server is back", slog.String("server", d.name))
-	}
-}
-
-func (d *dialed) failure() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.failed
 }
 
 func (d *dialed) maintain() {
@@ -272,9 +122,17 @@ func (d *dialed) refill(n int) {
 	}
 }
 
+// mostUnanswered is the number of peers of a server that has never answered. Others wait
+// for its first answer. So an address that leads back to this client, by any way, cannot
+// use up all descriptors.
+const mostUnanswered = 64
+
 func (d *dialed) connect(to netip.AddrPort) (pooled, error) {
-	if d.set.cfg.Auth != nil {
+	switch {
+	case d.set.cfg.Auth != nil:
 		return none, errNotReady
+	case !d.proven() && d.peers.Load() >= mostUnanswered:
+		return none, errUnproven
 	}
 	fd, err := d.set.now.Connect(to)
 	switch {

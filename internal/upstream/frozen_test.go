@@ -15,7 +15,7 @@ func TestFrozenServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			first, second := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
-			ss := newLinks(t, upstream.Config{Servers: []string{first.addr(), second.addr()}, PoolMin: pool, PoolMax: 2 * pool, Answers: true})
+			ss := newServers(t, upstream.Config{Servers: []string{first.addr(), second.addr()}, PoolMin: pool, PoolMax: 2 * pool, Answers: true})
 			l, _ := take(t, ss, new(upstream.Tried))
 			l.Works()
 			first.hangs.Store(true)
@@ -41,7 +41,7 @@ func TestFrozenServer(t *testing.T) {
 func TestOnlyServerIsFrozen(t *testing.T) {
 	t.Parallel()
 	server := serve(t, "127.0.0.1:0")
-	ss := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
+	ss := newServers(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
 	nstest.WaitFor(t, "pool", func() bool { return server.count() == 2 })
 	server.hangs.Store(true)
 	nstest.WaitFor(t, "sign that it does not answer", func() bool { return errors.Is(ss.Unhealthy(), upstream.ErrNoAnswer) })
@@ -55,7 +55,7 @@ func TestServerThatNeverAnswered(t *testing.T) {
 	t.Parallel()
 	server := serve(t, "127.0.0.1:0")
 	server.hangs.Store(true)
-	ss := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 8, PoolMax: 8, Answers: true})
+	ss := newServers(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 8, PoolMax: 8, Answers: true})
 	var given []upstream.Link
 	for {
 		l, ok := take(t, ss, new(upstream.Tried))
@@ -76,8 +76,8 @@ func TestServerThatNeverAnswered(t *testing.T) {
 // also those that wait for the first, until the first opens a link.
 func TestStuckReverseServer(t *testing.T) {
 	t.Parallel()
-	ss := newJoinable(t, 1)
-	first, second := join(t, ss, "first"), join(t, ss, "second")
+	ss := newReverse(t, 1)
+	first, second := attach(t, ss, "first"), attach(t, ss, "second")
 	nstest.WaitFor(t, "requests", func() bool { return first.orders() > 0 && second.orders() > 0 })
 	first.open(t)
 	second.open(t)
@@ -100,8 +100,8 @@ func TestStuckReverseServer(t *testing.T) {
 // TestQuietReverseServer asks a server for a link now and then, and notices that it opens none.
 func TestQuietReverseServer(t *testing.T) {
 	t.Parallel()
-	ss := newLinks(t, upstream.Config{Reverse: true, PoolMin: 1, PoolMax: 1, Heartbeat: 1})
-	h := join(t, ss, "home")
+	ss := newServers(t, upstream.Config{Reverse: true, PoolMin: 1, PoolMax: 1, Heartbeat: 1})
+	h := attach(t, ss, "home")
 	for n := range 2 {
 		nstest.WaitFor(t, "request", func() bool { return h.orders() > n })
 		h.open(t)

@@ -15,7 +15,7 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// zone is a resolver whose records may change.
+// zone is a resolver with records that may change.
 type zone struct {
 	mu    sync.Mutex
 	hosts map[string][]string // guarded by mu
@@ -66,7 +66,7 @@ func serveAt(t *testing.T, hosts ...string) (port uint16, all []*fake) {
 func TestName(t *testing.T) {
 	port, servers := serveAt(t, "127.0.0.2", "::1")
 	z := &zone{hosts: map[string][]string{}}
-	ls := newLinks(t, upstream.Config{
+	ls := newServers(t, upstream.Config{
 		Servers: []string{net.JoinHostPort("m2.test", strconv.Itoa(int(port)))}, Resolver: z, PoolMin: 1, PoolMax: 1,
 	})
 	if _, ok := take(t, ls, new(upstream.Tried)); ok {
@@ -100,7 +100,7 @@ func TestName(t *testing.T) {
 func TestAddressesAreServers(t *testing.T) {
 	port, servers := serveAt(t, "127.0.0.2", "127.0.0.3", "::1")
 	z := &zone{hosts: map[string][]string{"m2.test": {"127.0.0.2", "127.0.0.3", "::1", "127.0.0.3"}}}
-	ls := newLinks(t, upstream.Config{
+	ls := newServers(t, upstream.Config{
 		Servers: []string{net.JoinHostPort("m2.test", strconv.Itoa(int(port)))}, Resolver: z, Balance: upstream.RoundRobin,
 	})
 	for range 6 {
@@ -128,7 +128,7 @@ func TestRecords(t *testing.T) {
 		how  upstream.Balance
 		want string
 	}{{upstream.Failover, "aaaaaaaa"}, {upstream.RoundRobin, "aaaaaabb"}, {upstream.LeastPeers, "aaaaaabb"}} {
-		ls := newLinks(t, upstream.Config{Servers: []string{"srv:_p._tcp.test"}, Resolver: z, Balance: tt.how})
+		ls := newServers(t, upstream.Config{Servers: []string{"srv:_p._tcp.test"}, Resolver: z, Balance: tt.how})
 		var got []byte
 		var links []upstream.Link
 		for range 8 {

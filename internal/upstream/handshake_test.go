@@ -24,8 +24,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// surely is a server with a key, which may change.
-type surely struct {
+// authServer is a server with a key, which may change.
+type authServer struct {
 	*net.TCPListener
 
 	right   auth.PrivateKey // that clients want
@@ -41,11 +41,11 @@ type surely struct {
 	sessions []*auth.Session // guarded by mu
 }
 
-func serveSurely(t *testing.T) *surely {
+func serveAuth(t *testing.T) *authServer {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	nstest.Must(t, err)
-	s := &surely{TCPListener: l, right: auth.NewKey()}
+	s := &authServer{TCPListener: l, right: auth.NewKey()}
 	s.use(t, s.right)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.tasks.Go(func() {
@@ -70,7 +70,7 @@ func serveSurely(t *testing.T) *surely {
 	return s
 }
 
-func (s *surely) handshake(ctx context.Context, fd int) {
+func (s *authServer) handshake(ctx context.Context, fd int) {
 	defer s.asked.Add(1)
 	session, err := s.own.Load().Accept(ctx, fd, nil, func(auth.Identity) (wire.Status, error) {
 		n := s.under.Add(1)
@@ -95,7 +95,7 @@ func (s *surely) handshake(ctx context.Context, fd int) {
 }
 
 // hear answers a probe, which is no link then.
-func (s *surely) hear(ctx context.Context, session *auth.Session) {
+func (s *authServer) hear(ctx context.Context, session *auth.Session) {
 	said := make([]byte, 0, 1024)
 	for {
 		if socket.WaitReadable(ctx, session.FD) != nil {
@@ -137,7 +137,7 @@ func (s *surely) hear(ctx context.Context, session *auth.Session) {
 }
 
 // read reads from a session that is not closed.
-func (s *surely) read(session *auth.Session, b []byte) (int, error) {
+func (s *authServer) read(session *auth.Session, b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -150,25 +150,25 @@ func (s *surely) read(session *auth.Session, b []byte) (int, error) {
 	}
 }
 
-// use gives the server another key.
-func (s *surely) use(t *testing.T, own auth.PrivateKey) {
+// use changes the key of the server.
+func (s *authServer) use(t *testing.T, own auth.PrivateKey) {
 	t.Helper()
 	a, err := auth.AcceptWithKey(own, true)
 	nstest.Must(t, err)
 	s.own.Store(a)
 }
 
-// judges has the server refuse, or wait.
-func (s *surely) judges(f func() (wire.Status, error)) { s.judge.Store(&f) }
+// judges sets what the server decides about a handshake.
+func (s *authServer) judges(f func() (wire.Status, error)) { s.judge.Store(&f) }
 
-// count is how many links there are.
-func (s *surely) count() int {
+// count returns the number of links.
+func (s *authServer) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
 }
 
-func (s *surely) hangUp() {
+func (s *authServer) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, session := range s.sessions {
@@ -177,16 +177,16 @@ func (s *surely) hangUp() {
 	s.sessions = nil
 }
 
-// config is that of links to the server.
-func (s *surely) config(t *testing.T, only bool) upstream.Config {
+// config returns the configuration of links to the server.
+func (s *authServer) config(t *testing.T, only bool) upstream.Config {
 	t.Helper()
 	d, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{s.right.Public()}, only)
 	nstest.Must(t, err)
 	return upstream.Config{Servers: []string{s.Addr().String()}, Auth: d}
 }
 
-// wantSure wants that a link is one to the server.
-func wantSure(t *testing.T, l upstream.Link, s *surely, only bool) {
+// wantAuth fails the test unless a link is authenticated and leads to the server.
+func wantAuth(t *testing.T, l upstream.Link, s *authServer, only bool) {
 	t.Helper()
 	session := l.Session()
 	if session == nil {
@@ -200,7 +200,7 @@ func wantSure(t *testing.T, l upstream.Link, s *surely, only bool) {
 	}
 }
 
-// open opens one, which the test closes at its end.
+// open opens a link. The test closes it at its end.
 func open(t *testing.T, ls *upstream.Servers) (upstream.Link, bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -223,18 +223,18 @@ func bothKinds(t *testing.T, test func(t *testing.T, only bool)) {
 // and each that is taken is replaced.
 func TestSecuredPool(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
-		s := serveSurely(t)
+		s := serveAuth(t)
 		cfg := s.config(t, only)
 		cfg.PoolMin, cfg.PoolMax, cfg.Answers = 4, 10, true
 		s.answers.Store(true)
-		ls := newLinks(t, cfg)
+		ls := newServers(t, cfg)
 		for range 12 {
 			var l upstream.Link
 			nstest.WaitFor(t, "link opened ahead", func() (ok bool) {
 				l, ok = take(t, ls, new(upstream.Tried))
 				return ok
 			})
-			wantSure(t, l, s, only)
+			wantAuth(t, l, s, only)
 			if !l.Ready() {
 				t.Error("it is not said to be opened ahead")
 			}
@@ -248,11 +248,11 @@ func TestSecuredPool(t *testing.T) {
 
 // TestSecuredPoolOfTheDead: what the server has closed is given to nobody.
 func TestSecuredPoolOfTheDead(t *testing.T) {
-	s := serveSurely(t)
+	s := serveAuth(t)
 	cfg := s.config(t, false)
 	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 5, 5, true
 	s.answers.Store(true)
-	ls := newLinks(t, cfg)
+	ls := newServers(t, cfg)
 	nstest.WaitFor(t, "pool", func() bool { return s.count() == 5 })
 	s.hangUp()
 	for range 10 {
@@ -260,15 +260,15 @@ func TestSecuredPoolOfTheDead(t *testing.T) {
 		if !ok {
 			t.Fatal("the server is left out")
 		}
-		wantSure(t, l, s, false)
+		wantAuth(t, l, s, false)
 	}
 }
 
 // TestSecuredWithoutPool: nothing is at hand then, and one is opened for who waits for it.
 func TestSecuredWithoutPool(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
-		s := serveSurely(t)
-		ls := newLinks(t, s.config(t, only))
+		s := serveAuth(t)
+		ls := newServers(t, s.config(t, only))
 		for i := range 3 {
 			if l, ok := take(t, ls, new(upstream.Tried)); ok {
 				t.Fatalf("%d was at hand", l.FD())
@@ -277,7 +277,7 @@ func TestSecuredWithoutPool(t *testing.T) {
 			if !ok {
 				t.Fatal("there is none")
 			}
-			wantSure(t, l, s, only)
+			wantAuth(t, l, s, only)
 			if l.Ready() {
 				t.Error("it is said to be opened ahead")
 			}
@@ -289,10 +289,10 @@ func TestSecuredWithoutPool(t *testing.T) {
 // TestSecuredEmptyPool: also where a pool has nothing yet; and who waits does not wait for
 // the server, of which nothing is wrong.
 func TestSecuredEmptyPool(t *testing.T) {
-	s := serveSurely(t)
+	s := serveAuth(t)
 	cfg := s.config(t, false)
 	cfg.PoolMax = 5
-	ls := newLinks(t, cfg)
+	ls := newServers(t, cfg)
 	if _, ok := take(t, ls, new(upstream.Tried)); ok {
 		t.Error("one was at hand")
 	}
@@ -300,12 +300,12 @@ func TestSecuredEmptyPool(t *testing.T) {
 	if !ok {
 		t.Fatal("there is none")
 	}
-	wantSure(t, l, s, false)
-	wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+	wantAuth(t, l, s, false)
+	wantAuth(t, wait(t, ls, new(upstream.Tried)), s, false)
 }
 
-// runLinks runs links with a log until stop is called.
-func runLinks(t *testing.T, cfg upstream.Config) (ls *upstream.Servers, log *lines, stop func()) {
+// runServers runs servers with a log until stop is called.
+func runServers(t *testing.T, cfg upstream.Config) (ls *upstream.Servers, log *lines, stop func()) {
 	t.Helper()
 	log = new(lines)
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
@@ -329,11 +329,11 @@ func runLinks(t *testing.T, cfg upstream.Config) (ls *upstream.Servers, log *lin
 func TestWrongKey(t *testing.T) {
 	for _, pool := range []int{0, 3} {
 		t.Run(fmt.Sprint("pool of ", pool), func(t *testing.T) {
-			s := serveSurely(t)
+			s := serveAuth(t)
 			s.use(t, auth.NewKey())
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = pool, pool
-			ls, log, _ := runLinks(t, cfg)
+			ls, log, _ := runServers(t, cfg)
 			if l, ok := open(t, ls); ok {
 				t.Fatalf("got a link to %s", l.Server())
 			}
@@ -347,7 +347,7 @@ func TestWrongKey(t *testing.T) {
 			}
 			s.use(t, s.right)
 			waitBack(t, ls)
-			wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+			wantAuth(t, wait(t, ls, new(upstream.Tried)), s, false)
 			nstest.WaitFor(t, "line that it is back", func() bool { return log.count("server is back") == 1 })
 			if n := log.count("level=WARN"); n != 1 {
 				t.Errorf("%d lines: %s", n, &log.buf)
@@ -371,17 +371,17 @@ func waitBack(t *testing.T, ls *upstream.Servers) {
 
 // TestOtherServer: in place of one with a wrong key there is another one.
 func TestOtherServer(t *testing.T) {
-	wrong, right := serveSurely(t), serveSurely(t)
+	wrong, right := serveAuth(t), serveAuth(t)
 	for _, pool := range []int{0, 2} {
 		cfg := right.config(t, false)
 		cfg.PoolMax = pool
 		cfg.Servers = []string{wrong.Addr().String(), right.Addr().String()}
-		ls := newLinks(t, cfg)
+		ls := newServers(t, cfg)
 		l, ok := open(t, ls)
 		if !ok || l.Server() != right.Addr().String() {
 			t.Fatalf("got %v", ok)
 		}
-		wantSure(t, l, right, false)
+		wantAuth(t, l, right, false)
 	}
 }
 
@@ -391,9 +391,9 @@ func TestRefusals(t *testing.T) {
 		wire.NotAuthorized: {"WARN", "does not know this end's key"},
 		wire.Draining:      {"INFO", "server drains"},
 	} {
-		s := serveSurely(t)
+		s := serveAuth(t)
 		s.judges(func() (wire.Status, error) { return status, errors.New("sorry") })
-		ls, log, _ := runLinks(t, s.config(t, false))
+		ls, log, _ := runServers(t, s.config(t, false))
 		if _, ok := open(t, ls); ok {
 			t.Error("there is a link")
 		}
@@ -408,7 +408,7 @@ func TestRefusals(t *testing.T) {
 		}
 		s.judges(func() (wire.Status, error) { return wire.Connected, nil })
 		waitBack(t, ls)
-		wantSure(t, wait(t, ls, new(upstream.Tried)), s, false)
+		wantAuth(t, wait(t, ls, new(upstream.Tried)), s, false)
 	}
 }
 
@@ -418,7 +418,7 @@ func TestManyHandshakes(t *testing.T) {
 	const most = 32
 	for name, pool := range map[string]int{"pool": 100, "peers": 0} {
 		t.Run(name, func(t *testing.T) {
-			s := serveSurely(t)
+			s := serveAuth(t)
 			goOn := make(chan struct{})
 			s.judges(func() (wire.Status, error) {
 				<-goOn
@@ -426,7 +426,7 @@ func TestManyHandshakes(t *testing.T) {
 			})
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = pool, pool
-			ls, log, stop := runLinks(t, cfg)
+			ls, log, stop := runServers(t, cfg)
 			var peers sync.WaitGroup
 			if pool == 0 {
 				for range 100 {
@@ -460,7 +460,7 @@ func TestManyHandshakes(t *testing.T) {
 // it does not have to wait for another peer after that.
 func TestPoolAfterPeers(t *testing.T) {
 	const most, pool = 32, 5
-	s := serveSurely(t)
+	s := serveAuth(t)
 	goOn := make(chan struct{})
 	s.judges(func() (wire.Status, error) {
 		<-goOn
@@ -504,13 +504,13 @@ func TestSecuredLinksComeBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serveSurely(t)
+			s := serveAuth(t)
 			goOn := make(chan struct{})
 			s.judges(func() (wire.Status, error) { return judge(goOn) })
 			before := nstest.Descriptors(t, os.Getpid())
 			cfg := s.config(t, false)
 			cfg.PoolMin, cfg.PoolMax = 5, 5
-			ls, _, stop := runLinks(t, cfg)
+			ls, _, stop := runServers(t, cfg)
 			nstest.WaitFor(t, "links", func() bool { return s.asked.Load() >= 3 || s.under.Load() == 5 })
 			ctx, cancel := context.WithCancel(t.Context())
 			var waits sync.WaitGroup
@@ -535,10 +535,10 @@ func TestSecuredLinksComeBack(t *testing.T) {
 // up.
 func TestSilentServer(t *testing.T) {
 	silent := serve(t, "127.0.0.1:0")
-	s := serveSurely(t)
+	s := serveAuth(t)
 	cfg := s.config(t, false)
 	cfg.Servers, cfg.ConnectTimeout = []string{silent.addr()}, 100*time.Millisecond
-	ls, log, _ := runLinks(t, cfg)
+	ls, log, _ := runServers(t, cfg)
 	if _, ok := open(t, ls); ok {
 		t.Error("there is a link")
 	}
@@ -550,13 +550,13 @@ func TestSilentServer(t *testing.T) {
 // TestOpenIsCancelled: who waits for a server to prove who it is may give up, which says
 // nothing of the server.
 func TestOpenIsCancelled(t *testing.T) {
-	s := serveSurely(t)
+	s := serveAuth(t)
 	goOn := make(chan struct{})
 	s.judges(func() (wire.Status, error) {
 		<-goOn
 		return wire.Connected, nil
 	})
-	ls, log, _ := runLinks(t, s.config(t, false))
+	ls, log, _ := runServers(t, s.config(t, false))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
@@ -579,8 +579,8 @@ func TestOpenIsCancelled(t *testing.T) {
 
 // TestOutOfDescriptors: it says nothing of the server either.
 func TestOutOfDescriptors(t *testing.T) {
-	s := serveSurely(t)
-	ls, log, _ := runLinks(t, s.config(t, false))
+	s := serveAuth(t)
+	ls, log, _ := runServers(t, s.config(t, false))
 	_, ok := open(t, ls)
 	if !ok {
 		t.Fatal("there is no link")

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// lines are what the log has.
+// lines collects log lines.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -18,7 +18,7 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.buf.Write(b)
 }
 
-// count is how many have certain words.
+// count returns the number of lines with all words.
 func (l *lines) count(words ...string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -206,11 +206,13 @@ func (p *pool) giveUp(at netip.AddrPort) {
 	p.dropLocked(func(l pooled) bool { return l.to == at && !socket.Look(l.fd).Connected })
 }
 
-// drop closes the links that match.
-func (p *pool) drop(match func(l pooled) bool) {
+// drop closes the links that match, and returns their number.
+func (p *pool) drop(match func(l pooled) bool) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := len(p.links)
 	p.dropLocked(match)
+	return before - len(p.links)
 }
 
 // dropLocked closes the links that match.

@@ -16,7 +16,7 @@ import (
 // replaced.
 func TestPool(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
-	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 4, PoolMax: 10, Answers: true})
+	ls := newServers(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 4, PoolMax: 10, Answers: true})
 	nstest.WaitFor(t, "pool", func() bool { return server.count() == 4 })
 	for i := range 20 {
 		l, ok := take(t, ls, new(upstream.Tried))
@@ -30,7 +30,7 @@ func TestPool(t *testing.T) {
 // TestNoPool: without one nothing is opened before there is a peer.
 func TestNoPool(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
-	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}})
+	ls := newServers(t, upstream.Config{Servers: []string{server.addr()}})
 	for i := range 3 {
 		if l, ok := take(t, ls, new(upstream.Tried)); !ok || l.Ready() {
 			t.Errorf("link %d: %v, opened ahead: %v", i, ok, l.Ready())
@@ -42,7 +42,7 @@ func TestNoPool(t *testing.T) {
 // TestPoolOfTheDead: what the server has closed is given to nobody.
 func TestPoolOfTheDead(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
-	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 8, PoolMax: 8, Answers: true})
+	ls := newServers(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 8, PoolMax: 8, Answers: true})
 	nstest.WaitFor(t, "pool", func() bool { return server.count() == 8 })
 	server.hangUp()
 	for range 20 {
@@ -64,7 +64,7 @@ func TestPoolOfTheDead(t *testing.T) {
 // after a while there are as few as before.
 func TestPoolGrowsAndShrinks(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
-	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 20, Answers: true})
+	ls := newServers(t, upstream.Config{Servers: []string{server.addr()}, PoolMin: 2, PoolMax: 20, Answers: true})
 	nstest.WaitFor(t, "pool", func() bool { return server.count() == 2 })
 	open := func() (n int) { // what the server has and no peer, by its own kernel
 		server.mu.Lock()

@@ -78,7 +78,8 @@ func (d *dialed) ask(ctx context.Context, at netip.AddrPort) {
 }
 
 // openFirst opens a link to the address that answers first. If servers answer, the
-// program must do so, and the link is none.
+// program must do so, and nothing is left of the link but the address. An error has the
+// address, too, if it connected.
 func (d *dialed) openFirst(ctx context.Context, addrs []netip.AddrPort) (pooled, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, d.set.cfg.ConnectTimeout), dial.ErrTimeout)
 	defer cancel()
@@ -89,19 +90,20 @@ func (d *dialed) openFirst(ctx context.Context, addrs []netip.AddrPort) (pooled,
 	l := pooled{fd: fd, to: winner}
 	if d.set.cfg.Auth != nil {
 		if l, err = d.authenticate(ctx, fd, winner); err != nil {
-			return none, err
+			return pooled{fd: -1, to: winner}, err
 		}
 	}
 	if !d.set.cfg.Answers {
 		return l, nil
 	}
 	defer l.close()
+	answered := pooled{fd: -1, to: winner}
 	if err := ask(ctx, l); errors.Is(err, dial.ErrTimeout) {
-		return none, ErrNoAnswer
+		return answered, ErrNoAnswer
 	} else if err != nil {
-		return none, fmt.Errorf("ask the server: %w", err)
+		return answered, fmt.Errorf("ask the server: %w", err)
 	}
-	return pooled{fd: -1, to: winner}, nil
+	return answered, nil
 }
 
 // lose leaves out a server whose program does not answer. Its links are closed, because

@@ -18,7 +18,7 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// home is a server that joins, and opens links when the test says so.
+// home is an attached server that opens links when the test says so.
 type home struct {
 	*upstream.ReverseServer
 
@@ -29,8 +29,8 @@ type home struct {
 	ordered int // guarded by mu
 }
 
-// join has a server join.
-func join(t *testing.T, ls *upstream.Servers, name string) *home {
+// attach attaches a server.
+func attach(t *testing.T, ls *upstream.Servers, name string) *home {
 	t.Helper()
 	h := &home{to: serve(t, "127.0.0.1:0")}
 	h.at = netip.MustParseAddrPort(h.to.addr())
@@ -42,14 +42,14 @@ func join(t *testing.T, ls *upstream.Servers, name string) *home {
 	return h
 }
 
-// orders is how many links it was asked for.
+// orders returns the number of links that it was asked for.
 func (h *home) orders() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.ordered
 }
 
-// open opens a link, and returns its descriptor.
+// open opens a link and returns its descriptor.
 func (h *home) open(t *testing.T) int {
 	t.Helper()
 	c, err := net.Dial("tcp", h.to.addr())
@@ -60,13 +60,13 @@ func (h *home) open(t *testing.T) int {
 	return fd
 }
 
-// newJoinable makes links that servers may join. Their pool has so many.
-func newJoinable(t *testing.T, pool int) *upstream.Servers {
+// newReverse makes servers that others may attach themselves to. Their pool has so many.
+func newReverse(t *testing.T, pool int) *upstream.Servers {
 	t.Helper()
-	return newLinks(t, upstream.Config{Reverse: true, PoolMin: pool, PoolMax: 8 * pool, Heartbeat: 25 * time.Second})
+	return newServers(t, upstream.Config{Reverse: true, PoolMin: pool, PoolMax: 8 * pool, Heartbeat: 25 * time.Second})
 }
 
-// queued has n peers come for whom there is no link, and wait for theirs.
+// queued lets n peers come that find no link and wait for one.
 func queued(t *testing.T, ls *upstream.Servers, n int) (got []chan int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -90,7 +90,7 @@ func queued(t *testing.T, ls *upstream.Servers, n int) (got []chan int) {
 	return got
 }
 
-// wantNone has a peer come, find no link, and go.
+// wantNone lets a peer come, find no link, and go.
 func wantNone(t *testing.T, ls *upstream.Servers) {
 	t.Helper()
 	tried := new(upstream.Tried)
@@ -120,9 +120,9 @@ func wantFD(t *testing.T, from chan int, want int) {
 // TestInTheOrderOfArrival: peers that came before there was any server, and those that came after them, get links in the order in
 // which they came; the pool gets the rest.
 func TestInTheOrderOfArrival(t *testing.T) {
-	ls := newJoinable(t, 2)
+	ls := newReverse(t, 2)
 	peers := queued(t, ls, 20)
-	h := join(t, ls, "home")
+	h := attach(t, ls, "home")
 	if h.orders() != 22 {
 		t.Errorf("%d links were ordered, want one for each peer and 2 for the pool", h.orders())
 	}
@@ -138,31 +138,31 @@ func TestInTheOrderOfArrival(t *testing.T) {
 
 // TestOrdersFollowTheQueue: what is ordered is what is lacking, also if peers give up.
 func TestOrdersFollowTheQueue(t *testing.T) {
-	ls := newJoinable(t, 1)
-	h := join(t, ls, "home")
+	ls := newReverse(t, 1)
+	h := attach(t, ls, "home")
 	nstest.WaitFor(t, "the first order", func() bool { return h.orders() == 1 })
 	wantNone(t, ls)
 	peer := queued(t, ls, 1)[0]
 	wantFD(t, peer, h.open(t)) // the one who left is not before it
 }
 
-// TestJoinedGoes: a server that goes is left out at once. Its links are closed, those who wait get one of another, and its
+// TestAttachedServerGoes: a server that goes is left out at once. Its links are closed, those who wait get one of another, and its
 // own name can be taken by a new one.
-func TestJoinedGoes(t *testing.T) {
-	ls := newJoinable(t, 1)
-	first := join(t, ls, "first")
+func TestAttachedServerGoes(t *testing.T) {
+	ls := newReverse(t, 1)
+	first := attach(t, ls, "first")
 	first.open(t)
 	first.Detach(errors.New("test"))
 	wantNone(t, ls)
 	peer := queued(t, ls, 1)[0]
-	second := join(t, ls, "second")
+	second := attach(t, ls, "second")
 	if second.orders() == 0 {
 		t.Error("nothing was ordered of the second server")
 	}
 	first.open(t) // late: nobody gets it
 	wantFD(t, peer, second.open(t))
 
-	again := join(t, ls, "second")
+	again := attach(t, ls, "second")
 	second.open(t)
 	second.Detach(errors.New("late"))
 	fd := again.open(t)
@@ -173,8 +173,8 @@ func TestJoinedGoes(t *testing.T) {
 
 // TestTriedIsNotOffered: a peer whom a server could not serve gets a link of another, and none if there is none.
 func TestTriedIsNotOffered(t *testing.T) {
-	ls := newJoinable(t, 1)
-	first := join(t, ls, "first")
+	ls := newReverse(t, 1)
+	first := attach(t, ls, "first")
 	first.open(t)
 	tried := new(upstream.Tried)
 	l, ok := take(t, ls, tried)
@@ -185,7 +185,7 @@ func TestTriedIsNotOffered(t *testing.T) {
 	if _, ok, err := ls.Open(context.Background(), tried); ok || err != nil {
 		t.Errorf("the same server was offered again: %v %v", ok, err)
 	}
-	second := join(t, ls, "second")
+	second := attach(t, ls, "second")
 	got := make(chan int, 1)
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
@@ -202,8 +202,8 @@ func TestTriedIsNotOffered(t *testing.T) {
 // TestTriedWithoutPool: a link for such a peer is asked of the server that has not been tried, although others come first, and
 // although there is one of these to spare.
 func TestTriedWithoutPool(t *testing.T) {
-	ls := newJoinable(t, 0)
-	first, second := join(t, ls, "first"), join(t, ls, "second")
+	ls := newReverse(t, 0)
+	first, second := attach(t, ls, "first"), attach(t, ls, "second")
 	peer := queued(t, ls, 1)[0]
 	wantFD(t, peer, first.open(t))
 	first.open(t)
@@ -235,14 +235,14 @@ func TestTriedWithoutPool(t *testing.T) {
 	}
 }
 
-// TestDialedFailsJoinedServes: a peer that waits for a server to be dialed gets the link that one has opened ahead which
+// TestDialedFailsAttachedServes: a peer that waits for a server to be dialed gets the link that one has opened ahead which
 // has dialed itself, as soon as the other fails.
-func TestDialedFailsJoinedServes(t *testing.T) {
-	dialed := serveSurely(t)
+func TestDialedFailsAttachedServes(t *testing.T) {
+	dialed := serveAuth(t)
 	cfg := dialed.config(t, false)
 	cfg.Reverse, cfg.PoolMin, cfg.PoolMax, cfg.Heartbeat = true, 1, 4, time.Second
-	ls := newLinks(t, cfg)
-	h := join(t, ls, "home")
+	ls := newServers(t, cfg)
+	h := attach(t, ls, "home")
 	ahead := h.open(t)
 	nstest.WaitFor(t, "pool", func() bool { return dialed.count() == 1 })
 	dialed.use(t, auth.NewKey())
@@ -259,8 +259,8 @@ func TestDialedFailsJoinedServes(t *testing.T) {
 
 // TestNoLinkInTime: it is said which server has opened none.
 func TestNoLinkInTime(t *testing.T) {
-	ls := newJoinable(t, 1)
-	join(t, ls, "home")
+	ls := newReverse(t, 1)
+	attach(t, ls, "home")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := ls.Wait(ctx, new(upstream.Tried)); err == nil || err.Error() != "server home: it opens no link" {
@@ -268,11 +268,11 @@ func TestNoLinkInTime(t *testing.T) {
 	}
 }
 
-// TestJoinedSaysThatItDrains: a server whose links end with that answer is left out, and not for good: it says so too
+// TestAttachedServerDrains: a server whose links end with that answer is left out, and not for good: it says so too
 // when it has more of them than it takes.
-func TestJoinedSaysThatItDrains(t *testing.T) {
-	ls := newJoinable(t, 1)
-	first, second := join(t, ls, "first"), join(t, ls, "second")
+func TestAttachedServerDrains(t *testing.T) {
+	ls := newReverse(t, 1)
+	first, second := attach(t, ls, "first"), attach(t, ls, "second")
 	first.open(t)
 	second.open(t)
 	l, ok := take(t, ls, new(upstream.Tried))
@@ -298,18 +298,18 @@ func TestJoinedSaysThatItDrains(t *testing.T) {
 
 // TestStaleOrders: orders to which nothing comes are forgotten, and made anew.
 func TestStaleOrders(t *testing.T) {
-	ls := newJoinable(t, 1)
-	h := join(t, ls, "home")
+	ls := newReverse(t, 1)
+	h := attach(t, ls, "home")
 	nstest.WaitFor(t, "an order", func() bool { return h.orders() == 1 })
 	nstest.WaitFor(t, "another", func() bool { return h.orders() >= 2 })
 }
 
-// TestJoinedChurn: servers come, go, drain and do not open all that they are asked for, while peers come and give up. Nobody
+// TestAttachedServersChurn: servers come, go, drain and do not open all that they are asked for, while peers come and give up. Nobody
 // gets a link twice, everybody is served in the end, and no descriptor is left.
-func TestJoinedChurn(t *testing.T) {
+func TestAttachedServersChurn(t *testing.T) {
 	before := nstest.Descriptors(t, os.Getpid())
 	t.Run("life", func(t *testing.T) {
-		ls := newJoinable(t, 2)
+		ls := newReverse(t, 2)
 		sink := serve(t, "127.0.0.1:0")
 		at := netip.MustParseAddrPort(sink.addr())
 		stop := make(chan struct{})

@@ -34,7 +34,7 @@ type server struct {
 // [ReverseServer] has dialed the client and opens links on request. Only open blocks.
 type source interface {
 	// connect begins a link for a peer for which the pool has none. It returns
-	// errNotReady if the peer has to wait; then open does.
+	// errNotReady or errUnproven if the peer has to wait; then open does.
 	connect(to netip.AddrPort) (pooled, error)
 	// open returns a link for a peer that may wait for it. It returns errLeftOut or
 	// errTryOthers if the server has to be chosen anew; changed is closed then.
@@ -48,7 +48,9 @@ type source interface {
 	// missed notes a peer that was queued behind others.
 	missed()
 
-	// maintain is called once a second.
+	// dials reports whether at is an address of the server.
+	dials(at netip.AddrPort) bool
+	// maintain is called once a second, and when the pool has lost links.
 	maintain()
 	// wake notes that a peer waits for the server.
 	wake()
@@ -68,9 +70,6 @@ func (s *server) take() (Link, error) {
 	if best == nil {
 		return Link{}, errLeftOut
 	}
-	if s.set.cfg.Answers && s.answered.Load() == 0 && s.peers.Load() >= mostUnanswered {
-		return Link{}, errUnproven
-	}
 	l := Link{server: s, Timeout: s.set.timeout(s), taken: s.set.clock()}
 	var want int
 	if l.pooled, l.ready, want = s.pool.take(); l.fd < 0 {
@@ -84,11 +83,6 @@ func (s *server) take() (Link, error) {
 	s.source.refill(want)
 	return l, nil
 }
-
-// mostUnanswered is the number of peers of a server that has never answered. Others wait
-// for its first answer. So an address that leads back to this client, by any way, cannot
-// use up all descriptors.
-const mostUnanswered = 64
 
 // gave notes that a peer has a link.
 func (s *server) gave(l Link) {

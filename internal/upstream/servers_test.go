@@ -84,14 +84,14 @@ func serve(t *testing.T, addr string) *fake {
 
 func (f *fake) addr() string { return f.Addr().String() }
 
-// count is how many have come so far.
+// count returns the number of links so far.
 func (f *fake) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.conns)
 }
 
-// hangUp closes what has come so far.
+// hangUp closes the links so far.
 func (f *fake) hangUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,8 +101,8 @@ func (f *fake) hangUp() {
 	f.conns = nil
 }
 
-// newLinks are links that run until the test is over.
-func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
+// newServers returns servers that run until the test is over.
+func newServers(t *testing.T, cfg upstream.Config) *upstream.Servers {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -121,7 +121,7 @@ func newLinks(t *testing.T, cfg upstream.Config) *upstream.Servers {
 	return ls
 }
 
-// take takes a link, which the test closes at its end.
+// take takes a link. The test closes it at its end.
 func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.Link, bool) {
 	t.Helper()
 	l, ok, err := ls.Take(tried)
@@ -132,7 +132,7 @@ func take(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) (upstream.L
 	return l, ok
 }
 
-// wait waits for one.
+// wait waits for a link.
 func wait(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) upstream.Link {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -143,7 +143,7 @@ func wait(t *testing.T, ls *upstream.Servers, tried *upstream.Tried) upstream.Li
 	return l
 }
 
-// names are the servers that so many peers get.
+// names returns the servers that n peers get.
 func names(t *testing.T, ls *upstream.Servers, n int) string {
 	t.Helper()
 	var all []string
@@ -161,19 +161,19 @@ func TestBalance(t *testing.T) {
 	a, b, c := serve(t, "127.0.0.1:0").addr(), serve(t, "127.0.0.1:0").addr(), serve(t, "[::1]:0").addr()
 	servers := []string{a, b, c}
 	t.Run("failover", func(t *testing.T) {
-		ls := newLinks(t, upstream.Config{Servers: servers})
+		ls := newServers(t, upstream.Config{Servers: servers})
 		if got, want := names(t, ls, 3), strings.Join([]string{a, a, a}, " "); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
 	t.Run("round-robin", func(t *testing.T) {
-		ls := newLinks(t, upstream.Config{Servers: servers, Balance: upstream.RoundRobin})
+		ls := newServers(t, upstream.Config{Servers: servers, Balance: upstream.RoundRobin})
 		if got, want := names(t, ls, 7), strings.Join([]string{a, b, c, a, b, c, a}, " "); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
 	t.Run("least-peers", func(t *testing.T) {
-		ls := newLinks(t, upstream.Config{Servers: servers, Balance: upstream.LeastPeers})
+		ls := newServers(t, upstream.Config{Servers: servers, Balance: upstream.LeastPeers})
 		first, _ := take(t, ls, new(upstream.Tried))
 		second, _ := take(t, ls, new(upstream.Tried))
 		if got, want := names(t, ls, 3), strings.Join([]string{c, a, b}, " "); got != want {
@@ -187,7 +187,7 @@ func TestBalance(t *testing.T) {
 	})
 	t.Run("tried", func(t *testing.T) {
 		for _, how := range []upstream.Balance{upstream.Failover, upstream.RoundRobin, upstream.LeastPeers} {
-			ls := newLinks(t, upstream.Config{Servers: servers, Balance: how})
+			ls := newServers(t, upstream.Config{Servers: servers, Balance: how})
 			var tried upstream.Tried
 			var got []string
 			for range 3 {
@@ -217,7 +217,7 @@ func TestLeftOutAndBack(t *testing.T) {
 	for _, pool := range []int{0, 3} {
 		t.Run(fmt.Sprint("pool of ", pool), func(t *testing.T) {
 			first, second := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
-			ls := newLinks(t, upstream.Config{Servers: []string{first.addr(), second.addr()}, PoolMin: pool, PoolMax: pool, Answers: true})
+			ls := newServers(t, upstream.Config{Servers: []string{first.addr(), second.addr()}, PoolMin: pool, PoolMax: pool, Answers: true})
 			l, _ := take(t, ls, new(upstream.Tried))
 			nstest.Must(t, first.Close())
 			first.hangUp()
@@ -237,7 +237,7 @@ func TestRefusedConnect(t *testing.T) {
 	nstest.Must(t, err)
 	refusing, works := l.Addr().String(), serve(t, "127.0.0.1:0")
 	nstest.Must(t, l.Close())
-	ls := newLinks(t, upstream.Config{Servers: []string{refusing, works.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
+	ls := newServers(t, upstream.Config{Servers: []string{refusing, works.addr()}, PoolMin: 2, PoolMax: 2, Answers: true})
 	// Without any peer: the pool's links are refused.
 	nstest.WaitFor(t, "other server", func() bool { return names(t, ls, 1) == works.addr() })
 }
@@ -247,7 +247,7 @@ func TestRefusedConnect(t *testing.T) {
 func TestWaitForTheOnly(t *testing.T) {
 	server := serve(t, "127.0.0.1:0")
 	nstest.Must(t, server.Close())
-	ls := newLinks(t, upstream.Config{Servers: []string{server.addr()}})
+	ls := newServers(t, upstream.Config{Servers: []string{server.addr()}})
 	l, ok := take(t, ls, new(upstream.Tried))
 	if !ok {
 		t.Fatal("a server is left out before it has failed")

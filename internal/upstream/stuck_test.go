@@ -59,7 +59,7 @@ func TestStuckLinks(t *testing.T) {
 	}
 }
 
-// deaf is an address that does not answer: its queue of connections is full.
+// deaf returns an address that does not answer: its accept queue is full.
 func deaf(t *testing.T) netip.AddrPort {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

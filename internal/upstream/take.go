@@ -101,7 +101,7 @@ func (ss *Servers) Wait(ctx context.Context, tried *Tried) (Link, error) {
 		if !ss.untried(tried) {
 			return Link{}, errTried
 		}
-		if err := ss.untrusted(tried); err != nil {
+		if err := ss.hopeless(tried); err != nil {
 			return Link{}, err
 		}
 		select {
@@ -120,15 +120,15 @@ func (ss *Servers) untried(tried *Tried) bool {
 	return len(all) == 0 || slices.ContainsFunc(all, func(s *server) bool { return !tried.has(s) })
 }
 
-// untrusted returns an error if no server will do until somebody changes a key. Waiting
-// for that does not help a peer.
-func (ss *Servers) untrusted(tried *Tried) (err error) {
+// hopeless returns an error if no server will do until somebody changes a key or the
+// configuration. Waiting for that does not help a peer.
+func (ss *Servers) hopeless(tried *Tried) (err error) {
 	for _, s := range *ss.all.Load() {
 		if tried.has(s) {
 			continue
 		}
 		failure := s.source.failure()
-		if s.best.Load() != nil || !errors.Is(failure, auth.ErrUntrusted) {
+		if s.best.Load() != nil || !errors.Is(failure, auth.ErrUntrusted) && !errors.Is(failure, ErrSelf) {
 			return nil
 		}
 		err = fmt.Errorf("server %s: %w", s.name, failure)

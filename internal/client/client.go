@@ -1,0 +1,70 @@
+// Package client accepts peers and carries each over a link to a server.
+//
+// [Client.Handle] does all that a peer needs until the relay has it: it takes a link,
+// encodes the header, and hands both sockets over. The relay waits for the answer of the
+// server, so the peer's first bytes do not. If nothing of a peer was delivered the relay
+// gives it back, and the client offers it to another server (retry.go).
+package client
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"portredirector/internal/limit"
+	"portredirector/internal/logging"
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
+	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
+)
+
+// headerRoom is the length of the longest header that a client sends, in bytes: a v1
+// line (PROXY protocol, 2.1).
+const headerRoom = 107
+
+// Client serves any number of peers. Its fields must be set before the first Handle.
+type Client struct {
+	Servers *upstream.Servers
+	Form    wire.Form
+	Relay   *relay.Engine
+	Log     *slog.Logger
+
+	// OpenTimeout bounds the time until a server is reached, however many are tried, and
+	// again the time until it answers.
+	OpenTimeout time.Duration
+
+	Peers    limit.Peers[netip.Prefix]      // by source
+	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
+}
+
+// Handle serves a peer that was accepted, and owns its socket. It is called on a loop of
+// the relay and does not block.
+//
+// A peer that cannot be served is reset, as by a direct connection. It is never closed
+// as if it had been served.
+func (c *Client) Handle(peer int, from netip.AddrPort) {
+	source := limit.SourcePrefix(from.Addr())
+	if err := c.Peers.Enter(source); err != nil {
+		socket.Reset(peer)
+		c.Throttle.Log(slog.LevelWarn, "peer refused", source, func() []slog.Attr {
+			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
+		})
+		return
+	}
+	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
+		k.refuse(peer, errOwnLink)
+		return
+	}
+	if c.Form == wire.Native {
+		k.header.ID = wire.NewID()
+	}
+	var err error
+	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {
+		k.refuse(peer, err)
+		return
+	}
+	k.deadline = time.Now().Add(c.OpenTimeout)
+	k.open(relay.Undelivered{Accepted: peer})
+}
