@@ -121,16 +121,21 @@ func (r *rig) link(t *testing.T) (*net.TCPConn, wire.Header, wire.Form) {
 func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, wire.Header, wire.Form) {
 	t.Helper()
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
-	l, err := server.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := server.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		h, form, err := wire.Read(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !h.Local {
+			return l, h, form
+		}
+		write(t, l, "\x00") // it asks whether we answer
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	h, form, err := wire.Read(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l, h, form
 }
 
 // wantLog waits until the log says all of it.

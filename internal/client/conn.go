@@ -9,6 +9,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -112,7 +113,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.OnStatus, pair.StatusTimeout = k.onStatus, c.OpenTimeout
+		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, l.Lost
 	}
 	c.Relay.Relay(pair)
 }
@@ -139,6 +140,9 @@ func (k *conn) gone(r relay.Result) {
 	k.leave()
 	switch r.End {
 	case relay.Refused:
+		if errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute() {
+			k.link.Fail(upstream.ErrNoAnswer)
+		}
 		k.tell(slog.LevelWarn, "peer refused", slog.Any("error", k.named(r.Err)))
 	case relay.Failed:
 		k.tell(slog.LevelError, "relay failed", slog.Any("error", r.Err))

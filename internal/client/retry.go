@@ -57,6 +57,9 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 		return
 	}
 	switch {
+	case errors.Is(u.Err, upstream.ErrNoAnswer): // it is left out already
+	case errors.Is(u.Err, relay.ErrNoStatus):
+		k.link.Fail(upstream.ErrNoAnswer)
 	case k.link.Ready() && k.deaths < mostDeaths:
 		k.deaths++ // it may have been ended just when the peer got it
 	case answered:

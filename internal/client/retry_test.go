@@ -116,21 +116,10 @@ func TestOneServerDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer back.Close()
-	for { // a try of the client's may have been there first
-		_ = back.SetDeadline(time.Now().Add(10 * time.Second))
-		c, err := back.AcceptTCP()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if _, _, err := wire.Read(c); err != nil {
-			continue
-		}
-		read(t, c, "hello")
-		write(t, c, "\x00welcome")
-		read(t, peer, "welcome")
-		break
-	}
+	second, _, _ := linkTo(t, back)
+	read(t, second, "hello")
+	write(t, second, "\x00welcome")
+	read(t, peer, "welcome")
 	r.wantLog(t, "server drains", "server is back")
 }
 
@@ -179,4 +168,23 @@ func wantNoLink(t *testing.T, server *net.TCPListener) {
 			t.Error("it was offered to one more server")
 		}
 	}
+}
+
+// TestServerHangs: a peer that has said nothing goes to another server when its own does not answer, long before the time for
+// an answer is over. One that has said something stays, because the server may have it.
+func TestServerHangs(t *testing.T) {
+	r := newRigOf(t, wire.Native, 2)
+	quiet, talks := r.visit(t), r.visit(t)
+	write(t, talks, "hello")
+	for range 2 {
+		r.link(t) // its header is read, and not answered
+	}
+	l, h, _ := linkTo(t, r.other)
+	if h.Source.String() != quiet.LocalAddr().String() {
+		t.Errorf("the other server got %s", h.Source)
+	}
+	write(t, l, "\x00welcome")
+	read(t, quiet, "welcome")
+	wantNoLink(t, r.other)
+	r.wantLog(t, "leaving it out", r.server.Addr().String(), "does not answer")
 }

@@ -19,13 +19,13 @@ import (
 // Inner packages do not name command line options, because a value may come from elsewhere. The
 // hints name the option behind an error, in the log and in what a daemon returns.
 
-// hint is what to look at where an error is met.
+// hint names the option behind an error.
 type hint struct {
 	is     error  // compared by errors.Is
 	option string // added behind the error, in brackets
 }
 
-// hints are those of one end. The first that fits counts, so special errors precede general ones.
+// hints lists the hints of one end. The first that fits counts, so special errors precede general ones.
 type hints []hint
 
 var (
@@ -70,7 +70,7 @@ const otherProgram = "a server that is not portredirector needs --header v2, v1 
 
 // add returns err with the option that it is about.
 func (h hints) add(err error) error {
-	if err == nil || errors.As(err, new(*hintedError)) {
+	if _, has := errors.AsType[*hintedError](err); has {
 		return err
 	}
 	for _, one := range h {

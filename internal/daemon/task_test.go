@@ -13,6 +13,7 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/server"
+	"portredirector/internal/testnet/nstest"
 )
 
 // journal records events in order.
@@ -105,16 +106,14 @@ func TestTasks(t *testing.T) {
 	s := &serverDaemon{server: &server.Server{}, clients: &clients{}, cfg: config.Server{
 		Clients: []string{"1.1.1.1:12345"}, Services: map[uint16]server.Service{80: {Host: server.ContainerPrefix + "web", Port: 80}},
 	}}
-	want := []string{"broker of files and names", "return routes", "addresses of this machine", "names of services", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
+	want := []string{"broker of files and names", "return routes", "published ports", "addresses of this machine", "names of services", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
 	if diff := cmp.Diff(want, names(s.tasks(Shutdown{}))); diff != "" {
 		t.Error(diff)
 	}
 	var c closers
 	defer func() { _ = c.close() }()
 	listeners, err := c.listen(t.Context(), config.Client{}.KeepAlive, "127.0.0.1:37205", "127.0.0.1:37206")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	d := &clientDaemon{
 		cfg: config.Client{Servers: []string{"2.2.2.2:1"}}, listeners: listeners[:1], client: &client.Client{},
 		incoming: &linkListener{listener: listeners[1], enrolled: &clients{}},

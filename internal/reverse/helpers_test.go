@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/upstream"
 )
 

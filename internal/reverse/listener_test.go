@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
 	"portredirector/internal/reverse"
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/upstream"
 )
 

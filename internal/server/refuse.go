@@ -85,6 +85,7 @@ func statusOf(err error) wire.Status {
 		{ErrNoService, wire.NoService},
 		{ErrFamily, wire.NoService},
 		{errAway, wire.Unreachable},
+		{errNoRoute, wire.Unreachable},
 		{syscall.ECONNREFUSED, wire.Refused},
 		{socket.ErrCollision, wire.Internal},
 		{socket.ErrClaim, wire.ClaimDenied},

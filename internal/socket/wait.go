@@ -8,13 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitSlice is how long a wait does not look at its context.
+// waitSlice is the time after which a wait checks its context.
 const waitSlice = 50 * time.Millisecond
 
-// Wait waits until what [Connect] began has succeeded or failed. It blocks a
-// thread, so it is for the few that connect outside of an event loop.
+// Wait waits until a socket of [Connect] is connected or has failed. It blocks a thread,
+// so it is for callers outside of the event loops.
 func Wait(ctx context.Context, fd int) error {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if err := wait(ctx, fd, unix.POLLOUT); err != nil {
+		return err
+	}
+	return Error(fd)
+}
+
+// WaitReadable waits until a socket has something to read, or has failed. It blocks a
+// thread, as Wait does.
+func WaitReadable(ctx context.Context, fd int) error { return wait(ctx, fd, unix.POLLIN) }
+
+func wait(ctx context.Context, fd int, events int16) error {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -24,13 +35,13 @@ func Wait(ctx context.Context, fd int) error {
 			return os.NewSyscallError("poll", err)
 		}
 		if n > 0 {
-			return Error(fd)
+			return nil
 		}
 	}
 }
 
-// WaitAny waits until what Connect began has succeeded or failed for any of the
-// sockets, or for so long, and tells for which: their indices. It blocks a thread.
+// WaitAny waits until any of the sockets is connected or has failed, at most for d. It
+// returns their indices. It blocks a thread.
 func WaitAny(fds []int, d time.Duration) (done []int, err error) {
 	poll := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
@@ -47,7 +58,7 @@ func WaitAny(fds []int, d time.Duration) (done []int, err error) {
 	return done, nil
 }
 
-// Error takes the pending error of a socket; nil if there is none.
+// Error returns and clears the pending error of a socket; nil if there is none.
 func Error(fd int) error {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {

@@ -36,7 +36,8 @@ func (b *Balance) Type() string { return "way" }
 
 // choose returns a server that is in use and not among tried, and nil if there is none.
 // Of the servers of one SRV name only those of the lowest priority that is in use count.
-func (ss *Servers) choose(tried *Tried) *server { return ss.chooseOf(*ss.all.Load(), tried) }
+// A suspect is chosen only if there is no other.
+func (ss *Servers) choose(tried *Tried) *server { return ss.chooseFrom(*ss.all.Load(), tried) }
 
 // chooseForQueue returns the server that a queued peer is to get a link of. A dialed one
 // is chosen only where the first in use serves everybody.
@@ -44,11 +45,19 @@ func (ss *Servers) chooseForQueue(tried *Tried) *server {
 	if ss.cfg.Balance == Failover {
 		return ss.choose(tried)
 	}
-	return ss.chooseOf(*ss.reverse.Load(), tried)
+	return ss.chooseFrom(*ss.reverse.Load(), tried)
 }
 
-func (ss *Servers) chooseOf(all []*server, tried *Tried) *server {
-	fits := func(s *server) bool { return s.best.Load() != nil && !tried.has(s) }
+func (ss *Servers) chooseFrom(all []*server, tried *Tried) *server {
+	usable := func(s *server) bool { return s.best.Load() != nil && !tried.has(s) }
+	if s := ss.chooseOf(all, func(s *server) bool { return !s.suspect.Load() && usable(s) }); s != nil {
+		return s
+	}
+	return ss.chooseOf(all, usable)
+}
+
+// chooseOf chooses from the servers that fit.
+func (ss *Servers) chooseOf(all []*server, fits func(*server) bool) *server {
 	if ss.cfg.Balance == Failover {
 		for _, s := range all {
 			if fits(s) {

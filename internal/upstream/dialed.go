@@ -14,7 +14,6 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/backoff"
 	"portredirector/internal/dial"
-	"portredirector/internal/socket"
 )
 
 // Pauses between the tries of a failed server.
@@ -37,7 +36,8 @@ type dialed struct {
 	woken      chan struct{}
 	handshakes handshakes
 	stop       context.CancelFunc
-	troubled   atomic.Bool // it has failed since it worked last
+	troubled   atomic.Bool  // it has failed since it worked last
+	probe      atomic.Int32 // one of probeNone and so on
 
 	mu     sync.Mutex
 	addrs  []netip.AddrPort // those not tried lately first; guarded by mu
@@ -112,6 +112,7 @@ func (d *dialed) run(ctx context.Context) {
 	var openers sync.WaitGroup
 	for ctx.Err() == nil {
 		d.openAhead(ctx, &openers)
+		d.startProbe(ctx, &openers)
 		pause := d.untilTry()
 		if pause == 0 {
 			d.try(ctx)
@@ -144,18 +145,18 @@ func (d *dialed) untilTry() time.Duration {
 	return max(0, time.Until(d.tried.Add(pause)))
 }
 
-// try connects to the address that answers first.
+// try finds the address that answers first.
 func (d *dialed) try(ctx context.Context) {
 	d.mu.Lock()
 	addrs := slices.Clone(d.addrs)
 	d.mu.Unlock()
-	l, err := d.connectFirst(ctx, addrs)
+	l, err := d.openFirst(ctx, addrs)
 	if err != nil && ctx.Err() != nil {
 		return // it shows nothing of the server
 	}
 	d.mu.Lock()
 	if err == nil && !slices.Contains(d.addrs, l.to) {
-		socket.Close(l.fd)
+		l.close()
 		d.mu.Unlock()
 		return // the addresses have changed meanwhile
 	}
@@ -171,30 +172,13 @@ func (d *dialed) try(ctx context.Context) {
 	if d.set.pooling() || d.set.waiting.Load() > 0 {
 		d.pool.put(l, false)
 	} else {
-		socket.Close(l.fd)
+		l.close()
 	}
 	d.best.Store(&l.to)
 	d.mu.Unlock()
-	if !d.set.cfg.Answers {
-		d.answered.Store(d.set.clock())
-		d.works()
-	}
+	d.answers()
 	d.set.announce()
 	d.maintain()
-}
-
-// connectFirst opens a link to the address that answers first.
-func (d *dialed) connectFirst(ctx context.Context, addrs []netip.AddrPort) (pooled, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, d.set.cfg.ConnectTimeout), dial.ErrTimeout)
-	defer cancel()
-	fd, winner, err := d.set.ahead.Race(ctx, addrs)
-	if err != nil {
-		return none, err
-	}
-	if d.set.cfg.Auth == nil {
-		return pooled{fd: fd, to: winner}, nil
-	}
-	return d.authenticate(ctx, fd, winner)
 }
 
 func (d *dialed) fail(at netip.AddrPort, err error) {
@@ -262,6 +246,7 @@ func (d *dialed) failure() error {
 }
 
 func (d *dialed) maintain() {
+	d.probeIfDue()
 	want, at, err := d.pool.tick()
 	if err != nil {
 		d.fail(at, err)
@@ -278,7 +263,7 @@ func (d *dialed) refill(n int) {
 	best := d.best.Load()
 	for range n {
 		l := none
-		if best != nil {
+		if best != nil && d.proven() {
 			if fd, err := d.set.ahead.Connect(*best); err == nil {
 				l = pooled{fd: fd, to: *best}
 			}
@@ -303,9 +288,17 @@ func (d *dialed) connect(to netip.AddrPort) (pooled, error) {
 }
 
 // open opens a link. A server with which that fails is left out.
-func (d *dialed) open(ctx context.Context, tried *Tried, _ <-chan struct{}) (Link, error) {
+func (d *dialed) open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error) {
 	d.set.leave(tried) // the queue is for links that have to be requested
 	l, err := d.take()
+	if errors.Is(err, errUnproven) {
+		select {
+		case <-changed:
+			return Link{}, errTryOthers
+		case <-ctx.Done():
+			return Link{}, context.Cause(ctx)
+		}
+	}
 	if !errors.Is(err, errNotReady) {
 		return l, err
 	}
@@ -328,15 +321,6 @@ func aheadOf(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	}
 	c.Idle = min(aheadIdle, max(c.Idle, time.Second))
 	return c
-}
-
-func (d *dialed) activate(fd int) {
-	switch alive := d.set.cfg.KeepAlive; {
-	case !alive.Enable:
-		_ = socket.StopKeepAlive(fd)
-	case alive.Idle > aheadIdle: // else it has that already
-		_ = socket.KeepIdle(fd, alive.Idle)
-	}
 }
 
 // A dialed server is not asked for links: each peer's goroutine opens its own.

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/upstream"
 )
 

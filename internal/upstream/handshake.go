@@ -56,7 +56,7 @@ func (d *dialed) openAhead(ctx context.Context, openers *sync.WaitGroup) {
 // openOneAhead opens a link ahead of need. It returns none if that fails.
 func (d *dialed) openOneAhead(ctx context.Context) pooled {
 	best := d.best.Load()
-	if best == nil {
+	if best == nil || !d.proven() {
 		return none
 	}
 	fd, err := d.set.ahead.Connect(*best)
@@ -95,7 +95,7 @@ func (d *dialed) openAuthenticated(ctx context.Context) (Link, error) {
 	if l.pooled, err = d.authenticateInTime(ctx, fd, *best); err != nil {
 		return Link{}, err
 	}
-	d.peers.Add(1)
+	d.gave(l)
 	return l, nil
 }
 

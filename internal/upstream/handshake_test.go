@@ -1,12 +1,15 @@
 package upstream_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,12 +28,13 @@ import (
 type surely struct {
 	*net.TCPListener
 
-	right auth.PrivateKey // that clients want
-	own   atomic.Pointer[auth.Acceptor]
-	judge atomic.Pointer[func() (wire.Status, error)] // nil takes everybody
-	asked atomic.Int32                                // handshakes that have come so far
-	under atomic.Int32                                // handshakes that wait for the judge
-	tasks sync.WaitGroup
+	right   auth.PrivateKey // that clients want
+	own     atomic.Pointer[auth.Acceptor]
+	judge   atomic.Pointer[func() (wire.Status, error)] // nil takes everybody
+	asked   atomic.Int32                                // handshakes that have come so far
+	under   atomic.Int32                                // handshakes that wait for the judge
+	answers atomic.Bool                                 // it answers probes
+	tasks   sync.WaitGroup
 
 	mu       sync.Mutex
 	most     int32           // that waited at a time; guarded by mu
@@ -83,8 +87,67 @@ func (s *surely) handshake(ctx context.Context, fd int) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.sessions = append(s.sessions, session)
+	s.mu.Unlock()
+	if s.answers.Load() { // else closing must not wait for a poll(2)
+		s.tasks.Go(func() { s.hear(ctx, session) })
+	}
+}
+
+// hear answers a probe, which is no link then.
+func (s *surely) hear(ctx context.Context, session *auth.Session) {
+	said := make([]byte, 0, 1024)
+	for {
+		if socket.WaitReadable(ctx, session.FD) != nil {
+			return
+		}
+		b := make([]byte, 1024)
+		n, err := s.read(session, b)
+		if n <= 0 && !errors.Is(err, syscall.EAGAIN) {
+			return
+		}
+		said = append(said, b[:max(n, 0)]...)
+		read := func() (wire.Header, error) {
+			if session.Conn != nil {
+				h, _, err := wire.Read(bytes.NewReader(said))
+				return h, err
+			}
+			h, _, err := wire.ReadSealed(bytes.NewReader(said), session.HeaderKey)
+			return h, err
+		}
+		if h, err := read(); errors.Is(err, io.ErrUnexpectedEOF) {
+			continue
+		} else if err != nil || !h.Local {
+			return
+		}
+		answer := []byte{byte(wire.Connected)}
+		if session.Conn != nil {
+			_, _ = session.Conn.Write(answer)
+		} else {
+			_ = socket.Send(session.FD, answer)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if i := slices.Index(s.sessions, session); i >= 0 {
+			s.sessions = slices.Delete(s.sessions, i, i+1)
+			socket.Close(session.FD)
+		}
+		return
+	}
+}
+
+// read reads from a session that is not closed.
+func (s *surely) read(session *auth.Session, b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !slices.Contains(s.sessions, session):
+		return 0, net.ErrClosed
+	case session.Conn != nil:
+		return session.Conn.Read(b)
+	default:
+		return syscall.Read(session.FD, b)
+	}
 }
 
 // use gives the server another key.
@@ -163,6 +226,7 @@ func TestSecuredPool(t *testing.T) {
 		s := serveSurely(t)
 		cfg := s.config(t, only)
 		cfg.PoolMin, cfg.PoolMax, cfg.Answers = 4, 10, true
+		s.answers.Store(true)
 		ls := newLinks(t, cfg)
 		for range 12 {
 			var l upstream.Link
@@ -187,6 +251,7 @@ func TestSecuredPoolOfTheDead(t *testing.T) {
 	s := serveSurely(t)
 	cfg := s.config(t, false)
 	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 5, 5, true
+	s.answers.Store(true)
 	ls := newLinks(t, cfg)
 	nstest.WaitFor(t, "pool", func() bool { return s.count() == 5 })
 	s.hangUp()

@@ -42,8 +42,16 @@ func (l Link) Mute() bool { return l.server.answered.Load() < l.taken }
 
 // Works notes that the server has answered.
 func (l Link) Works() {
-	l.server.answered.Store(l.server.set.clock())
-	l.server.source.works()
+	l.server.answers()
+}
+
+// Lost returns an error if the program of the server was found not to answer after the
+// link was taken. A peer of which nothing was sent may go to another server then.
+func (l Link) Lost() error {
+	if l.server.lost.Load() > l.taken {
+		return ErrNoAnswer
+	}
+	return nil
 }
 
 // Tried are the servers that a peer need not be offered again. The zero value is none.

@@ -206,6 +206,13 @@ func (p *pool) giveUp(at netip.AddrPort) {
 	p.dropLocked(func(l pooled) bool { return l.to == at && !socket.Look(l.fd).Connected })
 }
 
+// drop closes the links that match.
+func (p *pool) drop(match func(l pooled) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropLocked(match)
+}
+
 // dropLocked closes the links that match.
 func (p *pool) dropLocked(match func(l pooled) bool) {
 	p.links = slices.DeleteFunc(p.links, func(l pooled) bool {

@@ -3,8 +3,6 @@ package upstream
 import (
 	"slices"
 	"sync"
-
-	"portredirector/internal/socket"
 )
 
 // queue has the peers for which no link is at hand, in the order of their arrival. It is
@@ -83,7 +81,6 @@ func (ss *Servers) leave(tried *Tried) {
 	select {
 	case l := <-w.got:
 		l.Leave()
-		_ = socket.KeepAlive(l.fd, unusedAlive(ss.cfg.Heartbeat))
 		ss.deliver(l.server, l.pooled)
 	default:
 	}
@@ -99,9 +96,9 @@ func (ss *Servers) deliver(s *server, p pooled) {
 		return
 	}
 	w := ss.queue.removeLocked(i)
-	s.source.activate(p.fd)
-	s.peers.Add(1)
-	w.got <- Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
+	l := Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
+	s.gave(l)
+	w.got <- l
 }
 
 // demand requests the links that reverse servers lack: one for each queued peer, of a
@@ -110,8 +107,10 @@ func (ss *Servers) demand() {
 	ss.queue.mu.Lock()
 	defer ss.queue.mu.Unlock()
 	spare, all := make(map[*server]int), 0 // links under way that the pools do not need
-	for _, s := range *ss.reverse.Load() {
-		if s.best.Load() == nil {
+	reverse := *ss.reverse.Load()
+	trusted := slices.ContainsFunc(reverse, func(s *server) bool { return s.best.Load() != nil && !s.suspect.Load() })
+	for _, s := range reverse {
+		if s.best.Load() == nil || trusted && s.suspect.Load() {
 			continue
 		}
 		lacks, more := s.pool.lacks()

@@ -47,9 +47,28 @@ func (p *pool) miss() {
 func (p *pool) arrive(rtt time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.arrived) > overdueSuspect {
+		p.coming = 1 // the others that were requested before are lost
+	}
 	p.coming = max(0, p.coming-1)
-	p.arrived = time.Now()
+	p.arrived = now
 	p.rtt = rtt.Seconds() * p.trips
+}
+
+// overdue returns the time for which no link has arrived: since links were requested, if
+// any are; else quiet.
+func (p *pool) overdue() (overdue, quiet time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, 0
+	}
+	since := time.Since(p.arrived)
+	if p.coming > 0 {
+		return since, 0
+	}
+	return 0, since
 }
 
 // expireRequestsLocked forgets the requests if no link has come for long.

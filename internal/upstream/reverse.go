@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"portredirector/internal/auth"
@@ -18,8 +19,9 @@ import (
 type ReverseServer struct {
 	*server
 
-	at   netip.AddrPort
-	post func(n int) // asks for n links and does not block
+	at    netip.AddrPort
+	post  func(n int) // asks for n links and does not block
+	stuck atomic.Bool // it opens no links although it is asked to
 }
 
 // Attach adds a server to those that peers go to, in the place of one of the same name.
@@ -30,7 +32,7 @@ func (ss *Servers) Attach(name string, at netip.AddrPort, post func(n int)) *Rev
 			name: name, set: ss, weight: 1,
 			pool: &pool{
 				least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, trips: reverseTrips, idle: ss.cfg.Heartbeat,
-				onRequest: true, allowed: []netip.AddrPort{at},
+				onRequest: true, allowed: []netip.AddrPort{at}, arrived: time.Now(),
 			},
 		},
 		at: at, post: post,
@@ -92,6 +94,7 @@ func (s *server) close() {
 func (r *ReverseServer) Put(session *auth.Session) {
 	_ = socket.KeepAlive(session.FD, unusedAlive(r.set.cfg.Heartbeat))
 	r.pool.arrive(socket.Look(session.FD).RTT)
+	r.opens()
 	r.set.deliver(r.server, pooled{fd: session.FD, to: r.at, session: session, seen: true})
 }
 
@@ -121,8 +124,6 @@ func (r *ReverseServer) open(ctx context.Context, tried *Tried, changed <-chan s
 
 func (r *ReverseServer) connect(netip.AddrPort) (pooled, error) { return none, errNotReady }
 
-func (r *ReverseServer) activate(fd int) { _ = socket.KeepAlive(fd, r.set.cfg.KeepAlive) }
-
 // refill leaves it to demand to find out what the pool lacks: links for queued peers go
 // first.
 func (r *ReverseServer) refill(int) { r.set.demand() }
@@ -139,11 +140,19 @@ func (r *ReverseServer) missed() { r.pool.miss() }
 // maintain uses the server again after it said that it drains: it also says so when it
 // has too many unused links.
 func (r *ReverseServer) maintain() {
-	if r.pool.reopen(func() bool { return r.best.CompareAndSwap(nil, &r.at) }) {
-		r.set.announce()
+	r.checkOpening()
+	if !r.stuck.Load() {
+		r.use()
 	}
 	_, _, _ = r.pool.tick() // its links are connected, and it opens none by itself
 	r.set.demand()
+}
+
+// use lets peers go to the server, unless it is closed.
+func (r *ReverseServer) use() {
+	if r.pool.reopen(func() bool { return r.best.CompareAndSwap(nil, &r.at) }) {
+		r.set.announce()
+	}
 }
 
 // fail leaves out a server that drains until the next maintain. The end of the control
@@ -157,4 +166,4 @@ func (r *ReverseServer) fail(_ netip.AddrPort, err error) {
 func (r *ReverseServer) works() {}
 func (r *ReverseServer) wake()  {}
 
-func (r *ReverseServer) failure() error { return errOpensNoOne }
+func (r *ReverseServer) failure() error { return errNoLinks }

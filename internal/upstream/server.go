@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 // server is one to which links lead. It is in use as long as it has a best address.
@@ -14,10 +15,15 @@ type server struct {
 	source source
 	pool   *pool
 
-	peers    atomic.Int64 // that have a link to it
-	best     atomic.Pointer[netip.AddrPort]
-	several  atomic.Bool  // it has more than one address
-	answered atomic.Int64 // when it answered last, on the clock of Servers
+	peers   atomic.Int64 // that have a link to it
+	best    atomic.Pointer[netip.AddrPort]
+	several atomic.Bool // it has more than one address
+
+	// Times on the clock of Servers; 0 is never.
+	answered atomic.Int64 // of the last answer
+	asked    atomic.Int64 // of the first link given out since then
+	lost     atomic.Int64 // since when the program does not answer
+	suspect  atomic.Bool  // peers go to others, until the program is known to answer
 
 	priority int // the lowest that is in use counts within a group (RFC 2782); guarded by Servers.turns
 	weight   int // at least 1; guarded by Servers.turns
@@ -33,8 +39,6 @@ type source interface {
 	// open returns a link for a peer that may wait for it. It returns errLeftOut or
 	// errTryOthers if the server has to be chosen anew; changed is closed then.
 	open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error)
-	// activate prepares a link of the pool for its peer.
-	activate(fd int)
 	// refill opens n links for the pool, which counts them already.
 	refill(n int)
 	// order requests n links for queued peers.
@@ -64,21 +68,59 @@ func (s *server) take() (Link, error) {
 	if best == nil {
 		return Link{}, errLeftOut
 	}
+	if s.set.cfg.Answers && s.answered.Load() == 0 && s.peers.Load() >= mostUnanswered {
+		return Link{}, errUnproven
+	}
 	l := Link{server: s, Timeout: s.set.timeout(s), taken: s.set.clock()}
 	var want int
-	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
-		s.source.activate(l.fd)
-	} else {
+	if l.pooled, l.ready, want = s.pool.take(); l.fd < 0 {
 		var err error
 		if l.pooled, err = s.source.connect(*best); err != nil {
 			s.source.refill(want)
 			return Link{}, err
 		}
 	}
-	s.peers.Add(1)
+	s.gave(l)
 	s.source.refill(want)
 	return l, nil
 }
+
+// mostUnanswered is the number of peers of a server that has never answered. Others wait
+// for its first answer. So an address that leads back to this client, by any way, cannot
+// use up all descriptors.
+const mostUnanswered = 64
+
+// gave notes that a peer has a link.
+func (s *server) gave(l Link) {
+	s.peers.Add(1)
+	if s.asked.Load() == 0 {
+		s.asked.CompareAndSwap(0, l.taken)
+	}
+}
+
+// answers notes that the program has answered.
+func (s *server) answers() {
+	first := s.answered.Swap(s.set.clock()) == 0
+	if s.asked.Load() != 0 {
+		s.asked.Store(0)
+	}
+	if s.suspect.Load() {
+		s.suspect.Store(false)
+	}
+	s.source.works()
+	if first {
+		s.set.announce()
+	}
+}
+
+// silent reports whether peers wait for an answer, and none has come for a while.
+func (s *server) silent() bool {
+	asked := s.asked.Load()
+	return s.set.cfg.Answers && asked != 0 && s.set.clock()-asked > int64(silentAfter)
+}
+
+// silentAfter is the time without any answer after which the program is asked.
+const silentAfter = time.Second
 
 // load returns the number of peers of the server, and of peers that wait for a link that
 // was requested.

@@ -84,7 +84,7 @@ func (ss *Servers) Run(ctx context.Context) error {
 	for _, g := range ss.groups {
 		g.start(ctx)
 	}
-	if !ss.pooling() && !ss.cfg.Reverse {
+	if !ss.pooling() && !ss.cfg.Reverse && !ss.cfg.Answers {
 		<-ctx.Done()
 		return nil
 	}

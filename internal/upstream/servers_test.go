@@ -9,22 +9,41 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
 )
 
-// fake is a server that counts what comes to it, and says nothing.
+// fake is a server that counts the links that come to it, answers probes, and says nothing else.
 type fake struct {
 	*net.TCPListener
 
+	hangs  atomic.Bool  // it answers no probe
+	probes atomic.Int64 // that it has answered
+	tasks  sync.WaitGroup
+
 	mu    sync.Mutex
 	conns []*net.TCPConn // guarded by mu
+}
+
+// hear answers a probe, which is no link then.
+func (f *fake) hear(c *net.TCPConn) {
+	h, _, err := wire.Read(c)
+	if err != nil || !h.Local || f.hangs.Load() {
+		return
+	}
+	f.mu.Lock()
+	f.conns = slices.DeleteFunc(f.conns, func(o *net.TCPConn) bool { return o == c })
+	f.mu.Unlock()
+	f.probes.Add(1)
+	_, _ = c.Write([]byte{byte(wire.Connected)})
+	_ = c.Close()
 }
 
 // serve starts one. addr may have port 0.
@@ -51,12 +70,14 @@ func serve(t *testing.T, addr string) *fake {
 			f.mu.Lock()
 			f.conns = append(f.conns, c)
 			f.mu.Unlock()
+			f.tasks.Go(func() { f.hear(c) })
 		}
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-ended
 		f.hangUp()
+		f.tasks.Wait()
 	})
 	return f
 }

@@ -16,13 +16,14 @@ var (
 	// ErrForeign is the failure of a server that is another program than ours.
 	ErrForeign = errors.New("not a portredirector server")
 
-	errTried      = errors.New("there is no other server")
-	errNotDialed  = errors.New("no server has dialed this client yet")
-	errNotKnown   = errors.New("no server is known yet")
-	errLeftOut    = errors.New("the server is left out")
-	errNotReady   = errors.New("the server has no link ahead")
-	errTryOthers  = errors.New("the servers have changed")
-	errOpensNoOne = errors.New("it opens no link")
+	errTried     = errors.New("there is no other server")
+	errNotDialed = errors.New("no server has dialed this client yet")
+	errNotKnown  = errors.New("no server is known yet")
+	errLeftOut   = errors.New("the server is left out")
+	errUnproven  = errors.New("the server has answered nobody yet")
+	errNotReady  = errors.New("the server has no link ahead")
+	errTryOthers = errors.New("the servers have changed")
+	errNoLinks   = errors.New("it opens no link")
 )
 
 // Take returns a link to a server that is in use and not among tried. It does not block.
@@ -50,7 +51,7 @@ func (ss *Servers) take(tried *Tried) (l Link, ok bool, err error) {
 			return Link{}, false, nil
 		}
 		switch l, err := s.take(); {
-		case errors.Is(err, errNotReady):
+		case errors.Is(err, errNotReady), errors.Is(err, errUnproven):
 			return Link{}, false, nil
 		case !errors.Is(err, errLeftOut):
 			return l, err == nil, err
