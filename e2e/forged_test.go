@@ -236,7 +236,7 @@ func TestForgedHeaders(t *testing.T) {
 	}
 	line := server.WaitOutput("server has ended")
 	for name, want := range map[string]int{
-		"dials": sessions, `refused\.seal`: seals, `refused\.header`: headers, `refused\.authorisation`: 1, `refused\.proof`: 1,
+		"dials": sessions, `refused\.seal`: seals, `refused\.header`: headers, `refused\.authorization`: 1, `refused\.proof`: 1,
 	} {
 		if counted(t, line, name) != want {
 			t.Errorf("logged %s, want %s %d times", line, name, want)

@@ -104,8 +104,8 @@ func TestNotAuthorized(t *testing.T) {
 		why    string
 		counts string
 	}{
-		{"port", "ports=80 claims=203.0.113.0/24,198.51.100.0/24", 81, "its ports= (in --clients, or joined in the state directory) do not have this one: 81", "authorisation"},
-		{"claim", "ports=80 claims=203.0.113.0/24", 80, "its claims= do not have this address", "claim"},
+		{"port", "ports=80 claims=203.0.113.0/24,198.51.100.0/24", 81, "this client may not use the port: 81 (ports= in --clients", "authorization"},
+		{"claim", "ports=80 claims=203.0.113.0/24", 80, "this client may not speak for the address (claims= in --clients", "claim"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -201,7 +201,7 @@ func TestHostileHandshakes(t *testing.T) {
 				h := says[i%len(says)]
 				m.wantAnswer(ctx, i, h.name, h.head, h.answer)
 			})
-		}, "authorisation", "proof")
+		}, "authorization", "proof")
 	})
 
 	t.Run("a key that the server does not know", func(t *testing.T) {
@@ -221,7 +221,7 @@ func TestHostileHandshakes(t *testing.T) {
 					m.problem("a stranger is told %q (%v)", got, err)
 				}
 			})
-		}, "authorisation")
+		}, "authorization")
 		told := make(map[string]int)
 		for line := range strings.Lines(s.server.Output()) {
 			if _, rest, refused := strings.Cut(line, `level=WARN msg="link refused" link=`); refused && strings.Contains(rest, "key is not known here") {

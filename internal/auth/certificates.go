@@ -11,13 +11,13 @@ import (
 	"portredirector/internal/reload"
 )
 
-// CertificateFiles are those of a public key infrastructure, in PEM.
+// CertificateFiles names the files of a public key infrastructure, in PEM.
 type CertificateFiles struct {
-	Cert, Key string // this end's certificate, with those between it and the authority, and its key
-	CA        string // the authorities that the other end's certificate may come from
+	Cert, Key string // this end's certificate with its intermediates, and its key
+	CA        string // the authorities for the other end's certificate
 }
 
-// pki is what they contain.
+// pki holds their parsed contents.
 type pki struct {
 	cert tls.Certificate
 	ca   *x509.CertPool
@@ -40,7 +40,7 @@ func DialWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logger
 	}}, nil
 }
 
-// AcceptWithCertificate accepts sessions with whoever has a certificate from one of the
+// AcceptWithCertificate accepts sessions with clients whose certificate is from one of the
 // authorities. The files are read again when they change.
 func AcceptWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logger) (*Acceptor, error) {
 	v, err := files.load(read, log)
@@ -59,8 +59,9 @@ func AcceptWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logg
 	}}, nil
 }
 
-// still is what says whether the certificate of a client is still good. That is looked
-// at anew only if the authorities have changed, or a certificate of the chain has ended.
+// still returns a function that checks whether a client's certificate is still valid. It
+// verifies again only if the authorities have changed or a certificate of the chain has
+// expired.
 func still(v *reload.Value[pki], chain []*x509.Certificate) func() error {
 	by, until := v.Get().ca, chain[0].NotAfter
 	between := x509.NewCertPool()

@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/ports"
 )
 
-// Client is one that a server knows.
+// Client describes a client that a server knows.
 type Client struct {
 	Name   string
 	Key    PublicKey
@@ -20,7 +20,7 @@ type Client struct {
 	Claims []netip.Prefix // that it may speak for; none is all
 }
 
-// Line is the client as ReadClients reads it.
+// Line returns the client as ReadClients reads it.
 func (c *Client) Line() string {
 	line := c.Name + " " + c.Key.String()
 	if len(c.Ports) > 0 {
@@ -32,7 +32,7 @@ func (c *Client) Line() string {
 	return line
 }
 
-// list is what stands behind an equals sign.
+// list joins the values behind an equals sign.
 func list[T fmt.Stringer](items []T) string {
 	var words []string
 	for _, item := range items {
@@ -49,15 +49,15 @@ func (c *Client) MayUse(port uint16) bool {
 // MayUseAll reports whether its peers may connect to each port of a range.
 func (c *Client) MayUseAll(r ports.Range) bool { return len(c.Ports) == 0 || ports.Cover(c.Ports, r) }
 
-// MayClaim reports whether it may speak for an address, which is not mapped.
+// MayClaim reports whether it may speak for an address, which is not IPv4-mapped.
 func (c *Client) MayClaim(a netip.Addr) bool {
 	return len(c.Claims) == 0 || slices.ContainsFunc(c.Claims, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// Clients are those that a server knows, by their keys.
+// Clients holds the clients that a server knows, by key.
 type Clients map[PublicKey]*Client
 
-// Add adds a client. Neither its key nor its name may be there already.
+// Add adds a client. It fails if the key or the name is there already.
 func (cs Clients) Add(c *Client) error {
 	for _, known := range cs {
 		switch {
@@ -75,8 +75,7 @@ func (cs Clients) Add(c *Client) error {
 //
 //	NAME PUBLIC-KEY [ports=80,443,8000-8099] [claims=203.0.113.0/24,2001:db8::/32]
 //
-// What follows on a # is a comment. It may have none: the last key can be taken away as any
-// other.
+// A comment starts with #. The file may have no client, so that the last one can be removed.
 func ReadClients(path string) (Clients, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -85,7 +84,7 @@ func ReadClients(path string) (Clients, error) {
 	return ParseClients(path, text)
 }
 
-// ParseClients is ReadClients for a text that was read from path already.
+// ParseClients parses the text of a file of clients that was read from path.
 func ParseClients(path string, text []byte) (Clients, error) {
 	cs := make(Clients)
 	for number, line := range lines(text) {

@@ -7,16 +7,16 @@ import (
 	"syscall"
 )
 
-// Conn is an encrypted link: what stands between its socket and its bytes. It never
-// waits. It is used by one goroutine at a time, and does not own the socket.
+// Conn encrypts a link. It never blocks. It is used by one goroutine at a time, and does
+// not own the socket.
 type Conn struct {
 	tls  *tls.Conn
 	wire *recordConn
 }
 
-// Read reads what there is, up to len(b), and from so many records. At the end of it it
-// tells why: syscall.EAGAIN if no more is there for now, io.EOF if the other end has ended
-// its direction, or what is wrong with the link.
+// Read reads up to len(b) bytes. The error says why there are no more: syscall.EAGAIN if
+// none are there now, io.EOF if the other end has ended its direction, or a failure of the
+// link.
 func (c *Conn) Read(b []byte) (n int, err error) {
 	for records := 0; n < len(b) && records < mostRecords && err == nil; records++ {
 		var m int
@@ -29,11 +29,10 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// mostRecords bounds what one Read takes, which may be records of a byte each. Full ones
-// fill a buffer of the relay by four.
+// mostRecords bounds the records that one Read takes. A record may have a single byte.
 const mostRecords = 64
 
-// Write takes all of b, or nothing (syscall.EAGAIN) while the last is not flushed.
+// Write takes all of b, or nothing (syscall.EAGAIN) while earlier bytes are not flushed.
 func (c *Conn) Write(b []byte) (int, error) {
 	if err := c.wire.flush(); err != nil {
 		return 0, err
@@ -48,9 +47,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// Flush sends what the socket had no room for, or fails with syscall.EAGAIN.
+// Flush sends the bytes that the socket had no room for. It returns syscall.EAGAIN if some
+// are left.
 func (c *Conn) Flush() error { return c.wire.flush() }
 
-// CloseWrite ends this direction, behind all that was written. It may have to be
-// flushed.
+// CloseWrite ends this direction after all written bytes. It may need a Flush.
 func (c *Conn) CloseWrite() error { return c.tls.CloseWrite() }

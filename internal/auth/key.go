@@ -16,11 +16,10 @@ import (
 // PublicKey is a public key.
 type PublicKey [ed25519.PublicKeySize]byte
 
-// String is the key as it is passed around.
+// String returns the key in base64, as users pass it around.
 func (p PublicKey) String() string { return base64.StdEncoding.EncodeToString(p[:]) }
 
-// privateMark stands before a private key, so that none is taken for a public one, which
-// would make it known, nor the other way round, which would make it everybody's.
+// privateMark starts a private key, so that it is not mistaken for a public key.
 const privateMark = "private:"
 
 // ParsePublicKey reads a public key.
@@ -38,14 +37,15 @@ func ParsePublicKey(s string) (PublicKey, error) {
 // decode reads the 32 bytes of a key of either kind.
 func decode(s string) ([]byte, error) {
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
-	// The length of both: package base64 skips the ends of lines, however strict.
+	// The lengths as well: package base64 skips line ends, however strict.
 	if err != nil || len(b) != ed25519.PublicKeySize || len(s) != base64.StdEncoding.EncodedLen(len(b)) {
 		return nil, errors.New("one is 44 letters, as `portredirector keygen` prints it")
 	}
 	return b, nil
 }
 
-// PublicKeyOf is the public key in a certificate or elsewhere; false if it is of another kind.
+// PublicKeyOf returns the Ed25519 key k, of a certificate or elsewhere. It reports false
+// for other kinds.
 func PublicKeyOf(k any) (PublicKey, bool) {
 	p, ok := k.(ed25519.PublicKey)
 	if !ok || len(p) != ed25519.PublicKeySize {
@@ -57,19 +57,19 @@ func PublicKeyOf(k any) (PublicKey, bool) {
 // PrivateKey is a private key.
 type PrivateKey struct{ ed25519.PrivateKey }
 
-// Public is the public key that belongs to it.
+// Public returns the public key of the pair.
 func (p PrivateKey) Public() PublicKey {
 	k, _ := PublicKeyOf(p.PrivateKey.Public())
 	return k
 }
 
-// NewKey makes a private key.
+// NewKey generates a private key.
 func NewKey() PrivateKey {
 	_, p, _ := ed25519.GenerateKey(nil) // never fails: crypto/rand ends the program instead
 	return PrivateKey{p}
 }
 
-// Other says what is wrong with a key that is given for another end's.
+// Other returns an error if k, which should be another end's key, is this end's own.
 func (p PrivateKey) Other(k PublicKey) error {
 	if k == p.Public() {
 		return fmt.Errorf("%s is this end's own public key: give the other end's", k)
@@ -83,7 +83,7 @@ func (p PrivateKey) File() []byte {
 		p.Public(), privateMark, base64.StdEncoding.EncodeToString(p.Seed()))
 }
 
-// GenerateKey makes a private key and writes it to a new file.
+// GenerateKey generates a private key and writes it to a new file.
 func GenerateKey(path string) (PublicKey, error) {
 	p := NewKey()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -100,9 +100,9 @@ func GenerateKey(path string) (PublicKey, error) {
 	return p.Public(), nil
 }
 
-// LoadKey reads a private key. A file that everybody can read is refused, and one that a
-// group can change. That a group can read it may be wanted (systemd's credentials have
-// an access list, which looks like that, acl(5)).
+// LoadKey reads a private key. It refuses a file that others can read or that its group
+// can write. The group may read it: the access lists of systemd's credentials look like
+// that (acl(5)).
 func LoadKey(path string) (PrivateKey, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
@@ -126,10 +126,10 @@ func LoadKey(path string) (PrivateKey, error) {
 	return parsePrivate(path, text)
 }
 
-// longestFile bounds what is read of a private key's file.
+// longestFile bounds the size of a private key's file.
 const longestFile = 4096
 
-// parsePrivate reads the text of a private key's file.
+// parsePrivate parses a private key's file.
 func parsePrivate(path string, text []byte) (PrivateKey, error) {
 	var words []string
 	for _, line := range lines(text) {
@@ -148,7 +148,8 @@ func parsePrivate(path string, text []byte) (PrivateKey, error) {
 	return PrivateKey{ed25519.NewKeyFromSeed(seed)}, nil
 }
 
-// lines are the lines of a text that say something, with their numbers from 1 on.
+// lines yields the lines of a text without comments and empty lines, with their numbers
+// from 1 on.
 func lines(text []byte) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		number := 0

@@ -9,20 +9,21 @@ import (
 	"time"
 )
 
-// DialWithKey opens sessions with servers that have one of some keys. With only they
-// are authenticated, not encrypted.
-func DialWithKey(own PrivateKey, servers []PublicKey, only bool) (*Dialer, error) {
+// DialWithKey opens sessions with servers that have one of the given keys. With authOnly,
+// links are authenticated and not encrypted.
+func DialWithKey(own PrivateKey, servers []PublicKey, authOnly bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "server", func(k PublicKey) bool { return slices.Contains(servers, k) })
-	return &Dialer{config: func() *tls.Config { return c }, authOnly: only}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: authOnly}, err
 }
 
-// DialClients opens sessions with clients, for a server that they cannot reach.
-func DialClients(own PrivateKey, known func(PublicKey) bool, only bool) (*Dialer, error) {
+// DialClients opens sessions with clients that cannot reach this server.
+func DialClients(own PrivateKey, known func(PublicKey) bool, authOnly bool) (*Dialer, error) {
 	c, err := dialWithKey(own, "client", known)
-	return &Dialer{config: func() *tls.Config { return c }, authOnly: only, toClient: true}, err
+	return &Dialer{config: func() *tls.Config { return c }, authOnly: authOnly, toClient: true}, err
 }
 
-// dialWithKey is for sessions with those that are known, and are called them.
+// dialWithKey returns the configuration for dialing known keys. them is the role of the
+// other end.
 func dialWithKey(own PrivateKey, them string, known func(PublicKey) bool) (*tls.Config, error) {
 	cert, err := certificate(own)
 	if err != nil {
@@ -30,8 +31,8 @@ func dialWithKey(own PrivateKey, them string, known func(PublicKey) bool) (*tls.
 	}
 	c := base()
 	c.Certificates = []tls.Certificate{cert}
-	// The certificate is but the form in which TLS carries a key, which is what counts:
-	// VerifyConnection looks at it, also where a session is resumed.
+	// The certificate only carries a key, which VerifyConnection checks, also if a session is
+	// resumed.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		switch p := peerOf(state); {
@@ -42,28 +43,29 @@ func dialWithKey(own PrivateKey, them string, known func(PublicKey) bool) (*tls.
 		}
 		return nil
 	}
-	// A session that is resumed saves both signatures, and still agrees on a new key (RFC
-	// 8446, 4.2.9, psk_dhe_ke). The ticket comes before the other end's word.
+	// A resumed session saves both signatures, and still agrees on a new key (RFC 8446, 4.2.9,
+	// psk_dhe_ke). The ticket comes before the status of the other end.
 	c.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	c.SessionTicketsDisabled = false
 	return c, nil
 }
 
-// AcceptWithKey accepts sessions with whoever proves to have a key, which the judge of
-// Accept may know or not. With alsoOnly they may be authenticated and not encrypted, if
-// the other end so wishes.
+// AcceptWithKey accepts sessions with clients that have a key, known or not: the caller of
+// Accept decides. With alsoOnly, clients may ask for links that are authenticated and not
+// encrypted.
 func AcceptWithKey(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 	c, err := acceptWithKey(own, "client", alsoOnly, ToServer)
 	return &Acceptor{config: c}, err
 }
 
-// AcceptServers accepts sessions with servers, for a client that cannot reach them.
+// AcceptServers accepts sessions with servers that this client cannot reach.
 func AcceptServers(own PrivateKey, alsoOnly bool) (*Acceptor, error) {
 	c, err := acceptWithKey(own, "server", alsoOnly, ToClient, Control, Join)
 	return &Acceptor{config: c, toClient: true}, err
 }
 
-// acceptWithKey is for sessions of some purposes, with what is called them.
+// acceptWithKey returns the configuration for accepting sessions of some purposes. them is
+// the role of the other end.
 func acceptWithKey(own PrivateKey, them string, alsoOnly bool, purposes ...Purpose) (*tls.Config, error) {
 	cert, err := certificate(own)
 	if err != nil {
@@ -88,7 +90,7 @@ func acceptWithKey(own PrivateKey, them string, alsoOnly bool, purposes ...Purpo
 	return c, nil
 }
 
-// base is what all have in common.
+// base returns the configuration that all sessions share.
 func base() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -97,8 +99,8 @@ func base() *tls.Config {
 	}
 }
 
-// certificate is one that says nothing but the key. It has no end: what ends is the
-// other's trust in the key.
+// certificate returns a certificate that only carries a key. It does not expire: the other
+// end stops trusting the key instead.
 func certificate(own PrivateKey) (tls.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} // RFC 5280, 4.1.2.5
 	der, err := x509.CreateCertificate(nil, template, template, own.PrivateKey.Public(), own.PrivateKey)

@@ -13,10 +13,10 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Purpose is what whoever opens a link wants it for.
+// Purpose says why an end opens a link.
 type Purpose uint8
 
-// The purposes.
+// The purposes of links.
 const (
 	ToServer Purpose = iota // a client's, for a peer
 	ToClient                // a server's, for a peer that the client will have
@@ -24,8 +24,7 @@ const (
 	Join                    // a server's whose key is not known yet
 )
 
-// What links are called in the negotiation of protocols (RFC 7301), if they are
-// encrypted.
+// encrypted holds the protocol names (ALPN, RFC 7301) of encrypted links.
 var encrypted = [...]string{
 	ToServer: "portredirector/1",
 	ToClient: "portredirector-back/1",
@@ -33,13 +32,14 @@ var encrypted = [...]string{
 	Join:     "portredirector-join/1",
 }
 
-// What they are called if they are authenticated and not encrypted.
+// authenticated holds the protocol names of links that are authenticated and not
+// encrypted.
 var authenticated = [...]string{
 	ToServer: "portredirector-auth/1",
 	ToClient: "portredirector-back-auth/1",
 }
 
-// purposeOf is the purpose of a link that is called so, and whether it is only
+// purposeOf returns the purpose behind a protocol name, and whether the link is only
 // authenticated.
 func purposeOf(name string) (p Purpose, only bool) {
 	if i := slices.Index(authenticated[:], name); i >= 0 {
@@ -48,31 +48,31 @@ func purposeOf(name string) (p Purpose, only bool) {
 	return Purpose(max(0, slices.Index(encrypted[:], name))), false //nolint:gosec // an index
 }
 
-// streams reports whether its link carries no peer.
+// streams reports whether the link carries no peer.
 func (p Purpose) streams() bool { return p == Control || p == Join }
 
-// Session is what a handshake leaves.
+// Session is the result of a handshake.
 type Session struct {
-	FD        int    // the socket, which whoever has the session owns
-	Conn      *Conn  // what is between it and the bytes; nil if the link is only authenticated
-	HeaderKey []byte // the secret that authenticates its header, if it is; see header.Seal
+	FD        int    // the socket, owned by the holder of the session
+	Conn      *Conn  // of an encrypted link; nil if the link is only authenticated
+	HeaderKey []byte // the key for wire.Seal, if the link is only authenticated
 
-	Stream *Stream // in place of all of these, if it is to carry no peer
+	Stream *Stream // in place of the fields above, if the link carries no peer
 
 	Identity Identity
 
 	still func() error
 }
 
-// Identity is who is at the other end.
+// Identity identifies the other end.
 type Identity struct {
 	Key  PublicKey // zero if it has a certificate instead
 	Name string    // of the certificate
-	For  Purpose   // of who opened the link
+	For  Purpose   // of the end that opened the link
 }
 
-// Still says whether a certificate that was good at the handshake is so now. It is for
-// one goroutine at a time.
+// Still returns an error if a certificate that was valid at the handshake is not valid any
+// more. It is for one goroutine at a time.
 func (s *Session) Still() error {
 	if s.still == nil {
 		return nil
@@ -80,8 +80,7 @@ func (s *Session) Still() error {
 	return s.still()
 }
 
-// Refusal is the status by which the accepting end says that the link may not be used:
-// any but header.Connected.
+// Refusal is the status by which the accepting end refuses a link: any but wire.Connected.
 type Refusal wire.Status
 
 func (r Refusal) Error() string {
@@ -91,16 +90,16 @@ func (r Refusal) Error() string {
 	return "its other end does not know this end's key"
 }
 
-// Is makes it ErrUntrusted if it is about who this end is.
+// Is reports whether target is ErrUntrusted and the status is about this end's identity.
 func (r Refusal) Is(target error) bool {
 	return target == ErrUntrusted && wire.Status(r) == wire.NotAuthorized
 }
 
-// ErrUntrusted is of ends that do not believe each other. To try again mends nothing, as
-// long as nobody gives one of them another key.
+// ErrUntrusted is returned if the ends do not trust each other. Retrying does not help
+// until somebody changes the keys.
 var ErrUntrusted = errors.New("the ends of the link do not trust each other")
 
-// macLabel names what the secret of a session is for (RFC 8446, 7.5).
+// macLabel names the exported secret of a session (RFC 8446, 7.5).
 const (
 	macLabel  = "EXPORTER-portredirector-header"
 	macLength = 32
@@ -109,13 +108,13 @@ const (
 // Dialer opens sessions.
 type Dialer struct {
 	config   func() *tls.Config
-	authOnly bool // authenticate, and do not encrypt
-	toClient bool // of a server: the other end is a client
+	authOnly bool // authenticate without encryption
+	toClient bool // the other end is a client
 }
 
-// Open makes sure of the other end of a socket, which is connected or is being
-// connected, and owns it: with an error it is closed. name is that of the other end, for its
-// certificate. It waits until ctx ends.
+// Open authenticates the other end of a socket, which is connected or connecting. It owns
+// the socket, and closes it on error. The certificate of the other end must be for name.
+// Open blocks until ctx ends.
 func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose) (*Session, error) {
 	config := d.config().Clone()
 	config.ServerName = name
@@ -142,13 +141,13 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 // Acceptor accepts sessions.
 type Acceptor struct {
 	config   *tls.Config
-	toClient bool                                         // of a client: those at the other end are servers
+	toClient bool                                         // the other ends are servers
 	still    func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 
-// Accept makes sure of the other end of a socket, and owns it: with an error it is closed.
-// said is what was read of it before. judge decides what the other end is told;
-// an error is the end of the link. It waits until ctx ends.
+// Accept authenticates the other end of a socket. It owns the socket, and closes it on
+// error. said holds the bytes that were read from it before. judge returns the status for
+// the other end, or an error that ends the link. Accept blocks until ctx ends.
 func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(Identity) (wire.Status, error)) (*Session, error) {
 	begin := func(w *recordConn) *tls.Conn {
 		w.most = longestHandshake
@@ -160,7 +159,7 @@ func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(I
 			chain = t.ConnectionState().PeerCertificates
 			word, refused := judge(p)
 			if refused == nil && t.ConnectionState().NegotiatedProtocol == "" {
-				return nil // not one of ours, it waits for no word
+				return nil // another program, which waits for no status
 			}
 			if _, err := t.Write([]byte{byte(word)}); refused == nil {
 				return err
@@ -174,7 +173,7 @@ func (a *Acceptor) Accept(ctx context.Context, fd int, said []byte, judge func(I
 	return s, ofDialers(a.toClient).explain(err)
 }
 
-// handshake does what both have in common. last is the word that follows on the handshake.
+// handshake runs a handshake. last exchanges the status after it.
 func handshake(ctx context.Context, fd int, said []byte, begin func(*recordConn) *tls.Conn, last func(*tls.Conn, Identity) error) (*Session, error) {
 	conn := socket.File(fd)
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
@@ -202,7 +201,7 @@ func handshake(ctx context.Context, fd int, said []byte, begin func(*recordConn)
 	return s, nil
 }
 
-// agree has the handshake, and its last word.
+// agree runs the handshake, and last after it.
 func agree(t *tls.Conn, last func(*tls.Conn, Identity) error) (*Session, error) {
 	if err := t.Handshake(); err != nil { //nolint:noctx // the socket has a deadline, see the caller
 		return nil, err
@@ -219,7 +218,7 @@ func agree(t *tls.Conn, last func(*tls.Conn, Identity) error) (*Session, error) 
 	return s, last(t, s.Identity)
 }
 
-// peerOf is who has proved to be at the other end.
+// peerOf returns the identity that the other end has proved.
 func peerOf(state tls.ConnectionState) Identity {
 	if len(state.PeerCertificates) == 0 {
 		return Identity{}

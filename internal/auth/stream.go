@@ -8,20 +8,23 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Stream is an encrypted connection that carries no peer. Unlike a [Conn] it waits, owns
+// Stream is an encrypted connection that carries no peer. Unlike a [Conn] it blocks, owns
 // its socket, and may be read and written at the same time.
 type Stream struct {
 	tls  *tls.Conn
 	conn *os.File
 }
 
-func (s *Stream) Read(b []byte) (int, error)  { return s.tls.Read(b) }
+// Read reads decrypted bytes.
+func (s *Stream) Read(b []byte) (int, error) { return s.tls.Read(b) }
+
+// Write encrypts and sends bytes.
 func (s *Stream) Write(b []byte) (int, error) { return s.tls.Write(b) }
 
-// Close ends the stream, and whatever waits.
+// Close closes the stream and unblocks its readers and writers.
 func (s *Stream) Close() error { return s.conn.Close() }
 
-// EndAfter has the stream end when its other end has answered nothing for so long.
+// EndAfter makes the kernel end the stream if its other end is silent for so long.
 func (s *Stream) EndAfter(heartbeat time.Duration) error {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {

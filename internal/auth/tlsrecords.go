@@ -14,13 +14,13 @@ import (
 	"portredirector/internal/socket"
 )
 
-// recordConn is what crypto/tls reads from and writes to. While the handshake lasts it waits,
-// and gives no byte beyond the record that is asked for, so that afterwards none is
-// stuck in a buffer of crypto/tls: the link may go on without it.
+// recordConn is the connection below crypto/tls. During the handshake it blocks, and reads
+// no byte beyond the current record, so that none is left in a buffer of crypto/tls when
+// the link goes on without TLS.
 //
-// From then on it does not wait. A read that has nothing to give fails as one whose
-// deadline is over, after which crypto/tls may be asked again (tls.Conn.SetReadDeadline).
-// A write takes everything and keeps what the socket does not take.
+// After the handshake it does not block. A read without bytes fails as if its deadline had
+// passed, after which crypto/tls can be called again (tls.Conn.SetReadDeadline). A write
+// takes everything and keeps what the socket does not take.
 type recordConn struct {
 	conn   *os.File      // the socket; nil once the handshake is over
 	said   *bytes.Reader // what was read from it before
@@ -35,11 +35,12 @@ type recordConn struct {
 	out  []byte  // what the socket has not taken yet
 }
 
-// recordHeader is the length of what begins each record of TLS: its type, a version,
-// and the length of the rest (RFC 8446, 5.1).
+// recordHeader is the length of a TLS record's header: type, version, and length of the
+// rest (RFC 8446, 5.1).
 const recordHeader = 5
 
-// errCut is an end without TLS's own, which anybody on the way may have made.
+// errCut is returned for a FIN without TLS's close_notify, which anybody on the way may
+// have sent.
 var errCut = errors.New("the link was cut: it ended without TLS's close_notify")
 
 func newRecordConn(conn *os.File, said []byte) *recordConn {
@@ -47,8 +48,8 @@ func newRecordConn(conn *os.File, said []byte) *recordConn {
 	return &recordConn{conn: conn, said: before, source: io.MultiReader(before, conn), fd: -1}
 }
 
-// detach ends all waiting, once the handshake is over. The descriptor is the caller's.
-// With an error the socket is closed.
+// detach takes the socket out of the runtime's poller after the handshake. The caller owns
+// the descriptor. On error the socket is closed.
 func (w *recordConn) detach() (fd int, err error) {
 	conn := w.conn
 	if w.said.Len() > 0 {
@@ -66,8 +67,8 @@ func (w *recordConn) detach() (fd int, err error) {
 	return fd, nil
 }
 
-// errEarly is of bytes that came with the hello. Only who waits for no answer sends
-// them, or who wants them to be taken for what was agreed on later.
+// errEarly is returned for bytes behind the hello. A sender of ours waits for the answer.
+// Others may want the bytes to be taken for what was agreed on later.
 var errEarly = errors.New("it says more than its hello before it is answered")
 
 func (w *recordConn) Read(b []byte) (int, error) {
@@ -95,15 +96,15 @@ func (w *recordConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// longestHandshake bounds what a client may say in a handshake, before anything of it is
-// known. The longest chains of certificates are shorter. crypto/tls would take more than
-// ten times as much, and keep what it makes of it for the life of the link. A server may
-// have more to say, which is all the authorities that it takes.
+// longestHandshake bounds the bytes of a client's handshake. The longest chains of
+// certificates are shorter. crypto/tls would take ten times as much, and keep the result
+// for the life of the link. A server may send more, such as all the authorities that it
+// accepts.
 const longestHandshake = 32 << 10
 
 var errLong = errors.New("its handshake is too long")
 
-// readNow reads what is there.
+// readNow reads without blocking.
 func (w *recordConn) readNow(b []byte) (int, error) {
 	switch n, errno := socket.Recv(w.fd, b); {
 	case errno == syscall.EAGAIN:
@@ -132,21 +133,20 @@ func (w *recordConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// mostWaiting is more than one write of the relay becomes. What makes more are the
-// answers to one who asks for new keys (RFC 8446, 4.6.3) again and again, and reads
-// none of them.
+// mostWaiting is more than one write of the relay becomes. A client that asks for new keys
+// (RFC 8446, 4.6.3) again and again, and does not read the answers, would exceed it.
 const mostWaiting = 128 << 10
 
 var errWaiting = errors.New("it does not read what it asks for")
 
-// buffers hold what was encrypted until the socket has taken it: what one write of the
-// relay becomes.
+// buffers holds encrypted bytes until the socket takes them. One buffer has room for one
+// write of the relay.
 var buffers = sync.Pool{New: func() any {
 	b := make([]byte, 0, 72<<10)
 	return &b
 }}
 
-// flush sends what is waiting, or fails with EAGAIN.
+// flush sends waiting bytes. It returns EAGAIN if some are left.
 func (w *recordConn) flush() error {
 	for len(w.out) > 0 {
 		n, errno := socket.SendSome(w.fd, w.out)
@@ -162,7 +162,7 @@ func (w *recordConn) flush() error {
 	return nil
 }
 
-// drop forgets what is waiting.
+// drop discards waiting bytes.
 func (w *recordConn) drop() {
 	if w.full != nil {
 		buffers.Put(w.full)
@@ -170,7 +170,7 @@ func (w *recordConn) drop() {
 	}
 }
 
-// The rest of net.Conn, of which crypto/tls uses Close: where a handshake is given up.
+// The rest of net.Conn. crypto/tls uses Close where it gives up a handshake.
 
 func (w *recordConn) Close() error {
 	if w.conn == nil {

@@ -5,20 +5,19 @@ import (
 	"slices"
 )
 
-// refusal is a prefix that nobody may claim, unless the administrator says so.
+// refusal is a prefix that nobody may claim without permission.
 type refusal struct {
 	prefix netip.Prefix
-	what   string // what an address in it is
-	never  bool   // not even then: no connection can come from it
+	what   string // the kind of address, for the error
+	never  bool   // no permission helps: no connection can come from it
 }
 
 const loopback = "loopback"
 
-// refused4 and refused6 are the refusals that hold on every machine, the
-// longest prefixes first. They are what could borrow local trust, or makes no
-// sense as a TCP peer. The kernel puts an own address in the place of the
-// unspecified, of multicast and of broadcast ones at bind(2) (__inet_bind in
-// net/ipv4/af_inet.c), or refuses them, so these can never be lifted.
+// refused4 and refused6 hold on every machine, the longest prefixes first. These addresses
+// could borrow local trust, or make no sense as a TCP peer. At bind(2) the kernel replaces
+// unspecified, multicast and broadcast addresses by an own one (__inet_bind in
+// net/ipv4/af_inet.c), or refuses them, so no permission helps there.
 var (
 	refused4 = []refusal{
 		{prefix: netip.MustParsePrefix("255.255.255.255/32"), what: "the broadcast address", never: true}, // RFC 919
@@ -47,17 +46,16 @@ var (
 	// routes and some networks use; the documentation prefixes.
 )
 
-// nat64 and sixToFour are prefixes whose addresses embed an IPv4 one after
-// them (RFC 6052, 2.1; RFC 3056, 2). Peers do come from there, so they are not
-// refused as such.
+// nat64 and sixToFour are prefixes whose addresses embed an IPv4 address (RFC 6052, 2.1;
+// RFC 3056, 2). Peers do come from there, so the prefixes are not refused.
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
 	sixToFour = netip.MustParsePrefix("2002::/16")
 )
 
-// embedded are the IPv4 refusals in nat64 and sixToFour, where both RFCs
-// forbid them (RFC 6052, 3.1; RFC 3056, 2). A program that looks inside might
-// take 64:ff9b::7f00:1 for loopback.
+// embedded holds the IPv4 refusals within nat64 and sixToFour, where both RFCs forbid them
+// (RFC 6052, 3.1; RFC 3056, 2). A program that looks inside might take 64:ff9b::7f00:1 for
+// loopback.
 var embedded = func() (all []refusal) {
 	for _, r := range refused4 {
 		all = append(all, refusal{prefix: embed(nat64, r.prefix), what: "the NAT64 form of what is " + r.what},
@@ -74,8 +72,7 @@ func embed(outer, p netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), outer.Bits()+p.Bits())
 }
 
-// builtIn returns the longest of the refusals that has a; the zero refusal if
-// none has.
+// builtIn returns the longest built-in refusal for a, or the zero refusal.
 func builtIn(a netip.Addr) refusal {
 	list := refused4
 	switch {

@@ -22,10 +22,8 @@ import (
 //     subnet-router anycast addresses of a router (RFC 4291, 2.6.1), and what
 //     "ip route add local" gives to this machine, which may be whole prefixes.
 //
-// Routes of other tables do not count: the return routes of this program say
-// that everything is local, to marked packets. Nor does loopback, see [Policy].
-//
-// The methods may be called concurrently.
+// Routes of other tables do not count: return routes declare every address local, for
+// marked packets. Nor does loopback, see [Policy].
 type Own struct {
 	log      *slog.Logger
 	handle   *netlink.Handle   // for the dumps
@@ -36,9 +34,8 @@ type Own struct {
 	changed  func() // set by OnChange
 }
 
-// OpenOwn reads the addresses of this machine. It knows of later ones as long
-// as Run runs, and of all that came since OpenOwn returned. Whoever calls it
-// calls Close.
+// OpenOwn reads the addresses of this machine. Run follows later changes, including all
+// since OpenOwn returned. The caller calls Close.
 func OpenOwn(log *slog.Logger) (*Own, error) {
 	o := &Own{log: log}
 	o.read = o.dump
@@ -68,7 +65,7 @@ func (o *Own) open() (err error) {
 	return o.reload()
 }
 
-// Close gives up the sockets, after Run has returned. What is known stays.
+// Close closes the sockets, after Run has returned. The known addresses stay.
 func (o *Own) Close() {
 	if o.handle != nil {
 		o.handle.Close()
@@ -89,7 +86,7 @@ func (o *Own) Has(a netip.Addr) bool {
 	return o.find(a.WithZone("").Unmap()).prefix.IsValid()
 }
 
-// find returns the longest refusal that has a; the zero refusal if none has.
+// find returns the longest refusal for a, or the zero refusal.
 func (o *Own) find(a netip.Addr) refusal {
 	if o == nil {
 		return refusal{}

@@ -15,11 +15,10 @@ var (
 	ErrForbidden = errors.New("the claim is forbidden")
 )
 
-// Policy says which addresses may be claimed. The zero value has the built-in
-// refusals, without the addresses of this machine. It must not change while it
-// is in use.
+// Policy decides which addresses may be claimed. The zero value has the built-in refusals,
+// without the addresses of this machine. It must not change while it is in use.
 type Policy struct {
-	// Allow and Deny are the administrator's, from [ParsePrefix].
+	// Allow and Deny hold the administrator's prefixes, from [ParsePrefix].
 	Allow, Deny []netip.Prefix
 
 	// Own has the addresses of this machine; nil is none.
@@ -28,7 +27,7 @@ type Policy struct {
 
 // Check returns nil if a may be claimed. Otherwise the error says in one line
 // why not, and which permission it needs. IPv4-mapped addresses (RFC 4291, 2.5.5.2) are
-// judged as IPv4, which is what the kernel makes of them, and zones are
+// checked as IPv4, which is what the kernel makes of them, and zones are
 // ignored: the claim is another machine's, and so is its zone.
 //
 // It takes no lock, makes no system call, and allocates only the error.
@@ -54,8 +53,8 @@ func (p *Policy) Check(a netip.Addr) error {
 	return nil
 }
 
-// longest returns the longest prefix that has a; the zero Prefix, whose length
-// is -1, if none has.
+// longest returns the longest prefix that contains a, or the zero Prefix, whose length is
+// -1.
 func longest(prefixes []netip.Prefix, a netip.Addr) (best netip.Prefix) {
 	for _, p := range prefixes {
 		if p.Bits() > best.Bits() && p.Contains(a) {

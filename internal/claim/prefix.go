@@ -29,10 +29,10 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// errNoPrefix is what is neither: package netip would tell of its own functions.
+// errNoPrefix replaces errors of package netip, which name its functions.
 var errNoPrefix = errors.New("must be a prefix such as 203.0.113.0/24, or an address; names are not resolved")
 
-// mappedBits is how many bits are before the IPv4 address in a mapped one.
+// mappedBits is the number of bits before the IPv4 address in a mapped one.
 const mappedBits = 96
 
 func parse(s string) (netip.Prefix, error) {

@@ -20,8 +20,8 @@ var kinds = map[int]refusal{
 	unix.RTN_BROADCAST: {what: "a broadcast address of this machine's networks", never: true},
 }
 
-// reload reads everything anew, which is simpler than to follow each change
-// and takes a fraction of a millisecond. On an error what was known stays.
+// reload reads everything anew, which is simpler than applying each change and takes a
+// fraction of a millisecond. On error the known addresses stay.
 func (o *Own) reload() error {
 	s := newSet()
 	torn, err := o.read(s)
@@ -39,8 +39,8 @@ func (o *Own) reload() error {
 	return nil
 }
 
-// dump adds all own addresses to s. It reports whether a dump was torn
-// (NLM_F_DUMP_INTR, include/uapi/linux/netlink.h).
+// dump adds all own addresses to s. It reports whether a dump was torn (NLM_F_DUMP_INTR,
+// include/uapi/linux/netlink.h).
 func (o *Own) dump(s *set) (torn bool, err error) {
 	addrs, err := o.handle.AddrList(nil, netlink.FAMILY_ALL)
 	torn, err = tear(err)
@@ -68,8 +68,8 @@ func (o *Own) dump(s *set) (torn bool, err error) {
 	return torn || tornHere, err
 }
 
-// tear tells a torn dump from a failed one. A namespace that has no address yet
-// has no table, nor has a kernel without IPv6.
+// tear distinguishes a torn dump from a failed one. A namespace without addresses has no
+// table, nor has a kernel without IPv6.
 func tear(err error) (torn bool, _ error) {
 	switch {
 	case errors.Is(err, netlink.ErrDumpInterrupted):

@@ -5,19 +5,18 @@ import (
 	"slices"
 )
 
-// set has the refusals for the own addresses. Once it is published it does not
-// change.
+// set holds the refusals for own addresses. It does not change after it is published.
 type set struct {
-	hosts    map[netip.Addr]refusal // those of one address
-	prefixes []refusal              // the others, the longest first once sorted
+	hosts    map[netip.Addr]refusal // for single addresses
+	prefixes []refusal              // for prefixes, the longest first once sorted
 
 	ways ways
 }
 
 func newSet() *set { return &set{hosts: make(map[netip.Addr]refusal)} }
 
-// add adds a refusal. Loopback is left out, for it has a built-in one, which
-// would otherwise be lifted in vain. Of two for one address the first stays.
+// add adds a refusal. Of two for one address the first stays. Loopback is left out,
+// because permission for the built-in refusal must be enough.
 func (s *set) add(r refusal) {
 	switch {
 	case isLoopback(r.prefix):
@@ -30,7 +29,7 @@ func (s *set) add(r refusal) {
 	}
 }
 
-// addAll adds those of another set.
+// addAll adds the refusals of another set.
 func (s *set) addAll(other *set) {
 	for _, r := range other.hosts {
 		s.add(r)
@@ -42,12 +41,12 @@ func (s *set) addAll(other *set) {
 	}
 }
 
-// sort has to come between the last add and the first find.
+// sort must be called between the last add and the first find.
 func (s *set) sort() {
 	slices.SortStableFunc(s.prefixes, func(a, b refusal) int { return b.prefix.Bits() - a.prefix.Bits() })
 }
 
-// find returns the longest refusal that has a; the zero refusal if none has.
+// find returns the longest refusal for a, or the zero refusal.
 func (s *set) find(a netip.Addr) refusal {
 	if r, has := s.hosts[a]; has {
 		return r

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// pause is how long to rest after reading everything, so that a burst of
-	// changes does not keep a processor busy.
+	// pause is the rest after each read, so that a burst of changes does not keep a processor
+	// busy.
 	pause = 5 * time.Millisecond
-	// retryAfter is how long to wait after netlink failed.
+	// retryAfter is the wait after a failure of netlink.
 	retryAfter = time.Second
 )
 
@@ -29,8 +29,8 @@ var groups = []uint{
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 }
 
-// Run follows the changes until ctx ends, and not again after that. It does
-// not give up: when netlink fails it says so, keeps what is known and tries again.
+// Run follows the changes until ctx is canceled. It must not be called again. When netlink
+// fails, it logs that, keeps the known addresses and tries again.
 func (o *Own) Run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, o.listener.Close)
 	defer stop()
@@ -41,7 +41,7 @@ func (o *Own) Run(ctx context.Context) {
 	listening.Wait()
 }
 
-// listen signals each change that may concern us.
+// listen signals each change that may matter.
 func (o *Own) listen(ctx context.Context, changed chan<- struct{}) {
 	var health health
 	for {
@@ -68,8 +68,8 @@ func (o *Own) listen(ctx context.Context, changed chan<- struct{}) {
 	}
 }
 
-// concerns reports whether a message may announce an own address, or a route
-// that rejects. Other routes are left out: a router gets many each second.
+// concerns reports whether a message may be about an own address. Routes of other tables
+// are left out: a router gets many each second.
 func concerns(msgs []syscall.NetlinkMessage) bool {
 	for _, m := range msgs {
 		switch m.Header.Type {
@@ -89,7 +89,7 @@ func concerns(msgs []syscall.NetlinkMessage) bool {
 	return false
 }
 
-// reloadOn reads everything anew on each change, at once.
+// reloadOn reads everything anew on each change.
 func (o *Own) reloadOn(ctx context.Context, changed <-chan struct{}) {
 	var health health
 	var retry <-chan time.Time
@@ -112,10 +112,10 @@ func (o *Own) reloadOn(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// health is the last error of something that is tried again and again.
+// health is the last error of a repeated task.
 type health struct{ text string }
 
-// note says so when the error changes, and when it is over.
+// note logs that the error changes, or is over.
 func (h *health) note(log *slog.Logger, err error) {
 	text := ""
 	if err != nil {
@@ -131,7 +131,7 @@ func (h *health) note(log *slog.Logger, err error) {
 	h.text = text
 }
 
-// rest waits, or until ctx ends.
+// rest waits for d, or until ctx is canceled.
 func rest(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -16,14 +16,14 @@ import (
 	"portredirector/internal/wire"
 )
 
-// How long an invitation may hold, and how many there may be at a time.
+// Bounds on invitations.
 const (
 	DefaultValidity = 15 * time.Minute
 	LongestValidity = 7 * 24 * time.Hour
 	mostInvitations = 64
 )
 
-// Why a server is not accepted.
+// Errors of [State.Accept].
 var (
 	ErrUnknown = errors.New("there is no such invitation: it was used already, or this client has never made it")
 	ErrExpired = errors.New("the invitation has expired: make a new one")
@@ -31,15 +31,14 @@ var (
 	errOwn = errors.New("the server has this client's own key: give it a state directory of its own (STATE_DIRECTORY)")
 )
 
-// invited is an invitation that was given out, as the client remembers it.
+// invited is an open invitation, as the client remembers it.
 type invited struct {
-	hash    [sha256.Size]byte // of the secret, which is not kept
+	hash    [sha256.Size]byte // of the secret, which is not stored
 	expires time.Time
-	by      auth.PublicKey // who has used it and is being added to the servers; zero is nobody
+	by      auth.PublicKey // the key that is being added; zero if none
 }
 
-// Invite makes an invitation to this client, for one server, that holds for a while.
-// address is where the server is to dial.
+// Invite makes an invitation for one server, which dials this client at address.
 func (s *State) Invite(address string, wanted []ports.Range, validFor time.Duration) (Invitation, error) {
 	if validFor <= 0 || validFor > LongestValidity {
 		return Invitation{}, fmt.Errorf("an invitation cannot hold for %v: for %v at most", validFor, LongestValidity)
@@ -72,14 +71,14 @@ func (s *State) Invite(address string, wanted []ports.Range, validFor time.Durat
 	return i, nil
 }
 
-// Accept adds a server, which has proved its key, to the known servers if it knows the secret of an
-// invitation. That is used up by it: whatever happens on the way, no second key comes in by
-// the same secret. A server that is known already is accepted in any case, for it may
-// not have heard of it. name is what it calls itself; what it is called from then on, which
-// is nobody else's name, is returned.
+// Accept adds a server, which has proved its key, to the known servers if it shows the
+// secret of an invitation. The invitation is then used up: whatever fails on the way, no
+// second key is accepted for the same secret. A server that is known already is accepted
+// again, because it may have missed the answer. name is the server's own name. Accept
+// returns the unique name that it has from now on.
 //
-// It is ErrUnknown or ErrExpired, or that the state cannot be read or written; then the
-// server may try again.
+// The error is ErrUnknown or ErrExpired, or a failure to read or write the state, after
+// which the server may try again.
 func (s *State) Accept(secret Secret, server auth.PublicKey, name string) (called string, err error) {
 	err = s.hold(func() error {
 		text, known, err := s.list(serversFile)
@@ -112,8 +111,8 @@ func (s *State) Accept(secret Secret, server auth.PublicKey, name string) (calle
 	return called, err
 }
 
-// claim notes which server an invitation brings in, before that is so: from here on it is
-// nobody else's. Who has claimed it before, in a process that was killed then, was in time.
+// claim notes the key that an invitation brings in, before the key is added. From then on
+// the invitation is for that key only.
 func (s *State) claim(given []invited, at int, server auth.PublicKey) error {
 	nobody := auth.PublicKey{}
 	switch g := &given[at]; {
@@ -137,8 +136,8 @@ func (s *State) claim(given []invited, at int, server auth.PublicKey) error {
 	return s.writeInvitations(given)
 }
 
-// settle finishes what a process that was killed has left: an invitation whose server is
-// known is used up, and does not bring it back when it is taken away there.
+// settle finishes the work of a process that was killed: it removes an invitation whose
+// server is known already.
 func (s *State) settle() error {
 	_, known, err := s.list(serversFile)
 	if err != nil {
@@ -163,8 +162,8 @@ func (s *State) useUp(given []invited, at int) error {
 	return s.writeInvitations(slices.Delete(given, at, at+1))
 }
 
-// find is the place of the invitation with a secret, or -1. How long it takes tells nothing
-// of them.
+// find returns the index of the invitation with a secret, or -1. Its duration tells
+// nothing about the secrets.
 func find(given []invited, secret Secret) int {
 	at, hash := -1, sha256.Sum256(secret[:])
 	for n, g := range given {
@@ -178,7 +177,7 @@ const (
 	invitationsTitle = "# Invitations that were given out: the SHA-256 of the secret, until when, and who is being added. To void one take out its line."
 )
 
-// invitations reads what was given out.
+// invitations reads the open invitations.
 func (s *State) invitations() ([]invited, error) {
 	text, err := s.read(invitationsFile)
 	if err != nil {
@@ -229,7 +228,7 @@ func (s *State) writeInvitations(given []invited) error {
 	return s.write(invitationsFile, text)
 }
 
-// appendLine adds a line to a text, which begins with its title.
+// appendLine adds a line to a text. An empty text starts with its title.
 func appendLine(text []byte, title, line string) []byte {
 	switch {
 	case len(text) == 0:
@@ -240,7 +239,7 @@ func appendLine(text []byte, title, line string) []byte {
 	return append(text, line+"\n"...)
 }
 
-// plain makes a name of what a server calls itself: nothing in it means anything in a file.
+// plain makes a file-safe name of the name that a server gives itself.
 func plain(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if r == '.' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
@@ -254,7 +253,7 @@ func plain(name string) string {
 	return name
 }
 
-// unique makes a name one that nobody has.
+// unique returns name, with a number behind it if another client has that name.
 func unique(name string, known auth.Clients) string {
 	has := func(name string) bool {
 		for _, c := range known {

@@ -1,8 +1,8 @@
-// Package pair makes a server and a client that wait for it known to each other by one
-// line: the client makes an [Invitation], somebody carries it to the server's machine, and
-// the server shows the secret in it on a link on which both ends have proved their keys.
-// From then on each has the other's key, and the line is worth nothing.
+// Package enroll makes a server and a client known to each other by one line. The client
+// makes an [Invitation], somebody carries it to the server's machine, and the server shows
+// its secret on a link on which both ends have proved their keys. From then on each end
+// knows the other's key, and the invitation is void.
 //
-// What each end has to remember is in a directory, see [State]. The links are somebody
-// else's; this package reads and writes what is said on them, see [wire.Join].
+// Each end remembers the result in a directory, see [State]. The package does not open
+// links. The messages on them are a [wire.Join] and its answer.
 package enroll

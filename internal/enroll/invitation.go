@@ -16,23 +16,23 @@ import (
 	"portredirector/internal/ports"
 )
 
-// Secret is what only those know who have seen an invitation. It is random, so that
-// nobody finds it from its hash.
+// Secret proves that a server has seen an invitation. It is random, so that nobody finds
+// it from its hash.
 type Secret [16]byte
 
-// NewSecret makes a secret.
+// NewSecret returns a random secret.
 func NewSecret() Secret {
 	var s Secret
 	_, _ = rand.Read(s[:]) // never fails: crypto/rand ends the program instead
 	return s
 }
 
-// Invitation is what a server has to know to join a client.
+// Invitation contains what a server needs to join a client.
 type Invitation struct {
-	Address string         // HOST:PORT, where the client waits for it
-	Client  auth.PublicKey // of the client
+	Address string         // HOST:PORT of the client
+	Client  auth.PublicKey // the client's key
 	Secret  Secret
-	Ports   []ports.Range // that the client has peers for
+	Ports   []ports.Range // that the client's peers connect to
 }
 
 // An invitation is one word that no shell changes, its fields between slashes:
@@ -47,7 +47,7 @@ const (
 	fields  = 8
 )
 
-// Bounds on what is read.
+// Bounds on an invitation.
 const (
 	longestLine = 2048
 	mostRanges  = 64
@@ -55,7 +55,7 @@ const (
 
 var errDamaged = errors.New("the invitation is not whole, or was changed on the way: copy all of it again, from " + mark + "/" + version + "/ to its end")
 
-// String is the line to be carried to the server. It has the secret.
+// String returns the line for the server. It contains the secret.
 func (i Invitation) String() string {
 	host, port, _ := net.SplitHostPort(i.Address)
 	ports := make([]string, len(i.Ports))
@@ -71,8 +71,7 @@ func (i Invitation) String() string {
 
 func sum(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }
 
-// Parse reads an invitation. There is one spelling of each. An error does not have the
-// secret.
+// Parse parses an invitation. Each has one spelling. Errors do not contain the secret.
 func Parse(line string) (Invitation, error) {
 	words := strings.SplitN(line, "/", fields+1)
 	switch {
@@ -112,13 +111,13 @@ func isNumber(s string) bool {
 	return len(s) > 0 && len(s) <= 4 && strings.Trim(s, "0123456789") == ""
 }
 
-// decode fills b; false if s is anything else than that.
+// decode fills b from base64url. It reports false if s does not fit exactly.
 func decode(b []byte, s string) bool {
 	got, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && copy(b, got) == len(b) && len(got) == len(b)
 }
 
-// check says what is wrong with an invitation.
+// check returns an error if the invitation is not usable.
 func (i Invitation) check() error {
 	if err := checkAddress(i.Address); err != nil {
 		return err
@@ -129,7 +128,7 @@ func (i Invitation) check() error {
 	return nil
 }
 
-// canonical spells HOST:PORT in the one way.
+// canonical returns the one spelling of HOST:PORT.
 func canonical(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -141,7 +140,8 @@ func canonical(address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// checkAddress takes a canonical HOST:PORT that another machine can connect to.
+// checkAddress returns an error unless address is a canonical HOST:PORT that another
+// machine can connect to.
 func checkAddress(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -153,7 +153,7 @@ func checkAddress(address string) error {
 	return checkHost(host)
 }
 
-// checkHost takes what another machine can connect to.
+// checkHost returns an error unless another machine can connect to host.
 func checkHost(host string) error {
 	a, err := netip.ParseAddr(host)
 	valid := func(r rune) bool {

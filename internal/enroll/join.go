@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/auth"
 )
 
-// Joined is a client that this server dials.
+// Joined describes a client that this server dials.
 type Joined struct {
 	Address string      // HOST:PORT
 	Client  auth.Client // its name is the address
@@ -19,9 +19,9 @@ type Joined struct {
 
 const joinedTitle = "# The clients that this server dials, HOST:PORT PUBLIC-KEY, and what each may do."
 
-// Join remembers the client of an invitation that it has taken. Of a client that is known
-// the address and the ports may have changed; the same goes for its key, if the address is
-// the same. What its peers may claim, which people may have added, stays.
+// Join stores the client of an accepted invitation. For a known client it replaces the
+// address, the ports, and the key if the address is the same. It keeps the claims, which
+// people may have added.
 func (s *State) Join(i Invitation) error {
 	return s.hold(func() error {
 		own, err := s.ownKey()
@@ -52,7 +52,7 @@ func (s *State) Join(i Invitation) error {
 	})
 }
 
-// without is a text without the lines about a client.
+// without returns a text without the lines about a client.
 func without(text []byte, c auth.Client) []byte {
 	var rest []byte
 	for line := range bytes.Lines(text) {
@@ -66,11 +66,10 @@ func without(text []byte, c auth.Client) []byte {
 	return rest
 }
 
-// JoinedFile is the file of the clients that this server dials.
+// JoinedFile returns the path of the file of the clients that this server dials.
 func (s *State) JoinedFile() string { return s.path(joinedFile) }
 
-// Joined are the clients that this server dials, by their addresses; none if it has not
-// joined any.
+// Joined returns the clients that this server dials, by address.
 func (s *State) Joined() ([]Joined, error) {
 	_, known, err := s.list(joinedFile)
 	if err != nil {

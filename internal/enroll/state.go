@@ -11,8 +11,8 @@ import (
 	"portredirector/internal/auth"
 )
 
-// Dir is the directory of an end's state: that which systemd has made for its unit
-// (StateDirectory=), or else /var/lib/portredirector.
+// Dir returns the default state directory: the one that systemd made for the unit
+// (StateDirectory=), or /var/lib/portredirector.
 func Dir() string {
 	first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
 	if first != "" {
@@ -23,22 +23,22 @@ func Dir() string {
 
 // The files of a state.
 const (
-	keyFile         = "key"         // see auth.Generate
+	keyFile         = "key"         // see auth.PrivateKey.File
 	serversFile     = "servers"     // of a client: the servers that may dial it, see auth.ReadClients
 	invitationsFile = "invitations" // of a client: see invited
 	joinedFile      = "joined"      // of a server: the clients that it dials, see Joined
-	lockFile        = "lock"        // empty; who has it locked holds the state
+	lockFile        = "lock"        // empty; its lock holds the state
 )
 
-// State is what an end has to remember: its key, and who is at the other end. It is a
-// directory of text files, which people may read and edit; a file that makes no sense is an
-// error, and is left as it is. Several processes and goroutines may use it at a time.
+// State stores an end's key and the other ends that it knows. It is a directory of text
+// files, which people may read and edit. A malformed file is an error and is left as it
+// is. Several processes and goroutines may use it at a time.
 //
-// Whoever gives up privileges keeps the directory, see privilege.Files.
+// A program that gives up privileges keeps the directory, see sandbox.Files.
 type State struct{ store }
 
-// Open opens the state in a directory, and makes that if need be. It belongs to this user,
-// and nobody else may change it.
+// Open opens the state in a directory, and makes the directory if needed. It must belong
+// to this user, and nobody else may write there.
 func Open(dir string) (*State, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("state directory %s (STATE_DIRECTORY): it is no absolute path", dir)
@@ -72,13 +72,13 @@ func Open(dir string) (*State, error) {
 	return s, nil
 }
 
-// mendReadOnly is for containers, above all.
+// mendReadOnly helps in containers above all.
 const mendReadOnly = "name another by STATE_DIRECTORY, or in a container mount a volume there (-v portredirector:/var/lib/portredirector)"
 
-// Dir is the directory.
+// Dir returns the directory.
 func (s *State) Dir() string { return s.dir }
 
-// Key is this end's own key, which is made when it is first asked for.
+// Key returns this end's key, and generates it at the first call.
 func (s *State) Key() (k auth.PrivateKey, err error) {
 	err = s.hold(func() (err error) {
 		k, err = s.ownKey()
@@ -87,7 +87,7 @@ func (s *State) Key() (k auth.PrivateKey, err error) {
 	return k, err
 }
 
-// ownKey is Key for who holds the state.
+// ownKey is Key for the holder of the store.
 func (s *State) ownKey() (auth.PrivateKey, error) {
 	text, err := s.read(keyFile)
 	if err == nil && text == nil {
@@ -108,7 +108,7 @@ func (s *State) Servers() (auth.Clients, error) {
 	return known, err
 }
 
-// list reads a file that has the form of auth.ReadClients, and also gives its text.
+// list reads a file of clients, and returns its text as well.
 func (s *State) list(name string) ([]byte, auth.Clients, error) {
 	text, err := s.read(name)
 	if err != nil {

@@ -10,18 +10,16 @@ import (
 	"syscall"
 )
 
-// longestFile bounds a file, in what is read and in what is written.
+// longestFile bounds the size of a file, in reading and writing.
 const longestFile = 1 << 20
 
-// store is a directory of small text files. One that is written is there as a whole,
-// or as it was before.
+// store is a directory of small text files, which are replaced atomically.
 type store struct{ dir string }
 
 func (d store) path(name string) string { return filepath.Join(d.dir, name) }
 
-// hold does something while nobody else does, in this process or another. The lock ends
-// with its holder. It is on a file that others cannot open, and not on the directory, so that
-// they cannot have it either.
+// hold runs do while no other process or goroutine holds the store. The lock ends with its
+// holder. It is on a file that others cannot open, so that they cannot lock it either.
 func (d store) hold(do func() error) error {
 	lock, err := os.OpenFile(d.path(lockFile), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -40,8 +38,8 @@ func (d store) hold(do func() error) error {
 	return do()
 }
 
-// read reads a file; nil if there is none. It takes no other's word for what is in it: no
-// link that leads elsewhere, nothing that others may write.
+// read returns the content of a file, or nil if there is none. It follows no symbolic
+// link, and refuses a file that others may write.
 func (d store) read(name string) ([]byte, error) {
 	path := d.path(name)
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

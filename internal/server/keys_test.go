@@ -252,7 +252,7 @@ func TestUnknownKey(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		}
-		r.wantRefused(t, server.Refused{Authorisation: 3})
+		r.wantRefused(t, server.Refused{Authorization: 3})
 	})
 }
 
@@ -271,7 +271,7 @@ func TestUnproved(t *testing.T) {
 					t.Errorf("%s: got %q, %v, want a reset", form, got, err)
 				}
 			}
-			r.wantRefused(t, server.Refused{Authorisation: 3})
+			r.wantRefused(t, server.Refused{Authorization: 3})
 			r.noService(t)
 		})
 	}
@@ -315,10 +315,10 @@ func TestRights(t *testing.T) {
 		}{
 			"all":             {auth.Client{}, wire.Connected, server.Refused{}},
 			"its port":        {auth.Client{Ports: []ports.Range{{First: 1, Last: 2}, {First: 80, Last: 80}}}, wire.Connected, server.Refused{}},
-			"another port":    {auth.Client{Ports: []ports.Range{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
+			"another port":    {auth.Client{Ports: []ports.Range{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorized, server.Refused{Authorization: 1}},
 			"its claim":       {auth.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, wire.Connected, server.Refused{}},
 			"another's claim": {auth.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, wire.ClaimDenied, server.Refused{Claim: 1}},
-			"neither":         {auth.Client{Ports: []ports.Range{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
+			"neither":         {auth.Client{Ports: []ports.Range{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorized, server.Refused{Authorization: 1}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := newKeyRig(t)
@@ -359,7 +359,7 @@ func TestKeyIsTakenAway(t *testing.T) {
 		l.say(t, to(80), "hello")
 		l.wantRefusal(t, wire.NotAuthorized)
 		r.noService(t)
-		r.wantRefused(t, server.Refused{Authorisation: 1})
+		r.wantRefused(t, server.Refused{Authorization: 1})
 	})
 }
 

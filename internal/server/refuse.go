@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,15 +16,14 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Bounds of what is read of a refused link so that its status byte arrives.
+// Bounds on reading from a refused link, so that its status arrives.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
 
-// refuse ends a link whose peer cannot be served: by the status byte, if the
-// client asked for it, else by RST, which is all that other clients can tell
-// their peer.
+// refuse ends a link whose peer cannot be served. A client that asked for a status gets
+// one. Others get a RST, which they can pass on to the peer.
 func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.leave()
 	if c.isCheck(link, err) {
@@ -49,8 +47,8 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	farewell(ctx, link, c.from, status)
 }
 
-// farewell ends a link by a status byte. Closing a socket that has unread bytes
-// sends RST, which may overtake the byte. So: FIN, and read on for a moment.
+// farewell ends a link by a status. Closing a socket with unread bytes sends a RST, which
+// may overtake the status. So it sends a FIN and reads on for a moment.
 func farewell(ctx context.Context, link int, to *remote, status wire.Status) {
 	if err := to.sayLast(link, status); err != nil {
 		socket.Reset(link)
@@ -68,7 +66,7 @@ func farewell(ctx context.Context, link int, to *remote, status wire.Status) {
 	}
 }
 
-// statusOf is what the client is told of an error.
+// statusOf returns the status for an error.
 func statusOf(err error) wire.Status {
 	for _, m := range []struct {
 		is     error
@@ -106,76 +104,4 @@ func statusOf(err error) wire.Status {
 		return wire.Unreachable
 	}
 	return wire.Internal
-}
-
-// Refused counts links and peers that were refused, by why.
-type Refused struct {
-	Allow         uint64 // from where they may not come
-	Proof         uint64 // did not prove who they are
-	Authorisation uint64 // nobody's key, or a port that is not theirs
-	Claim         uint64 // for whom they may not speak
-	Header        uint64 // no header, or none that makes sense, or too late
-	Seal          uint64 // a header that is not from who opened the link
-	Unfinished    uint64 // ended in favour of later ones that have not said what they want either
-	Handshakes    uint64 // ended in favour of later ones that are proving who they are, too
-	Busy          uint64 // too many peers
-	Service       uint64 // the service could not be reached
-}
-
-// Refused counts since the start.
-func (s *Server) Refused() Refused {
-	r := &s.refused
-	unfinished, known, handshakes := s.Unfinished.Counts(), s.Known.Counts(), s.Handshakes.Counts()
-	return Refused{
-		Allow: r.allow.Load(), Proof: r.proof.Load(), Authorisation: r.authorisation.Load(), Claim: r.claim.Load(),
-		Header: r.header.Load(), Seal: r.seal.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
-		Unfinished: unfinished.All + unfinished.Each + known.All + known.Each,
-		Handshakes: handshakes.All + handshakes.Each,
-	}
-}
-
-// LogValue gives those that are not 0 to a structured log.
-func (r Refused) LogValue() slog.Value {
-	var attrs []slog.Attr
-	for _, c := range []struct {
-		name string
-		n    uint64
-	}{
-		{"allow", r.Allow},
-		{"proof", r.Proof},
-		{"authorisation", r.Authorisation},
-		{"claim", r.Claim},
-		{"header", r.Header},
-		{"seal", r.Seal},
-		{"unfinished", r.Unfinished},
-		{"handshakes", r.Handshakes},
-		{"busy", r.Busy},
-		{"service", r.Service},
-	} {
-		if c.n > 0 {
-			attrs = append(attrs, slog.Uint64(c.name, c.n))
-		}
-	}
-	return slog.GroupValue(attrs...)
-}
-
-// refusals are the counters.
-type refusals struct {
-	allow, proof, authorisation, claim, header, seal, busy, service, ended atomic.Uint64
-}
-
-// of is the counter of peers that are refused with a status.
-func (r *refusals) of(status wire.Status) *atomic.Uint64 {
-	switch status {
-	case wire.NotAuthorized:
-		return &r.authorisation
-	case wire.ClaimDenied:
-		return &r.claim
-	case wire.Busy:
-		return &r.busy
-	case wire.Draining:
-		return &r.ended
-	default:
-		return &r.service
-	}
 }

@@ -318,55 +318,63 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// visit has a peer reach the service of a rig.
+func (r *rig) visit(t *testing.T) {
+	t.Helper()
+	c := r.open(t, encode(t, to(80), wire.Native))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	<-r.service.peers
+}
+
+// wantMarks looks at the addresses that a mark was asked for.
+func (r *rig) wantMarks(t *testing.T, want ...string) {
+	t.Helper()
+	for _, addr := range want {
+		select {
+		case got := <-r.marked:
+			if got.Addr().String() != addr {
+				t.Errorf("a mark for %s, want %s", got, addr)
+			}
+		default:
+			t.Errorf("no mark for %s", addr)
+		}
+	}
+	if len(r.marked) > 0 {
+		t.Errorf("a mark for %s", <-r.marked)
+	}
+}
+
 // TestNames: of several addresses the first that answers is taken, and the mark is asked for each by itself. The one that
-// failed comes last for the next peer. A name that has moved is found before a peer is refused.
+// failed comes last for the next peer.
 func TestNames(t *testing.T) {
 	r := newRig(t)
-	name := new(moving)
-	name.set("127.0.0.9", "127.0.0.1", "::1") // nobody listens on the first
-	r.server.Book.Names = cache(name)
+	r.server.Book.Names = cache(names{"svc": {"127.0.0.9", "127.0.0.1", "::1"}}) // nobody listens on the first
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
-	visit := func() {
-		c := r.open(t, encode(t, to(80), wire.Native))
-		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.Close()
-		<-r.service.peers
-	}
-	marks := func(want ...string) {
-		t.Helper()
-		for _, addr := range want {
-			select {
-			case got := <-r.marked:
-				if got.Addr().String() != addr {
-					t.Errorf("a mark for %s, want %s", got, addr)
-				}
-			default:
-				t.Errorf("no mark for %s", addr)
-			}
-		}
-		if len(r.marked) > 0 {
-			t.Errorf("a mark for %s", <-r.marked)
-		}
-	}
-	visit()
-	marks("127.0.0.9", "127.0.0.1")
-	visit()
-	marks() // the first dial needs none to be set up
+	r.visit(t)
+	r.wantMarks(t, "127.0.0.9", "127.0.0.1")
+	r.visit(t)
+	r.wantMarks(t) // the first dial needs none to be set up
+}
 
+// TestNameThatMoved: the new address of a service is found before a peer is refused.
+func TestNameThatMoved(t *testing.T) {
+	r := newRig(t)
 	moved := new(moving)
 	moved.set("127.0.0.9")
 	r.server.Book.Names = cache(moved)
+	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
 	refused := r.open(t, encode(t, to(80), wire.Native))
 	if got, err := io.ReadAll(refused); err != nil || string(got) != string(byte(wire.Refused)) {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	marks("127.0.0.9")
+	r.wantMarks(t, "127.0.0.9")
 	moved.set("127.0.0.1")
 	time.Sleep(time.Second) // between two lookups of a name
-	visit()
-	marks("127.0.0.1")
+	r.visit(t)
+	r.wantMarks(t, "127.0.0.1")
 }
 
 // TestContainer: the address is looked up for each peer, and no goroutine is needed for it:

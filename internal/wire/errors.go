@@ -2,9 +2,8 @@ package wire
 
 import "errors"
 
-// Errors of [Read]. A reader that ends before the first byte gives io.EOF, one
-// that ends inside a header io.ErrUnexpectedEOF; other errors of the reader are
-// passed on as they are.
+// Errors of [Read]. A reader that ends before the first byte gives io.EOF, one that ends
+// within a header io.ErrUnexpectedEOF. Other errors of the reader are returned unchanged.
 var (
 	// ErrUnknown means that the first bytes begin none of the forms.
 	ErrUnknown = errors.New("not a header of any known form")
@@ -43,12 +42,12 @@ var (
 	// ErrChecksum means that the CRC32C of PROXY v2 is not that of the header.
 	ErrChecksum = errors.New("the PROXY v2 checksum does not match")
 
-	// ErrNoChecksum means that the header asks for an answer without a
-	// checksum, as none of our clients does: a byte was changed on its way.
+	// ErrNoChecksum means that the header asks for an answer without a checksum. None of our
+	// clients does, so a byte was changed on its way.
 	ErrNoChecksum = errors.New("the header asks for an answer but has no checksum")
 
-	// ErrSeal means that the header is not from who the link was opened by, or was
-	// changed since. Only [ReadSealed] gives it.
+	// ErrSeal means that the header is not from the other end of the link, or was changed on
+	// the way. Only [ReadSealed] returns it.
 	ErrSeal = errors.New("the seal of the header is not that of its link")
 )
 

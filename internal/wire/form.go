@@ -2,7 +2,7 @@ package wire
 
 import "fmt"
 
-// Form is one of the ways in which a [Header] is written.
+// Form is one of the encodings of a [Header].
 //
 // A *Form is a flag.Value, and a pflag.Value too.
 type Form uint8
@@ -15,10 +15,10 @@ const (
 	Py                 // the PyPortRedirector line: for PyPortRedirector's server
 )
 
-// formNames are the names of the forms as a user writes them.
+// formNames holds the names of the forms, as a user writes them.
 var formNames = [...]string{Native: "native", V2: "v2", V1: "v1", Py: "py"}
 
-// ParseForm returns the form of that name: native, v2, v1 or py.
+// ParseForm returns the form with a name: native, v2, v1 or py.
 func ParseForm(name string) (Form, error) {
 	for f := Native; f <= Py; f++ {
 		if formNames[f] == name {
@@ -36,7 +36,7 @@ func (f Form) String() string {
 	return fmt.Sprintf("form %d", uint8(f))
 }
 
-// Set is [ParseForm] for flags; after an error f is what it was.
+// Set sets the form by its name. On error f stays as it was.
 func (f *Form) Set(name string) error {
 	parsed, err := ParseForm(name)
 	if err != nil {
@@ -46,5 +46,5 @@ func (f *Form) Set(name string) error {
 	return nil
 }
 
-// Type returns what the help of a flag shows in place of the value.
+// Type returns the placeholder for the value in help texts.
 func (*Form) Type() string { return "form" }

@@ -7,28 +7,27 @@ import (
 	"net/netip"
 )
 
-// Header says who the peer is and where it connected.
+// Header names the peer and the address that it connected to.
 type Header struct {
 	// Source is the claim: the peer's own address. It is the zero value when
 	// Local is set, and never an IPv4-mapped IPv6 address when it was read.
 	Source netip.AddrPort
 
-	// Destination is what the peer connected to. The Py form knows only its
-	// port: read from there, its address is the zero Addr.
+	// Destination is the address that the peer connected to. In the Py form only its port is
+	// known, and the address is the zero Addr.
 	Destination netip.AddrPort
 
-	// Local says that the sender speaks for itself, as in a health check, and
-	// claims nobody: v2 LOCAL and UNSPEC, v1 UNKNOWN.
+	// Local means that the sender speaks for itself, as in a health check, and claims nobody:
+	// v2 LOCAL and UNSPEC, v1 UNKNOWN.
 	Local bool
 
-	// ID is the unique id of the connection, the same in both logs; zero if
-	// the header had none. Only the Native form carries it away; V2 headers
-	// of others may bring one.
+	// ID is the unique id of the connection, the same in the logs of both ends, or zero if the
+	// header has none. Append writes it in the Native form only; V2 headers of other senders
+	// may have one.
 	ID ID
 
-	// Answer says that the sender waits for a [Status] byte before the bytes
-	// of the service. [Read] sets it; Append does not look at it, because the
-	// Native form always asks and the others never do.
+	// Answer means that the sender waits for a [Status] before the bytes of the service.
+	// [Read] sets it. Append ignores it, because only the Native form asks, and always.
 	Answer bool
 }
 
@@ -84,9 +83,9 @@ func (h Header) Append(b []byte, f Form) ([]byte, error) {
 	return b, fmt.Errorf("%w: %v", ErrForm, f)
 }
 
-// check says whether a header that is not local makes sense: no TCP peer has
-// port 0, nor connects to it, and a transparent dial from an unspecified, a
-// multicast or a broadcast address would be one from an address of this machine.
+// check returns an error if no TCP peer can have the source, or connect to the
+// destination. A transparent dial from an unspecified, multicast or broadcast address
+// would come from an address of this machine.
 func (h Header) check() error {
 	src, dst := h.Source, h.Destination
 	a := src.Addr()

@@ -26,9 +26,8 @@ func (h Header) appendPy(b []byte) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// morePy is more for the PyPortRedirector line. Its alphabet is checked as the
-// bytes come in: a protocol that happens to begin with a digit does not make
-// the reader wait for the rest of a line.
+// morePy is more for the PyPortRedirector line. It checks the alphabet of incoming bytes,
+// so that another protocol that starts with a digit is refused at once.
 func morePy(b []byte) (int, error) {
 	end := bytes.IndexFunc(b, func(r rune) bool {
 		return (r < '0' || r > '9') && r != '.' && r != ':'
@@ -50,7 +49,7 @@ func morePy(b []byte) (int, error) {
 	return n, nil
 }
 
-// parsePy reads the line b, of which morePy has seen to the newline.
+// parsePy parses the line b, whose newline morePy has checked.
 func parsePy(b []byte) (Header, Form, error) {
 	var fields [3][]byte // source, source port, destination port
 	if !cut(bytes.TrimSuffix(b, []byte("\n")), ":", fields[:]) {

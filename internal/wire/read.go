@@ -11,14 +11,14 @@ const (
 	// shortest is the length of the shortest header of any form: "1.1.1.1:1:1\n".
 	shortest = 12
 
-	// pooled is the length of a header that is read without allocating. The
-	// specification made its headers to fit into 536 bytes, the smallest TCP
-	// segment that every host takes; what honest senders send is below 256.
+	// pooled is the length of headers that are read without allocating. The specification
+	// keeps its headers below 536 bytes, the smallest TCP segment that every host takes;
+	// common senders stay below 256.
 	pooled = 536
 )
 
-// buffers holds *[pooled]byte. They cannot live on the stack of Read, because
-// what is passed to an io.Reader escapes.
+// buffers holds *[pooled]byte. They cannot live on the stack of Read, because the argument
+// of an io.Reader escapes.
 var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 
 // Read reads one header from r, in whichever form it comes, and consumes no byte
@@ -30,7 +30,7 @@ var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 // listed at [ErrUnknown].
 func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
 
-// read is Read, or with a key ReadSealed.
+// read is Read, or ReadSealed if there is a key.
 func read(r io.Reader, key []byte) (Header, Form, error) {
 	buf, _ := buffers.Get().(*[pooled]byte)
 	defer buffers.Put(buf)
@@ -49,9 +49,9 @@ func read(r io.Reader, key []byte) (Header, Form, error) {
 	return h, f, nil
 }
 
-// collect appends one whole header to b, which is empty, and says what shape it
-// has. Invariant: no header that begins with b ends before the n bytes that are
-// asked for next, so nothing beyond it is ever read.
+// collect appends one whole header to b, which is empty, and returns its shape. Invariant:
+// no header that starts with b ends before the n bytes that are read next, so nothing
+// behind it is read.
 func collect(r io.Reader, b []byte) ([]byte, shape, error) {
 	var s shape
 	for n := shortest; n > 0; {
@@ -76,7 +76,7 @@ func collect(r io.Reader, b []byte) ([]byte, shape, error) {
 	return b, s, nil
 }
 
-// shape is how one family of headers is read.
+// shape reads one family of headers.
 type shape struct {
 	// more returns how many bytes must at least follow b, the beginning of a
 	// header, which has at least one byte; 0 if b is complete.
@@ -86,8 +86,8 @@ type shape struct {
 	parse func(b []byte) (Header, Form, error)
 }
 
-// shapeOf tells the shapes apart by their first byte, which is enough: the rest
-// of what makes a form recognisable is checked by more, as it comes in.
+// shapeOf returns the shape for the first byte. The shape's more checks the rest as it
+// comes in.
 func shapeOf(first byte) (shape, error) {
 	switch {
 	case first == signature[0]:
@@ -102,14 +102,14 @@ func shapeOf(first byte) (shape, error) {
 	return shape{}, ErrUnknown
 }
 
-// A TLS record begins with its content type and the major version, which has
-// been 3 since SSL 3.0 (RFC 8446, section 5.1).
+// A TLS record starts with its content type and the major version, which has been 3 since
+// SSL 3.0 (RFC 8446, section 5.1).
 const (
 	tlsHandshake = 0x16
 	tlsMajor     = 0x03
 )
 
-// moreTLS never comes to an end: TLS is recognised, and refused.
+// moreTLS recognizes TLS and refuses it.
 func moreTLS(b []byte) (int, error) {
 	switch {
 	case len(b) < 2:

@@ -11,12 +11,11 @@ import (
 // sealLen is the length of a seal: HMAC (RFC 2104) with SHA-256.
 const sealLen = sha256.Size
 
-// Seal makes the last header in b one that only who knows the key can have made, and
-// that nobody can have changed since. b is what Append has returned for the Native form
-// and nothing else. It allocates only where b must grow.
+// Seal adds a seal to the header b, and returns it. Only a holder of the key can make the
+// seal, and it is wrong after any change. b is the result of Append for the Native form,
+// and nothing else. Seal allocates only if b must grow.
 //
-// The seal is for one link: its key must be of that link alone, or the header could be
-// sent again on another.
+// The key must be of one link only. Otherwise the header could be sent again on another.
 func Seal(b, key []byte) []byte {
 	checksum := v2Fixed + blockLen(b[13]) + tlvFixed
 	clear(b[checksum : checksum+crcLen])
@@ -28,12 +27,12 @@ func Seal(b, key []byte) []byte {
 	return b
 }
 
-// ReadSealed is Read for a link whose headers are sealed. One without the right seal is
+// ReadSealed is Read for a link with sealed headers. A header without the right seal is
 // ErrSeal.
 func ReadSealed(r io.Reader, key []byte) (Header, Form, error) { return read(r, key) }
 
-// checkSeal looks whether b, a whole header of which the checksum has been cleared, has
-// the right seal, which it clears.
+// checkSeal returns an error unless the header b has the right seal. It clears the seal.
+// The checksum of b is cleared already.
 func checkSeal(b, key []byte, f Form) error {
 	if f != Native {
 		return fmt.Errorf("%w: it has none", ErrSeal)
@@ -51,7 +50,7 @@ func checkSeal(b, key []byte, f Form) error {
 	return nil
 }
 
-// sealOf is the seal of a header of which seal and checksum are zero.
+// sealOf returns the seal of a header whose seal and checksum are zero.
 func sealOf(b, key []byte) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write(b)

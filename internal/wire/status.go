@@ -2,13 +2,12 @@ package wire
 
 import "fmt"
 
-// Status is the byte that a server writes before the bytes of the service, and
-// only to a sender that asked for it ([Header].Answer). After any Status but
-// [Connected] the server ends the link, and no byte of the peer has reached a
-// service.
+// Status is the byte that a server writes before the bytes of the service, if the sender
+// asked for it ([Header].Answer). After any Status but [Connected] the server ends the
+// link, and no byte of the peer has reached a service.
 type Status byte
 
-// The status codes; they are part of the wire format, see PROTOCOL.md.
+// The status codes of the wire format, see PROTOCOL.md.
 const (
 	Connected     Status = iota // the service accepted: its bytes follow
 	Refused                     // the service refused the connection
@@ -21,7 +20,7 @@ const (
 	Busy                        // the server has as many peers as it takes
 )
 
-// statusNames are the codes in words, for logs.
+// statusNames holds the codes in words, for logs.
 var statusNames = [...]string{
 	Connected:     "connected",
 	Refused:       "refused",

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// What the two text forms, v1 and py, have in common.
+// Helpers of the two text forms, v1 and py.
 
 // fieldsMissing returns how many bytes must at least follow the beginning b of a
 // line before all its fields are there, if the shortest field i has widths[i]
@@ -25,7 +25,8 @@ func fieldsMissing(b []byte, sep byte, widths []int) (int, bool) {
 	return n, true
 }
 
-// cut splits b around sep into exactly as many fields as there is room for.
+// cut splits b around sep. It reports false unless the number of fields is exactly
+// len(fields).
 func cut(b []byte, sep string, fields [][]byte) bool {
 	for i := range fields {
 		var more bool

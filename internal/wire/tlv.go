@@ -6,8 +6,8 @@ import (
 	"hash/crc32"
 )
 
-// The TLVs of PROXY v2 that mean something here: type, two bytes of length,
-// value. All others are skipped.
+// The TLVs of PROXY v2 that this package reads: type, two bytes of length, value. All
+// others are skipped.
 const (
 	tlvCRC32C   = 0x03
 	tlvUniqueID = 0x05
@@ -27,8 +27,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendTLVs appends the TLVs of the Native form: first a checksum of zero, which
-// sign fills in, then the id if there is one, and the wish for an answer.
+// appendTLVs appends the TLVs of the Native form: a checksum of zero, which sign fills in,
+// the id if there is one, and the request for an answer.
 func appendTLVs(b []byte, id ID) []byte {
 	b = append(b, tlvCRC32C, 0, crcLen, 0, 0, 0, 0)
 	if !id.IsZero() {
@@ -39,12 +39,12 @@ func appendTLVs(b []byte, id ID) []byte {
 	return append(b, answerMe...)
 }
 
-// found is what the TLVs of one header say.
+// found holds the TLVs of one header.
 type found struct {
 	id       ID
 	answer   bool
-	checksum int // where the value of the checksum begins; 0 if there is none
-	seal     int // where that of the seal does
+	checksum int // the offset of the checksum; 0 if there is none
+	seal     int // the offset of the seal; 0 if there is none
 }
 
 // findTLVs reads the TLVs from b[at:], all of them.
@@ -83,8 +83,8 @@ func findTLVs(b []byte, at int) (found, error) {
 	return f, nil
 }
 
-// withTLVs completes h by the TLVs in b[at:], where b is the whole header, which
-// it checks against its checksum and overwrites.
+// withTLVs adds the TLVs in b[at:] to h. It checks the whole header b against its
+// checksum, and clears that.
 func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 	f, err := findTLVs(b, at)
 	switch {
@@ -102,8 +102,8 @@ func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 	return h, V2, nil
 }
 
-// verify reports whether the four bytes at b[at:] are the CRC32C of b with these
-// four at zero (2.2.3), and leaves them so.
+// verify reports whether the four bytes at b[at:] are the CRC32C of b (2.2.3), and clears
+// them.
 func verify(b []byte, at int) bool {
 	field := b[at : at+crcLen]
 	want := binary.BigEndian.Uint32(field)
@@ -111,7 +111,7 @@ func verify(b []byte, at int) bool {
 	return crc32.Checksum(b, castagnoli) == want
 }
 
-// sign puts the CRC32C of b into the four bytes at b[at:], which are zero.
+// sign writes the CRC32C of b to the four bytes at b[at:], which are zero.
 func sign(b []byte, at int) {
 	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b, castagnoli))
 }

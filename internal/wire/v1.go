@@ -22,9 +22,9 @@ var (
 	v1Widths6 = []int{5, 4, 2, 2, 1, 1}
 )
 
-// appendV1 appends the line. The specification knows IPv6 only as groups of
-// hexadecimal digits, so a mapped address is written as ::ffff:c000:201 and not
-// as ::ffff:192.0.2.1; parseV1 takes both, because inet_ntop writes the latter.
+// appendV1 appends the line. The specification describes IPv6 addresses as groups of
+// hexadecimal digits only, so a mapped address is written as ::ffff:c000:201. parseV1 also
+// takes ::ffff:192.0.2.1, which inet_ntop writes.
 func (h Header) appendV1(b []byte) []byte {
 	if h.Local {
 		return append(b, "PROXY UNKNOWN\r\n"...)
@@ -42,7 +42,7 @@ func (h Header) appendV1(b []byte) []byte {
 	return append(b, "\r\n"...)
 }
 
-// append6 appends a in the notation of IPv6.
+// append6 appends a in IPv6 notation.
 func append6(b []byte, a netip.Addr) []byte {
 	if !a.Is4() {
 		return a.AppendTo(b)
@@ -54,8 +54,8 @@ func append6(b []byte, a netip.Addr) []byte {
 	return strconv.AppendUint(b, uint64(binary.BigEndian.Uint16(v4[2:])), 16)
 }
 
-// moreV1 is more for PROXY v1: a line has fields, each field its shortest
-// length, and what is missing of them must still come, with CR and LF.
+// moreV1 is more for PROXY v1: the missing part of each field's shortest length, CR and
+// LF.
 func moreV1(b []byte) (int, error) {
 	if n := min(len(b), len(v1Prefix)); string(b[:n]) != v1Prefix[:n] {
 		return 0, ErrUnknown
@@ -70,7 +70,7 @@ func moreV1(b []byte) (int, error) {
 	return n, err
 }
 
-// v1Missing is moreV1 once the protocol's name is there.
+// v1Missing is moreV1 after the protocol's name.
 func v1Missing(b []byte) (int, error) {
 	var widths []int
 	switch name := b[len(v1Prefix):]; {
@@ -97,7 +97,7 @@ func v1Missing(b []byte) (int, error) {
 	return n + crlfMissing(b), nil
 }
 
-// crlfMissing returns how many bytes of CRLF the end of b still lacks.
+// crlfMissing returns how many bytes of CRLF the end of b lacks.
 func crlfMissing(b []byte) int {
 	switch {
 	case bytes.HasSuffix(b, []byte("\r\n")):

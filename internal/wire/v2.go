@@ -92,8 +92,8 @@ func moreV2(b []byte) (int, error) {
 	return v2Fixed + rest - len(b), nil
 }
 
-// checkV2 refuses what need not be read to the end. Under LOCAL the family means
-// nothing and must not be judged.
+// checkV2 returns an error if the header need not be read to its end. Under LOCAL the
+// family has no meaning and must not be checked.
 func checkV2(versionCommand, family byte, rest int) error {
 	command := versionCommand & 0x0f
 	switch {
@@ -113,7 +113,7 @@ func checkV2(versionCommand, family byte, rest int) error {
 	return nil
 }
 
-// parseV2 reads the complete header b, of which checkV2 has seen the beginning.
+// parseV2 parses the complete header b, whose start checkV2 has checked.
 func parseV2(b []byte) (Header, Form, error) {
 	family := b[13]
 	tlvs := v2Fixed + blockLen(family)
@@ -130,10 +130,9 @@ func parseV2(b []byte) (Header, Form, error) {
 	return withTLVs(h, b, tlvs)
 }
 
-// parseLocal reads a header whose command is LOCAL. The receiver "must accept
-// this connection as valid" and discard the rest, so one that makes no sense is
-// dropped; but where it has TLVs their checksum must hold, and one who asks for
-// an answer gets one.
+// parseLocal parses a header whose command is LOCAL. The receiver "must accept this
+// connection as valid" and discard the rest, so malformed TLVs are ignored. A checksum
+// must match, and a sender that asks for an answer gets one.
 func parseLocal(b []byte, tlvs int) (Header, Form, error) {
 	bare := Header{Local: true}
 	if tlvs > len(b) {
@@ -146,7 +145,7 @@ func parseLocal(b []byte, tlvs int) (Header, Form, error) {
 	return h, f, err
 }
 
-// addresses reads the addresses, and the ports after them, from their block.
+// addresses parses a block of addresses and ports.
 func addresses(block []byte) (src, dst netip.AddrPort) {
 	ports := len(block) - 2*2
 	s, _ := netip.AddrFromSlice(block[:ports/2])

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"portredirector/internal/limit"
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
+	"portredirector/internal/wire"
+)
+
+// Handle serves a link that was accepted, and owns it. It is called on a loop of the
+// relay, and does not block.
+func (s *Server) Handle(link int, from netip.AddrPort) {
+	r := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
+	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
+		socket.Reset(link)
+		s.refuseLink(r, ErrNotAllowed, &s.refused.allow)
+		return
+	}
+	s.listen(link, r)
+}
+
+// listen waits for the header of a link, or for its handshake.
+func (s *Server) listen(link int, from *remote) {
+	among, silence := &s.Unfinished, time.Duration(0)
+	switch {
+	case from.authenticated:
+		among = &s.Known
+	case s.Secure != nil:
+		silence = s.HeaderTimeout // a client with a key sends its hello at once
+	}
+	waits, tooMany := among.Add(from.origin)
+	if tooMany {
+		s.Tell.Log(slog.LevelWarn, "too many links without a header, closing the oldest", Subject{Net: from.prefix()},
+			func() []slog.Attr {
+				return []slog.Attr{slog.Int("most", among.Most), slog.Int("most_per_client", among.MostEach)}
+			})
+	}
+	heard := false
+	opened := s.Relay.ReadPreface(relay.Preface{
+		Accepted: link, Layer: from.layer, IdleTimeout: silence, Timeout: s.HeaderTimeout,
+		OnData: func(said []byte) (relay.Next, error) {
+			heard = true
+			next, err := s.next(said, from)
+			if next.Pair != nil || next.HandOver != nil {
+				waits.Over()
+				if from.dialed {
+					_ = socket.KeepAlive(link, s.KeepAlive)
+				}
+			}
+			return next, err
+		},
+		OnIdle: func(ctx context.Context, link int) {
+			waits.Over()
+			s.dismiss(ctx, link, from)
+		},
+		OnError: func(err error) {
+			waits.Over()
+			s.lost(from, err, !heard)
+		},
+	})
+	waits.Began(opened.Expire)
+}
+
+// next returns the relay's next step for a link that has sent so much.
+func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
+	there := bytes.NewReader(said)
+	h, form, err := from.read(there)
+	hello := errors.Is(err, wire.ErrTLS)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return relay.Next{}, nil // there is more to come
+	case hello && s.Secure != nil && !from.authenticated:
+		said = bytes.Clone(said)
+		// Counted here, because many goroutines may be waiting to run.
+		under, _ := s.Handshakes.Add(from.origin)
+		return relay.Next{HandOver: func(ctx context.Context, link int) { s.handshake(ctx, link, said, from, under) }}, nil
+	case hello:
+		return relay.Next{}, ErrNoKey
+	case err != nil:
+		return relay.Next{}, err
+	}
+	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
+	switch {
+	case s.Secure != nil && !from.authenticated:
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
+	case h.Local:
+		return relay.Next{HandOver: c.healthCheck}, nil
+	case h.Source == from.addr:
+		return relay.Next{HandOver: c.ownAddress}, nil
+	}
+	return c.next()
+}
+
+// dismiss ends a silent link. In a drain a header may be under way, and the link waits
+// for it. Otherwise there are too many links, and waiting would keep one more.
+func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
+	switch {
+	case s.Secure != nil && !from.authenticated:
+		socket.Close(link)
+	case s.Relay.Draining():
+		farewell(ctx, link, from, wire.Draining)
+	default:
+		_ = from.sayLast(link, wire.Draining)
+		socket.Close(link)
+	}
+}
+
+// lost logs the end of a link without a header. A silent one was opened ahead, or is a
+// port scan.
+func (s *Server) lost(from *remote, err error, silent bool) {
+	if silent || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
+		s.Log.Debug("link ended before its header", slog.String("link", from.addr.String()), slog.Any("error", err))
+		return
+	}
+	count := &s.refused.header
+	switch {
+	case errors.Is(err, relay.ErrTimeout):
+		err = errNoHeader
+	case errors.Is(err, wire.ErrSeal):
+		count = &s.refused.seal
+	case errors.Is(err, relay.ErrExpired):
+		count = &s.refused.ended // which Unfinished and Known count
+	}
+	s.refuseLink(from, err, count)
+}
+
+// refuseLink counts and logs a refused link.
+func (s *Server) refuseLink(from *remote, err error, count *atomic.Uint64) {
+	count.Add(1)
+	s.Tell.Log(slog.LevelWarn, "link refused", Subject{Net: from.prefix()}, func() []slog.Attr {
+		return []slog.Attr{slog.String("link", from.addr.String()), slog.Any("error", err)}
+	})
+}

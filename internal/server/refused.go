@@ -1,0 +1,80 @@
+package server
+
+import (
+	"log/slog"
+	"sync/atomic"
+
+	"portredirector/internal/wire"
+)
+
+// Refused counts refused links and peers, by reason.
+type Refused struct {
+	Allow         uint64 // the link's source is not allowed
+	Proof         uint64 // the handshake failed
+	Authorization uint64 // unknown key, or a port that the client may not use
+	Claim         uint64 // a claim that is not allowed
+	Header        uint64 // the header is missing, malformed, or late
+	Seal          uint64 // the seal of the header is wrong
+	Unfinished    uint64 // evicted in favor of later links without a header
+	Handshakes    uint64 // evicted in favor of later links in their handshake
+	Busy          uint64 // too many peers
+	Service       uint64 // the service could not be reached
+}
+
+// Refused returns the counts since the start.
+func (s *Server) Refused() Refused {
+	r := &s.refused
+	unfinished, known, handshakes := s.Unfinished.Counts(), s.Known.Counts(), s.Handshakes.Counts()
+	return Refused{
+		Allow: r.allow.Load(), Proof: r.proof.Load(), Authorization: r.authorization.Load(), Claim: r.claim.Load(),
+		Header: r.header.Load(), Seal: r.seal.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
+		Unfinished: unfinished.All + unfinished.Each + known.All + known.Each,
+		Handshakes: handshakes.All + handshakes.Each,
+	}
+}
+
+// LogValue returns the counts that are not 0.
+func (r Refused) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{
+		{"allow", r.Allow},
+		{"proof", r.Proof},
+		{"authorization", r.Authorization},
+		{"claim", r.Claim},
+		{"header", r.Header},
+		{"seal", r.Seal},
+		{"unfinished", r.Unfinished},
+		{"handshakes", r.Handshakes},
+		{"busy", r.Busy},
+		{"service", r.Service},
+	} {
+		if c.n > 0 {
+			attrs = append(attrs, slog.Uint64(c.name, c.n))
+		}
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// refusals holds the counters.
+type refusals struct {
+	allow, proof, authorization, claim, header, seal, busy, service, ended atomic.Uint64
+}
+
+// of returns the counter of a status.
+func (r *refusals) of(status wire.Status) *atomic.Uint64 {
+	switch status {
+	case wire.NotAuthorized:
+		return &r.authorization
+	case wire.ClaimDenied:
+		return &r.claim
+	case wire.Busy:
+		return &r.busy
+	case wire.Draining:
+		return &r.ended
+	default:
+		return &r.service
+	}
+}
