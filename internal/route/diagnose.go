@@ -79,11 +79,7 @@ func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
 	case err == nil && got.kind == unix.RTN_LOCAL:
 		return "", ""
 	}
-	f := ipv6
-	if r.To.Addr().Is4() {
-		f = ipv4
-	}
-	if rule, ok := m.ruleInFront(f, got.table); ok {
+	if rule, ok := m.ruleInFront(familyOf(r.To.Addr()), got.table); ok {
 		return fmt.Sprintf("ip rule %d (%s) takes the replies", rule.Priority, describe(rule)), mendRule
 	}
 	return "", ""

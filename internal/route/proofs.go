@@ -69,20 +69,21 @@ func (p *proofs) has(service netip.AddrPort) bool {
 	return p.known[service] != nil
 }
 
-// note stores a finding, and logs it if it tells something new.
-func (p *proofs) note(f Finding) {
+// note stores findings, and logs those that tell something new.
+func (p *proofs) note(findings []Finding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.known[f.Service]
-	if k == nil {
+	for _, f := range findings {
+		if k := p.known[f.Service]; k != nil {
+			p.tell(k.finding, f)
+			k.finding = f
+			continue
+		}
 		if p.known == nil {
 			p.known = make(map[netip.AddrPort]*known)
 		}
 		p.known[f.Service] = &known{finding: f}
 		p.tellFirstLocked(f)
-	} else {
-		p.tell(k.finding, f)
-		k.finding = f
 	}
 	p.publishLocked()
 }
