@@ -74,16 +74,20 @@ func (p *proofs) note(findings []Finding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range findings {
-		if k := p.known[f.Service]; k != nil {
+		k := p.known[f.Service]
+		if k == nil {
+			k = new(known)
+			if p.known == nil {
+				p.known = make(map[netip.AddrPort]*known)
+			}
+			p.known[f.Service] = k
+		}
+		if k.finding.Outcome == Unproved {
+			p.tellFirstLocked(f)
+		} else {
 			p.tell(k.finding, f)
-			k.finding = f
-			continue
 		}
-		if p.known == nil {
-			p.known = make(map[netip.AddrPort]*known)
-		}
-		p.known[f.Service] = &known{finding: f}
-		p.tellFirstLocked(f)
+		k.finding = f
 	}
 	p.publishLocked()
 }

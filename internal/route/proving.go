@@ -19,7 +19,8 @@ const (
 	proveRests = time.Second
 	// atOnce bounds the proofs that wait for replies at the same time.
 	atOnce = 32
-	// mostProofs bounds the services of one round. The others follow in the next.
+	// mostProofs bounds the services of SetUp and of one round. The others follow in
+	// the next rounds.
 	mostProofs = 256
 )
 
@@ -94,6 +95,15 @@ func (m *Manager) nextServices() []netip.AddrPort {
 	part := append(all[first:], all[:first]...)[:mostProofs]
 	m.provedUpTo = first + mostProofs
 	return part
+}
+
+// unproved returns findings of services whose turn has yet to come.
+func unproved(services []netip.AddrPort) []Finding {
+	findings := make([]Finding, len(services))
+	for i, s := range services {
+		findings[i].Service = s
+	}
+	return findings
 }
 
 // proveAll proves the return routes of services, and notes what is found.
