@@ -18,7 +18,7 @@ const (
 	Holds                      // a reply arrived, and the source was kept
 	NoAnswer                   // the service did not answer; its return route is not to blame
 	NotSent                    // the SYN did not leave: a filter of this machine
-	Undelivered                // the SYN did not reach a service on this machine: likewise
+	Undelivered                // the SYN did not reach a service on this machine
 	NoRoute                    // this machine has no route to the service
 	Rewritten                  // the service saw another source address
 	Redirected                 // a service on loopback was replaced by another one
@@ -31,7 +31,7 @@ var outcomes = [...]string{
 	Holds:       "the return route holds",
 	NoAnswer:    "the service does not answer",
 	NotSent:     "a rule of this machine drops the connection before it leaves",
-	Undelivered: "a rule of this machine drops the connection before it reaches the service",
+	Undelivered: "the connection does not reach the service on this machine",
 	NoRoute:     "this machine has no route to the service",
 	Rewritten:   "a rule of this machine rewrites the source",
 	Redirected:  "a rule of this machine leads the connection elsewhere",
