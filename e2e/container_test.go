@@ -10,11 +10,11 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// forms are the forms of an engine's rules.
+// forms lists the forms of an engine's rules.
 var forms = map[string]nstest.Iptables{"nft": nstest.IptablesNft, "legacy": nstest.IptablesLegacy}
 
-// TestContainers has services in containers of a real engine on M2, reached in each way that there is. Those who visit M2 itself
-// are served as they were.
+// TestContainers checks services in containers of a real engine on M2, reached in each possible way. Other visitors of M2 must be
+// served as before.
 func TestContainers(t *testing.T) {
 	for form, iptables := range forms {
 		t.Run(form, func(t *testing.T) {
@@ -59,8 +59,8 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestEngineRestarts restarts the engine, whereupon it writes its rules anew, while a peer is there. It does not notice, and
-// those that come later are served.
+// TestEngineRestarts restarts the engine, which writes its rules anew, while a peer is connected. That peer and later ones must
+// be served.
 func TestEngineRestarts(t *testing.T) {
 	for form, iptables := range forms {
 		t.Run(form, func(t *testing.T) {

@@ -14,7 +14,7 @@ var (
 	variable    = regexp.MustCompile(`\$\{\w+:\?[^}]*\}`)
 )
 
-// TestComposeFiles: the commands in contrib/compose are such that the program takes them.
+// TestComposeFiles parses the commands in contrib/compose.
 func TestComposeFiles(t *testing.T) {
 	files, err := filepath.Glob("../../contrib/compose/*.yaml")
 	if err != nil || len(files) < 4 {

@@ -22,7 +22,7 @@ func TestOptionsPage(t *testing.T) {
 	file := filepath.Join(repository, "docs/guide/options.md")
 	want := optionsPage(rootCommand(env{stdout: io.Discard, stderr: io.Discard}))
 	if *update {
-		if err := os.WriteFile(file, []byte(want), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

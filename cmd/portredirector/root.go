@@ -76,7 +76,7 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	return root
 }
 
-// hint is what a user sees who gives nothing.
+// hint is printed for a command line without anything.
 const hint = `On M2, where the service is:   portredirector -l 12345 -p 80
 On M1, where the peers come:   portredirector -c M2:12345 -p 80
 To see it work:                portredirector demo

@@ -90,7 +90,7 @@ func (m *mask) Set(s string) error {
 	return nil
 }
 
-// noHost is what --invite without a host stands for.
+// noHost is the value of --invite without a host.
 const noHost = "HOST"
 
 // invitation is the value of --invite: the host by which servers find the client, nil if the flag is not

@@ -11,9 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"portredirector/internal/testnet/nstest"
-
 	"portredirector/internal/broker"
+	"portredirector/internal/testnet/nstest"
 )
 
 // write writes a file below a new directory, and returns its path.
@@ -106,7 +105,7 @@ func TestResolverMoves(t *testing.T) {
 	use := func(n int) {
 		dir, server := t.TempDir(), fmt.Sprintf("127.0.53.%d", n)
 		cmd := exec.Command(dnsmasq, "-k", "-h", "-R", "-C", "/dev/null", "--bind-interfaces", "--pid-file=", "-a", server,
-			fmt.Sprintf("--address=/m2.test/192.0.2.%d", n), fmt.Sprintf("--srv-host=_p._tcp.test,m2.test,%d", n)) //nolint:gosec // the test's
+			fmt.Sprintf("--address=/m2.test/192.0.2.%d", n), fmt.Sprintf("--srv-host=_p._tcp.test,m2.test,%d", n))
 		nstest.Must(t, cmd.Start())
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
@@ -145,7 +144,7 @@ func (c *child) helper() int {
 	c.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", c.cmd.Process.Pid, c.cmd.Process.Pid))
 	if err != nil || len(strings.Fields(string(text))) != 1 { // another thread may have started it
-		out, perr := exec.Command("pgrep", "-P", strconv.Itoa(c.cmd.Process.Pid)).Output() //nolint:gosec // a number
+		out, perr := exec.Command("pgrep", "-P", strconv.Itoa(c.cmd.Process.Pid)).Output()
 		nstest.Must(c.t, perr)
 		text = out
 	}

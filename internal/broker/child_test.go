@@ -61,7 +61,7 @@ func act(b *broker.Broker, word, arg string) (string, error) {
 	ctx := context.Background()
 	switch word {
 	case "open":
-		text, err := os.ReadFile(arg) //nolint:gosec // the test's
+		text, err := os.ReadFile(arg)
 		return string(text), err
 	case "read":
 		text, err := b.ReadFile(arg)
@@ -105,29 +105,23 @@ func start(t *testing.T, cfg broker.Config, prefix ...string) *child {
 		t.Skip(err)
 	}
 	text, err := json.Marshal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	args := append(prefix, "/proc/self/exe")
 	if len(prefix) > 0 {
 		if args[len(args)-1], err = os.Executable(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...)} //nolint:gosec,noctx // the test's; ended below
+	c := &child{t: t, cmd: exec.Command(args[0], args[1:]...)}
 	c.cmd.Env = append(os.Environ(), envChild+"="+string(text))
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	c.lines = bufio.NewScanner(out)
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, c.cmd.Start())
 	t.Cleanup(func() {
 		_ = c.in.Close()
 		_ = c.cmd.Wait()

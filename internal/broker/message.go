@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// op is what a request asks for.
+// op names a kind of request.
 type op string
 
 const (
@@ -26,7 +26,7 @@ const (
 	opLookupSRV op = "lookup SRV"
 )
 
-// request asks the helper. With it comes a socket for the answer, so requests need no numbers.
+// request asks the helper. It comes with a socket for the answer, so requests need no numbers.
 type request struct {
 	Op      op
 	Arg     string // a path, or a name
@@ -35,7 +35,7 @@ type request struct {
 	Proto   string `json:",omitempty"`
 }
 
-// answer is what the helper says. With it comes a descriptor if one was asked for.
+// answer answers a request. It comes with a descriptor if one was requested.
 type answer struct {
 	Addrs []netip.Addr  `json:",omitempty"`
 	CNAME string        `json:",omitempty"`

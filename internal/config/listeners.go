@@ -58,7 +58,7 @@ type listening map[uint16]map[string]string
 // all addresses on either side.
 func (l listening) add(e endpoint, option string) error {
 	for i := range e.ports.Len() {
-		port := e.ports.First + uint16(i) //nolint:gosec // within the range
+		port := e.ports.First + uint16(i)
 		hosts := l[port]
 		for _, host := range slices.Sorted(maps.Keys(hosts)) {
 			if host == e.host || everywhere(host) || everywhere(e.host) {

@@ -44,11 +44,11 @@ func (s *Server) addService(p string) error {
 		return fmt.Errorf("-p %s: %w", p, err)
 	}
 	for i := range from.Len() {
-		port := from.First + uint16(i) //nolint:gosec // within the range
+		port := from.First + uint16(i)
 		if _, twice := s.Services[port]; twice {
 			return fmt.Errorf("-p %s: port %d has a service already", p, port)
 		}
-		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)} //nolint:gosec // within the range
+		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
 	}
 	return nil
 }

@@ -45,8 +45,8 @@ type clientDaemon struct {
 
 func (d *clientDaemon) run(shutdown Shutdown) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
-	if ok, err := start(shutdown.Drain, d.steps()); err != nil {
-		return d.inviteForAnother(shutdown.Drain, err)
+	if ok, err := start(shutdown.Drain, d.log, d.steps()); err != nil {
+		return d.inviteForAnother(shutdown.Drain, errors.Join(err, d.close()))
 	} else if !ok {
 		return nil
 	}

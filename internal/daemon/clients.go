@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/reload"
 )
 
-// clients are the authorized clients, or the servers of a client. They are read again when their file
+// clients holds the authorized clients, or the servers of a client. It is read again when their file
 // changes.
 type clients = reload.Value[auth.Clients]
 

@@ -7,9 +7,11 @@ import (
 	"slices"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/claim"
 	"portredirector/internal/client"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
+	"portredirector/internal/server"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -17,13 +19,13 @@ import (
 // Inner packages do not name command line options, because a value may come from elsewhere. The
 // hints name the option behind an error, in the log and in what a daemon returns.
 
-// hint is what to look at where an error is met.
+// hint names the option behind an error.
 type hint struct {
 	is     error  // compared by errors.Is
 	option string // added behind the error, in brackets
 }
 
-// hints are those of one end. The first that fits counts, so special errors precede general ones.
+// hints lists the hints of one end. The first that fits counts, so special errors precede general ones.
 type hints []hint
 
 var (
@@ -37,10 +39,29 @@ var (
 		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
 		{upstream.ErrForeign, otherProgram},
 		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
+		{auth.ErrKey, "--server-key here, --client-key or --clients there"},
+		{auth.ErrAuthority, "--tls-ca on both ends"},
+		{auth.ErrName, "-c"},
+		{auth.ErrAuthOnly, "--auth-only on both ends"},
+		{auth.ErrCredentials, "--key or --tls-cert there"},
+		{auth.ErrEnded, "--key or --tls-cert there, and --allow"},
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},
 		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
+		{server.ErrNotAllowed, "--allow"},
+		{server.ErrNoKey, "--key or --tls-cert"},
+		{server.ErrPlain, "--key or --tls-cert there"},
+		{server.ErrUnknownKey, "--client-key or --clients"},
+		{server.ErrPortDenied, "ports= in --clients, or in the file joined of the state directory"},
+		{server.ErrClaimDenied, "claims= in --clients, or in the file joined of the state directory"},
+		{claim.ErrProtected, "--allow-claim"},
+		{claim.ErrForbidden, "--deny-claim"},
+		{auth.ErrKey, "--client-key or --clients here, --server-key there"},
+		{auth.ErrAuthority, "--tls-ca on both ends"},
+		{auth.ErrAuthOnly, "--auth-only on both ends"},
+		{auth.ErrCredentials, "--key or --tls-cert there"},
+		{auth.ErrEnded, "--key there"},
 	}
 )
 
@@ -49,7 +70,7 @@ const otherProgram = "a server that is not portredirector needs --header v2, v1 
 
 // add returns err with the option that it is about.
 func (h hints) add(err error) error {
-	if err == nil || errors.As(err, new(*hintedError)) {
+	if _, has := errors.AsType[*hintedError](err); has {
 		return err
 	}
 	for _, one := range h {

@@ -14,7 +14,7 @@ import (
 // raise makes capabilities effective that the process has. Without them the steps that need them fail.
 func raise(log *slog.Logger, want ...sandbox.Capability) {
 	if err := sandbox.Raise(want...); err != nil {
-		log.Warn("going on with the privileges that there are", slog.Any("error", err))
+		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
 	}
 }
 

@@ -56,7 +56,7 @@ var serverCapabilities = []sandbox.Capability{sandbox.NetAdmin, sandbox.NetBindS
 
 func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
-	if ok, err := start(shutdown.Drain, d.steps()); !ok {
+	if ok, err := start(shutdown.Drain, d.log, d.steps()); !ok {
 		return err
 	}
 	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
@@ -89,8 +89,8 @@ func (d *serverDaemon) steps() []step {
 		{"callers", d.openCallers},
 		{"broker", func(context.Context) error {
 			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()}
-			if len(d.cfg.Containers()) > 0 {
-				cfg.Sockets = []string{d.cfg.DockerSocket}
+			if cfg.Needed() || len(d.cfg.Containers()) > 0 {
+				cfg.Sockets = []string{d.cfg.DockerSocket} // without containers it tells what is published
 			}
 			return d.startBroker(&d.broker, cfg)
 		}},
@@ -136,7 +136,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
+	d.dialer = socket.NewTransparentDialer(net.KeepAliveConfig{}) // the relay sets it
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,

@@ -1,6 +1,9 @@
 package daemon
 
-import "context"
+import (
+	"context"
+	"log/slog"
+)
 
 // step is one part of a start. It pushes a closer for whatever it opens.
 type step struct {
@@ -10,7 +13,7 @@ type step struct {
 
 // start runs steps until one fails. It reports false if ctx was canceled meanwhile: the daemon was
 // told to end before it was ready, and an error of a step is but a consequence of that.
-func start(ctx context.Context, steps []step) (ok bool, err error) {
+func start(ctx context.Context, log *slog.Logger, steps []step) (ok bool, err error) {
 	for _, s := range steps {
 		err := s.open(ctx)
 		if ctx.Err() != nil {
@@ -19,6 +22,7 @@ func start(ctx context.Context, steps []step) (ok bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		log.Debug("step of the start is done", slog.String("step", s.name))
 	}
 	return true, nil
 }

@@ -28,9 +28,7 @@ func possessions(t *testing.T) []string {
 	t.Helper()
 	list := []string{fmt.Sprint("processors ", runtime.GOMAXPROCS(0))}
 	fds, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil {
 			if kind, _, ok := strings.Cut(to, ":["); ok { // one socket is as good as another
@@ -43,7 +41,7 @@ func possessions(t *testing.T) []string {
 		"ip -4 rule", "ip -6 rule", "ip -4 route show table all", "ip -6 route show table all", "nft list ruleset", "ss -Hltn", "ss -Hlx",
 	} {
 		words := strings.Fields(command)
-		out, err := exec.Command(words[0], words[1:]...).CombinedOutput() //nolint:gosec,noctx // those above
+		out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v: %s", command, err, out)
 		}
@@ -75,20 +73,14 @@ func starts(t *testing.T) map[string]func() (steps []step, end func() error) {
 		t.Fatal(err)
 	}
 	public, err := auth.GenerateKey(other)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	trust := config.Trust{Key: key, RemoteKeys: []auth.PublicKey{public}}
 	clients := filepath.Join(dir, "clients") // served by a broker
-	if err := os.WriteFile(clients, []byte("m1 "+public.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, os.WriteFile(clients, []byte("m1 "+public.String()+"\n"), 0o600))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	port := uint16(l.Addr().(*net.TCPAddr).Port) //nolint:gosec,errcheck,forcetypeassert // it is one
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	return map[string]func() ([]step, func() error){
 		"client": func() ([]step, func() error) {
 			d := &clientDaemon{log: log, cfg: config.Client{
@@ -122,12 +114,10 @@ func TestFailedStart(t *testing.T) {
 				attempt := func() {
 					steps, end := open()
 					steps = append(steps[:n:n], step{"failing", func(context.Context) error { return errStep }})
-					if ok, err := start(t.Context(), steps); ok || !errors.Is(err, errStep) {
+					if ok, err := start(t.Context(), slog.New(slog.DiscardHandler), steps); ok || !errors.Is(err, errStep) {
 						t.Fatalf("it starts: %v, %v", ok, err)
 					}
-					if err := end(); err != nil {
-						t.Fatal(err)
-					}
+					nstest.Must(t, end())
 				}
 				attempt() // what packages open once and for all is there from now on
 				before := possessions(t)
@@ -141,7 +131,7 @@ func TestFailedStart(t *testing.T) {
 // TestStartCanceled wants a start that is told to end to be no failure.
 func TestStartCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ok, err := start(ctx, []step{
+	ok, err := start(ctx, slog.New(slog.DiscardHandler), []step{
 		{"one", func(ctx context.Context) error { cancel(); return ctx.Err() }},
 		{"two", func(context.Context) error { t.Error("it goes on"); return nil }},
 	})

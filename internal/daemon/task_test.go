@@ -13,6 +13,7 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/server"
+	"portredirector/internal/testnet/nstest"
 )
 
 // journal records events in order.
@@ -112,9 +113,7 @@ func TestTasks(t *testing.T) {
 	var c closers
 	defer func() { _ = c.close() }()
 	listeners, err := c.listen(t.Context(), config.Client{}.KeepAlive, "127.0.0.1:37205", "127.0.0.1:37206")
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	d := &clientDaemon{
 		cfg: config.Client{Servers: []string{"2.2.2.2:1"}}, listeners: listeners[:1], client: &client.Client{},
 		incoming: &linkListener{listener: listeners[1], enrolled: &clients{}},

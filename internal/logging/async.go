@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// room is how many writes can wait.
+// room is the number of writes that can wait.
 const room = 1024
 
-// Async passes writes on to another writer, on a goroutine of its own.
+// Async passes writes to another writer, on a goroutine of its own.
 type Async struct {
 	lines   chan []byte
 	dropped atomic.Int64
 	ended   chan struct{}
 	once    sync.Once
-	mu      sync.RWMutex // held for reading while a line is put in
+	mu      sync.RWMutex // held for reading by Write
 	closed  bool         // guarded by mu
 }
 
@@ -28,7 +28,7 @@ func NewAsync(w io.Writer) *Async {
 	return l
 }
 
-// Write takes a copy of b, or drops it. It never fails.
+// Write copies b into the queue, or drops it if the queue is full. It never fails.
 func (l *Async) Write(b []byte) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -43,8 +43,8 @@ func (l *Async) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close writes what is waiting, for as long as patience lasts. A writer that is
-// stuck for good keeps its goroutine.
+// Close writes what is in the queue and waits for that, at most for patience. A writer that blocks for
+// good keeps its goroutine.
 func (l *Async) Close(patience time.Duration) {
 	l.once.Do(func() {
 		l.mu.Lock()
@@ -58,6 +58,7 @@ func (l *Async) Close(patience time.Duration) {
 	}
 }
 
+// write passes the queue on until it is closed.
 func (l *Async) write(w io.Writer) {
 	defer close(l.ended)
 	for line := range l.lines {

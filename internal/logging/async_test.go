@@ -27,8 +27,8 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 	}
 }
 
-// TestStuck: a writer that takes nothing stops nobody, and when it takes
-// something again it is told what is missing.
+// TestStuck wants a writer that blocks to block nobody, and to get the number of dropped lines when it
+// goes on.
 func TestStuck(t *testing.T) {
 	r, p := io.Pipe()
 	w := logging.NewAsync(p)

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	every     = time.Minute // how often there is a line about the same
+	every     = time.Minute // between two lines about the same
 	mostTold  = 1024        // entries with a source
-	thereupon = 2 * every   // when what was left out is told though nothing came again
+	thereupon = 2 * every   // after a line, when the number left out is logged at the latest
 )
 
-// Throttle is a log of events, each from a source K. Its field must be set before the first
-// Tell. Events are constants: there are few.
+// Throttle logs events, each from a source K, and leaves out repetitions. Set To before the first Log.
+// Events are constants, so there are few.
 type Throttle[K comparable] struct {
 	To *slog.Logger
 
@@ -23,14 +23,14 @@ type Throttle[K comparable] struct {
 	ticks   bool                  // the next tick is set; guarded by mu
 }
 
-// subject is what a line is about.
+// subject identifies lines about the same.
 type subject[K comparable] struct {
 	event  string
 	from   K
-	anyone bool // from nobody in particular
+	anyone bool // from any of the sources beyond mostTold
 }
 
-// entry is a line that was written, and how many were not since.
+// entry records a written line, and the lines left out since.
 type entry struct {
 	level slog.Level
 	at    time.Time
@@ -59,8 +59,8 @@ func (q *Throttle[K]) Log(level slog.Level, event string, from K, attrs func() [
 	q.To.LogAttrs(ctx, level, event, line...) //nolint:sloglint // a constant of the callers
 }
 
-// count says whether to write a line now, which subject it is about, and how many it
-// stands for besides.
+// count reports whether to write a line now, with its subject and the number of lines left out before
+// it.
 func (q *Throttle[K]) count(level slog.Level, about subject[K]) (_ subject[K], more int, write bool) {
 	now := time.Now()
 	q.mu.Lock()
@@ -72,7 +72,7 @@ func (q *Throttle[K]) count(level slog.Level, about subject[K]) (_ subject[K], m
 	}
 	switch {
 	case e == nil:
-		q.add(about, &entry{level: level, at: now})
+		q.addLocked(about, &entry{level: level, at: now})
 		return about, 0, true
 	case now.Sub(e.at) < every:
 		e.more++
@@ -82,8 +82,8 @@ func (q *Throttle[K]) count(level slog.Level, about subject[K]) (_ subject[K], m
 	return about, more, true
 }
 
-// add remembers a line. The caller holds mu.
-func (q *Throttle[K]) add(about subject[K], e *entry) {
+// addLocked records a line.
+func (q *Throttle[K]) addLocked(about subject[K], e *entry) {
 	if q.entries == nil {
 		q.entries = make(map[subject[K]]*entry)
 	}

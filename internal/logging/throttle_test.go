@@ -48,7 +48,7 @@ func (w *written) Write(b []byte) (int, error) {
 	return w.out.Write(b)
 }
 
-// lines takes what was written since the last time.
+// lines returns what was written since the last call.
 func (w *written) lines() (lines []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,7 +59,7 @@ func (w *written) lines() (lines []string) {
 	return lines
 }
 
-// remembers is how many entries there are.
+// remembers returns the number of entries.
 func (w *written) remembers() int {
 	w.Throttle.mu.Lock()
 	defer w.Throttle.mu.Unlock()
@@ -74,7 +74,7 @@ func (w *written) want(t *testing.T, lines ...string) {
 	}
 }
 
-// refused is an event as a server tells it.
+// refused logs an event as a server does.
 func (w *written) refused(from netip.Prefix) {
 	w.Log(slog.LevelWarn, "link refused", from, func() []slog.Attr {
 		return []slog.Attr{slog.String("link", from.Addr().String()), slog.Any("error", errBad)}
@@ -92,7 +92,7 @@ const (
 	line2 = `level=WARN msg="link refused" link=0.0.0.2 error="bad header"`
 )
 
-// TestTheSame is told once in a minute, with how many were left out.
+// TestTheSame wants one line a minute about the same, with the number left out.
 func TestTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)
@@ -116,7 +116,7 @@ func TestTheSame(t *testing.T) {
 	})
 }
 
-// TestNoneComesAgain: what was left out is told all the same, and then forgotten.
+// TestNoneComesAgain wants what was left out to be logged though nothing follows, and then removed.
 func TestNoneComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)
@@ -140,7 +140,7 @@ func TestNoneComesAgain(t *testing.T) {
 	})
 }
 
-// TestSteadyFlood: one source that never stops has one line a minute, which counts all.
+// TestSteadyFlood wants one line a minute about a source that never stops, which counts all.
 func TestSteadyFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)
@@ -156,7 +156,7 @@ func TestSteadyFlood(t *testing.T) {
 	})
 }
 
-// TestAnyone: more sources than it remembers are told as one for each event.
+// TestAnyone wants one line for each event about the sources beyond the bound.
 func TestAnyone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)
@@ -191,8 +191,8 @@ func TestAnyone(t *testing.T) {
 	})
 }
 
-// TestMillionSources: neither the log nor what is remembered grows with them, and each
-// event is told or counted.
+// TestMillionSources wants neither the log nor the entries to grow with the sources, and each event to be
+// logged or counted.
 func TestMillionSources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)
@@ -239,7 +239,7 @@ func TestMillionSources(t *testing.T) {
 	})
 }
 
-// TestDebug: a debug log has them all.
+// TestDebug wants a debug log to have all events.
 func TestDebug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelDebug)
@@ -249,7 +249,7 @@ func TestDebug(t *testing.T) {
 	})
 }
 
-// TestNoAttributes: they are made for lines that are written only.
+// TestNoAttributes wants attributes to be made for written lines only.
 func TestNoAttributes(t *testing.T) {
 	w := newLog(slog.LevelWarn)
 	made := 0
@@ -266,7 +266,7 @@ func TestNoAttributes(t *testing.T) {
 	}
 }
 
-// TestFlush tells what was left out, once.
+// TestFlush wants what was left out to be logged once.
 func TestFlush(t *testing.T) {
 	w := newLog(slog.LevelInfo)
 	for range 3 {
@@ -279,7 +279,7 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce: of many at a time one is told, the others are counted.
+// TestManyAtOnce wants one of many concurrent events to be logged, and the others counted.
 func TestManyAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newLog(slog.LevelInfo)

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// tick forgets what is over, once in a while as long as there is anything, and tells
-// what would be forgotten untold.
+// tick removes old entries, and logs what they have left out. It runs as long as there are entries.
 func (q *Throttle[K]) tick() {
-	q.forget(func(e *entry) bool {
+	q.remove(func(e *entry) bool {
 		age := time.Since(e.at)
 		return age >= thereupon || e.more == 0 && age >= every
 	})
@@ -20,14 +19,14 @@ func (q *Throttle[K]) tick() {
 	}
 }
 
-// Flush tells what was left out so far, at the end of a program.
+// Flush logs what was left out so far. Call it at the end of a program.
 func (q *Throttle[K]) Flush() {
-	q.forget(func(*entry) bool { return true })
+	q.remove(func(*entry) bool { return true })
 }
 
-// forget forgets entries, and writes a line for each of which something was left out.
-func (q *Throttle[K]) forget(which func(*entry) bool) {
-	untold := make(map[subject[K]]*entry)
+// remove removes entries, and writes a line for each that has left something out.
+func (q *Throttle[K]) remove(which func(*entry) bool) {
+	unlogged := make(map[subject[K]]*entry)
 	q.mu.Lock()
 	for about, e := range q.entries {
 		if !which(e) {
@@ -35,11 +34,11 @@ func (q *Throttle[K]) forget(which func(*entry) bool) {
 		}
 		delete(q.entries, about)
 		if e.more > 0 {
-			untold[about] = e
+			unlogged[about] = e
 		}
 	}
 	q.mu.Unlock()
-	for about, e := range untold {
+	for about, e := range unlogged {
 		from := slog.Any("from", about.from)
 		if about.anyone {
 			from = slog.String("from", "anyone")

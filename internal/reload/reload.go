@@ -1,4 +1,4 @@
-// Package reload keeps what was read from files in step with them.
+// Package reload reads files again when they change.
 package reload
 
 import (
@@ -12,33 +12,32 @@ import (
 	"time"
 )
 
-// every is how often the files are looked at, at most.
+// every is the shortest time between two checks of the files.
 const every = time.Second
 
-// Value is what was read from some files, and is read again once one of them has
-// changed.
+// Value holds a value that was read from files. It is read again when one of them has changed.
 type Value[T any] struct {
 	paths []string
 	read  func() (T, error)
 	log   *slog.Logger
 
 	current atomic.Pointer[T]
-	looked  atomic.Int64 // when, ns since start
+	looked  atomic.Int64 // time of the last check, in ns since start
 	start   time.Time
 
 	mu    sync.Mutex
-	state []stamp // of the files, when they were read; guarded by mu
+	state []stamp // of the files when they were last read; guarded by mu
 }
 
-// stamp tells one content of a file from another. The kernel's clock has steps of some
-// milliseconds, the number of a file that replaces another is its own.
+// stamp distinguishes the contents of a file. Time alone would not do: the kernel's clock has steps of
+// some milliseconds.
 type stamp struct {
 	size  int64
 	time  time.Time
 	inode uint64
 }
 
-// New reads the value for the first time.
+// New reads a value for the first time.
 func New[T any](log *slog.Logger, read func() (T, error), paths ...string) (*Value[T], error) {
 	v := &Value[T]{paths: paths, read: read, log: log, start: time.Now()}
 	v.state = v.stamps()
@@ -50,18 +49,18 @@ func New[T any](log *slog.Logger, read func() (T, error), paths ...string) (*Val
 	return v, nil
 }
 
-// Get is the value. Once a second it looks at the files first; files that cannot be
-// read, or make no sense, change nothing, and are told once.
+// Get returns the value. Once a second it checks the files first. If they cannot be read or parsed, the
+// value stays, and the error is logged once.
 func (v *Value[T]) Get() T {
 	now, last := int64(time.Since(v.start)), v.looked.Load()
 	if now-last >= int64(every) && v.looked.CompareAndSwap(last, now) {
-		v.look()
+		v.check()
 	}
 	return *v.current.Load()
 }
 
-// Run asks for the value once a second, until ctx ends, so that who edits a file is told
-// of a mistake though nobody needs it at that time.
+// Run checks the files once a second until ctx is canceled, so that a mistake is logged even while nobody
+// calls Get.
 func (v *Value[T]) Run(ctx context.Context) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -75,8 +74,8 @@ func (v *Value[T]) Run(ctx context.Context) {
 	}
 }
 
-// look reads the files if they have changed.
-func (v *Value[T]) look() {
+// check reads the files if they have changed.
+func (v *Value[T]) check() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	state := v.stamps()
@@ -86,13 +85,14 @@ func (v *Value[T]) look() {
 	v.state = state
 	next, err := v.read()
 	if err != nil {
-		v.log.Warn("a file has changed and is of no use, going on with what it was", slog.Any("error", err))
+		v.log.Warn("changed file is invalid, the previous content stays in use", slog.Any("error", err))
 		return
 	}
 	v.current.Store(&next)
 	v.log.Info("files have changed and were read again", slog.Any("files", v.paths))
 }
 
+// stamps returns the stamps of the files; that of a missing one is zero.
 func (v *Value[T]) stamps() []stamp {
 	list := make([]stamp, len(v.paths))
 	for i, path := range v.paths {

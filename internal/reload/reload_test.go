@@ -94,7 +94,7 @@ func TestChanges(t *testing.T) {
 	})
 }
 
-// TestSameLength: it is the time of the change that tells.
+// TestSameLength wants a change of time to be noticed.
 func TestSameLength(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a, "A")
@@ -103,7 +103,7 @@ func TestSameLength(t *testing.T) {
 	})
 }
 
-// TestRename: a file that replaces another of the same length and time is seen.
+// TestRename wants a file that replaces another of the same length and time to be noticed.
 func TestRename(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		info, err := os.Stat(r.a)
@@ -116,7 +116,7 @@ func TestRename(t *testing.T) {
 	})
 }
 
-// TestLink: a link that leads elsewhere is seen, as where secrets are mounted.
+// TestLink wants a link that leads elsewhere to be noticed, as where secrets are mounted.
 func TestLink(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a+"1", "first")
@@ -126,9 +126,9 @@ func TestLink(t *testing.T) {
 	})
 }
 
-// TestOfNoUse: what makes no sense changes nothing, is told once, and is over when it
-// makes sense again.
-func TestOfNoUse(t *testing.T) {
+// TestInvalid wants an invalid file to change nothing, to be logged once, and to be read when it is valid
+// again.
+func TestInvalid(t *testing.T) {
 	for name, broken := range map[string]func(t *testing.T, r *rig){
 		"broken":  func(t *testing.T, r *rig) { r.write(t, r.b, "broken") },
 		"missing": func(t *testing.T, r *rig) { nstest.Must(t, os.Remove(r.b)) },
@@ -156,7 +156,7 @@ func TestOfNoUse(t *testing.T) {
 	}
 }
 
-// TestOnceASecond: however often it is asked for, the files are looked at once a second.
+// TestOnceASecond wants the files to be checked once a second, however often Get is called.
 func TestOnceASecond(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a, "new")
@@ -178,7 +178,7 @@ func TestOnceASecond(t *testing.T) {
 	})
 }
 
-// TestRun: a mistake is told though nobody asks.
+// TestRun wants a mistake to be logged though nobody calls Get.
 func TestRun(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -195,7 +195,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestFirst: without a first value there is none.
+// TestFirst wants New to fail without a first value.
 func TestFirst(t *testing.T) {
 	want := errors.New("it is broken")
 	_, err := reload.New(slog.New(slog.DiscardHandler), func() (int, error) { return 0, want }, "nowhere")
@@ -204,8 +204,8 @@ func TestFirst(t *testing.T) {
 	}
 }
 
-// TestManyAsk: they may ask at once, and none waits for the files for nothing.
-func TestManyAsk(t *testing.T) {
+// TestConcurrent calls Get concurrently, and wants no call to wait for the files without need.
+func TestConcurrent(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.write(t, r.a, "aa")
 		time.Sleep(time.Second)

@@ -41,13 +41,14 @@ type Manager struct {
 	provedUpTo int                     // the first service of the next round of proofs, if there are many
 	interfaces interfaces
 
-	mu      sync.Mutex
-	plan    Plan     // what should be in the kernel; guarded by mu
-	told    Way      // the ways with which a warning about route_localnet was logged; guarded by mu
-	routes  *routes  // guarded by mu
-	filters *filters // opened when first needed; guarded by mu
-	failed  map[Way]failure
-	closed  bool // guarded by mu
+	mu             sync.Mutex
+	plan           Plan     // what should be in the kernel; guarded by mu
+	warnedLocalnet Way      // the ways with which a warning about route_localnet was logged; guarded by mu
+	routes         *routes  // guarded by mu
+	filters        *filters // opened when first needed; guarded by mu
+	failed         map[Way]failure
+	toldBans       map[string]bool // programs whose bans were spoken of; guarded by mu
+	closed         bool            // guarded by mu
 }
 
 // failure remembers a return route that could not be had, so that not every
@@ -67,7 +68,7 @@ var ErrClosed = errors.New("return routes are closed")
 // no return route yet: Mark does, as they are needed. Errors come with their
 // mend.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Manager, error) {
-	m := &Manager{log: log, failed: make(map[Way]failure), proofs: proofs{log: log}}
+	m := &Manager{log: log, failed: make(map[Way]failure), toldBans: make(map[string]bool), proofs: proofs{log: log}}
 	err := m.open(ctx, cfg)
 	if err != nil {
 		m.release()
@@ -201,6 +202,7 @@ func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 			errs = append(errs, err)
 		}
 	}
+	m.logBanToolsLocked()
 	return errors.Join(errs...)
 }
 
@@ -251,8 +253,8 @@ func (m *Manager) extendLocked(way Way, want Plan) error {
 	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
-	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.told&way == 0 {
-		m.told |= way
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.warnedLocalnet&way == 0 {
+		m.warnedLocalnet |= way
 		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
 			"if there are such, have the service dialed at another address", slog.String("interfaces", strings.Join(on, ", ")))
 	}

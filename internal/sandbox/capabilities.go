@@ -8,27 +8,25 @@ import (
 	libcap "kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Capability is one of capabilities(7).
+// Capability is a capability of capabilities(7).
 type Capability = libcap.Value
 
-// What the parts of a daemon may have to keep.
+// The capabilities that a process may keep.
 const (
-	// NetAdmin is for transparent sockets, marks, routes and rules.
+	// NetAdmin permits transparent sockets, marks, routes and rules.
 	NetAdmin = libcap.NET_ADMIN
-	// NetBindService is for binding to ports below 1024; that of a peer, as the
-	// source of a transparent socket, is one too (ip(7)).
+	// NetBindService permits binding to ports below 1024, also to that of a peer as the source of a
+	// transparent socket (ip(7)).
 	NetBindService = libcap.NET_BIND_SERVICE
 	// DACReadSearch permits reading files of all users.
 	DACReadSearch = libcap.DAC_READ_SEARCH
 )
 
-// keepCapabilities gives up all but those of keep, and returns which of these
-// the process has. The inheritable, ambient and bounding sets, which are for the
-// programs that it would start, become empty; the bounding set only where the
-// process may change it (CAP_SETPCAP).
+// keepCapabilities gives up all capabilities but keep, and returns those of keep that the process has.
+// The inheritable and ambient sets become empty. So does the bounding set, if the process may change it
+// (CAP_SETPCAP).
 func keepCapabilities(keep []Capability) (kept []Capability, err error) {
-	// From here on neither set-user-ID nor file capabilities give a program
-	// anything.
+	// From here on neither set-user-ID nor file capabilities take effect.
 	if _, err := libcap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("set no_new_privs: %w", err)
 	}
@@ -39,13 +37,13 @@ func keepCapabilities(keep []Capability) (kept []Capability, err error) {
 	}
 	have := func(c Capability) bool {
 		is, err := had.GetFlag(libcap.Permitted, c)
-		return err == nil && is // an error says that the kernel does not know it
+		return err == nil && is // an error means that the kernel does not know it
 	}
 
 	var failed error
 	inherited := libcap.NewIAB()
 	if have(libcap.SETPCAP) {
-		// The vector is of those that are taken out.
+		// This vector lists the capabilities to take out.
 		failed = inherited.Fill(libcap.Bound, libcap.NewSet(), libcap.Permitted)
 	}
 	own := libcap.NewSet()

@@ -29,7 +29,7 @@ import (
 // says, and then does what it is told to.
 const envChild = "PRIVILEGE_CHILD"
 
-// order is what a child drops.
+// order tells a child what to drop.
 type order struct {
 	Keep       []sandbox.Capability
 	Files      sandbox.Files

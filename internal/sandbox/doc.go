@@ -1,10 +1,8 @@
-// Package privilege gives up what a daemon does not need once everything is
-// bound, so that whoever takes it over by a flaw gets little with it: no
-// capability but those that it works with, no program that has more, and no
-// files. Before that, [Raise] makes use of what a program's file gives it.
+// Package sandbox gives up the privileges that a daemon does not need once it has started. An attacker
+// who takes it over has no capability but those that it works with, no program with more, and no files.
+// Before that, [Raise] makes capabilities effective that the program's file permits.
 //
-// All of it is a thread's own in Linux, and must be done to each thread that the
-// runtime has started. The libraries see to that, with and without cgo:
-// libcap/psx for what [Drop] calls itself, and go-landlock, which builds on it.
-// Threads that come later are copies of those.
+// In Linux all of these belong to a thread, and must be dropped on each thread of the runtime. Libraries
+// do that, with and without cgo: libcap/psx, and go-landlock, which builds on it. Later threads are
+// copies of the others.
 package sandbox

@@ -6,20 +6,19 @@ import (
 	"strings"
 )
 
-// Dropped is how far [Drop] got.
+// Dropped reports what [Drop] has achieved.
 type Dropped struct {
-	// Kept are the capabilities that the process has still.
+	// Kept lists the capabilities that the process still has.
 	Kept []Capability
-	// Landlock is the version of the kernel's Landlock, 0 if it has none. Those
-	// before 3 let files be truncated that cannot be written, those before 5
-	// devices be controlled, and those before 9 Unix sockets be connected to, all
-	// within the rights of the user (landlock(7)).
+	// Landlock is the version of the kernel's Landlock, 0 if it has none. Before version 3 it does not
+	// restrict truncation, before 5 device control, and before 9 connections to Unix sockets; the rights
+	// of the user count there (landlock(7)).
 	Landlock int
-	// NoLandlock is why all files are within reach; nil if they are not.
+	// NoLandlock is the reason why all files are within reach; nil if they are not.
 	NoLandlock error
 }
 
-// LogValue gives it to a log.
+// LogValue returns the result for a log.
 func (d Dropped) LogValue() slog.Value {
 	kept := make([]string, len(d.Kept))
 	for i, c := range d.Kept {
@@ -32,19 +31,17 @@ func (d Dropped) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("capabilities", strings.Join(kept, ",")), files)
 }
 
-// Drop gives up, for all threads and for good: every capability but those of
-// keep, the chance to get any by a program, and every file but those of files.
-// What is open stays so. The network is as before.
+// Drop gives up, for all threads and for good, all capabilities but keep, the chance to get others by
+// starting a program, and all files but files. Open descriptors stay open. The network is not restricted.
 //
-// It is no error to lack a capability of keep, to have none at all, or that the
-// kernel has no Landlock (it came with 5.13, and can be off); see [Dropped]. After
-// an error part of it is done.
+// Drop succeeds if the process lacks a capability of keep, or the kernel has no Landlock (it came with
+// 5.13, and can be off); see [Dropped]. After an error a part is given up.
 //
 // Package time reads the local time zone at its first use, so use it before.
 func Drop(keep []Capability, files Files) (Dropped, error) {
 	var d Dropped
 	var err error
-	// Before the files: with cgo psx finds the threads in /proc, and Landlock wants
+	// Capabilities come first: with cgo psx finds the threads in /proc, and Landlock requires
 	// no_new_privs.
 	if d.Kept, err = keepCapabilities(keep); err != nil {
 		return d, fmt.Errorf("give up capabilities: %w", err)

@@ -27,8 +27,8 @@ const (
 	onlyNetAdmin = "0000000000001000"
 )
 
-// statuses are what the kernel says of the privileges of a process, and how many
-// of its threads that goes for.
+// statuses returns the privileges that the kernel reports, each with the number of threads that have
+// them.
 func statuses(t *testing.T, pid int) map[string]int {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
@@ -46,7 +46,7 @@ func statuses(t *testing.T, pid int) map[string]int {
 	return found
 }
 
-// privileges are the lines of a status that are about them.
+// privileges returns the lines of a status about privileges.
 func privileges(status string) string {
 	var lines []string
 	for line := range strings.Lines(status) {
@@ -102,7 +102,7 @@ func needLandlock(t *testing.T) {
 	}
 }
 
-// server is what a server drops.
+// server drops what a server does not need.
 var server = order{Keep: []sandbox.Capability{sandbox.NetAdmin}}
 
 func TestServer(t *testing.T) {

@@ -10,16 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files are what of the file system stays within reach: files, or directories
-// with all below. What is not there is skipped, and stays out of reach when it
-// comes to be.
+// Files lists what stays within reach: files, or directories with all below. A path that does not exist
+// is skipped, and stays out of reach when it appears.
 //
-// A file is known by its inode, not by its name: one that is replaced by rename(2)
-// is a new one, and out of reach. So for such a file give the directory.
+// The kernel knows a file by its inode. A file that replaces another by rename(2) is out of reach, and so
+// is the new target of a symbolic link: such files are read by package broker.
 type Files struct {
 	Read    []string
-	Keep    []string // directories, to read as well; files can be made there, written, replaced and removed
-	Connect []string // Unix sockets that others listen on; what is beside them cannot be read
+	Keep    []string // directories to read, in which files can also be made, written, replaced and removed
+	Connect []string // Unix sockets to connect to, or directories of such
 }
 
 const (
@@ -36,9 +35,8 @@ func Available() error {
 	return err
 }
 
-// landlockVersion asks the kernel for the version of its Landlock. If it has
-// none the error is ENOSYS or EOPNOTSUPP (landlock_create_ruleset(2)), or what a
-// filter of system calls says.
+// landlockVersion returns the version of the kernel's Landlock. Without one the error is ENOSYS or
+// EOPNOTSUPP (landlock_create_ruleset(2)), or that of a filter of system calls.
 func landlockVersion() (int, error) {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
@@ -47,8 +45,7 @@ func landlockVersion() (int, error) {
 	return int(version), nil
 }
 
-// keepFiles takes all of the file system but files out of reach, as far as the
-// kernel's Landlock goes.
+// keepFiles takes all files but files out of reach, as far as the kernel's Landlock can.
 func keepFiles(files Files) error {
 	var all []landlock.Rule
 	for _, f := range []struct {
@@ -68,15 +65,15 @@ func keepFiles(files Files) error {
 	return landlock.V11.BestEffort().RestrictPaths(all...)
 }
 
-// rules permit access to the paths that there are: to a file, and to a directory with all
-// below, of which the kernel takes more.
+// rules returns rules that permit access to the paths that exist: file to a file, and tree to a directory
+// with all below.
 func rules(paths []string, file, tree landlock.AccessFSSet) ([]landlock.Rule, error) {
 	var all []landlock.Rule
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		access := file
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // out of reach as it is
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // out of reach anyway
 			continue
 		case err != nil:
 			return nil, err

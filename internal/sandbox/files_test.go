@@ -89,8 +89,8 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestKept: a directory is kept by the user who owns it, root too, who has no capability
-// then; what is elsewhere is neither brought there nor changed by a name that is there.
+// TestKept wants a kept directory to be writable by its owner, also by root without capabilities. Files
+// elsewhere can neither be moved there nor be changed through a link in it.
 func TestKept(t *testing.T) {
 	needLandlock(t)
 	for name, as := range map[string]func(*testing.T) *syscall.Credential{
@@ -153,7 +153,7 @@ func TestFilesOutOfReach(t *testing.T) {
 	}
 }
 
-// TestConnect has a Unix socket made anew, as by an engine that is started again.
+// TestConnect connects to a Unix socket that is replaced, as by an engine that is restarted.
 func TestConnect(t *testing.T) {
 	needLandlock(t)
 	dir := tree(t, "run/file")

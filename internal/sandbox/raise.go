@@ -7,9 +7,11 @@ import (
 	libcap "kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Raise makes use of those of want that the process has, in all of its threads. A program whose file has capabilities
-// that are not effective begins without them; so has the one in the container image, because with effective ones it could not be
-// started at all where a container may not have them. It is no error to have none.
+// Raise makes those capabilities of want effective that the process is permitted, on all threads. It
+// succeeds if there are none.
+//
+// The file of the program in the container image has permitted capabilities that are not effective. With
+// effective ones the kernel would not start it in a container that may not have them.
 func Raise(want ...Capability) error {
 	own, err := libcap.GetPID(0)
 	if err != nil {

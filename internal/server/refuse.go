@@ -75,11 +75,11 @@ func statusOf(err error) wire.Status {
 		status wire.Status
 	}{
 		{errDraining, wire.Draining},
-		{errUnproved, wire.NotAuthorized},
-		{errUnknownKey, wire.NotAuthorized},
+		{ErrPlain, wire.NotAuthorized},
+		{ErrUnknownKey, wire.NotAuthorized},
 		{errNoLonger, wire.NotAuthorized},
-		{errPort, wire.NotAuthorized},
-		{errClaim, wire.ClaimDenied},
+		{ErrPortDenied, wire.NotAuthorized},
+		{ErrClaimDenied, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
 		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
 		{limit.ErrAll, wire.Busy},
