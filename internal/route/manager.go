@@ -202,6 +202,8 @@ func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 			errs = append(errs, err)
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.logBanToolsLocked()
 	return errors.Join(errs...)
 }
