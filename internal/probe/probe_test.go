@@ -107,7 +107,7 @@ func TestServersDoNotNotice(t *testing.T) {
 		}
 		_ = dial(t, h, at).Close() // this one they log
 	}
-	nginx.WaitOutput("client 127.0.0.1 closed")
+	nginx.WaitOutput("client closed connection")
 	sshd.WaitOutput("Connection from 127.0.0.1")
 	for _, p := range []*nstest.Process{nginx, sshd} {
 		if strings.Contains(p.Output(), from4.Addr().String()) {
