@@ -100,7 +100,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// eachResetter runs a test for each end that can reset a connection, with services that are dialled in different ways.
+// eachResetter runs a test for each end that can reset a connection, with services that are dialed in different ways.
 func eachResetter(t *testing.T, name string, test func(t *testing.T, resetter, other *net.TCPConn)) {
 	t.Run(name, func(t *testing.T) {
 		for _, service := range []string{loopback80, guest80} {

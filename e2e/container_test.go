@@ -24,7 +24,7 @@ func TestContainers(t *testing.T) {
 			for _, tt := range []struct {
 				name    string
 				options []string // of docker run
-				dialled string   // where the server finds it; "" is the container's own address
+				dialed  string   // where the server finds it; "" is the container's own address
 				direct  string   // where M2's own visitors do
 			}{
 				{"published", []string{"-p", "80:80"}, "10.0.0.2:80", "192.0.2.2:80"},
@@ -41,12 +41,12 @@ func TestContainers(t *testing.T) {
 					if tt.name == "two networks" {
 						engine.Docker(t, "network", "connect", "back", id)
 					}
-					dialled := tt.dialled
-					if dialled == "" {
-						dialled = addressOf(t, engine, id) + ":80"
+					dialed := tt.dialed
+					if dialed == "" {
+						dialed = addressOf(t, engine, id) + ":80"
 					}
 					before := w.direct(t, tt.direct)
-					w.server(t, "-p 80="+dialled)
+					w.server(t, "-p 80="+dialed)
 					w.client(t, "-p 80")
 					wantSeen(t, w.alice)
 					wantSeen(t, w.bob)

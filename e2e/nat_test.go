@@ -170,7 +170,7 @@ func TestNATForgets(t *testing.T) {
 	c.connect(t).talk(t)
 	forget(t, nat)
 	c.server.WaitOutput("client cannot be reached")
-	c.wantDialledAgain(t)
+	c.wantDialedAgain(t)
 }
 
 // TestNATMoves checks that peers are served after the NAT has got another address.
@@ -179,14 +179,14 @@ func TestNATMoves(t *testing.T) {
 	c, nat := newNATChain(t, newKeys(t), natOptions)
 	c.connect(t).talk(t)
 	nstest.Run(t, nat, "sh", "-c", "ip addr add 10.0.0.10/24 dev m1 && ip addr del "+wan+" dev m1 && ip addr add 10.0.0.10/24 dev m1 || true")
-	c.wantDialledAgain(t)
+	c.wantDialedAgain(t)
 	if !strings.Contains(c.client.Output(), "from=10.0.0.10:") {
 		t.Error("the server has not come from its new address")
 	}
 }
 
-// wantDialledAgain waits until the server has dialed once more, and has a peer served.
-func (c chain) wantDialledAgain(t *testing.T) {
+// wantDialedAgain waits until the server has dialed once more, and has a peer served.
+func (c chain) wantDialedAgain(t *testing.T) {
 	t.Helper()
 	nstest.WaitFor(t, "the server to dial again", func() bool {
 		return strings.Count(c.client.Output(), "server has dialed") >= 2
@@ -200,11 +200,11 @@ func TestHeartbeatKeepsTheMapping(t *testing.T) {
 	c, nat := newNATChain(t, newKeys(t), natOptions)
 	nstest.Must(t, nat.SetSysctl("net.netfilter.nf_conntrack_tcp_timeout_established", "3"))
 	forget(t, nat) // what it knows has the old time-out
-	c.wantDialledAgain(t)
+	c.wantDialedAgain(t)
 	time.Sleep(6 * time.Second)
 	c.connect(t).talk(t)
 	if n := strings.Count(c.client.Output(), "server has dialed"); n != 2 {
-		t.Errorf("the server dialled %d times, want 2", n)
+		t.Errorf("the server dialed %d times, want 2", n)
 	}
 }
 

@@ -68,10 +68,10 @@ func TestLoseAndRegain(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
 	nstest.Must(t, testnet.Connect(a, nstest.Prefixes("10.0.0.1/24", "fd00::1/64"), b, nstest.Prefixes("10.0.0.2/24", "fd00::2/64")))
 	for _, addr := range []string{"10.0.0.2", "fd00::2"} {
-		neighbour := netip.MustParseAddr(addr)
-		nstest.Must(t, a.Lose("b", neighbour))
+		neighbor := netip.MustParseAddr(addr)
+		nstest.Must(t, a.Lose("b", neighbor))
 		nstest.NoAnswer(t, a, addr)
-		nstest.Must(t, a.Regain("b", neighbour))
+		nstest.Must(t, a.Regain("b", neighbor))
 	}
 	nstest.Reach(t, a, "", b, "10.0.0.2", "10.0.0.1")
 	nstest.Reach(t, a, "", b, "fd00::2", "fd00::1")

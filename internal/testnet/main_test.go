@@ -10,7 +10,7 @@ import (
 )
 
 // envHelper names the environment variable that makes the test binary one of the helpers.
-const envHelper = "NETNS_TEST_HELPER"
+const envHelper = "TESTNET_HELPER"
 
 // TestMain runs the tests, or in place of them a program that calls Isolate.
 func TestMain(m *testing.M) {
