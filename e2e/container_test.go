@@ -135,10 +135,12 @@ func TestPublishedWhileServing(t *testing.T) {
 		})
 		wantSeen(t, w.alice)
 		wantSeen(t, w.bob)
-		waitHealth(t, w.m2, "")
+		// It listens for IPv6 as well, and the container has no such address to lead peers to.
+		waitHealth(t, w.m2, "service [::1]:80: docker-proxy listens on [::1]:80 and would hide the peers' addresses")
 		engine.Docker(t, "rm", "--force", id)
 		nstest.WaitFor(t, "the end of docker-proxy", func() bool {
 			return strings.Count(server.Output(), "peers are led to its container") == strings.Count(server.Output(), "docker-proxy is gone")
 		})
+		waitHealth(t, w.m2, "")
 	}
 }

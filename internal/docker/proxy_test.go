@@ -32,7 +32,7 @@ func TestHides(t *testing.T) {
 	everywhere, local, bridge, v6 := "0.0.0.0:80", "127.0.0.1:80", "172.17.0.1:80", "[::]:80"
 	for _, tt := range []struct {
 		listens, leads, dialed string
-		hides                   bool
+		hides                  bool
 	}{
 		{everywhere, "172.17.0.2:80", "127.0.0.1:80", true},
 		{everywhere, "172.17.0.2:8080", "127.0.0.5:80", true},

@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -59,6 +60,7 @@ func send(t *testing.T, h *testnet.Host, to string) probe.Result {
 // TestServiceDoesNotNotice probes services that are there and looks whether one
 // accepts a connection. Their kernel forgets its half of the probe, too.
 func TestServiceDoesNotNotice(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, at := range []string{"127.0.0.1:80", "[::1]:80"} {
 		l := listen(t, h, at)
@@ -84,7 +86,38 @@ func TestServiceDoesNotNotice(t *testing.T) {
 	}
 }
 
+// TestServersDoNotNotice probes servers that log each connection, even one that
+// is closed at once, and looks into their logs.
+func TestServersDoNotNotice(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := t.TempDir()
+	nstest.Run(t, h, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", dir+"/key")
+	conf := fmt.Sprintf("daemon off; master_process off; pid %[1]s/pid; error_log stderr info; events {}"+
+		"http { access_log off; client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;"+
+		"server { listen 127.0.0.1:80; } }", dir)
+	nstest.Must(t, os.WriteFile(dir+"/nginx.conf", []byte(conf), 0o600))
+	nginx := nstest.Start(t, h, "nginx", "-e", "stderr", "-p", dir, "-c", dir+"/nginx.conf")
+	sshd := nstest.Start(t, h, "unshare", "--mount", "sh", "-ec", "mount -t tmpfs tmpfs /run && mkdir /run/sshd && "+
+		"exec /usr/sbin/sshd -D -e -f /dev/null -h "+dir+"/key -o ListenAddress=127.0.0.1:81 -o LogLevel=DEBUG1 -o PidFile=none")
+	for _, at := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
+		nstest.WaitFor(t, at, func() bool { r := send(t, h, at); return r.Arrived && r.Err == nil })
+		for range 20 {
+			send(t, h, at)
+		}
+		_ = dial(t, h, at).Close() // this one they log
+	}
+	nginx.WaitOutput("client closed connection")
+	sshd.WaitOutput("Connection from 127.0.0.1")
+	for _, p := range []*nstest.Process{nginx, sshd} {
+		if strings.Contains(p.Output(), from4.Addr().String()) {
+			t.Errorf("the proof was noticed: %s", p.Output())
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, at := range []string{"127.0.0.1:81", "[::1]:81"} {
 		if r := send(t, h, at); !r.Arrived || !errors.Is(r.Err, syscall.ECONNREFUSED) {
@@ -95,6 +128,7 @@ func TestRefused(t *testing.T) {
 
 // TestLostReply: replies from port 82 leave by the default route.
 func TestLostReply(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	track(t, h)
 	for _, at := range []string{"10.9.0.1:82", "[::1]:82"} {
@@ -110,6 +144,7 @@ func TestLostReply(t *testing.T) {
 }
 
 func TestNoRoute(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	nstest.Run(t, h, "ip", "route", "del", "default")
 	if r := send(t, h, "192.0.2.1:80"); r.Arrived || !errors.Is(r.Err, syscall.ENETUNREACH) {
@@ -119,6 +154,7 @@ func TestNoRoute(t *testing.T) {
 
 // TestDropped: the service's machine drops the SYN.
 func TestDropped(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	track(t, h)
 	listen(t, h, "127.0.0.1:80")
@@ -130,6 +166,7 @@ func TestDropped(t *testing.T) {
 
 // TestTranslated: connection tracking tells which addresses the service sees.
 func TestTranslated(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	nstest.Run(t, h, "nft", `add table ip n;
 		add chain ip n post { type nat hook postrouting priority srcnat; };

@@ -15,8 +15,9 @@ import (
 	"portredirector/internal/socket"
 )
 
-// timeout bounds the wait for a reply. The kernel repeats a SYN after a second.
-const timeout = time.Second
+// timeout bounds the wait for a reply. The kernel repeats a SYN after a second, which
+// could begin a connection anew that was just reset.
+const timeout = 800 * time.Millisecond
 
 // A Path describes the dial that a probe stands for.
 type Path struct {
@@ -41,7 +42,7 @@ type Result struct {
 	Flow *Flow
 }
 
-// Send sends a probe and waits until a reply has arrived, or for a second.
+// Send sends a probe and waits until a reply has arrived, or for a timeout.
 // The error says why no probe could be sent by this process at all.
 func Send(ctx context.Context, path Path) (Result, error) {
 	r := Result{Path: path}

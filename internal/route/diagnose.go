@@ -17,6 +17,7 @@ import (
 const (
 	mendFilter  = "let connections from any address to the service and back pass; a firewall that knows peers only may drop the address of the proof"
 	mendLegacy  = "no nftables rule drops it: look at iptables-legacy"
+	mendQueue   = "no nftables rule drops it: look at iptables-legacy, and whether the service's queue is full (ss -ltn)"
 	mendMasq    = "exclude the service from masquerading, or name another address of it"
 	mendRule    = "give it a higher priority number than ours, or let it not match replies of the service"
 	mendReverse = "set the sysctl net.ipv4.conf.all.src_valid_mark to 0, or rp_filter of the interface to 2"
@@ -57,9 +58,13 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		if f.Culprit, f.Mend = m.blameRouting(r); f.Culprit != "" {
 			break
 		}
-		if s, ok := dropped(steps); ok {
+		s, ok := dropped(steps)
+		switch {
+		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
-		} else {
+		case f.Outcome == Undelivered:
+			f.Mend = mendQueue
+		default:
 			f.Mend = mendLegacy
 		}
 	}
@@ -79,11 +84,7 @@ func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
 	case err == nil && got.kind == unix.RTN_LOCAL:
 		return "", ""
 	}
-	f := ipv6
-	if r.To.Addr().Is4() {
-		f = ipv4
-	}
-	if rule, ok := m.ruleInFront(f, got.table); ok {
+	if rule, ok := m.ruleInFront(familyOf(r.To.Addr()), got.table); ok {
 		return fmt.Sprintf("ip rule %d (%s) takes the replies", rule.Priority, describe(rule)), mendRule
 	}
 	return "", ""

@@ -14,10 +14,11 @@ type Outcome uint8
 // The outcomes. After Rewritten, Redirected, Lost and NoRoute no peer can be
 // served.
 const (
-	Holds       Outcome = iota // a reply arrived, and the source was kept
+	Unproved    Outcome = iota // its turn has yet to come
+	Holds                      // a reply arrived, and the source was kept
 	NoAnswer                   // the service did not answer; its return route is not to blame
 	NotSent                    // the SYN did not leave: a filter of this machine
-	Undelivered                // the SYN did not reach a service on this machine: likewise
+	Undelivered                // the SYN did not reach a service on this machine
 	NoRoute                    // this machine has no route to the service
 	Rewritten                  // the service saw another source address
 	Redirected                 // a service on loopback was replaced by another one
@@ -26,10 +27,11 @@ const (
 
 // outcomes are the outcomes in words.
 var outcomes = [...]string{
+	Unproved:    "not proved yet",
 	Holds:       "the return route holds",
 	NoAnswer:    "the service does not answer",
 	NotSent:     "a rule of this machine drops the connection before it leaves",
-	Undelivered: "a rule of this machine drops the connection before it reaches the service",
+	Undelivered: "the connection does not reach the service on this machine",
 	NoRoute:     "this machine has no route to the service",
 	Rewritten:   "a rule of this machine rewrites the source",
 	Redirected:  "a rule of this machine leads the connection elsewhere",
@@ -51,10 +53,12 @@ type Finding struct {
 
 // Err returns an error in one line if the return route does not hold.
 func (f Finding) Err() error {
-	if f.Outcome == Holds || f.Outcome == NoAnswer {
+	switch f.Outcome {
+	case Unproved, Holds, NoAnswer:
 		return nil
+	default:
+		return findingError{f}
 	}
-	return findingError{f}
 }
 
 // Refuses reports whether peers are to be refused. They are not if a rule drops

@@ -2,14 +2,18 @@ package route
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"sync/atomic"
 )
 
-// interfaces knows whether this network namespace has interfaces beside lo. An
-// engine gives a container a new namespace at each start. A server that shared
+// interfaces notices that this network namespace has lost all interfaces but lo.
+// An engine gives a container a new namespace at each start. A server that shared
 // the old one stays behind in it, where no peer can come.
+//
+// The server goes on nevertheless: on a machine the interface may come back, and
+// with it the live peers.
 type interfaces struct {
 	had  atomic.Bool // there was one
 	lost atomic.Bool // there is none any more
@@ -26,7 +30,7 @@ func (i *interfaces) unhealthy() error {
 	return nil
 }
 
-// look looks at the interfaces. It reports whether the answer has changed.
+// look updates the state, and reports whether all interfaces were lost, or one came back.
 func (i *interfaces) look() (changed bool) {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -46,7 +50,7 @@ func (m *Manager) lookAtInterfaces() {
 		return
 	}
 	if err := m.interfaces.unhealthy(); err != nil {
-		m.log.Error("peers cannot come", "error", err)
+		m.log.Error("peers cannot come", slog.Any("error", err))
 	} else {
 		m.log.Info("there is an interface again")
 	}

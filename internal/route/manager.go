@@ -195,11 +195,15 @@ func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 		}
 		there = append(there, byWay[way]...)
 	}
-	for _, f := range m.proveAll(ctx, there) {
+	now := there[:min(len(there), mostProofs)]
+	m.proofs.note(unproved(there[len(now):]))
+	for _, f := range m.proveAll(ctx, now) {
 		if err := f.Err(); err != nil {
 			errs = append(errs, err)
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.logBanToolsLocked()
 	return errors.Join(errs...)
 }

@@ -75,7 +75,7 @@ var breaks = map[string]struct {
 		service: own6,
 		does:    "ip6tables -A INPUT -p tcp --dport 80 -j DROP",
 		undo:    "ip6tables -F; nft delete table ip6 filter",
-		want:    []string{"before it reaches the service", "chain INPUT of nftables table ip6 filter"},
+		want:    []string{"does not reach the service", "chain INPUT of nftables table ip6 filter"},
 	},
 	"no route": {
 		service: "192.0.2.9:80",

@@ -16,10 +16,11 @@ import (
 type proofs struct {
 	log *slog.Logger
 
-	mu     sync.Mutex
-	known  map[netip.AddrPort]*known // guarded by mu
-	hidden map[netip.AddrPort]error  // guarded by mu
-	told   Way                       // ways of which a proof was logged; guarded by mu
+	mu      sync.Mutex
+	known   map[netip.AddrPort]*known // guarded by mu
+	hidden  map[netip.AddrPort]error  // guarded by mu
+	proved  Way                       // ways of which a proof was logged; guarded by mu
+	waiting Way                       // ways of which it was logged that no service answers; guarded by mu
 
 	// refused has the services whose peers are to be refused, and why. It is nil
 	// if there are none.
@@ -69,47 +70,46 @@ func (p *proofs) has(service netip.AddrPort) bool {
 	return p.known[service] != nil
 }
 
-// note stores a finding, and logs it if it tells something new.
-func (p *proofs) note(f Finding) {
+// note stores findings, and logs those that tell something new.
+func (p *proofs) note(findings []Finding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.known[f.Service]
-	if k == nil {
-		if p.known == nil {
-			p.known = make(map[netip.AddrPort]*known)
+	for _, f := range findings {
+		k := p.known[f.Service]
+		if k == nil {
+			k = new(known)
+			if p.known == nil {
+				p.known = make(map[netip.AddrPort]*known)
+			}
+			p.known[f.Service] = k
 		}
-		p.known[f.Service] = &known{finding: f}
-		p.tellFirstLocked(f)
-	} else {
-		p.tell(k.finding, f)
+		p.tellLocked(k.finding, f)
 		k.finding = f
 	}
 	p.publishLocked()
 }
 
-// tellFirstLocked logs the first finding of a service. The caller of SetUp is told of a
-// failure.
-func (p *proofs) tellFirstLocked(f Finding) {
-	way := WayTo(f.Service.Addr())
-	switch {
-	case f.Outcome == Holds && p.told&way == 0:
-		p.told |= way
-		p.log.Info("return route is set up and proved", slog.String("way", way.String()))
-	case f.Outcome == NoAnswer:
-		p.log.Info("return route is set up; the service does not answer yet, which would prove it", slog.String("service", f.Service.String()))
-	}
-}
-
-// tell logs that a return route has ceased to hold, or holds again.
-func (p *proofs) tell(before, now Finding) {
+// tellLocked logs what a proof tells anew. The caller of SetUp is told of the first
+// failure of a service.
+func (p *proofs) tellLocked(before, now Finding) {
 	service := slog.String("service", now.Service.String())
-	switch was, is := before.Err(), now.Err(); {
-	case was == nil && is != nil && now.Refuses():
-		p.log.Error("return route does not hold, the service's peers are refused", service, slog.Any("error", is))
-	case was == nil && is != nil:
-		p.log.Error("return route does not hold", service, slog.Any("error", is))
+	was, is := before.Err(), now.Err()
+	switch {
 	case was != nil && is == nil:
 		p.log.Info("return route holds again", service)
+	case before.Outcome == Unproved || was != nil || is == nil:
+	case now.Refuses():
+		p.log.Error("return route does not hold, the service's peers are refused", service, slog.Any("error", is))
+	default:
+		p.log.Error("return route does not hold", service, slog.Any("error", is))
+	}
+	switch way := WayTo(now.Service.Addr()); {
+	case now.Outcome == Holds && p.proved&way == 0:
+		p.proved |= way
+		p.log.Info("return route is set up and proved", slog.String("way", way.String()))
+	case now.Outcome == NoAnswer && (p.proved|p.waiting)&way == 0:
+		p.waiting |= way
+		p.log.Info("return route is set up, and will be proved when the service answers", slog.String("way", way.String()), service)
 	}
 }
 

@@ -5,62 +5,59 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 
 	"portredirector/internal/probe"
 )
 
-// claims returns the sources of proofs of a family: documentation addresses,
-// which nobody has (RFC 5737, RFC 3849, RFC 9637).
-func claims(f family) []netip.Addr {
-	if f == ipv4 {
-		return []netip.Addr{
-			netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("192.0.2.77"),
-		}
+// claims has the source address of proofs for each family.
+type claims map[family]netip.Addr
+
+// newClaims chooses documentation addresses, which nobody has (RFC 5737, RFC 3849,
+// RFC 9637): the first of each family that lies in no network of this machine.
+func newClaims() claims {
+	own, _ := net.InterfaceAddrs() // an error leaves the first
+	inOwnNetwork := func(a netip.Addr) bool {
+		return slices.ContainsFunc(own, func(n net.Addr) bool {
+			p, err := netip.ParsePrefix(n.String())
+			return err == nil && p.Contains(a)
+		})
 	}
-	return []netip.Addr{netip.MustParseAddr("2001:db8::77"), netip.MustParseAddr("3fff::77")}
+	chosen := make(claims)
+	for f, list := range map[family][]string{
+		ipv4: {"198.51.100.77", "203.0.113.77", "192.0.2.77"},
+		ipv6: {"2001:db8::77", "3fff::77"},
+	} {
+		free := slices.IndexFunc(list, func(text string) bool { return !inOwnNetwork(netip.MustParseAddr(text)) })
+		chosen[f] = netip.MustParseAddr(list[max(free, 0)])
+	}
+	return chosen
 }
 
-// claimFor returns the source of a proof of a service: the first that lies in
-// no network of this machine.
-func claimFor(service netip.Addr) netip.AddrPort {
-	f := ipv6
-	if service.Is4() {
-		f = ipv4
-	}
-	all := claims(f)
-	claim := all[0]
-	for _, a := range all {
-		if !inOwnNetwork(a) {
-			claim = a
-			break
-		}
-	}
-	const low, high = 1024, 32768                                     // below the ports that the kernel gives out
-	return netip.AddrPortFrom(claim, uint16(low+rand.IntN(high-low))) //nolint:gosec // no secret; fits
+// with returns a source for a proof of a service, with another port each time, and so
+// another entry of conntrack.
+func (c claims) with(service netip.Addr) netip.AddrPort {
+	const low, high = 1024, 32768             // below the ports that the kernel gives out
+	port := uint16(low + rand.IntN(high-low)) //nolint:gosec // no secret
+	return netip.AddrPortFrom(c[familyOf(service)], port)
 }
 
-// inOwnNetwork reports whether an address lies in the network of an interface.
-func inOwnNetwork(a netip.Addr) bool {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
+// familyOf returns the family of an address.
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return ipv4
 	}
-	for _, one := range addrs {
-		if p, err := netip.ParsePrefix(one.String()); err == nil && p.Contains(a) {
-			return true
-		}
-	}
-	return false
+	return ipv6
 }
 
 // prove finds out whether the return route of a service holds. The service does
 // not notice. The error says why that could not be found out.
-func (m *Manager) prove(ctx context.Context, service netip.AddrPort) (Finding, error) {
+func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from claims) (Finding, error) {
 	mark, _ := m.ready.Load().Has(service)
 	send := func(claim netip.AddrPort) (probe.Result, error) {
 		return probe.Send(ctx, probe.Path{From: claim, To: service, Mark: mark})
 	}
-	f := Finding{Service: service, Claim: claimFor(service.Addr())}
+	f := Finding{Service: service, Claim: from.with(service.Addr())}
 	r, err := send(f.Claim)
 	if err != nil {
 		return f, err
@@ -78,7 +75,7 @@ func (m *Manager) prove(ctx context.Context, service netip.AddrPort) (Finding, e
 		return f, nil
 	}
 	defer m.tracing.Unlock()
-	f.Claim = claimFor(service.Addr()) // another port, and so another entry of conntrack
+	f.Claim = from.with(service.Addr())
 	return m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) }), ctx.Err()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,8 @@ const (
 	proveRests = time.Second
 	// atOnce bounds the proofs that wait for replies at the same time.
 	atOnce = 32
-	// mostProofs bounds the services of one round. The others follow in the next.
+	// mostProofs bounds the services of SetUp and of one round. The others follow in
+	// the next rounds.
 	mostProofs = 256
 )
 
@@ -95,25 +97,39 @@ func (m *Manager) nextServices() []netip.AddrPort {
 	return part
 }
 
+// unproved returns findings of services whose turn has yet to come.
+func unproved(services []netip.AddrPort) []Finding {
+	findings := make([]Finding, len(services))
+	for i, s := range services {
+		findings[i].Service = s
+	}
+	return findings
+}
+
 // proveAll proves the return routes of services, and notes what is found.
 func (m *Manager) proveAll(ctx context.Context, services []netip.AddrPort) []Finding {
-	findings := make([]Finding, len(services))
+	if len(services) == 0 {
+		return nil
+	}
+	from := newClaims()
+	var mu sync.Mutex
+	var findings []Finding
 	var g errgroup.Group
 	g.SetLimit(atOnce)
-	for i, service := range services {
+	for _, service := range services {
 		g.Go(func() error {
-			f, err := m.prove(ctx, service)
+			f, err := m.prove(ctx, service, from)
 			if err != nil {
-				if ctx.Err() == nil {
-					m.log.Debug("return route could not be proved", slog.String("service", service.String()), slog.Any("error", err))
-				}
+				m.log.Debug("return route could not be proved", slog.String("service", service.String()), slog.Any("error", err))
 				return nil
 			}
-			m.proofs.note(f)
-			findings[i] = f
+			mu.Lock()
+			defer mu.Unlock()
+			findings = append(findings, f)
 			return nil
 		})
 	}
-	_ = g.Wait()
+	_ = g.Wait() // it has no error
+	m.proofs.note(findings)
 	return findings
 }

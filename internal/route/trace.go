@@ -49,10 +49,7 @@ const (
 // service, in both directions, in the order in which they were taken. The rules
 // of iptables-legacy are none of them. m.tracing is locked.
 func (m *Manager) traceLocked(claim netip.AddrPort, send func()) ([]step, error) {
-	f := ipv6
-	if claim.Addr().Is4() {
-		f = ipv4
-	}
+	f := familyOf(claim.Addr())
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, err
