@@ -12,7 +12,7 @@ build: ## build the static binary bin/portredirector
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/portredirector ./cmd/portredirector
 
 image: build ## build the container image portredirector:latest; GOARCH=arm64 for another machine
-	GOARCH= go run ./image bin/portredirector >bin/image.tar
+	GOARCH= CGO_ENABLED=0 go run -trimpath ./image bin/portredirector >bin/image.tar
 	$(if $(GOARCH),DOCKER_BUILDKIT=1 )docker build --quiet --platform linux/$$(go env GOARCH) --tag portredirector:latest --tag portredirector:$(VERSION) .
 
 demo: build ## show it at work on this machine; needs nothing but Go

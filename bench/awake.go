@@ -7,11 +7,8 @@ import (
 	"os"
 )
 
-// keepAwake keeps idle CPUs from sleeping until what it returns is closed, and
-// says whether it could. The four machines of a real set-up wait for one another
-// too, but in a virtual machine it can take 50 µs to wake a CPU up: what a
-// message costs the proxies would be lost in that. The kernel's documentation
-// calls it the PM QoS interface (power/pm_qos_interface.rst).
+// keepAwake keeps idle CPUs from sleeping until end is closed, and returns whether it could. In a virtual machine it can take
+// 50 µs to wake a CPU, which would hide the cost of a message. See power/pm_qos_interface.rst of the kernel.
 func keepAwake() (state string, end io.Closer) {
 	f, err := os.OpenFile("/dev/cpu_dma_latency", os.O_WRONLY, 0)
 	if err == nil {

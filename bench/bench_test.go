@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -21,26 +20,17 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestMain runs the tests, or in place of them one of the roles: in a test this
-// program is the test binary.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
-		os.Exit(run(context.Background(), load.Standard(), os.Args[1:]))
-	}
-	nstest.Main(m)
-}
-
-// TestBench runs two rows with all contenders that are there, in no time.
+// TestBench measures two rows with a short time limit.
 func TestBench(t *testing.T) {
 	runRows(t, plainContenders, "echo-1", "conn-reset")
 }
 
-// TestBenchSecured is TestBench for rows about secured links.
+// TestBenchSecured measures rows about secured links.
 func TestBenchSecured(t *testing.T) {
 	runRows(t, []string{contender.HAProxy, contender.HAProxyTLS, contender.Product, contender.ProductTLS, contender.ProductAuth}, "bulk-1-up-tls", "conn-peer-fin-tls", "first-byte-tls")
 }
 
-// TestBenchFar is TestBench for rows in which M1 and M2 are far from each other.
+// TestBenchFar measures rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
 	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, far.Path{}) // skips where it cannot be
 	for _, s := range runRows(t, plainContenders, "first-byte-far-200", "bulk-far-up", "bulk-far-loss-down") {
@@ -55,11 +45,10 @@ func TestBenchFar(t *testing.T) {
 	}
 }
 
-// plainContenders are those that most rows have.
+// plainContenders are the contenders of most rows.
 var plainContenders = []string{contender.Direct, contender.Product, contender.HAProxy}
 
-// runRows runs some rows with those of the contenders that are there, and returns
-// what was measured, which makes sense.
+// runRows measures rows with those of the contenders that are installed, and returns the samples.
 func runRows(t *testing.T, contenders []string, rows ...string) []measure.Sample {
 	t.Helper()
 	if testing.Short() {
@@ -73,16 +62,14 @@ func runRows(t *testing.T, contenders []string, rows ...string) []measure.Sample
 		t.Log("without HAProxy: ", err)
 		contenders = slices.DeleteFunc(slices.Clone(contenders), func(c string) bool { return strings.HasPrefix(c, contender.HAProxy) })
 	}
+	binary, err := product()
+	nstest.Must(t, err)
 	e := load.Streams{Stdout: new(strings.Builder), Stderr: t.Output()}
-	opts, err := parseOptions(e, []string{"-quick", "-rows", "^(" + strings.Join(rows, "|") + ")$", "-json", file, "-contenders", strings.Join(contenders, ",")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts, err := parseOptions(e, []string{"-quick", "-binary", binary, "-rows", "^(" + strings.Join(rows, "|") + ")$", "-json", file, "-contenders", strings.Join(contenders, ",")})
+	nstest.Must(t, err)
 	opts.plan.Times.Bulk, opts.plan.Times.Echo, opts.plan.Times.Sustained, opts.plan.Times.Window = time.Second/2, time.Second/2, time.Second, time.Second/3
 	opts.plan.Times.Far = measure.FarTimes{WarmUp: time.Second / 2, Bulk: time.Second / 2, Samples: map[int]int{200: 50}}
-	if err := provideBinary(t.Context(), e, opts, filepath.Join(scratch, contender.Binary)); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, provideBinary(t.Context(), e, opts, filepath.Join(scratch, contender.Binary)))
 	if err := bench(t.Context(), e, opts); err != nil {
 		t.Error(err)
 	}
@@ -94,21 +81,16 @@ func runRows(t *testing.T, contenders []string, rows ...string) []measure.Sample
 	return samples
 }
 
-// readSamples fails the test unless there is a sensible value for every metric
-// of every row.
+// readSamples fails the test unless there is a plausible value for every metric of every row.
 func readSamples(t *testing.T, file string) []measure.Sample {
 	t.Helper()
 	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	var all struct {
 		About   report.About
 		Samples []measure.Sample
 	}
-	if err := json.Unmarshal(b, &all); err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, json.Unmarshal(b, &all))
 	if all.About.Kernel == "" || !strings.HasPrefix(all.About.Go, "go") {
 		t.Errorf("about: %+v", all.About)
 	}
@@ -128,9 +110,7 @@ func readSamples(t *testing.T, file string) []measure.Sample {
 func TestParseOptions(t *testing.T) {
 	e := load.Streams{Stdout: io.Discard, Stderr: io.Discard}
 	opts, err := parseOptions(e, []string{"-rows", "^bulk-1-(up|down)$", "-contenders", "portredirector,direct"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	if got := strings.Join(measure.RowNames(opts.plan.Rows), " "); got != "bulk-1-up bulk-1-down" {
 		t.Errorf("rows %s", got)
 	}
@@ -153,9 +133,7 @@ func TestParseOptions(t *testing.T) {
 // TestEstimate keeps a full run within what it is worth.
 func TestEstimate(t *testing.T) {
 	opts, err := parseOptions(load.Streams{Stderr: io.Discard}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	if all := opts.plan.Estimate(); all > 50*time.Minute {
 		t.Errorf("a full run takes %v", all)
 	}

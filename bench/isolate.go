@@ -16,8 +16,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// isolate runs the benchmark in namespaces of its own, once the product is
-// built: inside there is no network to fetch a module from.
+// isolate runs the benchmark in namespaces of its own. It builds the product first, since there is no network inside.
 func isolate(ctx context.Context, std load.Streams, opts options) (exitCode int, err error) {
 	if os.Getenv(world.EnvScratch) == "" { // else this is on its way inside already
 		dir, err := os.MkdirTemp("", "portredirector-bench-")
@@ -35,8 +34,7 @@ func isolate(ctx context.Context, std load.Streams, opts options) (exitCode int,
 	return testnet.Isolate()
 }
 
-// provideBinary puts the product at path: the one that was given, or else one
-// built as in the Makefile.
+// provideBinary puts the product at path: the given binary, or one that it builds as the Makefile does.
 func provideBinary(ctx context.Context, std load.Streams, opts options, path string) error {
 	needed := slices.ContainsFunc(opts.plan.Contenders, func(c contender.Contender) bool { return strings.HasPrefix(c.Name(), contender.Product) })
 	switch {

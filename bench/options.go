@@ -10,7 +10,7 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// options are the command line, and what follows from it.
+// options are the parsed command line.
 type options struct {
 	plan   measure.Plan
 	json   string // a file for the samples

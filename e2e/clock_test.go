@@ -13,17 +13,13 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestClocksApart has a server whose clock is an hour ahead: nothing depends on it. No kernel gives a process a clock of its
-// own, so the program is built with another time.Now.
+// TestClocksApart checks a server whose clock is an hour ahead. The kernel has no clock per process, so the program is built with
+// another time.Now.
 func TestClocksApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	binary := filepath.Join(t.TempDir(), "ahead")
-	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", hourAhead(t), "-o", binary, "portredirector/cmd/portredirector")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	nstest.Must(t, goBuild(binary, "portredirector/cmd/portredirector", "-overlay", hourAhead(t)))
 	service := listen(t, w.m2, "127.0.0.1:80")
 	server := nstest.Start(t, w.m2, binary, "server", "-l", linkPort, "-p", "80")
 	line := server.WaitOutput("server is ready")

@@ -38,8 +38,7 @@ func TestReceiverReadsSlowlyLongAfterSenderClosed(t *testing.T) {
 	})
 }
 
-// readSlowly has one end send bulk and close, both directions, and the other end read no more than it must until then, and
-// slowly from then on.
+// readSlowly sends bulk from one end, which then closes. The other end reads slowly, and until then no more than it must.
 func readSlowly(t *testing.T, from, to *net.TCPConn) {
 	t.Helper()
 	closed := make(chan delivery, 1)
@@ -121,8 +120,7 @@ func eachResetter(t *testing.T, name string, test func(t *testing.T, resetter, o
 	})
 }
 
-// flow has one end send without end, and returns when much of it has arrived at the other. The channel is told how the sending
-// ended.
+// flow sends bulk until it fails, and returns when much of it has arrived at the other end. The channel receives the error.
 func flow(t *testing.T, from, to *net.TCPConn) (sent <-chan error) {
 	t.Helper()
 	ended := make(chan error, 1)

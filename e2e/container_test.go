@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -9,11 +10,11 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// forms are the forms of an engine's rules.
+// forms lists the forms of an engine's rules.
 var forms = map[string]nstest.Iptables{"nft": nstest.IptablesNft, "legacy": nstest.IptablesLegacy}
 
-// TestContainers has services in containers of a real engine on M2, reached in each way that there is. Those who visit M2 itself
-// are served as they were.
+// TestContainers checks services in containers of a real engine on M2, reached in each possible way. Other visitors of M2 must be
+// served as before.
 func TestContainers(t *testing.T) {
 	for form, iptables := range forms {
 		t.Run(form, func(t *testing.T) {
@@ -58,8 +59,8 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestEngineRestarts restarts the engine, whereupon it writes its rules anew, while a peer is there. It does not notice, and
-// those that come later are served.
+// TestEngineRestarts restarts the engine, which writes its rules anew, while a peer is connected. That peer and later ones must
+// be served.
 func TestEngineRestarts(t *testing.T) {
 	for form, iptables := range forms {
 		t.Run(form, func(t *testing.T) {
@@ -117,4 +118,27 @@ func (w *world) direct(t *testing.T, at string) (seen [2]netip.Addr) {
 		seen[i] = v.seen.Addr()
 	}
 	return seen
+}
+
+// TestPublishedWhileServing starts a container that publishes the port of a service on loopback. From then on docker-proxy would
+// hide the peers, who are led to the container instead, for as long as it is there.
+func TestPublishedWhileServing(t *testing.T) {
+	t.Parallel()
+	var engine *nstest.Engine
+	w := newWorld(t, func(w *world) { engine = newEngine(t, w.m2, nstest.IptablesNft) })
+	server := w.server(t, "-p 80")
+	w.client(t, "-p 80")
+	for range 2 {
+		id := runVisited(t, engine, "-p", "80:80")
+		nstest.WaitFor(t, "peers to be led to the container", func() bool {
+			return strings.Count(server.Output(), "peers are led to its container") > strings.Count(server.Output(), "docker-proxy is gone")
+		})
+		wantSeen(t, w.alice)
+		wantSeen(t, w.bob)
+		waitHealth(t, w.m2, "")
+		engine.Docker(t, "rm", "--force", id)
+		nstest.WaitFor(t, "the end of docker-proxy", func() bool {
+			return strings.Count(server.Output(), "peers are led to its container") == strings.Count(server.Output(), "docker-proxy is gone")
+		})
+	}
 }

@@ -13,8 +13,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// TestCutHeaders ends links within a header of each form, after each of its bytes, by FIN and by RST: no service is dialled for
-// any of them. A header that comes byte by byte is as good as one in a piece.
+// TestCutHeaders ends links within a header of each form, after each of its bytes, by FIN and by RST: the server must dial no
+// service. A header in single bytes is as good as one in a piece.
 func TestCutHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

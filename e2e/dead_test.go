@@ -52,7 +52,7 @@ func TestDeadPath(t *testing.T) {
 	}
 }
 
-// cut has two hosts lose each other: for each, the interface that leads to the other, and the address of the other there.
+// cut makes two hosts lose each other. Each is given with the interface that leads to the other, and the other's address.
 func cut(a *testnet.Host, aIf, bAddr string, b *testnet.Host, bIf, aAddr string) error {
 	return errors.Join(a.Lose(aIf, netip.MustParseAddr(bAddr)), b.Lose(bIf, netip.MustParseAddr(aAddr)))
 }

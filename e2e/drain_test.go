@@ -16,8 +16,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// TestServerDrains asks a server to end while it has a peer: it takes no others, and that one's transfer goes on. Only when
-// it is done does the process end, and only then do the return routes go.
+// TestServerDrains shuts a server down while it has a peer. It must accept no others, finish that one's transfer, end, and only
+// then remove the return routes.
 func TestServerDrains(t *testing.T) {
 	for _, service := range []string{loopback80, guest80} {
 		t.Run(service, func(t *testing.T) {
@@ -41,8 +41,8 @@ func TestServerDrains(t *testing.T) {
 	}
 }
 
-// TestDrainDelivers ends a server while a service takes its time to read what a peer sent before it left. What the server
-// has written by then still has to be acknowledged, and the acknowledgements need the return routes.
+// TestDrainDelivers shuts a server down while a slow service still reads what a peer sent before it closed. The acknowledgments of
+// these bytes need the return routes.
 func TestDrainDelivers(t *testing.T) {
 	for _, service := range []string{loopback80, guest80} {
 		t.Run(service, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestDrainDelivers(t *testing.T) {
 	}
 }
 
-// TestClientDrains is the same for a client.
+// TestClientDrains shuts a client down while it has a peer.
 func TestClientDrains(t *testing.T) {
 	t.Parallel()
 	c := newChain(t, loopback80, "--drain-timeout 1m")

@@ -2,12 +2,10 @@ package e2e_test
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,16 +18,11 @@ import (
 // visitedService builds the service for containers, once for all tests, and returns its path.
 var visitedService = sync.OnceValues(func() (path string, err error) {
 	path = filepath.Join(binDir, "visited")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./testdata/visited")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the service for containers: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, goBuild(path, "./testdata/visited")
 })
 
-// newEngine starts an engine that has the image "visited", whose containers are given the address to listen at, and networks. For
-// the state of the host not to depend on which containers there are, each network has one from the beginning, and no IPv6.
+// newEngine starts an engine with the image "visited", whose containers take the address to listen at, and with networks. Each
+// network has a container from the beginning and no IPv6, so that the state of the host does not depend on the test's containers.
 func newEngine(t *testing.T, h *testnet.Host, form nstest.Iptables, networks ...string) *nstest.Engine {
 	t.Helper()
 	path, err := visitedService()
@@ -57,7 +50,7 @@ func runVisited(t *testing.T, e *nstest.Engine, options ...string) (id string) {
 	return id
 }
 
-// addressOf is the address of a container that is on one network.
+// addressOf returns the address of a container that is on one network.
 func addressOf(t *testing.T, e *nstest.Engine, id string) string {
 	t.Helper()
 	return e.Docker(t, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id)
@@ -82,7 +75,7 @@ func newVisit(t *testing.T, h *testnet.Host, to netip.AddrPort) *visit {
 	return v
 }
 
-// talk has the service answer.
+// talk fails the test unless the service answers.
 func (v *visit) talk(t *testing.T) {
 	t.Helper()
 	const text = "how are you?"

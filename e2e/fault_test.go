@@ -18,8 +18,8 @@ const (
 	peersASecond = 200
 )
 
-// TestKilledUnderLoad kills a server again and again, while there is another: no peer fails of whom nothing had been said to
-// the killed one, and nothing is said twice.
+// TestKilledUnderLoad kills a server repeatedly while there is another. No peer may fail whose bytes had not reached the killed
+// one, and nothing may be delivered twice.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -64,7 +64,7 @@ func TestRestartedUnderLoad(t *testing.T) {
 	l.want(t, 0)
 }
 
-// during has peers come while f runs.
+// during lets peers connect while f runs.
 func (l *load) during(f func()) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -74,8 +74,8 @@ func (l *load) during(f func()) {
 	running.Wait()
 }
 
-// TestCableIsPulled cuts the way between the machines for a while: connections survive a short cut, and no new peer fails; a
-// long one ends all of them, leaks nothing, and new peers are served when it is over.
+// TestCableIsPulled cuts the cable between the machines. Connections survive a short cut, and no new peer fails. A long cut ends
+// all connections and leaks nothing, and new peers are served afterwards.
 func TestCableIsPulled(t *testing.T) {
 	for _, tt := range []struct {
 		long     time.Duration
@@ -125,7 +125,7 @@ func TestCableIsPulled(t *testing.T) {
 	}
 }
 
-// descriptors is how many a program has, once that does not change for a moment.
+// descriptors returns the number of a program's descriptors, once it is stable.
 func descriptors(t *testing.T, d *daemon) int {
 	t.Helper()
 	last := -1

@@ -20,10 +20,10 @@ import (
 	"portredirector/internal/wire"
 )
 
-// middleAt is where a client finds whoever is in the middle.
+// middleAt is the address of the attacker in the middle.
 const middleAt = "127.0.0.1:" + linkPort
 
-// middle is on the way of the links between a client and a server, and can read and write them.
+// middle is an attacker between a client and a server, who can read and change their links.
 type middle struct {
 	world    *world
 	server   netip.AddrPort
@@ -135,8 +135,8 @@ func (m *middle) has(b []byte) bool {
 	return bytes.Contains(m.seen.Bytes(), b)
 }
 
-// TestForgedHeaders has somebody in the middle of links that are authenticated and not encrypted, who steals headers, and changes
-// them: each is refused, and its peer comes to the service as itself, over another link.
+// TestForgedHeaders steals and changes headers on links that are authenticated and not encrypted. Each must be refused, and its
+// peer must reach the service with its own address, over another link.
 func TestForgedHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

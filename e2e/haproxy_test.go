@@ -13,8 +13,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// TestHAProxyAsClient has HAProxy on M1 in place of our client. Its health checks of the server succeed, and the service
-// sees nothing of them.
+// TestHAProxyAsClient runs HAProxy on M1 in place of our client. Its health checks must succeed without reaching the service.
 func TestHAProxyAsClient(t *testing.T) {
 	for _, tt := range []struct{ name, options string }{
 		{"v1", "send-proxy"},
@@ -54,8 +53,8 @@ listen web
 	}
 }
 
-// TestHAProxyChecksThroughNAT has the link port of M2 behind a NAT of its own, as in a container: the check names an
-// address and a port that are not those of the server.
+// TestHAProxyChecksThroughNAT puts the link port of M2 behind a NAT, as in a container. So the check names an address and a port
+// that are not the server's.
 func TestHAProxyChecksThroughNAT(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) {
@@ -148,7 +147,7 @@ frontend web
 	})
 }
 
-// TestNginxAsServer is the same for nginx.
+// TestNginxAsServer runs nginx on M2 in place of our server.
 func TestNginxAsServer(t *testing.T) {
 	eachReceiver(t, func(t *testing.T, w *world) {
 		nginx(t, w.m2, linkTo, `
@@ -157,8 +156,8 @@ func TestNginxAsServer(t *testing.T) {
 	})
 }
 
-// eachReceiver runs our client, with each form of the header that others understand, and a receiver of them on M2 that
-// answers "PEER to DESTINATION". It fails the test where that is not what the peer is and connected to.
+// eachReceiver runs our client, with each form of the header that others understand, and a receiver on M2 that answers "PEER to
+// DESTINATION". The test fails unless these are the peer and its destination.
 func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
 	for _, form := range []string{"v1", "v2"} {
 		t.Run(form, func(t *testing.T) {
@@ -176,8 +175,8 @@ func eachReceiver(t *testing.T, start func(t *testing.T, w *world)) {
 	}
 }
 
-// haproxy runs HAProxy with the sections given, and waits until it listens at the addresses, which are separated by spaces.
-// Its log is its output.
+// haproxy runs HAProxy with sections of configuration, and waits until it listens at the addresses, separated by spaces. Its log
+// is its output.
 func haproxy(t *testing.T, h *testnet.Host, listen, sections string) *nstest.Process {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "haproxy.cfg")

@@ -28,8 +28,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestPyClient has our client in front of a receiver of the PyPortRedirector line: it sends the line, then the peer's bytes,
-// and nothing else.
+// TestPyClient checks that our client sends the PyPortRedirector line, then the peer's bytes, and nothing else.
 func TestPyClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -56,8 +55,8 @@ func TestPyClient(t *testing.T) {
 	client.wantRefusal(t, w.wantRefused(t, w.carol, 80), "no IPv6")
 }
 
-// TestPySender sends the PyPortRedirector line to our server, in as many segments as there are texts. Those after the first
-// go when the one before has had its effect.
+// TestPySender sends the PyPortRedirector line to our server, one segment per text. Each segment follows after the one before has
+// had its effect.
 func TestPySender(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

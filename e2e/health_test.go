@@ -48,7 +48,7 @@ func TestHealthOfReturnRoutes(t *testing.T) {
 	waitHealth(t, w.m2, "")
 }
 
-// TestHealthOfServerThatDials: it is well as long as it reaches the client, which is as long as it has the server.
+// TestHealthOfServerThatDials checks that both ends are healthy as long as they are connected.
 func TestHealthOfServerThatDials(t *testing.T) {
 	t.Parallel()
 	c, _ := newNATChain(t, newKeys(t), natOptions)

@@ -83,7 +83,7 @@ func TestHostilePeers(t *testing.T) {
 	}
 }
 
-// counted is a number in a line of the log.
+// counted returns a number in a line of the log.
 func counted(t *testing.T, line, name string) int {
 	t.Helper()
 	found := regexp.MustCompile(`\b` + name + `[:=](\d+)`).FindStringSubmatch(line)
@@ -95,9 +95,8 @@ func counted(t *testing.T, line, name string) int {
 	return n
 }
 
-// TestNotAuthorised has a client that the server knows, and that brings peers whom it may not bring. They are reset, which is
-// logged once, with who it was.
-func TestNotAuthorised(t *testing.T) {
+// TestNotAuthorized has a known client send peers that it may not send. They are reset, which is logged once, with the client.
+func TestNotAuthorized(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		may    string // what the client may

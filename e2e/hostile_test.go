@@ -20,10 +20,10 @@ import (
 	"portredirector/internal/wire"
 )
 
-// many is as often as it goes.
+// many stands for no limit.
 const many = math.MaxInt
 
-// attackers are as many addresses of an attacker as it takes to reach what bounds all together.
+// attackers is the number of addresses with which an attacker reaches the limit on all peers together.
 const attackers = 4
 
 // TestHostileSilence has attackers with thousands of connections that say nothing.
@@ -102,14 +102,14 @@ func TestHostileHeaders(t *testing.T) {
 	}, "header")
 }
 
-// badHeader is one that has to be refused, though nothing follows.
+// badHeader is a header that must be refused, even if nothing follows it.
 type badHeader struct {
 	name   string
 	head   []byte
 	answer string
 }
 
-// anything is the answer of one where it does not matter, as that of an alert of TLS.
+// anything stands for any answer, such as a TLS alert.
 const anything = "anything"
 
 func malformedHeaders(t *testing.T) []badHeader {
@@ -237,7 +237,7 @@ func TestHostileHandshakes(t *testing.T) {
 	})
 }
 
-// plainHeaders are good ones of each form, which a server with keys has to refuse.
+// plainHeaders returns valid headers of each form, which a server with keys must refuse.
 func plainHeaders(t *testing.T) (list []badHeader) {
 	t.Helper()
 	peer := wire.Header{Source: addrPort(t, "203.0.113.99:20000"), Destination: addrPort(t, "203.0.113.1:80"), Answer: true, ID: wire.NewID()}
@@ -253,7 +253,7 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 	return list
 }
 
-// strangerConfig is that of a client with a key of its own.
+// strangerConfig returns the TLS configuration of a client with an unknown key.
 func strangerConfig(t *testing.T) *tls.Config {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -267,7 +267,7 @@ func strangerConfig(t *testing.T) *tls.Config {
 	}
 }
 
-// clientHello is what such a client says first.
+// clientHello returns the first message of such a client.
 func clientHello(t *testing.T) []byte {
 	t.Helper()
 	client, server := net.Pipe()

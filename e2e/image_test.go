@@ -23,9 +23,11 @@ var imageContext = sync.OnceValues(func() (dir string, err error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", err
 	}
+	if err := goBuild(filepath.Join(bin, "portredirector"), "portredirector/cmd/portredirector", "-ldflags", "-s -w"); err != nil {
+		return "", err
+	}
 	script := `
-		go build -buildvcs=false -trimpath -ldflags "-s -w" -o "$1/portredirector" portredirector/cmd/portredirector
-		go run portredirector/image "$1/portredirector" >"$1/image.tar"
+		go run -trimpath portredirector/image "$1/portredirector" >"$1/image.tar"
 		cp ../Dockerfile "$1/.."`
 	cmd := exec.Command("sh", "-ec", script, "sh", bin)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -61,8 +63,8 @@ func buildImage(t *testing.T, e *nstest.Engine, with nstest.Builder) {
 	e.Build(t, with, "portredirector", dir)
 }
 
-// runImage runs our image, with options of docker run and of the program, and waits until it is ready. Its health is asked for
-// more often than that of others.
+// runImage runs our image, with options of docker run and of the program, and waits until it is ready. Its health checks are
+// frequent.
 func runImage(t *testing.T, e *nstest.Engine, options, program string) (id string) {
 	t.Helper()
 	args := append(strings.Fields(options), "--health-interval", "200ms", "--health-retries", "1", "--health-start-period", "0s", "portredirector")
@@ -80,8 +82,8 @@ func waitStatus(t *testing.T, e *nstest.Engine, id, want string) {
 	})
 }
 
-// TestImage runs both ends in our image, the original's commands first. No privilege is given but the one, and the user is a plain
-// one unless it says otherwise.
+// TestImage runs both ends in our image, the original's commands first. They have one capability and, unless the test says
+// otherwise, a plain user.
 func TestImage(t *testing.T) {
 	t.Parallel()
 	w := newImageWorld(t)
@@ -139,7 +141,7 @@ func wantUser(t *testing.T, e *nstest.Engine, id, user string) {
 	}
 }
 
-// imageFindsContainer has the server look for a service by way of the engine's socket, as a plain user of its group.
+// imageFindsContainer checks that the server finds a service by the engine's socket, as a plain user of the socket's group.
 func imageFindsContainer(t *testing.T, w imageWorld) {
 	runVisited(t, w.onM2, "--name", "web")
 	socket := w.onM2.Socket()
@@ -181,8 +183,8 @@ func stopDrains(t *testing.T, w imageWorld, service *net.TCPListener) {
 	}
 }
 
-// TestSidecar has the server in the network of the container that it is for. M2 itself has nothing to do with it, and the
-// service's own visitors are served as they were.
+// TestSidecar runs the server in the network of its service's container. M2 itself stays as it is, and the service's other
+// visitors are served as before.
 func TestSidecar(t *testing.T) {
 	t.Parallel()
 	var engine *nstest.Engine

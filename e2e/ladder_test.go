@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// sharedPort is the port that a peer uses for several connections at a time, each to another destination.
+// sharedPort is the source port of several simultaneous connections of a peer, each to another destination.
 const sharedPort = 40000
 
 // TestTwoClients has one ip:port of a peer come through two clients to one service.
@@ -53,8 +53,8 @@ func TestTwoPorts(t *testing.T) {
 	}
 }
 
-// TestLastRung has one ip:port of a peer come to four ports that lead to one service, to which the kernel has two other ports
-// to choose from: the fourth connection is refused.
+// TestLastRung connects one ip:port of a peer to four ports that lead to one service, when the kernel has two other ports to
+// choose from. The fourth connection is refused.
 func TestLastRung(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) {
@@ -88,7 +88,7 @@ func sharedSession(t *testing.T, p peer, to netip.AddrPort, service *net.TCPList
 	return session{peer: forTest(t, c), service: accept(t, service)}
 }
 
-// wantLadder fails the test unless both connections of the peer are served, the second by the same ip and another port, and
+// wantLadder fails the test unless both connections of the peer are served, the second one by the same ip and another port, and
 // the server's log says so.
 func wantLadder(t *testing.T, server *daemon, p peer, first, second session) {
 	t.Helper()

@@ -19,8 +19,7 @@ const (
 	tokenPort    = 81 // waits for a token, of which it keeps count
 )
 
-// load is a stream of new peers, half of which wait for the service to speak and half of which speak first. It counts what
-// they see.
+// load is a stream of new peers and their counts. Half of them wait for the service to speak, and half speak first.
 type load struct {
 	world *world
 
@@ -76,8 +75,7 @@ func each(t *testing.T, l *net.TCPListener, serve func(c *net.TCPConn)) {
 	})
 }
 
-// run lets so many peers a second come, one every 1/rate, whatever becomes of those before, until stop is closed. It returns
-// when all are done.
+// run starts a number of peers per second, whatever becomes of earlier ones, until stop is closed. It returns when all are done.
 func (l *load) run(rate int, stop <-chan struct{}) {
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
@@ -105,7 +103,7 @@ func (l *load) run(rate int, stop <-chan struct{}) {
 	}
 }
 
-// visit is one peer.
+// visit runs one peer.
 func (l *load) visit(port uint16, token string) error {
 	p := l.world.alice
 	c, err := dialFrom(p, netip.AddrPort{}, p.at(port))
@@ -124,8 +122,8 @@ func (l *load) visit(port uint16, token string) error {
 	return err
 }
 
-// want fails the test if a peer failed that waited for the service and had no answer, if a token was delivered twice, or if
-// more than so many of the others failed.
+// want fails the test if a peer that waited for the service had no answer, if a token was delivered twice, or if too many of the
+// other peers failed.
 func (l *load) want(t *testing.T, lost int) {
 	t.Helper()
 	l.mu.Lock()

@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// binDir is where the program is built.
+// binDir is the directory in which programs are built.
 var binDir string
 
 func TestMain(m *testing.M) {

@@ -54,8 +54,8 @@ func TestNameMoves(t *testing.T) {
 	t.Error("the service was never found at its new address")
 }
 
-// TestNameServerAway ends the name server of M2: peers of a service with a name are served as before. When the name server is
-// back, the name has a second address, which drops all packets. At most one peer waits for it.
+// TestNameServerAway stops the name server of M2: peers of a service with a name are served as before. When it is back, the name
+// has a second address, which drops all packets. At most one peer may wait for it.
 func TestNameServerAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) {

@@ -27,8 +27,8 @@ const (
 	wan      = "10.0.0.9/24"    // the NAT as M1 sees it
 )
 
-// newNATWorld builds a world in which M2 is behind a NAT, which lets nothing in, and nothing out again once it has
-// forgotten what it was part of:
+// newNATWorld builds a world in which M2 is behind a NAT. It lets no connection in, and drops packets of connections that it has
+// forgotten:
 //
 //	alice 203.0.113.10    ─┐
 //	bob   198.51.100.20   ─┼─ m1 10.0.0.1  ══ 10.0.0.9 nat 192.168.7.1 ── 192.168.7.2 m2
@@ -62,7 +62,7 @@ func newNATWorld(t *testing.T) (w *world, nat *testnet.Host) {
 	return w, nat
 }
 
-// forget has the NAT forget all connections.
+// forget removes all connections from the NAT's table.
 func forget(t *testing.T, nat *testnet.Host) {
 	t.Helper()
 	nstest.Must(t, nat.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
@@ -71,7 +71,7 @@ func forget(t *testing.T, nat *testnet.Host) {
 // natOptions make a test of lost paths short.
 const natOptions = " --heartbeat 1s --dead-after 3s"
 
-// newNATChain has a server behind a NAT that dials the client, and is there.
+// newNATChain returns a chain whose server is behind a NAT and has dialed the client.
 func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (c chain, nat *testnet.Host) {
 	t.Helper()
 	c.world, nat = newNATWorld(t)
@@ -82,8 +82,8 @@ func newNATChain(t *testing.T, keys trust, options string, ofClient ...string) (
 	return c, nat
 }
 
-// TestBehindNAT: a server that nobody can reach serves peers of both families, and what they send and how they end
-// arrives as it does elsewhere.
+// TestBehindNAT checks that a server that cannot be reached serves peers of both families, with all bytes and ends of
+// connections.
 func TestBehindNAT(t *testing.T) {
 	for _, kind := range []string{"encrypted", "authenticated"} {
 		t.Run(kind, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestBehindNAT(t *testing.T) {
 	}
 }
 
-// talkBack has the direction used that is left after a transfer from the peer.
+// talkBack sends in the direction that is still open after a transfer from the peer.
 func (s session) talkBack(t *testing.T) {
 	t.Helper()
 	_, err := io.WriteString(s.service, "thank you")
@@ -120,8 +120,8 @@ func (s session) talkBack(t *testing.T) {
 	}
 }
 
-// TestBurstBehindNAT: many peers at once find a pool that is all but empty. All are served, those who came first before those
-// who came last.
+// TestBurstBehindNAT connects many peers at once to a pool that is almost empty. All are served, the first ones before the last
+// ones.
 func TestBurstBehindNAT(t *testing.T) {
 	t.Parallel()
 	const many = 500
@@ -163,7 +163,7 @@ func TestBurstBehindNAT(t *testing.T) {
 	}
 }
 
-// TestNATForgets: the NAT forgets all connections, and says nothing. That is noticed, and peers are served again.
+// TestNATForgets checks that peers are served again after the NAT has silently forgotten all connections.
 func TestNATForgets(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
@@ -173,7 +173,7 @@ func TestNATForgets(t *testing.T) {
 	c.wantDialledAgain(t)
 }
 
-// TestNATMoves: the NAT gets another address under way.
+// TestNATMoves checks that peers are served after the NAT has got another address.
 func TestNATMoves(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
@@ -194,7 +194,7 @@ func (c chain) wantDialledAgain(t *testing.T) {
 	c.connect(t).talk(t)
 }
 
-// TestHeartbeatKeepsTheMapping: with a NAT that forgets what is silent for three seconds, an idle pool lives on.
+// TestHeartbeatKeepsTheMapping checks that an idle pool survives a NAT that forgets connections after three silent seconds.
 func TestHeartbeatKeepsTheMapping(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
@@ -208,7 +208,7 @@ func TestHeartbeatKeepsTheMapping(t *testing.T) {
 	}
 }
 
-// TestTwoServersBehindNAT: they share the peers, and one that is killed is left out at once.
+// TestTwoServersBehindNAT checks that two servers share the peers, and that a killed one is left out at once.
 func TestTwoServersBehindNAT(t *testing.T) {
 	t.Parallel()
 	w, _ := newNATWorld(t)
@@ -240,7 +240,7 @@ func TestTwoServersBehindNAT(t *testing.T) {
 	start(t, w.m2, "server", fmt.Sprintf("-l 12399 -p 81 --key %s --client-key %s", a.file, m1.public)).Signal(syscall.SIGTERM) // sweeps
 }
 
-// TestServerOfTwoClients: one server dials two, each with a key and ports of its own.
+// TestServerOfTwoClients checks a server that dials two clients, each with a key and ports of its own.
 func TestServerOfTwoClients(t *testing.T) {
 	t.Parallel()
 	w, _ := newNATWorld(t)
@@ -258,7 +258,7 @@ func TestServerOfTwoClients(t *testing.T) {
 	}
 }
 
-// TestStrangersGetNoPeers: who dials without the right key is given nobody.
+// TestStrangersGetNoPeers checks that a server with an unknown key gets no peers.
 func TestStrangersGetNoPeers(t *testing.T) {
 	t.Parallel()
 	c, _ := newNATChain(t, newKeys(t), "")
@@ -275,14 +275,14 @@ func TestStrangersGetNoPeers(t *testing.T) {
 	}
 }
 
-// publicKey is the key that a daemon says is its own.
+// publicKey returns the public key that a daemon prints.
 func (d *daemon) publicKey(t *testing.T) string {
 	t.Helper()
 	_, k, _ := strings.Cut(d.WaitOutput("this_end="), "this_end=")
 	return strings.Trim(strings.TrimSpace(k), `"`)
 }
 
-// TestDrainBehindNAT: a server that is told to end lets its peers finish, and the client gives it no new ones.
+// TestDrainBehindNAT checks that a server that shuts down lets its peers finish, and gets no new ones.
 func TestDrainBehindNAT(t *testing.T) {
 	t.Parallel()
 	c, _ := newNATChain(t, newKeys(t), "")
@@ -295,7 +295,7 @@ func TestDrainBehindNAT(t *testing.T) {
 	c.server.wantEnd(t)
 }
 
-// TestPairing: one line has the two ends know each other, once. They remember it, and need no line again.
+// TestPairing checks that one invitation pairs two ends, once, and that both remember it.
 func TestPairing(t *testing.T) {
 	t.Parallel()
 	w, _ := newNATWorld(t)
@@ -341,7 +341,7 @@ func TestPairing(t *testing.T) {
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
-// TestMorePortsByAnotherInvitation: what an invitation did not have is refused, and told, until another one has it.
+// TestMorePortsByAnotherInvitation checks that a port is refused and reported until an invitation includes it.
 func TestMorePortsByAnotherInvitation(t *testing.T) {
 	t.Parallel()
 	w, _ := newNATWorld(t)
@@ -371,7 +371,7 @@ func TestMorePortsByAnotherInvitation(t *testing.T) {
 	}
 }
 
-// TestInvitationForNobody: who invites to a port that something else has is told so.
+// TestInvitationForNobody checks that an invitation to a port that another program has is refused with the reason.
 func TestInvitationForNobody(t *testing.T) {
 	t.Parallel()
 	h := nstest.NewHost(t, "m")
@@ -393,7 +393,7 @@ func runIn(t *testing.T, h *testnet.Host, state, command string) *nstest.Process
 	return nstest.StartCmd(t, h, cmd)
 }
 
-// TestUnpaired: without keys neither end of a link that the server dials starts, and both say what to add.
+// TestUnpaired checks that without keys neither end of a link dialed by the server starts, and that both say what to add.
 func TestUnpaired(t *testing.T) {
 	t.Parallel()
 	h := nstest.NewHost(t, "m")

@@ -11,9 +11,9 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestPeerInTheServicesNetwork has peers on M1 whose networks have the same addresses as networks of M2. A service on M2
-// itself serves them. Where M2 reaches the service through that network, replies would go to a neighbor there: the peer is
-// refused at once, and the log has why.
+// TestPeerInTheServicesNetwork has peers on M1 whose networks have the same addresses as networks of M2. A service on M2 itself
+// serves them. Where M2 reaches the service through that network, replies would go to a neighbor there. So the peer is refused
+// at once, and the log has the reason.
 func TestPeerInTheServicesNetwork(t *testing.T) {
 	for _, tt := range []struct {
 		name, peer, m1, service string

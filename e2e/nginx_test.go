@@ -11,8 +11,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestNginx asks nginx for a page in each way in which a service can be dialled: its access log has the peer's own address
-// and port.
+// TestNginx requests a page from nginx in each way in which a service can be dialed. Its access log must have the peer's own
+// address and port.
 func TestNginx(t *testing.T) {
 	const all, v4, v6 = "alice bob carol", "alice bob", "carol"
 	same := map[uint16]uint16{80: 80}
@@ -74,8 +74,8 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// TestReversePathFilter asks nginx where M2 drops what comes from where the replies would not go, and where the link is of
-// the other family than the peer.
+// TestReversePathFilter requests a page from nginx where M2 filters by the reverse path, and where the link and the peer differ in
+// family.
 func TestReversePathFilter(t *testing.T) {
 	for _, filter := range []string{"1", "2"} {
 		t.Run(filter, func(t *testing.T) {
@@ -149,8 +149,7 @@ func (w *world) publish(t *testing.T) {
 		}`)
 }
 
-// wantLogged lets a peer ask a port of M1, and fails the test if nginx's log does not say that it was this peer, and that it
-// came to servicePort.
+// wantLogged requests a page from a port of M1, and fails the test unless nginx's log has this peer, and servicePort.
 func (w *world) wantLogged(t *testing.T, n *nstest.Process, p peer, port, servicePort uint16) {
 	t.Helper()
 	w.visits++
@@ -175,8 +174,8 @@ func site(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.P
 	return nginx(t, h, listen, server.String()+directives)
 }
 
-// nginx runs nginx with directives for its server, and waits until it listens at the addresses given, which are separated by
-// spaces. Its output is its access log, and its files are in dir/html.
+// nginx runs nginx with directives for its server, and waits until it listens at the addresses, separated by spaces. Its output is
+// its access log. It serves dir/html.
 func nginx(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.Process, dir string) {
 	t.Helper()
 	dir = t.TempDir()

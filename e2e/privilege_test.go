@@ -19,8 +19,8 @@ const (
 	netAdminAndLow = "0000000000001400" // and CAP_NET_BIND_SERVICE, for peers from ports below 1024
 )
 
-// TestPrivileges: started as root, each thread of a server has what it needs and of a client nothing; and neither can get it
-// back.
+// TestPrivileges checks that, started as root, each thread of a server has only the capabilities that it needs, and of a client
+// none, and that neither can regain them.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	c := newChain(t, loopback80)

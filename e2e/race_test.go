@@ -2,5 +2,5 @@
 
 package e2e_test
 
-// raceDetector is whether the tests were built with the race detector; the program is then, too.
+// raceDetector says whether the tests, and so the program, are built with the race detector.
 const raceDetector = true

@@ -14,8 +14,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestRecordsNameServers has the servers of a client in SRV records, which change. One of the hosts has an address at which
-// nothing is.
+// TestRecordsNameServers gives the servers of a client as SRV records, which change. One of the hosts has an address that nothing
+// uses.
 func TestRecordsNameServers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -99,8 +99,8 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// TestIdleRestart restarts the only server while nobody comes: the first peer after that is served, though all links that
-// had been opened ahead are gone.
+// TestIdleRestart restarts the only server while there are no peers. The next peer must be served, although all waiting links are
+// gone.
 func TestIdleRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -131,7 +131,7 @@ func TestKilledClient(t *testing.T) {
 	waitDescriptors(t, c.server, before)
 }
 
-// TestOthersHaveNoPool: a receiver that is not ours gets a connection for each peer and no other, and on each a header first.
+// TestOthersHaveNoPool checks that a receiver of another kind gets one connection per peer, each beginning with a header.
 func TestOthersHaveNoPool(t *testing.T) {
 	for form, begin := range map[string]string{"v2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c", "v1": "PROXY TCP4 203.0.113.10 ", "py": "203.0.113.10:"} {
 		t.Run(form, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// bulk is how much goes over a connection on which data flows.
+// bulk is the number of bytes of a transfer.
 const bulk = 64 << 20
 
 // Services of a chain.
@@ -30,8 +30,7 @@ type chain struct {
 	server, client *daemon
 }
 
-// newChain builds a world with a service on M2, or on the guest if it is there, and our two programs, both with the same
-// options.
+// newChain builds a world with a service on M2, or on the guest if there is one, and our two programs with the same options.
 func newChain(t *testing.T, service string, options ...string) chain {
 	t.Helper()
 	c := chain{world: newWorld(t)}
@@ -66,7 +65,7 @@ func newSession(t *testing.T, p peer, port uint16, service *net.TCPListener) ses
 	return s
 }
 
-// talk has each end say something to the other.
+// talk sends a message in each direction.
 func (s session) talk(t *testing.T) {
 	t.Helper()
 	for _, way := range []struct {
@@ -91,7 +90,7 @@ func wantNext(t *testing.T, r io.Reader, text string) {
 // digest tells contents apart.
 type digest [sha256.Size]byte
 
-// delivery is what became of a sending.
+// delivery is the result of a transfer.
 type delivery struct {
 	sum digest
 	err error
@@ -104,7 +103,7 @@ func send(w io.Writer, n int64) delivery {
 	return delivery{digest(h.Sum(nil)), err}
 }
 
-// random is an endless stream, cheap and never the same.
+// random is an endless, cheap stream of random bytes.
 func random() io.Reader {
 	var seed [32]byte
 	for i := range seed {
@@ -113,8 +112,8 @@ func random() io.Reader {
 	return rand.NewChaCha8(seed)
 }
 
-// transfer has one end send bulk and then half-close. It returns when a part has arrived at the other end; finish waits for
-// the rest, and fails the test if it is not the same.
+// transfer sends bulk from one end and then half-closes. It returns when a part has arrived. finish waits for the rest, and fails
+// the test if it differs.
 func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 	t.Helper()
 	sent := make(chan delivery, 1)

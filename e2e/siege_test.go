@@ -67,9 +67,9 @@ func newSiege(t *testing.T, addrs int, server, client string) *siege {
 	return s
 }
 
-// withstand has honest peers come while somebody attacks until the context ends. It fails the test unless all of them are
-// served, and nothing that the attack takes of a program grows without bound: its memory, its descriptors and its log. In the end
-// the server has to have counted the attack as refused, for one of the reasons given.
+// withstand connects honest peers during an attack, until the context ends. The test fails unless all of them are served, and the
+// memory, the descriptors and the log of the programs stay within bounds. In the end the server must have counted the attack as
+// refused, for one of the reasons given.
 func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mallory), reasons ...string) {
 	t.Helper()
 	for range 10 {
@@ -115,7 +115,7 @@ func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mall
 	t.Logf("%d connections; %s", s.mallory.opened.Load(), ended)
 }
 
-// burden is what a program has, and has said.
+// burden is the resources that a program holds, and the lines that it has logged.
 type burden struct{ descriptors, memory, loud int }
 
 func burdenOf(t *testing.T, d *daemon) burden {
@@ -148,7 +148,7 @@ func (b burden) wantQuiet(t *testing.T, d *daemon) {
 	}
 }
 
-// memory is one of the sizes in /proc/PID/status, in bytes.
+// memory returns a size in /proc/PID/status, in bytes.
 func memory(t *testing.T, d *daemon, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
@@ -160,7 +160,7 @@ func memory(t *testing.T, d *daemon, field string) int {
 	return n << 10
 }
 
-// loud is how many lines a program would have logged without -v, beyond what it says of itself.
+// loud returns the number of lines that a program would have logged without -v, except those about itself.
 func loud(d *daemon) int {
 	out := d.Output()
 	return strings.Count(out, " level=WARN ") + strings.Count(out, " level=ERROR ")
@@ -218,8 +218,8 @@ func (m *mallory) release() {
 	}
 }
 
-// wantAnswer opens a connection on which something is said, and notes it unless the server ends it with that answer and nothing
-// else, before anybody loses patience.
+// wantAnswer opens a connection and sends something. It notes a failure unless the server sends the answer and nothing else, and
+// closes in time.
 func (m *mallory) wantAnswer(ctx context.Context, i int, name string, say []byte, answer string) {
 	c := m.open(ctx, i, say)
 	if c == nil {

@@ -10,8 +10,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestTerminatingSignals wants each signal that would end a program to end a server in order: nothing is left in the kernel, and
-// there is no stack dump.
+// TestTerminatingSignals sends each signal that would end a program. A server must shut down in order, leave nothing in the kernel,
+// and print no stack dump.
 func TestTerminatingSignals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

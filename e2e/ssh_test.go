@@ -92,7 +92,7 @@ Subsystem sftp internal-sftp
 	return w
 }
 
-// options are the arguments of ssh or scp that begin with what is the same for every peer.
+// options returns arguments of ssh or scp, preceded by those that all peers share.
 func (w sshWorld) options(args ...string) []string {
 	same := []string{
 		"-F", "none", "-i", filepath.Join(w.dir, "user_key"), "-o", "BatchMode=yes",
@@ -101,8 +101,8 @@ func (w sshWorld) options(args ...string) []string {
 	return append(same, args...)
 }
 
-// requireAccounts skips the test where a process cannot become another user, as sshd does. So it is in the user namespace of
-// a plain user. On a CI machine the test fails.
+// requireAccounts skips the test where a process cannot become another user, as sshd does, such as in the user namespace of a plain
+// user. On a CI machine the test fails.
 func requireAccounts(t *testing.T) {
 	t.Helper()
 	setgroups, err := os.ReadFile("/proc/self/setgroups")
@@ -115,8 +115,7 @@ func requireAccounts(t *testing.T) {
 	}
 }
 
-// makeRunSSHD makes the directory that sshd insists on, without changing the machine's own /run: the tests have a mount
-// namespace of their own.
+// makeRunSSHD creates the directory that sshd needs. The machine's own /run stays as it is, since the tests have a mount namespace.
 var makeRunSSHD = sync.OnceValue(func() error {
 	const dir = "/run/sshd"
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// patience is how long a connection may take for all that a test does with it.
+// patience bounds the time in which a test uses a connection.
 const patience = 30 * time.Second
 
 // listen announces in a host for the time of the test.
@@ -76,8 +76,8 @@ func reset(t *testing.T, c *net.TCPConn) {
 	nstest.Must(t, c.Close())
 }
 
-// wantReset waits until c is reset. It neither reads nor writes, because to write could provoke the reset that it looks for.
-// Nobody else may use c meanwhile.
+// wantReset waits until c is reset. It neither reads nor writes, because a write could provoke the reset. No other code may use c
+// meanwhile.
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	raw, err := c.SyscallConn()

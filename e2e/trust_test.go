@@ -21,10 +21,10 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// trust is what both ends of a link are given so that they make sure of each other.
+// trust is the options by which the ends of a link authenticate each other.
 type trust struct{ client, server string }
 
-// newKeys are keys by which both ends know each other.
+// newKeys returns a key for each end.
 func newKeys(t *testing.T) trust {
 	t.Helper()
 	c, s := keygen(t), keygen(t)
@@ -47,14 +47,14 @@ func keygen(t *testing.T) pair {
 	return pair{file, strings.TrimSpace(string(public))}
 }
 
-// authOnly are new keys for links that are not encrypted.
+// authOnly returns a key for each end, for links that are not encrypted.
 func authOnly(t *testing.T) trust {
 	t.Helper()
 	k := newKeys(t)
 	return trust{k.client + " --auth-only", k.server + " --auth-only"}
 }
 
-// certificates are new certificates from one authority.
+// certificates returns a certificate for each end, from one authority.
 func certificates(t *testing.T) trust {
 	t.Helper()
 	ca := newAuthority(t)
@@ -65,12 +65,12 @@ func certificates(t *testing.T) trust {
 	return trust{options("m1"), options("m2", net.IPv4(10, 0, 0, 2), net.ParseIP("fd00:10::2"))}
 }
 
-// kinds are all of them.
+// kinds lists all kinds of trust.
 var kinds = map[string]func(t *testing.T) trust{
 	"plain": func(*testing.T) trust { return trust{} }, "encrypted": newKeys, "authenticated": authOnly, "certificates": certificates,
 }
 
-// authority is one that certificates come from.
+// authority is a certificate authority.
 type authority struct {
 	file string
 	cert *x509.Certificate
@@ -114,8 +114,8 @@ func writePEM(t *testing.T, kind string, der []byte) (path string) {
 	return path
 }
 
-// TestSecuredLinks carries peers over links of every kind, to services that are dialled in different ways, with the pool and
-// without.
+// TestSecuredLinks serves peers over links of every kind, by services that are dialed in different ways, with and without the
+// pool.
 func TestSecuredLinks(t *testing.T) {
 	for kind, make := range kinds {
 		for _, service := range []string{loopback80, guest80} {
@@ -149,7 +149,7 @@ func TestSecuredLinks(t *testing.T) {
 	}
 }
 
-// TestServerRestartsUnderKeys: peers that come meanwhile wait, and are served.
+// TestServerRestartsUnderKeys checks that peers that connect during a restart wait, and are served.
 func TestServerRestartsUnderKeys(t *testing.T) {
 	t.Parallel()
 	w, k := newWorld(t), newKeys(t)
@@ -164,8 +164,8 @@ func TestServerRestartsUnderKeys(t *testing.T) {
 	session{waiting, accept(t, service)}.talk(t)
 }
 
-// TestClientsFile edits the file of clients, behind a link, while the server runs. One whose key is not there gets its peers reset at once, not
-// after they have waited.
+// TestClientsFile edits the file of clients, behind a symbolic link, while the server runs. The peers of a client whose key is
+// missing are reset at once, not after a wait.
 func TestClientsFile(t *testing.T) {
 	t.Parallel()
 	w, own, mine, other := newWorld(t), keygen(t), keygen(t), keygen(t)
@@ -208,7 +208,7 @@ func (w *world) served(p peer, service *net.TCPListener) bool {
 	return err == nil && s.Close() == nil
 }
 
-// TestCertificatesAreReadAgain: a server whose certificate and authority are replaced takes clients of the new one.
+// TestCertificatesAreReadAgain checks that a server accepts clients of a new authority after its files were replaced.
 func TestCertificatesAreReadAgain(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, file, at string){
 		"replaced":      func(t *testing.T, file, at string) { nstest.Must(t, os.Rename(file, at)) },
@@ -252,7 +252,7 @@ func wantCertificatesReadAgain(t *testing.T, put func(t *testing.T, file, at str
 	newSession(t, w.alice, 80, service).talk(t)
 }
 
-// TestClaims: what would borrow the trust of the machine is refused, whoever asks for it and in which form.
+// TestClaims checks that source addresses of the machine itself are refused, from every client and in every form.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -285,7 +285,7 @@ func TestClaims(t *testing.T) {
 	server.WaitOutput("refused.claim=8")
 }
 
-// TestAllow: links from elsewhere are reset.
+// TestAllow checks that links from other addresses are reset.
 func TestAllow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -299,7 +299,7 @@ func TestAllow(t *testing.T) {
 	for range 3 {
 		wantRefused(t, peer{Host: w.guest}, netip.AddrPort{}, netip.MustParseAddrPort("172.30.0.1:"+linkPort))
 	}
-	if n := strings.Count(server.WaitOutput("not among --allow"), "172.30.0.2"); n != 1 {
+	if n := strings.Count(server.WaitOutput("links from this address are not allowed (--allow)"), "172.30.0.2"); n != 1 {
 		t.Error("it does not say from where")
 	}
 	server.Signal(os.Interrupt)
@@ -307,7 +307,7 @@ func TestAllow(t *testing.T) {
 	server.WaitOutput("refused.allow=3")
 }
 
-// TestOpenServer: one that takes links from anybody says so, and what to do.
+// TestOpenServer checks that a server that accepts links from anybody warns, and says what to do.
 func TestOpenServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -89,7 +89,7 @@ func (w *world) addGuest(t *testing.T) {
 	route(t, w.guest, "::/0", "fd00:30::1")
 }
 
-// peers are the peers of those names.
+// peers returns the peers with these names.
 func (w *world) peers(names string) (list []peer) {
 	for name := range strings.FieldsSeq(names) {
 		list = append(list, map[string]peer{"alice": w.alice, "bob": w.bob, "carol": w.carol}[name])
@@ -97,10 +97,10 @@ func (w *world) peers(names string) (list []peer) {
 	return list
 }
 
-// at is where the peer finds a port of M1.
+// at returns the address at which the peer reaches a port of M1.
 func (p peer) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(p.m1, port) }
 
-// loopback is where a service on the loopback of M2 is for the peer.
+// loopback returns the loopback address of M2 in the peer's family.
 func (p peer) loopback(port uint16) netip.AddrPort {
 	if p.addr.Is4() {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
@@ -108,7 +108,7 @@ func (p peer) loopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.IPv6Loopback(), port)
 }
 
-// connectionTo is the local end of the one connection that the peer has to a port of M1, by its own kernel.
+// connectionTo returns the local address of the peer's only connection to a port of M1.
 func connectionTo(t *testing.T, p peer, port uint16) netip.AddrPort {
 	t.Helper()
 	out := nstest.Run(t, p.Host, "ss", "-Htn", "state", "established", fmt.Sprint("dport = :", port))
@@ -138,14 +138,14 @@ func (w *world) client(t *testing.T, options string) *daemon {
 	return start(t, w.m1, "client", "-c "+linkTo+" "+options)
 }
 
-// start starts the program, and waits until it is ready. Unless the test ends it itself, it is asked to end at the end of the
-// test, and has to do so with success, which the race detector prevents if it found anything.
+// start starts the program and waits until it is ready. At the end of the test the program is asked to end, unless it has, and
+// must succeed, which it does not if the race detector found anything.
 func start(t *testing.T, h *testnet.Host, command, options string) *daemon {
 	t.Helper()
 	return startIn(t, h, "", command, options)
 }
 
-// startIn is start with a state directory.
+// startIn starts a daemon with a state directory.
 func startIn(t *testing.T, h *testnet.Host, state, command, options string) *daemon {
 	t.Helper()
 	path, err := program()

@@ -1,6 +1,6 @@
-// Image writes the root file system of the container image, which is the program and an empty directory, as a tar archive to
-// standard output: `image bin/portredirector >bin/image.tar`. An archive is what both of Docker's builders take file
-// capabilities from, without a step that runs something, and so for any architecture.
+// Image writes the root file system of the container image to standard output, as a tar archive: the program and an empty
+// directory. `image bin/portredirector >bin/image.tar`. Both of Docker's builders take file capabilities from an archive,
+// without running a program, and so for any architecture.
 package main
 
 import (
@@ -12,15 +12,15 @@ import (
 	"os"
 )
 
-// capabilities are those of the file, cap_net_bind_service and cap_net_admin. They are permitted and not effective, which makes
-// the difference in a container that may not have them, such as a client's: there the program starts without, and with effective
-// ones the kernel would refuse to start it. The program raises what it has.
+// capabilities are those of the file: cap_net_bind_service and cap_net_admin. They are permitted and not effective. So the
+// program starts, without them, also in a container that may not have them, where the kernel would refuse effective ones. The
+// program raises those that it has.
 const capabilities = 1<<10 | 1<<12
 
-// user is the image's own, as in the Dockerfile.
+// user is the user of the image, as in the Dockerfile.
 const user = 65532
 
-// state is where pairing remembers the other end. A volume that is new there gets its owner from it.
+// state is the directory of the pairing. A new volume there gets its owner from it.
 var state = []*tar.Header{
 	{Typeflag: tar.TypeDir, Name: "var/", Mode: 0o755},
 	{Typeflag: tar.TypeDir, Name: "var/lib/", Mode: 0o755},
@@ -61,7 +61,7 @@ func run(args []string, out io.Writer) error {
 	return archive.Close()
 }
 
-// attribute is a struct vfs_cap_data (linux/capability.h) with permitted capabilities below 32, and no others.
+// attribute returns a struct vfs_cap_data (linux/capability.h) with permitted capabilities below 32 only.
 func attribute(permitted uint32) string {
 	const revision2 = 0x02000000
 	var b []byte

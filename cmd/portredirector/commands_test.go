@@ -17,6 +17,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 )
 
 const aKey = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
@@ -176,7 +177,7 @@ func checkCommand(words []string) error {
 
 // withValues replaces what a user has to replace.
 func withValues(words []string) []string {
-	invitation := enroll.Invitation{Address: "1.1.1.1:12345", Ports: []auth.Ports{{First: 80, Last: 80}}, Secret: enroll.NewSecret()}
+	invitation := enroll.Invitation{Address: "1.1.1.1:12345", Ports: []ports.Range{{First: 80, Last: 80}}, Secret: enroll.NewSecret()}
 	invitation.Client, _ = auth.ParsePublicKey(aKey)
 	words = slices.Clone(words)
 	for i, w := range words {

@@ -6,46 +6,18 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"portredirector/internal/claim"
+	"portredirector/internal/ports"
 )
 
 // Client is one that a server knows.
 type Client struct {
 	Name   string
 	Key    PublicKey
-	Ports  []Ports        // that its peers may connect to; none is all
+	Ports  []ports.Range  // that its peers may connect to; none is all
 	Claims []netip.Prefix // that it may speak for; none is all
-}
-
-// Ports is a range of ports, both ends included.
-type Ports struct{ First, Last uint16 }
-
-// ParsePorts reads a port, as in 80, or a range of them, as in 8000-8099.
-func ParsePorts(s string) (Ports, error) {
-	first, last, isRange := strings.Cut(s, "-")
-	if !isRange {
-		last = first
-	}
-	a, err1 := strconv.ParseUint(first, 10, 16)
-	b, err2 := strconv.ParseUint(last, 10, 16)
-	if err1 != nil || err2 != nil || a == 0 || b < a {
-		return Ports{}, fmt.Errorf("%q is neither a port nor a range of ports, as in ports=80,8000-8099 without spaces", s)
-	}
-	return Ports{uint16(a), uint16(b)}, nil
-}
-
-// Len returns how many ports the range has.
-func (p Ports) Len() int { return int(p.Last) - int(p.First) + 1 }
-
-// String is what ParsePorts reads.
-func (p Ports) String() string {
-	if p.First == p.Last {
-		return strconv.Itoa(int(p.First))
-	}
-	return fmt.Sprintf("%d-%d", p.First, p.Last)
 }
 
 // Line is the client as ReadClients reads it.
@@ -71,18 +43,11 @@ func list[T fmt.Stringer](items []T) string {
 
 // MayUse reports whether its peers may connect to a port.
 func (c *Client) MayUse(port uint16) bool {
-	return len(c.Ports) == 0 || slices.ContainsFunc(c.Ports, func(p Ports) bool { return p.First <= port && port <= p.Last })
+	return len(c.Ports) == 0 || slices.ContainsFunc(c.Ports, func(r ports.Range) bool { return r.Has(port) })
 }
 
-// MayUseAll reports whether they may connect to each of a range of ports.
-func (c *Client) MayUseAll(p Ports) bool {
-	for port := int(p.First); port <= int(p.Last); port++ {
-		if !c.MayUse(uint16(port)) { //nolint:gosec // between two that are
-			return false
-		}
-	}
-	return true
-}
+// MayUseAll reports whether its peers may connect to each port of a range.
+func (c *Client) MayUseAll(r ports.Range) bool { return len(c.Ports) == 0 || ports.Cover(c.Ports, r) }
 
 // MayClaim reports whether it may speak for an address, which is not mapped.
 func (c *Client) MayClaim(a netip.Addr) bool {
@@ -165,11 +130,11 @@ func parseClient(line string) (*Client, error) {
 }
 
 func (c *Client) addPorts(s string) error {
-	p, err := ParsePorts(s)
+	r, err := ports.Parse(s)
 	if err != nil {
-		return err
+		return fmt.Errorf("ports=%s: %w; write it as in ports=80,8000-8099, without spaces", s, err)
 	}
-	c.Ports = append(c.Ports, p)
+	c.Ports = append(c.Ports, r)
 	return nil
 }
 

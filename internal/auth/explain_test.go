@@ -16,15 +16,15 @@ import (
 func TestAuthOnlyIsRefused(t *testing.T) {
 	r := newRig(t, true, false)
 	client, server := handshake(t, r.dialer, r.acceptor, anybody)
-	wantErrorAt(t, "client", client.err, "--auth-only there")
-	wantErrorAt(t, "server", server.err, "--auth-only here")
+	wantErrorAt(t, "client", client.err, "does not take links that are only authenticated")
+	wantErrorAt(t, "server", server.err, "wants links that are only authenticated")
 	ca := newAuthority(t)
 	f := ca.issue(t, leaf{})
 	only, err := auth.DialWithKey(auth.NewKey(), []auth.PublicKey{r.theirs.Public()}, true)
 	nstest.Must(t, err)
 	client, server = handshake(t, only, ca.acceptor(t, f), anybody)
-	wantErrorAt(t, "client", client.err, "--auth-only there")
-	wantErrorAt(t, "server", server.err, "--auth-only here")
+	wantErrorAt(t, "client", client.err, "does not take links that are only authenticated")
+	wantErrorAt(t, "server", server.err, "wants links that are only authenticated")
 }
 
 // TestWrongPort: an end that dials another of its own kind is told so, also if it wants links that are only authenticated.
@@ -85,19 +85,19 @@ func TestNoneOfOurs(t *testing.T) {
 		"a plain server of ours": {func(c *net.TCPConn) { // it resets what it does not take
 			_, _ = c.Read(make([]byte, 64<<10))
 			_ = c.SetLinger(0)
-		}, []string{"ends the link", "--key", "--allow"}},
+		}, []string{"ends the link", "a key or a certificate", "allow this machine"}},
 		"one that only ends": {func(c *net.TCPConn) {
 			_, _ = c.Read(make([]byte, 64<<10))
-		}, []string{"ends the link", "--key"}},
+		}, []string{"ends the link", "a key or a certificate"}},
 		"half a record": {func(c *net.TCPConn) {
 			_, _ = c.Read(make([]byte, 64<<10))
 			_, _ = c.Write([]byte("\x16\x03\x03\x00\x40half"))
-		}, []string{"ends the link", "--key"}},
-		"ssh":         {func(c *net.TCPConn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2p1\r\n") }, []string{"does not speak TLS", "--key"}},
-		"http":        {func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, []string{"does not speak TLS", "--key"}},
-		"https":       {shake(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}), []string{"none of ours"}},
-		"an old one":  {shake(&tls.Config{MaxVersion: tls.VersionTLS12}), []string{"none of ours", "TLS 1.3"}},
-		"another TLS": {shake(&tls.Config{}), []string{"has a certificate, and no key"}},
+		}, []string{"ends the link", "a key or a certificate"}},
+		"ssh":         {func(c *net.TCPConn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2p1\r\n") }, []string{"does not speak TLS", "a key or a certificate"}},
+		"http":        {func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, []string{"does not speak TLS", "a key or a certificate"}},
+		"https":       {shake(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}), []string{"another program"}},
+		"an old one":  {shake(&tls.Config{MaxVersion: tls.VersionTLS12}), []string{"another program", "TLS 1.3"}},
+		"another TLS": {shake(&tls.Config{}), []string{"has a certificate and no key"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := nstest.Descriptors(t, os.Getpid())
@@ -124,7 +124,7 @@ func TestBrief(t *testing.T) {
 		protocols[i] = strings.Repeat("\x00", 200)
 	}
 	_, err := foreign(t, r.acceptor, &tls.Config{NextProtos: protocols}, anybody)
-	wantErrorAt(t, "server", err, "none of ours")
+	wantErrorAt(t, "server", err, "another program")
 	if n := len(err.Error()); n > 1000 {
 		t.Errorf("the error has %d bytes", n)
 	}

@@ -77,6 +77,12 @@ func (p PrivateKey) Other(k PublicKey) error {
 	return nil
 }
 
+// File returns the content of a private key's file.
+func (p PrivateKey) File() []byte {
+	return fmt.Appendf(nil, "# The private key of portredirector. Its public key:\n# %s\n%s%s\n",
+		p.Public(), privateMark, base64.StdEncoding.EncodeToString(p.Seed()))
+}
+
 // GenerateKey makes a private key and writes it to a new file.
 func GenerateKey(path string) (PublicKey, error) {
 	p := NewKey()
@@ -87,8 +93,7 @@ func GenerateKey(path string) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, err
 	}
-	_, err = fmt.Fprintf(f, "# The private key of portredirector. Its public key:\n# %s\n%s%s\n",
-		p.Public(), privateMark, base64.StdEncoding.EncodeToString(p.Seed()))
+	_, err = f.Write(p.File())
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return PublicKey{}, errors.Join(err, os.Remove(path))
 	}
@@ -101,7 +106,7 @@ func GenerateKey(path string) (PublicKey, error) {
 func LoadKey(path string) (PrivateKey, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return PrivateKey{}, fmt.Errorf("%w: user %d has to be its owner (chown), or this be run as its owner (in a container by --user)", err, os.Geteuid())
+		return PrivateKey{}, fmt.Errorf("%w: user %d has to be its owner (chown), or the program has to run as its owner", err, os.Geteuid())
 	}
 	if err != nil {
 		return PrivateKey{}, err

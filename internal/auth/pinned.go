@@ -36,9 +36,9 @@ func dialWithKey(own PrivateKey, them string, known func(PublicKey) bool) (*tls.
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		switch p := peerOf(state); {
 		case p.Key == PublicKey{}:
-			return untrusted{fmt.Errorf("the %s has a certificate, and no key, as --%s-key needs", them, them)}
+			return &untrusted{fmt.Errorf("the %s has a certificate and no key", them), ErrKey}
 		case !known(p.Key):
-			return untrusted{fmt.Errorf("the %s has another key than is known here (--%s-key, or by joining): %s; if it should be that, compare it with what its log says, or join it again", them, them, p.Key)}
+			return &untrusted{fmt.Errorf("the %s has another key than is known here: %s; compare it with the key in its log, or join again", them, p.Key), ErrKey}
 		}
 		return nil
 	}

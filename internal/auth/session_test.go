@@ -332,8 +332,8 @@ func TestWrongServer(t *testing.T) {
 	r := newRig(t, false, false)
 	other := newRig(t, false, false)
 	client, server := handshake(t, r.dialer, other.acceptor, anybody)
-	wantErrorAt(t, "client", client.err, "--server-key", other.theirs.Public().String())
-	wantErrorAt(t, "server", server.err, "--server-key")
+	wantErrorAt(t, "client", client.err, "another key than is known here", other.theirs.Public().String())
+	wantErrorAt(t, "server", server.err, "does not take this server's key")
 }
 
 // TestOtherKinds: servers and clients whose keys are of another kind are none of ours.

@@ -5,15 +5,14 @@
 // source address: it lets 127.0.0.1 in without a password, and its own machine
 // and the link-local neighbours often, too. So a [Policy] judges each claim
 // first. By itself it refuses what would borrow such trust and what can be no
-// TCP peer; the administrator adds refusals (--deny-claim) and lifts some
-// (--allow-claim).
+// TCP peer; the administrator adds refusals and lifts some.
 //
 // # The contest
 //
 // The longest prefix that has the address decides, as in routing. Of equally
 // long ones the administrator's wins over a built-in, and deny over allow. So
 // one can carve a permission out of a refusal and the other way round, and
-// "--allow-claim 0.0.0.0/0" does not open 127.0.0.0/8 by accident.
+// permission for 0.0.0.0/0 does not open 127.0.0.0/8 by accident.
 //
 // # Own addresses
 //

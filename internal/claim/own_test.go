@@ -155,7 +155,7 @@ func TestOwnAtTheStart(t *testing.T) {
 	)
 	check(
 		t, claim.Policy{Own: own}, netip.MustParseAddr("192.0.2.9"),
-		"192.0.2.9 is an address of this machine; --allow-claim 192.0.2.0/24 permits it",
+		"192.0.2.9 is an address of this machine: it needs permission for 192.0.2.0/24",
 	)
 }
 
@@ -210,7 +210,7 @@ func TestTentative(t *testing.T) {
 	await(t, own, true, "2001:db8:1::2")
 	check(
 		t, claim.Policy{Own: open(t, h, new(transcript))}, netip.MustParseAddr("2001:db8:1::2"),
-		"2001:db8:1::2 is an address of this machine; --allow-claim 2001:db8:1::2/128 permits it",
+		"2001:db8:1::2 is an address of this machine: it needs permission for 2001:db8:1::2/128",
 	)
 	ip(t, h, "-6 address del 2001:db8:1::2/64 dev far")
 	await(t, own, false, "2001:db8:1::2")
@@ -266,7 +266,7 @@ func TestAnycast(t *testing.T) {
 	await(t, own, true, "2001:db8::")
 	check(
 		t, claim.Policy{Own: own}, netip.MustParseAddr("2001:db8::"),
-		"2001:db8:: is an anycast address of this machine; --allow-claim 2001:db8::/128 permits it",
+		"2001:db8:: is an anycast address of this machine: it needs permission for 2001:db8::/128",
 	)
 }
 
@@ -361,8 +361,8 @@ func TestTornDump(t *testing.T) {
 		t.Errorf("%d prefixes, want 3", n)
 	}
 	for a, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1 is an address of this machine; --allow-claim 192.0.2.0/24 permits it",
-		"10.0.0.3":  "10.0.0.3 is an address of this machine; --allow-claim 10.0.0.3/32 permits it",
+		"192.0.2.1": "192.0.2.1 is an address of this machine: it needs permission for 192.0.2.0/24",
+		"10.0.0.3":  "10.0.0.3 is an address of this machine: it needs permission for 10.0.0.3/32",
 	} {
 		check(t, claim.Policy{Own: own}, netip.MustParseAddr(a), want)
 	}

@@ -6,8 +6,14 @@ import (
 	"net/netip"
 )
 
-// ErrDenied is what every error of [Policy.Check] is, by errors.Is.
-var ErrDenied = errors.New("the claim is denied")
+// Errors of [Policy.Check]. Each is an ErrDenied.
+var (
+	ErrDenied = errors.New("the claim is denied")
+	// ErrProtected refuses an address that may be claimed by permission only.
+	ErrProtected = errors.New("the claim needs permission")
+	// ErrForbidden refuses what the administrator denies.
+	ErrForbidden = errors.New("the claim is forbidden")
+)
 
 // Policy says which addresses may be claimed. The zero value has the built-in
 // refusals, without the addresses of this machine. It must not change while it
@@ -21,7 +27,7 @@ type Policy struct {
 }
 
 // Check returns nil if a may be claimed. Otherwise the error says in one line
-// why not, and what would permit it. IPv4-mapped addresses (RFC 4291, 2.5.5.2) are
+// why not, and which permission it needs. IPv4-mapped addresses (RFC 4291, 2.5.5.2) are
 // judged as IPv4, which is what the kernel makes of them, and zones are
 // ignored: the claim is another machine's, and so is its zone.
 //
@@ -29,21 +35,21 @@ type Policy struct {
 func (p *Policy) Check(a netip.Addr) error {
 	a = a.WithZone("").Unmap()
 	if !a.IsValid() {
-		return denied("it is no address")
+		return &denial{ErrDenied, "it is no address"}
 	}
 	refused := builtIn(a)
 	if own := p.Own.find(a); own.prefix.Bits() > refused.prefix.Bits() && !refused.never {
 		refused = own
 	}
 	if refused.never {
-		return denied(fmt.Sprintf("%s is %s; no connection can come from it", a, refused.what))
+		return &denial{ErrDenied, fmt.Sprintf("%s is %s; no connection can come from it", a, refused.what)}
 	}
 	deny, allow := longest(p.Deny, a), longest(p.Allow, a)
 	switch {
 	case deny.IsValid() && deny.Bits() >= max(allow.Bits(), refused.prefix.Bits()):
-		return denied(fmt.Sprintf("%s is in --deny-claim %s", a, deny))
+		return &denial{ErrForbidden, fmt.Sprintf("%s is in %s, which is denied", a, deny)}
 	case refused.prefix.Bits() > allow.Bits():
-		return denied(fmt.Sprintf("%s is %s; --allow-claim %s permits it", a, refused.what, refused.prefix))
+		return &denial{ErrProtected, fmt.Sprintf("%s is %s: it needs permission for %s", a, refused.what, refused.prefix)}
 	}
 	return nil
 }
@@ -59,10 +65,13 @@ func longest(prefixes []netip.Prefix, a netip.Addr) (best netip.Prefix) {
 	return best
 }
 
-// denied is an ErrDenied with a text of its own.
-type denied string
+// denial is an ErrDenied of a kind, with a text of its own.
+type denial struct {
+	kind error
+	text string
+}
 
-func (d denied) Error() string { return string(d) }
+func (d *denial) Error() string { return d.text }
 
-// Is makes it an [ErrDenied].
-func (d denied) Is(target error) bool { return target == ErrDenied }
+// Is reports whether target is ErrDenied or the kind.
+func (d *denial) Is(target error) bool { return target == ErrDenied || target == d.kind }

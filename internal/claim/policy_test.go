@@ -45,10 +45,10 @@ func TestBuiltIn(t *testing.T) {
 		{"223.255.255.255", ok},
 		{"255.255.255.254", ok},
 		{"0.0.0.0", "0.0.0.0 is unspecified; no connection can come from it"},
-		{"0.0.0.1", "0.0.0.1 is an address of \"this network\"; --allow-claim 0.0.0.0/8 permits it"},
-		{"127.0.0.1", "127.0.0.1 is loopback; --allow-claim 127.0.0.0/8 permits it"},
-		{"127.255.255.255", "127.255.255.255 is loopback; --allow-claim 127.0.0.0/8 permits it"},
-		{"169.254.169.254", "169.254.169.254 is link-local; --allow-claim 169.254.0.0/16 permits it"},
+		{"0.0.0.1", "0.0.0.1 is an address of \"this network\": it needs permission for 0.0.0.0/8"},
+		{"127.0.0.1", "127.0.0.1 is loopback: it needs permission for 127.0.0.0/8"},
+		{"127.255.255.255", "127.255.255.255 is loopback: it needs permission for 127.0.0.0/8"},
+		{"169.254.169.254", "169.254.169.254 is link-local: it needs permission for 169.254.0.0/16"},
 		{"224.0.0.1", "224.0.0.1 is multicast; no connection can come from it"},
 		{"239.255.255.255", "239.255.255.255 is multicast; no connection can come from it"},
 		{"255.255.255.255", "255.255.255.255 is the broadcast address; no connection can come from it"},
@@ -58,30 +58,30 @@ func TestBuiltIn(t *testing.T) {
 		{"fec0::1", ok},
 		{"::1:0:0", ok},
 		{"::", ":: is unspecified; no connection can come from it"},
-		{"::1", "::1 is loopback; --allow-claim ::1/128 permits it"},
-		{"::2", "::2 is an IPv4-compatible address; --allow-claim ::/96 permits it"},
-		{"::7f00:1", "::7f00:1 is an IPv4-compatible address; --allow-claim ::/96 permits it"},
-		{"fe80::1", "fe80::1 is link-local; --allow-claim fe80::/10 permits it"},
-		{"febf::1%eth0", "febf::1 is link-local; --allow-claim fe80::/10 permits it"},
+		{"::1", "::1 is loopback: it needs permission for ::1/128"},
+		{"::2", "::2 is an IPv4-compatible address: it needs permission for ::/96"},
+		{"::7f00:1", "::7f00:1 is an IPv4-compatible address: it needs permission for ::/96"},
+		{"fe80::1", "fe80::1 is link-local: it needs permission for fe80::/10"},
+		{"febf::1%eth0", "febf::1 is link-local: it needs permission for fe80::/10"},
 		{"ff02::1", "ff02::1 is multicast; no connection can come from it"},
 
 		{"::ffff:203.0.113.9", ok},
-		{"::ffff:127.0.0.1", "127.0.0.1 is loopback; --allow-claim 127.0.0.0/8 permits it"},
+		{"::ffff:127.0.0.1", "127.0.0.1 is loopback: it needs permission for 127.0.0.0/8"},
 		{"::ffff:0.0.0.0", "0.0.0.0 is unspecified; no connection can come from it"},
-		{"::ffff:10.0.0.2", "10.0.0.2 is an address of this machine; --allow-claim 10.0.0.2/32 permits it"},
+		{"::ffff:10.0.0.2", "10.0.0.2 is an address of this machine: it needs permission for 10.0.0.2/32"},
 
 		{"64:ff9b::203.0.113.9", ok},
-		{"64:ff9b::127.0.0.1", "64:ff9b::7f00:1 is the NAT64 form of what is loopback; --allow-claim 64:ff9b::7f00:0/104 permits it"},
-		{"64:ff9b::169.254.1.1", "64:ff9b::a9fe:101 is the NAT64 form of what is link-local; --allow-claim 64:ff9b::a9fe:0/112 permits it"},
+		{"64:ff9b::127.0.0.1", "64:ff9b::7f00:1 is the NAT64 form of what is loopback: it needs permission for 64:ff9b::7f00:0/104"},
+		{"64:ff9b::169.254.1.1", "64:ff9b::a9fe:101 is the NAT64 form of what is link-local: it needs permission for 64:ff9b::a9fe:0/112"},
 		{"2002:cb00:7109::1", ok},
-		{"2002:7f00:1::1", "2002:7f00:1::1 is the 6to4 form of what is loopback; --allow-claim 2002:7f00::/24 permits it"},
-		{"2002:e000:1::1", "2002:e000:1::1 is the 6to4 form of what is multicast; --allow-claim 2002:e000::/20 permits it"},
+		{"2002:7f00:1::1", "2002:7f00:1::1 is the 6to4 form of what is loopback: it needs permission for 2002:7f00::/24"},
+		{"2002:e000:1::1", "2002:e000:1::1 is the 6to4 form of what is multicast: it needs permission for 2002:e000::/20"},
 
-		{"10.0.0.2", "10.0.0.2 is an address of this machine; --allow-claim 10.0.0.2/32 permits it"},
-		{"2001:db8::2", "2001:db8::2 is an address of this machine; --allow-claim 2001:db8::2/128 permits it"},
-		{"fe80::2", "fe80::2 is an address of this machine; --allow-claim fe80::2/128 permits it"},
-		{"192.0.2.1", "192.0.2.1 is an address of this machine; --allow-claim 192.0.2.0/24 permits it"},
-		{"192.0.2.129", "192.0.2.129 is an address of this machine; --allow-claim 192.0.2.128/25 permits it"},
+		{"10.0.0.2", "10.0.0.2 is an address of this machine: it needs permission for 10.0.0.2/32"},
+		{"2001:db8::2", "2001:db8::2 is an address of this machine: it needs permission for 2001:db8::2/128"},
+		{"fe80::2", "fe80::2 is an address of this machine: it needs permission for fe80::2/128"},
+		{"192.0.2.1", "192.0.2.1 is an address of this machine: it needs permission for 192.0.2.0/24"},
+		{"192.0.2.129", "192.0.2.129 is an address of this machine: it needs permission for 192.0.2.128/25"},
 		{"10.0.0.255", "10.0.0.255 is a broadcast address of this machine's networks; no connection can come from it"},
 	} {
 		check(t, claim.Policy{Own: machine(t)}, netip.MustParseAddr(tt.claim), tt.want)
@@ -165,21 +165,21 @@ func TestContest(t *testing.T) {
 // TestDenyTells: the administrator must find the option that is the cause.
 func TestDenyTells(t *testing.T) {
 	p := claim.Policy{Deny: prefixes(t, "203.0.113.9/24 127.0.0.0/8 10.0.0.2"), Own: machine(t)}
-	check(t, p, netip.MustParseAddr("203.0.113.9"), "203.0.113.9 is in --deny-claim 203.0.113.0/24")
-	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is in --deny-claim 127.0.0.0/8")
-	check(t, p, netip.MustParseAddr("10.0.0.2"), "10.0.0.2 is in --deny-claim 10.0.0.2/32")
-	check(t, p, netip.MustParseAddr("::1"), "::1 is loopback; --allow-claim ::1/128 permits it")
+	check(t, p, netip.MustParseAddr("203.0.113.9"), "203.0.113.9 is in 203.0.113.0/24, which is denied")
+	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is in 127.0.0.0/8, which is denied")
+	check(t, p, netip.MustParseAddr("10.0.0.2"), "10.0.0.2 is in 10.0.0.2/32, which is denied")
+	check(t, p, netip.MustParseAddr("::1"), "::1 is loopback: it needs permission for ::1/128")
 	p.Deny = prefixes(t, "0.0.0.0/0")
-	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is loopback; --allow-claim 127.0.0.0/8 permits it")
+	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is loopback: it needs permission for 127.0.0.0/8")
 }
 
 // TestOwnIsWide: a machine that everything is local to still tells loopback
 // from the rest.
 func TestOwnIsWide(t *testing.T) {
 	p := claim.Policy{Own: claim.OwnOf(prefixes(t, "0.0.0.0/0 126.0.0.0/7"))}
-	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is loopback; --allow-claim 127.0.0.0/8 permits it")
-	check(t, p, netip.MustParseAddr("126.0.0.1"), "126.0.0.1 is an address of this machine; --allow-claim 126.0.0.0/7 permits it")
-	check(t, p, netip.MustParseAddr("8.8.8.8"), "8.8.8.8 is an address of this machine; --allow-claim 0.0.0.0/0 permits it")
+	check(t, p, netip.MustParseAddr("127.0.0.1"), "127.0.0.1 is loopback: it needs permission for 127.0.0.0/8")
+	check(t, p, netip.MustParseAddr("126.0.0.1"), "126.0.0.1 is an address of this machine: it needs permission for 126.0.0.0/7")
+	check(t, p, netip.MustParseAddr("8.8.8.8"), "8.8.8.8 is an address of this machine: it needs permission for 0.0.0.0/0")
 }
 
 // TestNeverIsNever: a route cannot make a peer of what is none.
@@ -227,8 +227,7 @@ func FuzzCheck(f *testing.F) {
 			}
 		}
 		if err != nil {
-			if _, mend, ok := strings.Cut(err.Error(), "--allow-claim "); ok {
-				mend, _, _ = strings.Cut(mend, " ")
+			if _, mend, ok := strings.Cut(err.Error(), "it needs permission for "); ok {
 				mended := p
 				mended.Allow = append(prefixes(t, mend), p.Allow...)
 				if again := mended.Check(a); again != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ParsePrefix reads what --allow-claim and --deny-claim take: a prefix in CIDR
-// notation, or an address, which is the prefix of its whole length.
+// ParsePrefix reads a prefix in CIDR notation, or an address, which is the prefix of
+// its whole length.
 //
 // Host bits are cut off, as iptables, nginx and HAProxy do it, so that what "ip
 // address" prints (127.0.0.1/8) can be pasted. An IPv4-mapped prefix is

@@ -43,7 +43,7 @@ func TestRejectedByRoute(t *testing.T) {
 			family = "-6"
 		}
 		ip(t, h, family+" route add "+tt.route)
-		await(tt.banned, "--allow-claim "+tt.permits+" permits it")
+		await(tt.banned, "it needs permission for "+tt.permits)
 		await(tt.other, "")
 		ip(t, h, family+" route del "+tt.route)
 		await(tt.banned, "")

@@ -113,7 +113,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
-		pair.OnStatus, pair.StatusTimeout, pair.Hopeless = k.onStatus, c.OpenTimeout, l.Lost
+		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, l.Lost
 	}
 	c.Relay.Relay(pair)
 }

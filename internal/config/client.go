@@ -6,11 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"portredirector/internal/auth"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
@@ -62,24 +61,14 @@ func literal(list []string) bool {
 }
 
 // PeerPorts returns the ports that peers connect to.
-func (c Client) PeerPorts() []auth.Ports {
-	var list []int
+func (c Client) PeerPorts() []ports.Range {
+	var all []ports.Range
 	for _, at := range c.Listen {
 		_, port, _ := net.SplitHostPort(at)
-		n, _ := strconv.Atoi(port)
-		list = append(list, n)
+		r, _ := ports.Parse(port)
+		all = append(all, r)
 	}
-	slices.Sort(list)
-	var all []auth.Ports
-	for _, n := range slices.Compact(list) {
-		port := uint16(n) //nolint:gosec // it was read as one
-		if i := len(all) - 1; i >= 0 && all[i].Last+1 == port {
-			all[i].Last = port
-		} else {
-			all = append(all, auth.Ports{First: port, Last: port})
-		}
-	}
-	return all
+	return ports.Merge(all)
 }
 
 // Client validates the options of a client.

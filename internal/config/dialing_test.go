@@ -9,6 +9,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/server"
 )
 
@@ -17,7 +18,7 @@ func TestServerThatDials(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/state")
 	line := enroll.Invitation{
 		Address: "[2001:db8::1]:12345", Client: auth.NewKey().Public(), Secret: enroll.NewSecret(),
-		Ports: []auth.Ports{{First: 80, Last: 80}, {First: 8000, Last: 8001}},
+		Ports: []ports.Range{{First: 80, Last: 80}, {First: 8000, Last: 8001}},
 	}.String()
 	got, err := flags(func(f *config.Flags) { f.Join = line }).Server()
 	if err != nil {
@@ -68,7 +69,7 @@ func TestDialedClient(t *testing.T) {
 	if got.ListenLinks != ":12345" || got.Invite == nil || got.Invite.Host != host || got.Trust.State != "/state" || !got.Trust.ByKey() {
 		t.Errorf("%+v", got)
 	}
-	if diff := cmp.Diff([]auth.Ports{{First: 80, Last: 81}, {First: 8000, Last: 8002}}, got.PeerPorts()); diff != "" {
+	if diff := cmp.Diff([]ports.Range{{First: 80, Last: 81}, {First: 8000, Last: 8002}}, got.PeerPorts()); diff != "" {
 		t.Error(diff)
 	}
 }

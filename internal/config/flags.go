@@ -64,7 +64,7 @@ type Flags struct {
 
 // relay returns the options of the relay.
 func (f Flags) relay() relay.Options {
-	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout, DeadAfter: f.DeadAfter}
+	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout, DeadAfter: f.DeadAfter, KeepAlive: f.keepAlive()}
 }
 
 // notes returns a line for each option that only the original needs.

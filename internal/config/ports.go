@@ -4,53 +4,37 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 
-	"portredirector/internal/auth"
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/server"
 )
 
 // endpoint is "[HOST:]PORT[-PORT]". Without a host, host is "".
 type endpoint struct {
 	host  string
-	ports auth.Ports
+	ports ports.Range
 }
 
 // parsePort parses a port number.
 func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if _, aerr := netip.ParseAddr(s); aerr == nil && strings.Contains(s, ".") {
-		return 0, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	r, err := parseRange(s)
+	if err == nil && r.First != r.Last {
+		err = fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
 	}
-	if strings.Contains(s, ",") {
-		return 0, fmt.Errorf("%q is no port: repeat the option for each", s)
-	}
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
-	}
-	return uint16(n), nil
+	return r.First, err
 }
 
 // parseRange parses "80" or "8000-8099".
-func parseRange(s string) (auth.Ports, error) {
-	low, high, isRange := strings.Cut(s, "-")
-	first, err := parsePort(low)
-	if err != nil {
-		return auth.Ports{}, err
+func parseRange(s string) (ports.Range, error) {
+	switch _, err := netip.ParseAddr(s); {
+	case err == nil && strings.Contains(s, "."):
+		return ports.Range{}, fmt.Errorf("%q has no port: write it as %s:PORT", s, s)
+	case strings.Contains(s, ","):
+		return ports.Range{}, fmt.Errorf("%q is no port: repeat the option for each", s)
 	}
-	if !isRange {
-		return auth.Ports{First: first, Last: first}, nil
-	}
-	last, err := parsePort(high)
-	if err != nil {
-		return auth.Ports{}, err
-	}
-	if last < first {
-		return auth.Ports{}, fmt.Errorf("range %q ends before it starts", s)
-	}
-	return auth.Ports{First: first, Last: last}, nil
+	return ports.Parse(s)
 }
 
 // parseEndpoint parses "80", "HOST:80", "[::1]:80", each also with a range.
@@ -96,20 +80,20 @@ func (e endpoint) expand() []string {
 
 // parseMapping parses a server's -p: "PORT[-PORT]=SERVICE", or a service whose port is the one that
 // peers connect to.
-func parseMapping(s string) (from auth.Ports, to endpoint, err error) {
+func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	if !mapped {
 		to, err = parseService(s)
 		return to.ports, to, err
 	}
 	if from, err = parseRange(left); err != nil {
-		return auth.Ports{}, endpoint{}, err
+		return ports.Range{}, endpoint{}, err
 	}
 	if to, err = parseService(right); err != nil {
-		return auth.Ports{}, endpoint{}, err
+		return ports.Range{}, endpoint{}, err
 	}
 	if from.Len() != to.ports.Len() {
-		return auth.Ports{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.Len(), to.ports.Len())
+		return ports.Range{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.Len(), to.ports.Len())
 	}
 	return from, to, nil
 }

@@ -7,9 +7,11 @@ import (
 	"slices"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/claim"
 	"portredirector/internal/client"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
+	"portredirector/internal/server"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -37,10 +39,29 @@ var (
 		{client.Refusal(wire.ClaimDenied), "claims= or --allow-claim there, its log has it"},
 		{upstream.ErrForeign, otherProgram},
 		{relay.ErrNoStatus, "--connect-timeout; " + otherProgram},
+		{auth.ErrKey, "--server-key here, --client-key or --clients there"},
+		{auth.ErrAuthority, "--tls-ca on both ends"},
+		{auth.ErrName, "-c"},
+		{auth.ErrAuthOnly, "--auth-only on both ends"},
+		{auth.ErrCredentials, "--key or --tls-cert there"},
+		{auth.ErrEnded, "--key or --tls-cert there, and --allow"},
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},
 		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
+		{server.ErrNotAllowed, "--allow"},
+		{server.ErrNoKey, "--key or --tls-cert"},
+		{server.ErrPlain, "--key or --tls-cert there"},
+		{server.ErrUnknownKey, "--client-key or --clients"},
+		{server.ErrPortDenied, "ports= in --clients, or in the file joined of the state directory"},
+		{server.ErrClaimDenied, "claims= in --clients, or in the file joined of the state directory"},
+		{claim.ErrProtected, "--allow-claim"},
+		{claim.ErrForbidden, "--deny-claim"},
+		{auth.ErrKey, "--client-key or --clients here, --server-key there"},
+		{auth.ErrAuthority, "--tls-ca on both ends"},
+		{auth.ErrAuthOnly, "--auth-only on both ends"},
+		{auth.ErrCredentials, "--key or --tls-cert there"},
+		{auth.ErrEnded, "--key there"},
 	}
 )
 

@@ -8,7 +8,9 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/reverse"
+	"portredirector/internal/wire"
 )
 
 // join makes this server and the client of an invitation known to each other, unless they are.
@@ -60,7 +62,7 @@ func (d *serverDaemon) showInvitation(ctx context.Context, own auth.PrivateKey, 
 	}
 	clients := &reverse.Dialer{Auth: dialer, ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log}
 	return clients.Visit(ctx, i.Address, auth.Join, func(stream *auth.Stream) error {
-		if err := enroll.WriteRequest(stream, i.Secret, name); err != nil {
+		if err := wire.WriteJoin(stream, wire.Join{Secret: i.Secret, Name: name}); err != nil {
 			return err
 		}
 		return enroll.ReadAnswer(stream)
@@ -69,7 +71,7 @@ func (d *serverDaemon) showInvitation(ctx context.Context, own auth.PrivateKey, 
 
 // widen authorizes a joined client for the ports of another invitation. It takes none away: the line
 // of a unit may be older than what people wrote.
-func (d *serverDaemon) widen(s *enroll.State, j enroll.Joined, ports []auth.Ports) error {
+func (d *serverDaemon) widen(s *enroll.State, j enroll.Joined, ports []ports.Range) error {
 	all := j.Client.Ports
 	for _, p := range ports {
 		if !j.Client.MayUseAll(p) {

@@ -16,6 +16,7 @@ import (
 	"portredirector/internal/reload"
 	"portredirector/internal/reverse"
 	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
 )
 
 // linkListener is the port on which servers dial a client.
@@ -77,14 +78,14 @@ func (l *linkListener) enroll(state *enroll.State, log *slog.Logger) (err error)
 		return server.Name, true
 	}
 	l.links.Admit = func(s *auth.Stream, server auth.PublicKey) error {
-		secret, name, err := enroll.ReadRequest(s)
+		request, err := wire.ReadJoin(s)
 		if errors.Is(err, io.EOF) {
 			return nil // it only asked whose port this is
 		}
 		if err != nil {
 			return fmt.Errorf("join: %w", err)
 		}
-		name, err = state.Accept(secret, server, name)
+		name, err := state.Accept(request.Secret, server, request.Name)
 		if werr := enroll.WriteAnswer(s, err); err != nil || werr != nil {
 			return fmt.Errorf("join: %w", errors.Join(err, werr))
 		}

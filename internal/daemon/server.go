@@ -95,7 +95,9 @@ func (d *serverDaemon) steps() []step {
 			return d.startBroker(&d.broker, cfg)
 		}},
 		{"sandbox", func(context.Context) error {
-			files := sandbox.Files{Read: []string{route.Sysctls}}
+			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
+			// keeps their memory and environment out of reach.
+			files := sandbox.Files{Read: []string{"/proc"}}
 			if d.cfg.Trust.State != "" {
 				files.Read = append(files.Read, d.cfg.Trust.State)
 			}
@@ -134,7 +136,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = socket.NewTransparentDialer(cfg.KeepAlive)
+	d.dialer = socket.NewTransparentDialer(net.KeepAliveConfig{}) // the relay sets it
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,
@@ -189,7 +191,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.AcceptError, d.routes.Ailing, d.broker.Unhealthy}
+	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
@@ -210,6 +212,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
 		brokerTask(&d.broker, d.log),
 		background{"return routes", d.routes.Run},
+		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.routes.Hide) }),
 		inBackground("addresses of this machine", d.own.Run),
 		inBackground("names of services", d.names.Run),
 	}

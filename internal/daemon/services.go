@@ -11,6 +11,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/docker"
+	"portredirector/internal/route"
 	"portredirector/internal/server"
 )
 
@@ -21,10 +22,11 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	}
 	d.containers = docker.New(d.cfg.DockerSocket, d.cfg.Containers(), d.log)
 	d.containers.DialBy(d.broker.Dial)
-	_ = d.containers.Look(ctx) // it has logged the error
+	d.containers.CheckNetworks(route.OffLink)
+	_ = d.containers.Refresh(ctx) // it has logged the error
 	d.names = server.NewNames(&d.broker, d.log)
-	d.book = server.Book{Names: d.names, Containers: d.containers}
-	if d.cfg.OnLoopback() && d.containers.Blind(ctx) {
+	d.book = server.Book{Names: d.names, Containers: d.containers, Instead: d.containers.Instead}
+	if d.cfg.OnLoopback() && d.containers.ProxyHidden(ctx) {
 		d.log.Warn("cannot see whether docker-proxy listens for a service on loopback, where it would hide the peers' addresses: " +
 			"in a container give --pid=host, or the engine's socket (-v /run/docker.sock:/run/docker.sock:ro, and --group-add)")
 	}
@@ -32,7 +34,26 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.routes.Follow(func() []netip.AddrPort {
+		var all []netip.AddrPort
+		for _, s := range d.knownServices() {
+			all = append(all, d.containers.Instead(s.At))
+		}
+		return all
+	})
 	return d.proveServices(ctx, found)
+}
+
+// knownServices returns where the services are now, as far as that needs no lookup.
+func (d *serverDaemon) knownServices() []docker.Service {
+	var all []docker.Service
+	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {
+		service := d.cfg.Services[port]
+		for _, a := range d.book.Known(service) {
+			all = append(all, docker.Service{Port: port, At: netip.AddrPortFrom(a, service.Port)})
+		}
+	}
+	return all
 }
 
 // findServices returns the addresses of the services by the port of their peers. A name or container
@@ -72,6 +93,9 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 		service := d.cfg.Services[port]
 		for _, at := range found[port] {
 			_, err := d.routes.Mark(ctx, at)
+			if err == nil {
+				err = d.routes.Broken(at)
+			}
 			if err != nil && service.Named() {
 				d.log.Warn("one address of the service cannot be reached",
 					slog.Int("port", int(port)), slog.Any("service", service), slog.Any("address", at), slog.Any("error", err))

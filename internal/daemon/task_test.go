@@ -118,7 +118,7 @@ func TestTasks(t *testing.T) {
 	s := &serverDaemon{server: &server.Server{}, clients: &clients{}, cfg: config.Server{
 		Clients: []string{"1.1.1.1:12345"}, Services: map[uint16]server.Service{80: {Host: server.ContainerPrefix + "web", Port: 80}},
 	}}
-	want := []string{"broker of files and names", "return routes", "addresses of this machine", "names of services", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
+	want := []string{"broker of files and names", "return routes", "published ports", "addresses of this machine", "names of services", "containers web", "file of clients", "relay", "links to clients at 1.1.1.1:12345"}
 	if diff := cmp.Diff(want, names(s.tasks(Shutdown{}))); diff != "" {
 		t.Error(diff)
 	}

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// patience is how long an answer may take.
-	patience = 10 * time.Second
-	// mostBytes bounds an answer; a container takes a few KiB of it.
-	mostBytes = 16 << 20
-	// mostMessage bounds what is told of an error.
-	mostMessage = 1 << 10
+	// answerTimeout bounds the wait for an answer.
+	answerTimeout = 10 * time.Second
+	// maxAnswer bounds an answer; a container takes a few KiB of it.
+	maxAnswer = 16 << 20
+	// maxMessage bounds the engine's message about an error.
+	maxMessage = 1 << 10
 )
 
-// errNotFound is the engine's answer about what is not there.
+// errNotFound is the engine's status 404.
 var errNotFound = errors.New("not found")
 
 // api asks the engine that listens on a Unix socket.
@@ -45,7 +45,7 @@ func newAPI(socket string) *api {
 			// of the transport's runs.
 			DisableKeepAlives:      true,
 			DisableCompression:     true,
-			ResponseHeaderTimeout:  patience,
+			ResponseHeaderTimeout:  answerTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -53,23 +53,23 @@ func newAPI(socket string) *api {
 	return a
 }
 
-// get asks for what is at a path and decodes it into to.
+// get requests a path and decodes the answer into to.
 func (a *api) get(ctx context.Context, path string, to any) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	body, err := a.open(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	if err := json.NewDecoder(io.LimitReader(body, mostBytes)).Decode(to); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(to); err != nil {
 		return a.explain(fmt.Errorf("its answer to %s: %w", path, err))
 	}
 	return nil
 }
 
-// open asks for what is at a path. The answer goes on until it ends, or ctx does, and the
-// caller closes it.
+// open requests a path. The answer goes on until it ends or ctx is canceled. The caller
+// closes it.
 func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, http.NoBody)
 	if err != nil {
@@ -87,11 +87,11 @@ func (a *api) open(ctx context.Context, path string) (io.ReadCloser, error) {
 		return nil, errNotFound
 	}
 	var said struct{ Message string }
-	_ = json.NewDecoder(io.LimitReader(response.Body, mostMessage)).Decode(&said) // or it said nothing
+	_ = json.NewDecoder(io.LimitReader(response.Body, maxMessage)).Decode(&said) // or it said nothing
 	return nil, a.explain(errors.New(strings.TrimSpace(response.Status + " " + said.Message)))
 }
 
-// explain says which engine has failed, and what to do about the errors that people meet.
+// explain adds the engine to an error, and the mend of common errors.
 func (a *api) explain(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the method and the address, which is none

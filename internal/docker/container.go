@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// validName is Docker's own rule for names of containers. An id fits it as well.
+// validName matches the names that Docker permits for containers, and their ids.
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// CheckName takes what can be the name or the id of a container.
+// CheckName returns an error if no container can have a name or id.
 func CheckName(name string) error {
 	if !validName.MatchString(name) {
 		return fmt.Errorf("%q is no container's name: letters, digits, and after the first also _ . -, two or more", name)
@@ -23,14 +23,14 @@ func CheckName(name string) error {
 	return nil
 }
 
-// inspected is what the engine says of a container.
+// inspected is the engine's description of a container.
 type inspected struct {
 	State           struct{ Running, Paused, Restarting bool }
 	HostConfig      struct{ NetworkMode string }
 	NetworkSettings networks
 }
 
-// networks are those that a container is in, by name.
+// networks holds the networks of a container by name.
 type networks struct{ Networks map[string]endpoint }
 
 // endpoint is a container's place in one network.
@@ -45,7 +45,7 @@ type endpoint struct {
 	internal bool // the network has no way out
 }
 
-// address is the container's address of a family, if it has one.
+// address returns the container's address of a family, or the zero Addr.
 func (e endpoint) address(is4 bool) netip.Addr {
 	text := e.GlobalIPv6Address
 	if is4 {
@@ -58,15 +58,16 @@ func (e endpoint) address(is4 bool) netip.Addr {
 	return a
 }
 
-// place is where a container is, or why it is nowhere.
+// place holds the addresses of a container, or the reason that it has none.
 type place struct {
 	v4, v6   netip.Addr // the zero Addr if it has none
 	internal bool       // it has no default route
-	nowhere  error
-	unasked  bool // and that is because the engine could not be asked
+	err      error
+	strange  netip.Addr // its address, if no network of this machine has it
+	unasked  bool       // and that is because the engine could not be asked
 }
 
-// same reports whether two places are the same to a user.
+// same reports whether two places look the same in a log.
 func (p place) same(q place) bool {
 	text := func(err error) string {
 		if err == nil {
@@ -74,40 +75,40 @@ func (p place) same(q place) bool {
 		}
 		return err.Error()
 	}
-	return p.v4 == q.v4 && p.v6 == q.v6 && p.internal == q.internal && text(p.nowhere) == text(q.nowhere)
+	return p.v4 == q.v4 && p.v6 == q.v6 && p.internal == q.internal && text(p.err) == text(q.err)
 }
 
-// onHost is the place of a container that has the host's network.
+// onHost is the place of a container with the host's network.
 var onHost = place{v4: netip.AddrFrom4([4]byte{127, 0, 0, 1}), v6: netip.IPv6Loopback()}
 
-// mostOthers bounds how many containers may have the network of the next.
-const mostOthers = 8
+// maxShared bounds a chain of containers that share the network of the next.
+const maxShared = 8
 
-// find asks where a container is. The error is that the engine cannot be asked.
+// find returns the place of a container. It fails if the engine cannot be asked.
 func (a *api) find(ctx context.Context, name string) (place, error) {
 	of, by := name, ""
-	for range mostOthers {
-		p, next, err := a.look(ctx, of)
+	for range maxShared {
+		p, next, err := a.inspect(ctx, of)
 		if err != nil || next == "" {
-			if p.nowhere != nil {
-				p.nowhere = fmt.Errorf("%s%w", by, p.nowhere)
+			if p.err != nil {
+				p.err = fmt.Errorf("%s%w", by, p.err)
 			}
 			return p, err
 		}
 		of, by = next, fmt.Sprintf("container %s has the network of another: ", name)
 	}
-	return place{nowhere: fmt.Errorf("container %s has the network of another, and so on without an end", name)}, nil
+	return place{err: fmt.Errorf("container %s has the network of another, and so on without an end", name)}, nil
 }
 
-// look asks where a container is, or which other's network it has.
-func (a *api) look(ctx context.Context, name string) (p place, other string, err error) {
+// inspect returns the place of a container, or the container whose network it shares.
+func (a *api) inspect(ctx context.Context, name string) (p place, other string, err error) {
 	if err := CheckName(name); err != nil {
-		return place{nowhere: err}, "", nil
+		return place{err: err}, "", nil
 	}
 	var c inspected
 	switch err := a.get(ctx, "/containers/"+name+"/json", &c); {
 	case errors.Is(err, errNotFound):
-		return place{nowhere: fmt.Errorf("no container named %s", name)}, "", nil
+		return place{err: fmt.Errorf("no container named %s", name)}, "", nil
 	case err != nil:
 		return place{}, "", err
 	}
@@ -121,7 +122,7 @@ func (a *api) look(ctx context.Context, name string) (p place, other string, err
 		down = "is paused"
 	}
 	if down != "" {
-		return place{nowhere: fmt.Errorf("container %s %s", name, down)}, "", nil
+		return place{err: fmt.Errorf("container %s %s", name, down)}, "", nil
 	}
 	if c.HostConfig.NetworkMode == "host" {
 		return onHost, "", nil
@@ -129,15 +130,15 @@ func (a *api) look(ctx context.Context, name string) (p place, other string, err
 	if of, ok := strings.CutPrefix(c.HostConfig.NetworkMode, "container:"); ok {
 		return place{}, of, nil
 	}
-	if p = placeIn(a.know(ctx, c.NetworkSettings)); !p.v4.IsValid() && !p.v6.IsValid() {
-		p.nowhere = fmt.Errorf("container %s has no address", name)
+	if p = placeIn(a.markInternal(ctx, c.NetworkSettings)); !p.v4.IsValid() && !p.v6.IsValid() {
+		p.err = fmt.Errorf("container %s has no address", name)
 	}
 	return p, "", nil
 }
 
-// know asks which networks are internal. One that cannot be asked for is taken for one
-// that is not.
-func (a *api) know(ctx context.Context, n networks) networks {
+// markInternal returns the networks with their field internal set. A network that the
+// engine does not describe counts as not internal.
+func (a *api) markInternal(ctx context.Context, n networks) networks {
 	all := maps.Clone(n.Networks)
 	for name, e := range all {
 		var network struct{ Internal bool }
@@ -149,8 +150,8 @@ func (a *api) know(ctx context.Context, n networks) networks {
 	return networks{all}
 }
 
-// placeIn chooses of several networks, for each family, that which the container has its
-// default route in: replies to peers go there, whichever they came from.
+// placeIn returns the addresses of a container in the network of its default route, for
+// each family. Replies to peers go there, whichever network they came from.
 func placeIn(n networks) place {
 	names := slices.SortedFunc(maps.Keys(n.Networks), func(a, b string) int {
 		x, y := n.Networks[a], n.Networks[b]

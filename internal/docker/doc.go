@@ -1,9 +1,9 @@
-// Package docker knows two things of the Docker engine of this machine: where the
-// containers are that services run in, and which ports docker-proxy listens on.
+// Package docker asks the Docker engine of this machine where containers are, and finds
+// the ports that docker-proxy listens on.
 //
-// It asks the engine on its Unix socket, with GET and nothing else: for a container, a
-// network, the list of containers, and the events. For these four the official client
-// library is far too heavy, so this is net/http and encoding/json. The paths have no
-// version: an engine refuses those that are too old for it (29.0 the versions before
-// 1.44), and what is read here has been the same since networks came, in 1.21.
+// It asks on the engine's Unix socket, with GET only: for a container, a network, the list
+// of containers, and the events. The official client library is far too heavy for these
+// four, so the package uses net/http and encoding/json. The paths have no version, because
+// an engine refuses versions that are too old for it: engine 29.0 those before 1.44. The
+// fields that are read here have been the same since networks came in 1.21.
 package docker

@@ -12,45 +12,51 @@ import (
 	"sync/atomic"
 )
 
-// Engine knows where some containers are: as it was when [Engine.Look] asked, and up to
-// date as long as [Engine.Run] runs. What is known stays in use while the engine is away.
+// Engine holds the addresses of some containers. [Engine.Refresh] asks for them, and
+// [Engine.Run] keeps them up to date. Known addresses stay in use while the engine is away.
 //
-// Address may be called concurrently with everything; Look and Run are for one goroutine at
-// a time.
+// Address, Instead and Unhealthy may be called concurrently with everything. Refresh and
+// Run are for one goroutine at a time, and so is Watch.
 type Engine struct {
 	api        *api
 	log        *slog.Logger
-	containers map[string]*atomic.Pointer[place] // by name; the map stays as it is
-	trouble    string                            // why the engine could not be asked; "" if it could
+	containers map[string]*atomic.Pointer[place]                 // by name; the map stays as it is
+	lastError  string                                            // of asking the engine; "" if that worked
+	led        atomic.Pointer[map[netip.AddrPort]netip.AddrPort] // services whose peers go to a container; nil if there are none
+	strange    func(netip.Addr) bool                             // no network of this machine has an address; may be nil
 }
 
-// New asks nobody yet. The socket is a file; containers are names or ids.
+// New returns an Engine that has asked nothing yet. Containers are names or ids.
 func New(socket string, containers []string, log *slog.Logger) *Engine {
 	e := &Engine{api: newAPI(socket), log: log, containers: make(map[string]*atomic.Pointer[place])}
 	for _, name := range containers {
 		known := new(atomic.Pointer[place])
-		known.Store(&place{nowhere: errors.New("the engine was not asked yet"), unasked: true})
+		known.Store(&place{err: errors.New("the engine was not asked yet"), unasked: true})
 		e.containers[name] = known
 	}
 	return e
 }
 
-// DialBy makes dial connect to the engine's socket, for a program that no longer may itself. Call it
-// before Look and Run.
+// DialBy has dial connect to the engine's socket, for a program that may not do so itself.
+// Call it before Refresh and Run.
 func (e *Engine) DialBy(dial func(ctx context.Context, socket string) (net.Conn, error)) {
 	e.api.dial = dial
 }
 
-// Address is a container's address in the family of claim, for which it does not wait; the
-// zero Addr if it has none. The error is why it has no address at all.
+// CheckNetworks has strange report whether an address is in no network of this machine. A
+// rootless or remote engine has such containers. Call it before Refresh and Run.
+func (e *Engine) CheckNetworks(strange func(netip.Addr) bool) { e.strange = strange }
+
+// Address returns a container's address in the family of claim, or the zero Addr. It fails
+// if the container has no address at all. It does not wait.
 func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error) {
 	known, ok := e.containers[container]
 	if !ok {
 		return netip.Addr{}, fmt.Errorf("container %s is not one of those that are followed", container)
 	}
 	switch p := known.Load(); {
-	case p.nowhere != nil:
-		return netip.Addr{}, p.nowhere
+	case p.err != nil:
+		return netip.Addr{}, p.err
 	case claim.Is4():
 		return p.v4, nil
 	default:
@@ -58,9 +64,9 @@ func (e *Engine) Address(container string, claim netip.Addr) (netip.Addr, error)
 	}
 }
 
-// Look asks for all containers. It logs what has changed, also that the engine cannot be
-// asked, which is the error.
-func (e *Engine) Look(ctx context.Context) error {
+// Refresh asks for the addresses of all containers, and logs the changes. It fails if the
+// engine cannot be asked, and logs that once.
+func (e *Engine) Refresh(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(e.containers)) {
 		known := e.containers[name]
 		p, err := e.api.find(ctx, name)
@@ -68,37 +74,38 @@ func (e *Engine) Look(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			e.away(err)
+			e.askFailed(err)
 			return err
 		}
+		p = e.reachable(name, p)
 		if old := known.Swap(&p); old.unasked || !old.same(p) {
-			e.tell(name, p)
+			e.logPlace(name, p)
 		}
 	}
-	if e.trouble != "" {
+	if e.lastError != "" {
 		e.log.Info("the Docker engine can be asked again")
-		e.trouble = ""
+		e.lastError = ""
 	}
 	return nil
 }
 
-// away notes that the engine cannot be asked.
-func (e *Engine) away(err error) {
+// askFailed notes that the engine cannot be asked, and logs a new reason.
+func (e *Engine) askFailed(err error) {
 	for _, known := range e.containers {
 		if known.Load().unasked {
-			known.Store(&place{nowhere: err, unasked: true})
+			known.Store(&place{err: err, unasked: true})
 		}
 	}
-	if text := err.Error(); text != e.trouble {
+	if text := err.Error(); text != e.lastError {
 		e.log.Warn("cannot ask where containers are, going by what is known and trying again", slog.Any("error", err))
-		e.trouble = text
+		e.lastError = text
 	}
 }
 
-// tell says where a container is.
-func (e *Engine) tell(name string, p place) {
-	if p.nowhere != nil {
-		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.nowhere))
+// logPlace logs the addresses of a container.
+func (e *Engine) logPlace(name string, p place) {
+	if p.err != nil {
+		e.log.Warn("service's container cannot be reached now", slog.String("container", name), slog.Any("error", p.err))
 		return
 	}
 	var at []any

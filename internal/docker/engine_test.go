@@ -101,7 +101,7 @@ func TestWhere(t *testing.T) {
 			f.set("/networks/internal", `{"Name":"x","Id":"internal","Driver":"bridge","Internal":true}`)
 			f.set("/networks/n2", "fail")
 			e, log := f.engine("web")
-			_ = e.Look(t.Context())
+			_ = e.Refresh(t.Context())
 			got := where(e, "web")
 			if !strings.HasPrefix(got, strings.ReplaceAll(tt.want, "SOCKET", f.socket)) {
 				t.Errorf("it is at %q, want %q", got, tt.want)
@@ -124,7 +124,7 @@ func TestWhere(t *testing.T) {
 func TestFollow(t *testing.T) {
 	f := newFake(t)
 	e, log := f.engine("web", "db")
-	_ = e.Look(t.Context())
+	_ = e.Refresh(t.Context())
 	f.run(e)
 	f.listening()
 	for _, addr := range []string{"172.17.0.2", "172.17.0.3"} {
@@ -202,7 +202,7 @@ func TestNoEngine(t *testing.T) {
 	_ = os.Remove(f.socket)
 	e, log := f.engine("web")
 	const want = "no such file or directory: is Docker running? --docker-socket names another one (in a container: -v /run/docker.sock:/run/docker.sock:ro)"
-	if err := e.Look(t.Context()); err == nil || !strings.HasSuffix(err.Error(), want) {
+	if err := e.Refresh(t.Context()); err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("without an engine: %v", err)
 	}
 	if got := where(e, "web"); got != "the engine's socket "+f.socket+": "+want {
@@ -222,7 +222,7 @@ func TestNobody(t *testing.T) {
 	f := newFake(t)
 	e, log := f.engine()
 	e.Run(t.Context())
-	if err := e.Look(t.Context()); err != nil || log.String() != "" || len(f.asked) > 0 {
+	if err := e.Refresh(t.Context()); err != nil || log.String() != "" || len(f.asked) > 0 {
 		t.Errorf("%v, %d questions, %s", err, len(f.asked), log)
 	}
 }

@@ -9,21 +9,22 @@ import (
 	"time"
 )
 
-// events asks for those after which a container may be elsewhere. Whatever comes then is
-// one of them.
+// events is the path of the events after which a container may have another address.
 var events = "/events?filters=" + url.QueryEscape(`{"type":["container","network"],`+
 	`"event":["start","die","destroy","rename","pause","unpause","connect","disconnect"]}`)
 
 const (
-	// rest is how long to wait after asking, so that a burst of events does not keep a
+	// refreshRests is the pause after a refresh, so that a burst of events does not keep a
 	// processor busy.
-	rest = 5 * time.Millisecond
-	// The wait before the engine is tried again, at first and at most.
+	refreshRests = 5 * time.Millisecond
+	// networksEvery is the interval between checks of the networks of this machine.
+	networksEvery = 5 * time.Second
+	// The wait before the engine is asked again after a failure, at first and at most.
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 3 * time.Second
 )
 
-// Run follows the containers until ctx ends. It does not give up.
+// Run keeps the addresses of the containers up to date until ctx is canceled.
 func (e *Engine) Run(ctx context.Context) {
 	if len(e.containers) == 0 {
 		return
@@ -32,7 +33,7 @@ func (e *Engine) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		if err := e.follow(ctx); err != nil && ctx.Err() == nil {
-			e.away(err)
+			e.askFailed(err)
 		}
 		if time.Since(began) > lastRetry {
 			wait = firstRetry
@@ -42,8 +43,8 @@ func (e *Engine) Run(ctx context.Context) {
 	}
 }
 
-// follow looks at all containers, and again after each event, until the engine ends the
-// events, which is no error, or fails.
+// follow refreshes all containers, and again after each event. It returns nil when the
+// engine ends the stream of events.
 func (e *Engine) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	body, err := e.api.open(ctx, events)
@@ -54,7 +55,7 @@ func (e *Engine) follow(ctx context.Context) error {
 		}
 		return err
 	}
-	// Only now, or what changes in between would go unnoticed.
+	// The first refresh comes after the stream is open, so that no change is missed.
 	changed := make(chan struct{}, 1)
 	changed <- struct{}{}
 	var listening sync.WaitGroup
@@ -64,16 +65,27 @@ func (e *Engine) follow(ctx context.Context) error {
 		_ = body.Close()
 		listening.Wait()
 	}()
-	for range changed {
-		if err := e.Look(ctx); err != nil {
+	networks := time.NewTicker(networksEvery)
+	defer networks.Stop()
+	for {
+		select {
+		case _, ok := <-changed:
+			if !ok {
+				return nil
+			}
+		case <-networks.C:
+			if !e.networksChanged() {
+				continue
+			}
+		}
+		if err := e.Refresh(ctx); err != nil {
 			return err
 		}
-		sleep(ctx, rest)
+		sleep(ctx, refreshRests)
 	}
-	return nil
 }
 
-// listen signals events until they end. What they say does not matter, and is not kept.
+// listen signals events until their stream ends. It does not look at their content.
 func listen(body io.Reader, changed chan<- struct{}) {
 	defer close(changed)
 	buffer := make([]byte, 4096)
@@ -91,7 +103,7 @@ func listen(body io.Reader, changed chan<- struct{}) {
 	}
 }
 
-// sleep waits, or until ctx ends.
+// sleep waits for d, or until ctx is canceled.
 func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
-// mostCommand bounds what is read of a command line.
-const mostCommand = 16 << 10
+// maxCommand bounds the part of a command line that is read.
+const maxCommand = 16 << 10
 
-// scan lists the docker-proxies of our network namespace that a /proc shows. seen is that
-// it shows Docker's processes at all, whichever namespace they are in.
+// scan returns the docker-proxies of our network namespace in a /proc. It reports whether
+// that shows processes of Docker at all, in any namespace.
 func scan(proc string) (proxies Proxies, seen bool) {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -30,6 +31,7 @@ func scan(proc string) (proxies Proxies, seen bool) {
 		case "docker-proxy":
 			seen = true
 			if p, ok := parseProxy(args[1:]); ok && sameNetwork(proc, entry.Name()) {
+				p.trusted = ofRoot(proc, entry.Name())
 				proxies = append(proxies, p)
 			}
 		}
@@ -37,20 +39,30 @@ func scan(proc string) (proxies Proxies, seen bool) {
 	return proxies, seen
 }
 
-// commandLine reads a process's arguments; there is one at least, which may be empty.
+// commandLine returns a process's arguments, of which there is at least one.
 func commandLine(path string) []string {
 	f, err := os.Open(path)
 	if err != nil {
 		return []string{""} // it has ended, or is not ours to see
 	}
 	defer func() { _ = f.Close() }()
-	b, _ := io.ReadAll(io.LimitReader(f, mostCommand))
+	b, _ := io.ReadAll(io.LimitReader(f, maxCommand))
 	return strings.Split(string(bytes.TrimRight(b, "\x00")), "\x00")
 }
 
-// sameNetwork reports whether a process is in our network namespace. Its ns/net would say
-// so, too, but of root's processes to root alone; everybody may look at the files of net,
-// and each namespace has its own.
+// ofRoot reports whether a process runs as root. Any user can name a program docker-proxy.
+func ofRoot(proc, pid string) bool {
+	info, err := os.Stat(filepath.Join(proc, pid))
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == 0
+}
+
+// sameNetwork reports whether a process is in our network namespace. Each namespace has
+// files of its own in net, which every user may look at; only root may look at ns/net of
+// root's processes.
 func sameNetwork(proc, pid string) bool {
 	ours, err := os.Stat(filepath.Join(proc, "self/net/tcp"))
 	if err != nil {

@@ -10,20 +10,22 @@ import (
 	"strings"
 )
 
-// Proxy is a published port that docker-proxy listens on. Whoever comes through it comes
-// from an address of the engine's.
+// Proxy is a published port that docker-proxy listens on. The container sees an address of
+// the engine as the source of all its connections.
 //
-// The engine has the kernel lead connections to a published port to the container, and
-// there the source stays. Two kinds it leaves to docker-proxy: those to loopback, and those
-// of a family that the container has no address of.
+// The engine's NAT rules lead most connections to a published port to the container, and
+// keep their source. Docker-proxy takes those to loopback, and those of a family that the
+// container has no address of.
 type Proxy struct {
 	Host      netip.AddrPort // where it listens; 0.0.0.0 and :: are all addresses of their family
 	Container netip.AddrPort // where it leads
-	Name      string         // of the container; "" if the engine does not tell
+	Name      string         // of the container; "" if it is not known
+
+	trusted bool // root or the engine says so, and not any user's process
 }
 
-// hides reports whether a service that is dialled at an address is behind the proxy. own
-// says of an address whether it is this machine's.
+// hides reports whether the proxy takes the dials to a service. own reports whether an
+// address is this machine's.
 func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
 	at, host := service.Addr(), p.Host.Addr()
 	switch {
@@ -35,7 +37,13 @@ func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
 	return at.IsLoopback() || at.Is4() != p.Container.Addr().Is4()
 }
 
-// instead says how -p leads to the container itself, for a port that peers connect to.
+// leads reports whether peers of a service that the proxy hides can be led to its
+// container.
+func (p Proxy) leads(service netip.AddrPort) bool {
+	return p.trusted && service.Addr().Is4() == p.Container.Addr().Is4()
+}
+
+// instead returns the option -p that leads peers of a port to the container itself.
 func (p Proxy) instead(port uint16) string {
 	option := fmt.Sprintf("-p %d=%s", port, p.Container)
 	if p.Name != "" {
@@ -44,18 +52,27 @@ func (p Proxy) instead(port uint16) string {
 	return option
 }
 
-// Proxies are those of this network namespace.
+// Proxies lists the proxies of this network namespace.
 type Proxies []Proxy
 
-// Check refuses a service that is dialled where docker-proxy would hide the peers'
-// addresses. The error says how to name it instead; port is the one that peers connect to.
+// Check returns an error if docker-proxy would hide the peers' addresses from a service.
+// The error names the option to use instead; port is the one that peers connect to.
 func (l Proxies) Check(port uint16, service netip.AddrPort) error {
+	p, ok := l.before(service)
+	if !ok {
+		return nil
+	}
+	return fmt.Errorf("docker-proxy listens on %s and would hide the peers' addresses: use %s", service, p.instead(port))
+}
+
+// before returns the proxy that hides a service, if there is one.
+func (l Proxies) before(service netip.AddrPort) (Proxy, bool) {
 	for _, p := range l {
 		if p.hides(service, isOwn) {
-			return fmt.Errorf("docker-proxy listens on %s and would hide the peers' addresses: use %s", service, p.instead(port))
+			return p, true
 		}
 	}
-	return nil
+	return Proxy{}, false
 }
 
 // isOwn reports whether an address is this machine's.
@@ -75,9 +92,9 @@ func isOwn(a netip.Addr) bool {
 	return false
 }
 
-// Proxies looks for what docker-proxy listens on: in /proc, or if that shows neither a
-// docker-proxy nor an engine, as in a container without the host's processes, in the
-// engine's list. Where neither is to be had there is none.
+// Proxies returns the ports that docker-proxy listens on. It looks in /proc. If that shows
+// neither a docker-proxy nor an engine, as in a container without the host's processes, it
+// asks the engine. It returns none if that fails as well.
 func (e *Engine) Proxies(ctx context.Context) Proxies {
 	return e.proxies(ctx, "/proc")
 }
@@ -109,11 +126,11 @@ func (e *Engine) proxies(ctx context.Context, proc string) Proxies {
 	return proxies
 }
 
-// Blind reports whether there may be a docker-proxy that Proxies does not know of: in a
-// container with the network of a machine that has an engine, but neither with its
-// processes nor with the engine's socket.
-func (e *Engine) Blind(ctx context.Context) bool {
-	// PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h: the machine's own.
+// ProxyHidden reports whether Proxies may miss a docker-proxy: in a container with the
+// network of a machine that has an engine, without its processes and without the engine's
+// socket.
+func (e *Engine) ProxyHidden(ctx context.Context) bool {
+	// The machine's own namespace is PROC_PID_INIT_INO, include/linux/proc_ns.h.
 	ns, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil || ns == fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
 		return false

@@ -15,7 +15,9 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-var equal = cmp.Comparer(func(a, b docker.Proxy) bool { return a == b })
+var equal = cmp.Comparer(func(a, b docker.Proxy) bool {
+	return a.Host == b.Host && a.Container == b.Container && a.Name == b.Name
+})
 
 func proxy(host, container string) docker.Proxy {
 	return docker.Proxy{Host: netip.MustParseAddrPort(host), Container: netip.MustParseAddrPort(container)}
@@ -29,7 +31,7 @@ func own(a netip.Addr) bool {
 func TestHides(t *testing.T) {
 	everywhere, local, bridge, v6 := "0.0.0.0:80", "127.0.0.1:80", "172.17.0.1:80", "[::]:80"
 	for _, tt := range []struct {
-		listens, leads, dialled string
+		listens, leads, dialed string
 		hides                   bool
 	}{
 		{everywhere, "172.17.0.2:80", "127.0.0.1:80", true},
@@ -53,9 +55,9 @@ func TestHides(t *testing.T) {
 		{v6, "[fd00::2]:80", "[2001:db8::2]:80", false},
 		{v6, "172.17.0.2:80", "[2001:db8::99]:80", false}, // another machine's
 	} {
-		got := docker.Proxies{proxy(tt.listens, tt.leads)}.Hides(netip.MustParseAddrPort(tt.dialled), own)
+		got := docker.Proxies{proxy(tt.listens, tt.leads)}.Hides(netip.MustParseAddrPort(tt.dialed), own)
 		if got != tt.hides {
-			t.Errorf("%s, which leads to %s, hides a service at %s: %t", tt.listens, tt.leads, tt.dialled, got)
+			t.Errorf("%s, which leads to %s, hides a service at %s: %t", tt.listens, tt.leads, tt.dialed, got)
 		}
 	}
 }

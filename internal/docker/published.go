@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// listed is what the engine's list says of a container.
+// listed is a container in the engine's list.
 type listed struct {
 	Names []string
 	Ports []struct {
@@ -20,13 +20,13 @@ type listed struct {
 	NetworkSettings networks
 }
 
-// list asks for the containers that run.
+// list returns the running containers.
 func (a *api) list(ctx context.Context) (list []listed, err error) {
 	err = a.get(ctx, "/containers/json", &list)
 	return list, err
 }
 
-// name is the container's own; the others are links to it, "/other/alias".
+// name returns the container's own name. The others are links to it, "/other/alias".
 func (l listed) name() string {
 	for _, n := range l.Names {
 		if n = strings.TrimPrefix(n, "/"); CheckName(n) == nil {
@@ -36,13 +36,13 @@ func (l listed) name() string {
 	return ""
 }
 
-// published lists what docker-proxy listens on if all ports are published in the usual way.
-// The engine may be in another network namespace than we are; its containers' gateways are
-// this machine's own only if it is not.
+// published returns the ports that docker-proxy listens on if all are published in the
+// usual way. It leaves out containers of an engine in another network namespace: their
+// gateways are not addresses of this machine.
 func published(list []listed, own func(netip.Addr) bool) Proxies {
 	var all Proxies
 	for _, c := range list {
-		at := placeIn(hereOnly(c.NetworkSettings, own))
+		at := placeIn(ownNetworks(c.NetworkSettings, own))
 		for _, port := range c.Ports {
 			host, err := netip.ParseAddr(port.IP)
 			if err != nil || port.PublicPort == 0 || port.Type != "tcp" {
@@ -57,6 +57,7 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 					Host:      netip.AddrPortFrom(host, port.PublicPort),
 					Container: netip.AddrPortFrom(leads, port.PrivatePort),
 					Name:      c.name(),
+					trusted:   true,
 				})
 			}
 		}
@@ -64,8 +65,8 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 	return all
 }
 
-// hereOnly are the networks whose gateway is an own address.
-func hereOnly(n networks, own func(netip.Addr) bool) networks {
+// ownNetworks returns the networks whose gateway is an own address.
+func ownNetworks(n networks, own func(netip.Addr) bool) networks {
 	here := maps.Clone(n.Networks)
 	maps.DeleteFunc(here, func(_ string, e endpoint) bool {
 		return !slices.ContainsFunc([]string{e.Gateway, e.IPv6Gateway}, func(gateway string) bool {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/ports"
+	"portredirector/internal/wire"
 )
 
 // How long an invitation may hold, and how many there may be at a time.
@@ -38,11 +40,11 @@ type invited struct {
 
 // Invite makes an invitation to this client, for one server, that holds for a while.
 // address is where the server is to dial.
-func (s *State) Invite(address string, ports []auth.Ports, validFor time.Duration) (Invitation, error) {
+func (s *State) Invite(address string, wanted []ports.Range, validFor time.Duration) (Invitation, error) {
 	if validFor <= 0 || validFor > LongestValidity {
 		return Invitation{}, fmt.Errorf("an invitation cannot hold for %v: for %v at most", validFor, LongestValidity)
 	}
-	i := Invitation{Address: canonical(address), Secret: NewSecret(), Ports: merge(ports)}
+	i := Invitation{Address: canonical(address), Secret: NewSecret(), Ports: ports.Merge(wanted)}
 	if err := i.check(); err != nil {
 		return Invitation{}, fmt.Errorf("invite a server: %w", err)
 	}
@@ -245,7 +247,7 @@ func plain(name string) string {
 			return r
 		}
 		return '-'
-	}, name[:min(len(name), longestName)])
+	}, name[:min(len(name), wire.LongestName)])
 	if name = strings.Trim(name, "-._"); name == "" {
 		return "server"
 	}
@@ -267,19 +269,4 @@ func unique(name string, known auth.Clients) string {
 		found = fmt.Sprintf("%s-%d", name, n)
 	}
 	return found
-}
-
-// merge sorts ranges of ports, and makes one of those that touch.
-func merge(ports []auth.Ports) []auth.Ports {
-	ports = slices.Clone(ports)
-	slices.SortFunc(ports, func(a, b auth.Ports) int { return int(a.First) - int(b.First) })
-	var all []auth.Ports
-	for _, p := range ports {
-		if n := len(all); n > 0 && int(p.First) <= int(all[n-1].Last)+1 {
-			all[n-1].Last = max(all[n-1].Last, p.Last)
-			continue
-		}
-		all = append(all, p)
-	}
-	return all
 }

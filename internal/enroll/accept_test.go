@@ -13,6 +13,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -117,12 +118,12 @@ func TestBounds(t *testing.T) {
 
 func TestInvite(t *testing.T) {
 	s := open(t)
-	i, err := s.Invite("[2001:DB8:0::1]:12345", []auth.Ports{{First: 443, Last: 443}, {First: 82, Last: 90}, {First: 80, Last: 81}, {First: 85, Last: 86}}, time.Minute)
+	i, err := s.Invite("[2001:DB8:0::1]:12345", []ports.Range{{First: 443, Last: 443}, {First: 82, Last: 90}, {First: 80, Last: 81}, {First: 85, Last: 86}}, time.Minute)
 	nstest.Must(t, err)
 	if got, err := enroll.Parse(i.String()); err != nil || !cmp.Equal(got, i) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if diff := cmp.Diff([]auth.Ports{{First: 80, Last: 90}, {First: 443, Last: 443}}, i.Ports); diff != "" || i.Address != "[2001:db8::1]:12345" {
+	if diff := cmp.Diff([]ports.Range{{First: 80, Last: 90}, {First: 443, Last: 443}}, i.Ports); diff != "" || i.Address != "[2001:db8::1]:12345" {
 		t.Error(i.Address, diff)
 	}
 	own, err := s.Key()

@@ -4,5 +4,5 @@
 // From then on each has the other's key, and the line is worth nothing.
 //
 // What each end has to remember is in a directory, see [State]. The links are somebody
-// else's; this package reads and writes what is said on them, see [WriteRequest].
+// else's; this package reads and writes what is said on them, see [wire.Join].
 package enroll

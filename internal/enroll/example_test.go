@@ -8,6 +8,8 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
+	"portredirector/internal/wire"
 )
 
 // Both ends, but for the TLS session between them, by which each has proved its key.
@@ -21,11 +23,11 @@ func Example() {
 
 	// On M1, of which m2Key is known by the session.
 	client := func(state *enroll.State, m2Key auth.PublicKey) {
-		secret, name, err := enroll.ReadRequest(m1)
+		request, err := wire.ReadJoin(m1)
 		if err != nil {
 			panic(err)
 		}
-		called, err := state.Accept(secret, m2Key, name)
+		called, err := state.Accept(request.Secret, m2Key, request.Name)
 		fmt.Println("client: accepted", called, err)
 		if err := enroll.WriteAnswer(m1, err); err != nil {
 			panic(err)
@@ -38,7 +40,7 @@ func Example() {
 		if err != nil {
 			panic(err)
 		}
-		if err := enroll.WriteRequest(m2, invitation.Secret, "home"); err != nil {
+		if err := wire.WriteJoin(m2, wire.Join{Secret: invitation.Secret, Name: "home"}); err != nil {
 			panic(err)
 		}
 		if err := enroll.ReadAnswer(m2); err != nil {
@@ -54,7 +56,7 @@ func Example() {
 	clientState, err1 := enroll.Open(filepath.Join(dir, "m1"))
 	serverState, err2 := enroll.Open(filepath.Join(dir, "m2"))
 	own, err3 := serverState.Key()
-	invitation, err4 := clientState.Invite("192.0.2.1:12345", []auth.Ports{{First: 80, Last: 80}, {First: 8000, Last: 8099}}, enroll.DefaultValidity)
+	invitation, err4 := clientState.Invite("192.0.2.1:12345", []ports.Range{{First: 80, Last: 80}, {First: 8000, Last: 8099}}, enroll.DefaultValidity)
 	fmt.Println(err1, err2, err3, err4)
 
 	done := make(chan struct{})

@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/ports"
 )
 
 // Secret is what only those know who have seen an invitation. It is random, so that
@@ -31,7 +32,7 @@ type Invitation struct {
 	Address string         // HOST:PORT, where the client waits for it
 	Client  auth.PublicKey // of the client
 	Secret  Secret
-	Ports   []auth.Ports // that the client has peers for
+	Ports   []ports.Range // that the client has peers for
 }
 
 // An invitation is one word that no shell changes, its fields between slashes:
@@ -88,7 +89,7 @@ func Parse(line string) (Invitation, error) {
 	}
 	i := Invitation{Address: canonical(net.JoinHostPort(words[2], words[3]))}
 	for word := range strings.SplitSeq(words[4], ",") {
-		p, err := auth.ParsePorts(word)
+		p, err := ports.Parse(word)
 		if err != nil {
 			return Invitation{}, fmt.Errorf("the invitation's ports: %w", err)
 		}

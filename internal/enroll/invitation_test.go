@@ -12,6 +12,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -22,7 +23,7 @@ func example(t testing.TB) (enroll.Invitation, string) {
 	nstest.Must(t, err)
 	return enroll.Invitation{
 		Address: "1.1.1.1:12345", Client: k, Secret: enroll.Secret{0xff, 0xef, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
-		Ports: []auth.Ports{{First: 80, Last: 80}, {First: 443, Last: 443}, {First: 8000, Last: 8099}},
+		Ports: []ports.Range{{First: 80, Last: 80}, {First: 443, Last: 443}, {First: 8000, Last: 8099}},
 	}, "portredirector/1/1.1.1.1/12345/80,443,8000-8099/11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo/_-8CAwQFBgcICQoLDA0ODw/25841711"
 }
 

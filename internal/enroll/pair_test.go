@@ -9,6 +9,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 
 const address = "192.0.2.1:12345"
 
-var web = []auth.Ports{{First: 80, Last: 80}, {First: 443, Last: 443}}
+var web = []ports.Range{{First: 80, Last: 80}, {First: 443, Last: 443}}
 
 // open opens a state in a new directory.
 func open(t testing.TB) *enroll.State {

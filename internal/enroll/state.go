@@ -91,23 +91,12 @@ func (s *State) Key() (k auth.PrivateKey, err error) {
 func (s *State) ownKey() (auth.PrivateKey, error) {
 	text, err := s.read(keyFile)
 	if err == nil && text == nil {
-		err = s.makeKey()
+		err = s.write(keyFile, auth.NewKey().File())
 	}
 	if err != nil {
 		return auth.PrivateKey{}, err
 	}
 	return auth.LoadKey(s.path(keyFile))
-}
-
-// makeKey makes the key, so that it is there as a whole or not at all.
-func (s *State) makeKey() error {
-	if err := s.clear(keyFile); err != nil {
-		return err
-	}
-	if _, err := auth.GenerateKey(s.next(keyFile)); err != nil {
-		return err
-	}
-	return s.place(keyFile)
 }
 
 // ServersFile returns the path of the file of the servers that may dial this client.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"portredirector/internal/auth"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -229,7 +229,7 @@ func TestReplaced(t *testing.T) {
 func TestJoin(t *testing.T) {
 	s := open(t)
 	one := enroll.Invitation{Address: "192.0.2.1:12345", Client: newKey(), Secret: enroll.NewSecret(), Ports: web}
-	two := enroll.Invitation{Address: "m1.example.com:7", Client: newKey(), Ports: []auth.Ports{{First: 8000, Last: 8099}}}
+	two := enroll.Invitation{Address: "m1.example.com:7", Client: newKey(), Ports: []ports.Range{{First: 8000, Last: 8099}}}
 	if all, err := s.Joined(); err != nil || len(all) > 0 {
 		t.Errorf("before: %v, %v", all, err)
 	}

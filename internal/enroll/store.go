@@ -19,9 +19,6 @@ type store struct{ dir string }
 
 func (d store) path(name string) string { return filepath.Join(d.dir, name) }
 
-// next is where the next content of a file is put together.
-func (d store) next(name string) string { return filepath.Join(d.dir, "."+name+".new") }
-
 // hold does something while nobody else does, in this process or another. The lock ends
 // with its holder. It is on a file that others cannot open, and not on the directory, so that
 // they cannot have it either.
@@ -77,39 +74,27 @@ func (d store) read(name string) ([]byte, error) {
 	return text, nil
 }
 
-// clear removes a next content that was never put in its place. Whoever made it was
-// killed, for only one holds the state.
-func (d store) clear(name string) error {
-	if err := os.Remove(d.next(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// write replaces a file, or makes it. Only for who holds the state.
+// write replaces a file atomically, or makes it: after a crash the file has the old content
+// or the new one. Only the holder of the store may write, so the temporary file of a
+// process that was killed is removed.
 func (d store) write(name string, text []byte) error {
 	if len(text) > longestFile {
-		return fmt.Errorf("%s would become larger than %d bytes: take out what is of no use", d.path(name), longestFile)
+		return fmt.Errorf("%s would become larger than %d bytes: remove what is not needed", d.path(name), longestFile)
 	}
-	if err := d.clear(name); err != nil {
+	temporary := d.path("." + name + ".new")
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	next := d.next(name)
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(next))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(temporary, d.path(name))
 	}
-	return d.place(name)
-}
-
-// place puts the next content of a file in its place.
-func (d store) place(name string) error {
-	if err := os.Rename(d.next(name), d.path(name)); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary))
 	}
 	dir, err := os.Open(d.dir)
 	if err != nil {

@@ -14,20 +14,20 @@ import (
 	"syscall"
 )
 
-// longest bounds an answer.
-const longest = 4096
+// maxAnswer bounds an answer in bytes.
+const maxAnswer = 4096
 
-// errElse says that a name is held by a process that it is not of.
-var errElse = errors.New("another process has taken its name")
+// errNameTaken means that a process holds the name of another one.
+var errNameTaken = errors.New("another process has taken its name")
 
-// Ask asks one process of this PID namespace. An error says why it is not well,
-// or that it is not to be asked.
+// Ask returns an error if a process of this PID namespace is unhealthy or
+// cannot be asked.
 func Ask(ctx context.Context, pid int) error {
 	ns, err := namespace()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", name(ns, pid))
@@ -47,28 +47,28 @@ func Ask(ctx context.Context, pid int) error {
 	case err != nil:
 		return err
 	case int(cred.Pid) != pid:
-		return fmt.Errorf("%w: process %d of user %d", errElse, cred.Pid, cred.Uid)
+		return fmt.Errorf("%w: process %d of user %d", errNameTaken, cred.Pid, cred.Uid)
 	}
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
 	}
-	line, err := bufio.NewReader(io.LimitReader(c, longest)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(c, maxAnswer)).ReadString('\n')
 	switch line = strings.TrimSpace(line); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("it does not answer within %v", patience)
+		return fmt.Errorf("it does not answer within %v", answerTimeout)
 	case errors.Is(err, io.EOF) && line == "":
 		return fmt.Errorf("it answers user %d, whose it is, and root", cred.Uid)
 	case err != nil:
 		return err
-	case line != well:
+	case line != healthy:
 		return errors.New(line)
 	}
 	return nil
 }
 
-// Find finds the processes of this PID namespace that answer, by their sockets.
-// A socket whose name is that of another process is not one.
+// Find returns the processes of this PID namespace whose names are taken by a
+// socket. Ask finds out whether the socket is theirs.
 func Find() ([]int, error) {
 	ns, err := namespace()
 	if err != nil {
@@ -81,12 +81,12 @@ func Find() ([]int, error) {
 	return find(string(text), ns), nil
 }
 
-// find looks for names of a PID namespace in the text of /proc/net/unix.
+// find returns the processes of a PID namespace in the text of /proc/net/unix.
 func find(text, ns string) (pids []int) {
 	for line := range strings.Lines(text) {
 		_, number, found := strings.Cut(line, " "+prefix+ns+"/")
 		pid, err := strconv.Atoi(strings.TrimSpace(number))
-		// The connections that a listener has taken have its name, too.
+		// Accepted connections have the name of their listener as well.
 		if found && err == nil && pid > 0 && !slices.Contains(pids, pid) {
 			pids = append(pids, pid)
 		}
@@ -95,9 +95,9 @@ func find(text, ns string) (pids []int) {
 	return pids
 }
 
-// Report asks all of pids at once, and returns what is said of those that are
-// not well. Names that others hold are left out.
-func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
+// Report asks all of pids at once, and returns the errors of those that are
+// unhealthy. It leaves out names that other processes hold.
+func Report(ctx context.Context, pids []int) (asked int, unhealthy map[int]error) {
 	type answer struct {
 		pid int
 		err error
@@ -106,16 +106,16 @@ func Report(ctx context.Context, pids []int) (asked int, ill map[int]error) {
 	for _, pid := range pids {
 		go func() { answers <- answer{pid, Ask(ctx, pid)} }()
 	}
-	ill = make(map[int]error)
+	unhealthy = make(map[int]error)
 	for range pids {
 		a := <-answers
-		if errors.Is(a.err, errElse) {
+		if errors.Is(a.err, errNameTaken) {
 			continue
 		}
 		asked++
 		if a.err != nil {
-			ill[a.pid] = a.err
+			unhealthy[a.pid] = a.err
 		}
 	}
-	return asked, ill
+	return asked, unhealthy
 }

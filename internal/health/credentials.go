@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// credentials are those of the other end: of a listener as they were when it
-// began to listen.
+// credentials returns the credentials of the other end: those of a listener
+// date from its listen(2).
 func credentials(c *net.UnixConn) (*syscall.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -36,8 +36,8 @@ func ask(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	asked, ill := health.Report(ctx, pids)
-	return fmt.Sprint(asked, " asked, ill: ", ill)
+	asked, unhealthy := health.Report(ctx, pids)
+	return fmt.Sprint(asked, " asked, unhealthy: ", unhealthy)
 }
 
 // askAs asks from another process.
@@ -68,22 +68,22 @@ func serve(t *testing.T, state func() error) {
 	t.Cleanup(s.Close)
 }
 
-func TestWellAndIll(t *testing.T) {
-	var ill atomic.Bool
+func TestHealthyAndUnhealthy(t *testing.T) {
+	var unhealthy atomic.Bool
 	serve(t, func() error {
-		if ill.Load() {
+		if unhealthy.Load() {
 			return errors.New("one\ntwo")
 		}
 		return nil
 	})
-	const well = "1 asked, ill: map[]"
+	want := "1 asked, unhealthy: map[]"
 	for range 3 {
-		if got := askAs(t, nil); got != well {
-			t.Errorf("%s, want %s", got, well)
+		if got := askAs(t, nil); got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	ill.Store(true)
-	want := fmt.Sprintf("1 asked, ill: map[%d:one; two]", os.Getpid())
+	unhealthy.Store(true)
+	want = fmt.Sprintf("1 asked, unhealthy: map[%d:one; two]", os.Getpid())
 	if got := askAs(t, nil); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -97,7 +97,7 @@ func TestClose(t *testing.T) {
 		nstest.Must(t, err)
 		s.Close()
 	}
-	if got := ask(t.Context()); got != "0 asked, ill: map[]" {
+	if got := ask(t.Context()); got != "0 asked, unhealthy: map[]" {
 		t.Error(got)
 	}
 	if err := health.Ask(t.Context(), os.Getpid()); err == nil || !strings.Contains(err.Error(), "not ready") {
@@ -113,7 +113,7 @@ func TestOtherUser(t *testing.T) {
 	if fields := strings.Fields(string(ids)); len(fields) == 3 && fields[2] == "1" {
 		t.Skip("there is only one user")
 	}
-	want := fmt.Sprintf("1 asked, ill: map[%d:it answers user 0, whose it is, and root]", os.Getpid())
+	want := fmt.Sprintf("1 asked, unhealthy: map[%d:it answers user 0, whose it is, and root]", os.Getpid())
 	if got := askAs(t, &syscall.Credential{Uid: 65534, Gid: 65534}); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -122,7 +122,7 @@ func TestOtherUser(t *testing.T) {
 // TestOtherNamespace: a process of another PID namespace finds nobody, though the network is the same.
 func TestOtherNamespace(t *testing.T) {
 	serve(t, func() error { return nil })
-	if got := askAs(t, nil, "unshare", "--pid", "--fork", "--mount-proc"); got != "0 asked, ill: map[]" {
+	if got := askAs(t, nil, "unshare", "--pid", "--fork", "--mount-proc"); got != "0 asked, unhealthy: map[]" {
 		t.Error(got)
 	}
 }
@@ -149,8 +149,8 @@ func TestSquatted(t *testing.T) {
 	if err := health.Ask(ctx, os.Getpid()); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Error(err)
 	}
-	if asked, ill := health.Report(t.Context(), []int{os.Getppid()}); asked != 0 || len(ill) != 0 {
-		t.Errorf("%d asked, %v", asked, ill)
+	if asked, unhealthy := health.Report(t.Context(), []int{os.Getppid()}); asked != 0 || len(unhealthy) != 0 {
+		t.Errorf("%d asked, %v", asked, unhealthy)
 	}
 }
 

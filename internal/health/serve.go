@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Server answers for a daemon.
+// Server answers callers for a daemon.
 type Server struct {
 	listener *net.UnixListener
 	state    func() error
@@ -20,12 +20,12 @@ type Server struct {
 	serving  sync.WaitGroup
 }
 
-// well is the answer of a daemon that is.
-const well = "ok"
+// healthy is the answer of a healthy daemon.
+const healthy = "ok"
 
-// Serve answers from now on whether the process is well: state returns nil, or
-// why it is not. It is called for one asker after the other. Whoever calls Serve
-// closes the server.
+// Serve starts a server that answers by state, which returns nil or the reason
+// that the process is unhealthy. It calls state for one caller at a time. The
+// caller of Serve closes the server.
 func Serve(state func() error) (*Server, error) {
 	ns, err := namespace()
 	if err != nil {
@@ -43,15 +43,15 @@ func Serve(state func() error) (*Server, error) {
 	return s, nil
 }
 
-// Close ends it, and waits until it has.
+// Close ends the server, and waits for it.
 func (s *Server) Close() {
 	close(s.done)
 	_ = s.listener.Close()
 	s.serving.Wait()
 }
 
-// serve answers until the listener is closed. An error, as of too few
-// descriptors, it waits out.
+// serve answers until the listener is closed. It waits for other errors, as of
+// too few descriptors, to pass.
 func (s *Server) serve() {
 	for {
 		c, err := s.listener.AcceptUnix()
@@ -69,18 +69,18 @@ func (s *Server) serve() {
 	}
 }
 
-// answer answers an asker that may know. It does not wait for what the asker
-// does: a line goes into any socket's buffer.
+// answer answers a caller that may know. It does not wait for the caller: one
+// line fits into any socket's buffer.
 func (s *Server) answer(c *net.UnixConn) {
 	defer func() { _ = c.Close() }()
 	cred, err := credentials(c)
 	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return
 	}
-	line := well
+	line := healthy
 	if err := s.state(); err != nil {
 		line = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
-	_, _ = io.WriteString(c, line+"\n") // who is gone does not want to know
+	_ = c.SetDeadline(time.Now().Add(answerTimeout))
+	_, _ = io.WriteString(c, line+"\n") // the caller may be gone
 }

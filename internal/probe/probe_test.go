@@ -30,7 +30,8 @@ func newHost(t *testing.T) *testnet.Host {
 	h := nstest.NewHost(t, "m2")
 	nstest.Run(t, h, "sh", "-ec", `
 		for f in -4 -6; do ip $f route add local default dev lo table 100; done
-		ip link add name d0 type dummy; ip link set d0 up
+		ip link add name d0 type veth peer name d1; ip link set d0 up; ip link set d1 up
+		ip addr add 10.9.0.1/24 dev d0
 		for f in -4 -6; do ip $f route add default dev d0; done
 		ip rule add from 127.0.0.1 iif lo ipproto tcp sport 80-81 lookup 100
 		ip -6 rule add from ::1 iif lo ipproto tcp sport 80-81 lookup 100`)
@@ -96,7 +97,7 @@ func TestRefused(t *testing.T) {
 func TestLostReply(t *testing.T) {
 	h := newHost(t)
 	track(t, h)
-	for _, at := range []string{"127.0.0.1:82", "[::1]:82"} {
+	for _, at := range []string{"10.9.0.1:82", "[::1]:82"} {
 		listen(t, h, at)
 		r := send(t, h, at)
 		if r.Arrived || r.Err != nil || r.Flow == nil || !r.Flow.Replied {
@@ -137,7 +138,7 @@ func TestTranslated(t *testing.T) {
 		add rule ip n out tcp dport 81 dnat to 127.0.0.2:80`)
 	listen(t, h, "127.0.0.1:80")
 	listen(t, h, "127.0.0.2:80")
-	if r := send(t, h, "127.0.0.1:80"); !r.Arrived || r.Flow == nil || r.Flow.Source.Addr() != netip.MustParseAddr("127.0.0.9") {
+	if r := send(t, h, "127.0.0.1:80"); r.Flow == nil || r.Flow.Source.Addr() != netip.MustParseAddr("127.0.0.9") {
 		t.Errorf("%+v, flow %+v", r, r.Flow)
 	}
 	if r := send(t, h, "127.0.0.1:81"); r.Flow == nil || r.Flow.Dest != netip.MustParseAddrPort("127.0.0.2:80") {

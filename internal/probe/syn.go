@@ -29,12 +29,15 @@ type Path struct {
 type Result struct {
 	Path
 
+	// Sent reports whether the kernel had a route to the service.
+	Sent bool
 	// Arrived reports whether a SYN-ACK or an RST reached the probe's socket.
 	Arrived bool
-	// Err is the error of the socket: ECONNREFUSED after an RST, another one if
-	// the kernel had no route or an ICMP error arrived, nil otherwise.
+	// Err is the error of the socket: ECONNREFUSED after an RST, another one for
+	// lack of a route or after an ICMP error, nil otherwise.
 	Err error
-	// Flow is the entry of connection tracking, nil if there is none.
+	// Flow is the entry of connection tracking, nil if there is none. After an RST
+	// there is none.
 	Flow *Flow
 }
 
@@ -50,6 +53,7 @@ func Send(ctx context.Context, path Path) (Result, error) {
 	if err != nil {
 		return r, fmt.Errorf("probe %s: %w", path.To, err)
 	}
+	r.Sent = true
 	err = r.await(ctx, fd)
 	r.Flow = path.flow()
 	r.look(fd) // connection tracking may have seen a reply since, on its way here

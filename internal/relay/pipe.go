@@ -5,35 +5,41 @@ import (
 )
 
 const (
-	// pipeSize is what a pipe should hold. Refused (for a user without
-	// privileges beyond /proc/sys/fs/pipe-user-pages-soft, pipe(7)), it stays at
+	// pipeSize is the capacity that is asked for. If the kernel refuses it (to a user without
+	// privileges beyond /proc/sys/fs/pipe-user-pages-soft, pipe(7)), the pipe keeps
 	// the kernel's default and is only slower.
 	pipeSize = 1 << 20
-	// leastPipe is what it must hold to be faster than the loop's buffer. The
-	// kernel gives such a user two pages in the end.
-	leastPipe = 32 << 10
-	// keptPipes is how many unused pipes a loop keeps.
+	// minPipe is the least capacity with which a pipe is faster than the loop's buffer.
+	// The kernel gives such a user two pages in the end.
+	minPipe = 32 << 10
+	// keptPipes is the number of unused pipes that a loop keeps.
 	keptPipes = 16
-	// maxPipes is how many a loop has at most: they are descriptors, two each.
-	// Who gets none reads and writes.
+	// maxPipes bounds the pipes of a loop, because each is two descriptors. A direction
+	// without a pipe reads and writes.
 	maxPipes = 512
 )
 
-// pipe is a pipe(2) that a direction has borrowed. Invariant: a pipe in the
-// pool is empty.
+// pipe is a pipe(2) that a direction has borrowed. A pipe in the pool is empty.
 type pipe struct {
 	r, w int
 	n    int // bytes in it
 }
 
-// pipes are the pipes of one loop.
+// add counts bytes into the pipe; a nil pipe has none.
+func (p *pipe) add(n int) {
+	if p != nil && n > 0 {
+		p.n += n
+	}
+}
+
+// pipes is the pool of one loop.
 type pipes struct {
 	free []*pipe
 	made int
 }
 
-// borrow returns an empty pipe, or nil if there is none to be had.
-func (ps *pipes) borrow() *pipe {
+// get returns an empty pipe, or nil if there is none to be had.
+func (ps *pipes) get() *pipe {
 	if last := len(ps.free) - 1; last >= 0 {
 		p := ps.free[last]
 		ps.free = ps.free[:last]
@@ -52,16 +58,15 @@ func (ps *pipes) borrow() *pipe {
 	if err != nil {
 		size, _ = unix.FcntlInt(uintptr(p.w), unix.F_GETPIPE_SZ, 0)
 	}
-	if size < leastPipe {
+	if size < minPipe {
 		ps.discard(p)
 		return nil
 	}
 	return p
 }
 
-// giveBack takes a pipe back. One that is not empty is closed, and with it
-// what is in it.
-func (ps *pipes) giveBack(p *pipe) {
+// put returns a pipe to the pool. A pipe that is not empty is closed.
+func (ps *pipes) put(p *pipe) {
 	if p.n == 0 && len(ps.free) < keptPipes {
 		ps.free = append(ps.free, p)
 		return
@@ -82,4 +87,16 @@ func (ps *pipes) close() {
 		ps.discard(p)
 	}
 	ps.free = nil
+}
+
+// splice moves up to n bytes between a socket and a pipe, in either direction. It never
+// blocks, so the scheduler need not know of it.
+func splice(from, to, n int) (int, unix.Errno) {
+	for {
+		r, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
+			unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		if errno != unix.EINTR {
+			return int(r), errno
+		}
+	}
 }

@@ -196,7 +196,7 @@ func TestOnlyOneEndIsAuthOnly(t *testing.T) {
 	t.Cleanup(calling.Wait)
 	t.Cleanup(cancel)
 	nstest.WaitFor(t, "why in both logs", func() bool {
-		return said.count("client refuses links of this server", "--auth-only there") == 1 && g.log.count("link refused", "--auth-only here") == 1
+		return said.count("client refuses links of this server", "does not take links that are only authenticated") == 1 && g.log.count("link refused", "wants links that are only authenticated") == 1
 	})
 	now, end := context.WithCancel(t.Context())
 	end()

@@ -64,6 +64,7 @@ func (m *Manager) addFilterLocked(f family) (added bool, err error) {
 		if m.filters, err = openFilters(); err != nil {
 			return false, err
 		}
+		m.ours.add(m.filters.raw.PID())
 	}
 	added, err = m.filters.add(m.plan, f)
 	if err == nil || m.plan.Plain || !lacks(err) {

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 // way a line, and answers each with "have" or "error". It ends on SIGTERM.
 func child(cfg string, in io.Reader, out io.Writer) int {
 	mark, table, _ := strings.Cut(cfg, " ")
+	table, plain, _ := strings.Cut(table, " ")
 	m, err := strconv.ParseUint(mark, 0, 32)
 	if err != nil {
 		panic(err)
@@ -50,6 +51,9 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 	if err != nil {
 		fmt.Fprintf(out, "error opening: %v\n", err)
 		return 1
+	}
+	if plain != "" {
+		routes.SetPlain()
 	}
 	ran := make(chan error, 1)
 	go func() { ran <- routes.Run(ctx) }()

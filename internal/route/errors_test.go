@@ -29,12 +29,12 @@ func TestErrorsNameTheMend(t *testing.T) {
 		"a firewall on lo": {
 			prepare: []string{"nft", "add table ip f; add chain ip f in { type filter hook input priority 0; }; add rule ip f in iif lo ip saddr 198.51.100.0/24 drop"},
 			service: loopback4,
-			want:    []string{"198.51.100.77", "no reply came back", "firewall"},
+			want:    []string{"198.51.100.77", "before it reaches the service", "chain in of nftables table ip f", "firewall"},
 		},
 		"a firewall on own addresses": {
 			prepare: []string{"nft", "add table ip f; add chain ip f in { type filter hook input priority 0; }; add rule ip f in ip daddr 10.1.0.2 drop"},
 			service: own4,
-			want:    []string{"no reply came back", "10.1.0.2", "firewall"},
+			want:    []string{"before it reaches the service", "10.1.0.2", "chain in of nftables table ip f", "firewall"},
 		},
 		"no default route": {
 			prepare: []string{"ip", "route", "del", "default"},

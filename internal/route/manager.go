@@ -30,16 +30,25 @@ type Manager struct {
 	log   *slog.Logger
 	lease *lease // on the routing table
 
-	ready  atomic.Pointer[Plan]   // what is set up and proved; read by every dial
+	ready  atomic.Pointer[Plan]   // what is set up; read by every dial
 	ailing atomic.Pointer[string] // the last error of healing, nil if there was none
 
-	mu      sync.Mutex
-	plan    Plan     // what should be in the kernel; guarded by mu
-	proved  Way      // the ways that were; guarded by mu
-	routes  *routes  // guarded by mu
-	filters *filters // opened when first needed; guarded by mu
-	failed  map[Way]failure
-	closed  bool // guarded by mu
+	proofs     proofs
+	tracing    sync.Mutex              // held while packets of a proof are traced
+	tracer     *filters                // opened when first needed; guarded by tracing
+	ours       netlinkPorts            // senders of our own changes to nftables
+	current    func() []netip.AddrPort // the services that are configured now; may be nil
+	provedUpTo int                     // the first service of the next round of proofs, if there are many
+	interfaces interfaces
+
+	mu             sync.Mutex
+	plan           Plan     // what should be in the kernel; guarded by mu
+	warnedLocalnet Way      // the ways with which a warning about route_localnet was logged; guarded by mu
+	routes         *routes  // guarded by mu
+	filters        *filters // opened when first needed; guarded by mu
+	failed         map[Way]failure
+	toldBans       map[string]bool // programs whose bans were spoken of; guarded by mu
+	closed         bool            // guarded by mu
 }
 
 // failure remembers a return route that could not be had, so that not every
@@ -59,7 +68,7 @@ var ErrClosed = errors.New("return routes are closed")
 // no return route yet: Mark does, as they are needed. Errors come with their
 // mend.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Manager, error) {
-	m := &Manager{log: log, failed: make(map[Way]failure)}
+	m := &Manager{log: log, failed: make(map[Way]failure), toldBans: make(map[string]bool), proofs: proofs{log: log}}
 	err := m.open(ctx, cfg)
 	if err != nil {
 		m.release()
@@ -90,6 +99,7 @@ func (m *Manager) open(ctx context.Context, cfg Config) error {
 	}
 	m.plan = Plan{Marks: marks, Table: table}
 	m.publish()
+	m.lookAtInterfaces()
 	if err := m.sweep(); err != nil {
 		return fmt.Errorf("sweep what a killed server left: %w", err)
 	}
@@ -130,46 +140,74 @@ func (m *Manager) publish() {
 	m.ready.Store(&p)
 }
 
-// Ready returns the mark for a transparent dial to a service, if its return
-// route is there: one atomic load, and a look through the plan.
+// Ready returns the mark for a transparent dial to a service, and reports
+// whether a peer can be served: its return route is set up, and nothing is known
+// against it. Ready does not wait.
 func (m *Manager) Ready(service netip.AddrPort) (mark uint32, ok bool) {
-	return m.ready.Load().Has(service)
+	service = unmap(service)
+	mark, ok = m.ready.Load().Has(service)
+	return mark, ok && m.proofs.refusal(service) == nil
 }
 
-// Mark is Ready, and has the return route set up and proved first where it is
-// not, which takes a while.
+// Mark is like Ready, but sets up and proves the return route if need be. The
+// error says why a peer cannot be served.
 func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, error) {
 	if mark, ok := m.Ready(service); ok {
 		return mark, nil
+	}
+	service = unmap(service)
+	if err := m.proofs.refusal(service); err != nil {
+		return 0, err
 	}
 	if err := m.SetUp(ctx, service); err != nil {
 		return 0, err
 	}
 	mark, _ := m.Ready(service)
-	return mark, nil
+	return mark, m.proofs.refusal(service)
 }
 
+// Broken returns an error if the last proof of a service has failed.
+func (m *Manager) Broken(service netip.AddrPort) error { return m.proofs.broken(unmap(service)) }
+
+// Findings returns what the last proofs found, one for each service.
+func (m *Manager) Findings() []Finding { return m.proofs.findings() }
+
+// Hide has the peers of services refused that another program has taken the
+// place of, each with its error, until Hide is called again without them.
+func (m *Manager) Hide(hidden map[netip.AddrPort]error) { m.proofs.hide(hidden) }
+
 // SetUp sets up and proves the return routes of services. Together, those on
-// neighbouring ports of a loopback address share an ip rule. A way that cannot
-// be had does not touch the others.
+// neighboring ports of a loopback address share an ip rule. A way that cannot
+// be had does not touch the others. The error names every service whose return
+// route cannot be had or does not hold.
 func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 	byWay := make(map[Way][]netip.AddrPort)
 	for _, s := range services {
 		way := WayTo(s.Addr())
 		byWay[way] = append(byWay[way], unmap(s))
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var errs []error
+	var there []netip.AddrPort
 	for _, way := range slices.Sorted(maps.Keys(byWay)) {
-		errs = append(errs, m.ensure(ctx, way, byWay[way]))
+		if err := m.ensure(way, byWay[way]); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		there = append(there, byWay[way]...)
 	}
+	for _, f := range m.proveAll(ctx, there) {
+		if err := f.Err(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	m.logBanToolsLocked()
 	return errors.Join(errs...)
 }
 
-// ensure sets up and proves what is missing for services that all go by one
-// way. m.mu must be held.
-func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort) error {
+// ensure sets up what is missing for services that all go by one way.
+func (m *Manager) ensure(way Way, services []netip.AddrPort) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.closed {
 		return ErrClosed
 	}
@@ -186,7 +224,7 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 	if f, ok := m.failed[way]; ok && time.Now().Before(f.until) {
 		return f.err
 	}
-	err := m.extend(ctx, way, want, services[0].Addr())
+	err := m.extendLocked(way, want)
 	if err != nil {
 		err = fmt.Errorf("return route (%s): %w", way, mend(err))
 		m.failed[way] = failure{err: err, until: time.Now().Add(retryAfter)}
@@ -202,50 +240,23 @@ func (m *Manager) ensure(ctx context.Context, way Way, services []netip.AddrPort
 	return nil
 }
 
-// extend puts a larger plan into the kernel, and proves the way that it is
-// larger by, on behalf of a service at addr, if that was not proved before.
-func (m *Manager) extend(ctx context.Context, way Way, want Plan, addr netip.Addr) error {
+// extendLocked puts a larger plan into the kernel.
+func (m *Manager) extendLocked(way Way, want Plan) error {
 	if want.tracked != 0 {
 		if err := checkMarks(want.Marks); err != nil {
 			return err
 		}
 	}
 	m.plan = want
-	if _, err := m.applyLocked(); err != nil || m.proved&way != 0 {
-		return err
-	}
-	if err := m.prove(ctx, way, addr); err != nil {
-		return err
-	}
-	m.proved |= way
-	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 {
-		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
-			"if there are such, have the service dialled at another address", slog.String("interfaces", strings.Join(on, ", ")))
-	}
-	m.log.Info("return route is set up and proved", slog.String("way", way.String()), slog.Int("table", m.plan.Table))
-	return nil
-}
-
-// prove proves a way that is in the kernel. For the proof a listener of ours is
-// one of the services.
-func (m *Manager) prove(ctx context.Context, way Way, addr netip.Addr) error {
-	p, err := newProof(ctx, way, addr)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	before := m.plan
-	m.plan = before.With(p.service)
 	if _, err := m.applyLocked(); err != nil {
 		return err
 	}
-	mark, _ := m.plan.Has(p.service)
-	if err := p.dial(ctx, mark); err != nil {
-		return err
+	if on, _ := localnets(); way == LoopbackV4 && len(on) > 0 && m.warnedLocalnet&way == 0 {
+		m.warnedLocalnet |= way
+		m.log.Warn("route_localnet is on: visitors whom a NAT rule of this machine sends to the same port of 127.0.0.1 get no replies meanwhile; "+
+			"if there are such, have the service dialed at another address", slog.String("interfaces", strings.Join(on, ", ")))
 	}
-	m.plan = before
-	_, err = m.applyLocked()
-	return err
+	return nil
 }
 
 // Close removes everything. It must be called after the last connection
@@ -282,6 +293,9 @@ func (m *Manager) remove() error {
 func (m *Manager) release() {
 	if m.filters != nil {
 		m.filters.close()
+	}
+	if m.tracer != nil {
+		m.tracer.close()
 	}
 	if m.routes != nil {
 		m.routes.close()

@@ -24,10 +24,16 @@ const (
 	behind4, behind6     = "10.1.0.1:80", "[fd01::1]:80"
 )
 
-// newM2 is a machine with a neighbour that has its default routes.
+// newM2 returns a machine with a neighbor that has its default routes.
 func newM2(t *testing.T) *testnet.Host {
 	t.Helper()
-	m2, isp := nstest.NewHost(t, "m2"), nstest.NewHost(t, "isp")
+	m2, _ := newM2WithNeighbor(t)
+	return m2
+}
+
+func newM2WithNeighbor(t *testing.T) (m2, isp *testnet.Host) {
+	t.Helper()
+	m2, isp = nstest.NewHost(t, "m2"), nstest.NewHost(t, "isp")
 	prefixes := func(s ...string) (list []netip.Prefix) {
 		for _, p := range s {
 			list = append(list, netip.MustParsePrefix(p))
@@ -42,7 +48,7 @@ func newM2(t *testing.T) *testnet.Host {
 			t.Fatal(err)
 		}
 	}
-	return m2
+	return m2, isp
 }
 
 // ours are the lines of the host's state that tell of us.
@@ -63,19 +69,19 @@ func ours(t *testing.T, h *testnet.Host) []string {
 // TestOnlyWhatIsNeeded looks at what is in the kernel for each service.
 func TestOnlyWhatIsNeeded(t *testing.T) {
 	const (
-		skip   = "200: from all fwmark 0x30000000/0x30000000 iif lo lookup 7700 goto 203 proto 77"
-		mark   = "201: from all fwmark 0x20000000/0x20000000 lookup 7700 proto 77"
-		land   = "203: from all lookup 7700 nop proto 77"
-		rest6  = "202: from ::1 iif lo ipproto ipv6-icmp lookup 7700 proto 77"
+		skip   = "500: from all fwmark 0x30000000/0x30000000 iif lo lookup 7700 goto 503 proto 77"
+		mark   = "501: from all fwmark 0x20000000/0x20000000 lookup 7700 proto 77"
+		land   = "503: from all lookup 7700 nop proto 77"
+		rest6  = "502: from ::1 iif lo ipproto ipv6-icmp lookup 7700 proto 77"
 		route4 = "local default dev lo table 7700 proto 77 scope host"
 		route6 = "local default dev lo table 7700 proto 77 scope global metric 1024 pref medium"
 		nft4   = "table ip portredirector-7700 {"
 		nft6   = "table ip6 portredirector-7700 {"
 	)
 	from := func(addr, ports string) string {
-		return fmt.Sprintf("201: from %s iif lo ipproto tcp sport %s lookup 7700 proto 77", addr, ports)
+		return fmt.Sprintf("501: from %s iif lo ipproto tcp sport %s lookup 7700 proto 77", addr, ports)
 	}
-	rest := func(addr string) string { return fmt.Sprintf("202: from %s iif lo lookup 7700 proto 77", addr) }
+	rest := func(addr string) string { return fmt.Sprintf("502: from %s iif lo lookup 7700 proto 77", addr) }
 	tests := map[string]struct {
 		services []string
 		want     []string
@@ -92,7 +98,7 @@ func TestOnlyWhatIsNeeded(t *testing.T) {
 			[]string{"127.0.0.1:65534", "127.0.0.1:65535", "[::1]:65535"},
 			[]string{
 				from("127.0.0.1", "65534"), rest("127.0.0.1"), route4,
-				rest6, "202: from ::1 iif lo ipproto tcp lookup 7700 proto 77", route6,
+				rest6, "502: from ::1 iif lo ipproto tcp lookup 7700 proto 77", route6,
 			},
 		},
 		"own IPv4 address": {[]string{own4, behind4}, []string{skip, mark, land, route4, nft4}},
@@ -126,13 +132,13 @@ func TestOnlyWhatIsNeeded(t *testing.T) {
 func TestHeals(t *testing.T) {
 	all := []string{loopback4, loopback6, own4, own6}
 	tests := map[string][]string{
-		"IPv4 rule":      {"ip", "rule", "del", "priority", "201"},
-		"IPv6 rule":      {"ip", "-6", "rule", "del", "priority", "201"},
+		"IPv4 rule":      {"ip", "rule", "del", "priority", "501"},
+		"IPv6 rule":      {"ip", "-6", "rule", "del", "priority", "501"},
 		"all IPv4 rules": {"sh", "-c", "ip rule flush && ip rule add priority 32766 lookup main protocol kernel && ip rule add priority 32767 lookup default protocol kernel"},
 		"IPv4 table":     {"ip", "route", "flush", "table", "7700"},
 		"IPv6 table":     {"ip", "-6", "route", "flush", "table", "7700"},
 		"lo down and up": {"sh", "-c", "ip link set lo down && ip link set lo up"},
-		"everything": {"sh", "-c", "for p in 200 201 202 203; do while ip rule del priority $p; do :; done; while ip -6 rule del priority $p; do :; done; done; " +
+		"everything": {"sh", "-c", "for p in 500 501 502 503; do while ip rule del priority $p; do :; done; while ip -6 rule del priority $p; do :; done; done; " +
 			"ip route flush table 7700; ip -6 route flush table 7700"},
 	}
 	for name, remove := range tests {

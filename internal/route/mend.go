@@ -12,9 +12,6 @@ const (
 		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN, and without no-new-privileges unless it is root's)"
 	mendKernel = "the kernel lacks a feature: it needs policy routing (CONFIG_IP_MULTIPLE_TABLES), and for services " +
 		"that are not on loopback nf_tables with conntrack (modules nf_tables, nft_ct, nf_conntrack)"
-	mendNoReply = "either a firewall drops the connection on its way through interface lo or own addresses " +
-		"(look for rules against unknown or documentation addresses there), " +
-		"or there is no default route for replies to a service that is not on loopback"
 )
 
 // mend adds to an error what the administrator can do about it.
@@ -27,7 +24,6 @@ func mend(err error) error {
 		is   error
 		mend string
 	}{
-		{errNoReply, mendNoReply},
 		{syscall.EPERM, mendCapability},
 		{syscall.EACCES, mendCapability},
 		{syscall.EOPNOTSUPP, mendKernel},

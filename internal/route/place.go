@@ -10,7 +10,7 @@ import (
 const (
 	// usualPriority is the priority of our first ip rule where no rule of
 	// another program comes before it.
-	usualPriority = 200
+	usualPriority = 500
 	// firstPriority is the lowest priority that we take. At 0 the next rule
 	// that somebody adds without a priority would land behind ours, and
 	// programs that add several (wg-quick) rely on the opposite order.

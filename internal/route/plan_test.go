@@ -51,23 +51,23 @@ func TestPlan(t *testing.T) {
 `
 		v6 = `ip -6 route add local default dev lo table 7700 protocol 77
 `
-		mark4 = `ip -4 rule add priority 203 table 7700 nop protocol 77
-ip -4 rule add priority 200 fwmark 0x30000000/0x30000000 iif lo goto 203 protocol 77
-ip -4 rule add priority 201 fwmark 0x20000000/0x20000000 lookup 7700 protocol 77
+		mark4 = `ip -4 rule add priority 503 table 7700 nop protocol 77
+ip -4 rule add priority 500 fwmark 0x30000000/0x30000000 iif lo goto 503 protocol 77
+ip -4 rule add priority 501 fwmark 0x20000000/0x20000000 lookup 7700 protocol 77
 `
-		from4 = `ip -4 rule add priority 201 from 127.0.0.1/32 iif lo ipproto 6 sport 80-81 lookup 7700 protocol 77
+		from4 = `ip -4 rule add priority 501 from 127.0.0.1/32 iif lo ipproto 6 sport 80-81 lookup 7700 protocol 77
 `
-		rest4 = `ip -4 rule add priority 202 from 127.0.0.1/32 iif lo lookup 7700 protocol 77
+		rest4 = `ip -4 rule add priority 502 from 127.0.0.1/32 iif lo lookup 7700 protocol 77
 `
-		from6 = `ip -6 rule add priority 201 from ::1/128 iif lo ipproto 6 sport 80-80 lookup 7700 protocol 77
-ip -6 rule add priority 202 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
+		from6 = `ip -6 rule add priority 501 from ::1/128 iif lo ipproto 6 sport 80-80 lookup 7700 protocol 77
+ip -6 rule add priority 502 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
 `
-		last4 = `ip -4 rule add priority 201 from 127.0.0.1/32 iif lo ipproto 6 sport 65534-65534 lookup 7700 protocol 77
+		last4 = `ip -4 rule add priority 501 from 127.0.0.1/32 iif lo ipproto 6 sport 65534-65534 lookup 7700 protocol 77
 `
-		last6 = `ip -6 rule add priority 202 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
-ip -6 rule add priority 202 from ::1/128 iif lo ipproto 6 lookup 7700 protocol 77
+		last6 = `ip -6 rule add priority 502 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
+ip -6 rule add priority 502 from ::1/128 iif lo ipproto 6 lookup 7700 protocol 77
 `
-		icmp4 = `ip -4 rule add priority 202 from 127.0.0.1/32 iif lo ipproto 1 lookup 7700 protocol 77
+		icmp4 = `ip -4 rule add priority 502 from 127.0.0.1/32 iif lo ipproto 1 lookup 7700 protocol 77
 `
 		nft4 = `nft -f - <<EOF
 table ip portredirector-7700 {

@@ -2,109 +2,86 @@ package route
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"time"
 
-	"portredirector/internal/socket"
+	"portredirector/internal/probe"
 )
 
-// Documentation addresses (RFC 5737, RFC 3849) stand for a peer: they are
-// nobody's.
-var (
-	documentationV4 = netip.MustParseAddr("198.51.100.77")
-	documentationV6 = netip.MustParseAddr("2001:db8::77")
-)
-
-// proofTimeout is for a connection of this machine with itself.
-const proofTimeout = 3 * time.Second
-
-// errNoReply is a proof whose connection was not made in time.
-var errNoReply = errors.New("no reply came back")
-
-// proof is a service of our own, on this machine, to which a way is proved.
-type proof struct {
-	listener *net.TCPListener
-	service  netip.AddrPort // where it listens
+// claims returns the sources of proofs of a family: documentation addresses,
+// which nobody has (RFC 5737, RFC 3849, RFC 9637).
+func claims(f family) []netip.Addr {
+	if f == ipv4 {
+		return []netip.Addr{
+			netip.MustParseAddr("198.51.100.77"), netip.MustParseAddr("203.0.113.77"), netip.MustParseAddr("192.0.2.77"),
+		}
+	}
+	return []netip.Addr{netip.MustParseAddr("2001:db8::77"), netip.MustParseAddr("3fff::77")}
 }
 
-// newProof makes one for the way to a service at addr; a tracked way is proved at
-// the address of this machine that it reaches the service from.
-func newProof(ctx context.Context, way Way, addr netip.Addr) (*proof, error) {
-	at, err := provingGround(ctx, way, addr)
-	if err != nil {
-		return nil, err
+// claimFor returns the source of a proof of a service: the first that lies in
+// no network of this machine.
+func claimFor(service netip.Addr) netip.AddrPort {
+	f := ipv6
+	if service.Is4() {
+		f = ipv4
 	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
-	if err != nil {
-		return nil, fmt.Errorf("prove it: %w", err)
+	all := claims(f)
+	claim := all[0]
+	for _, a := range all {
+		if !inOwnNetwork(a) {
+			claim = a
+			break
+		}
 	}
-	return &proof{listener: l, service: unmap(l.Addr().(*net.TCPAddr).AddrPort())}, nil //nolint:errcheck,forcetypeassert // a TCP listener's
+	const low, high = 1024, 32768                                     // below the ports that the kernel gives out
+	return netip.AddrPortFrom(claim, uint16(low+rand.IntN(high-low))) //nolint:gosec // no secret; fits
 }
 
-func (p *proof) close() { _ = p.listener.Close() }
-
-// dial makes a transparent dial with the mark, from a documentation address, and
-// looks whether the listener saw that address.
-func (p *proof) dial(ctx context.Context, mark uint32) error {
-	claim := documentationV4
-	if p.service.Addr().Is6() {
-		claim = documentationV6
+// inOwnNetwork reports whether an address lies in the network of an interface.
+func inOwnNetwork(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
 	}
-	const low, high = 1024, 32768                                      // below the ports that the kernel gives out
-	from := netip.AddrPortFrom(claim, uint16(low+rand.IntN(high-low))) //nolint:gosec // no secret; fits
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
-	defer cancel()
-	var dialer socket.TransparentDialer
-	conn, _, err := dialer.Dial(ctx, from, p.service, mark)
+	for _, one := range addrs {
+		if p, err := netip.ParsePrefix(one.String()); err == nil && p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// prove finds out whether the return route of a service holds. The service does
+// not notice. The error says why that could not be found out.
+func (m *Manager) prove(ctx context.Context, service netip.AddrPort) (Finding, error) {
+	mark, _ := m.ready.Load().Has(service)
+	send := func(claim netip.AddrPort) (probe.Result, error) {
+		return probe.Send(ctx, probe.Path{From: claim, To: service, Mark: mark})
+	}
+	f := Finding{Service: service, Claim: claimFor(service.Addr())}
+	r, err := send(f.Claim)
+	if err != nil {
+		return f, err
+	}
+	f.Outcome, f.Seen = m.judge(r)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return fmt.Errorf("%w to a dial from %s to %s", errNoReply, from, p.service)
-	case err != nil:
-		return err
+	case f.Outcome == NoAnswer && m.proofs.answered(service):
+		// A rule may drop replies before connection tracking sees them.
+		if !m.tracing.TryLock() {
+			return f, nil
+		}
+	case f.Err() != nil:
+		m.tracing.Lock()
+	default:
+		return f, nil
 	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetLinger(0) // leave nothing in TIME_WAIT
-
-	if err := p.listener.SetDeadline(time.Now().Add(proofTimeout)); err != nil {
-		return err
-	}
-	accepted, err := p.listener.AcceptTCP()
-	if err != nil {
-		return fmt.Errorf("prove it: %w", err)
-	}
-	defer func() { _ = accepted.Close() }()
-	if seen := accepted.RemoteAddr().(*net.TCPAddr).AddrPort(); unmap(seen) != from { //nolint:errcheck,forcetypeassert // a TCP connection's
-		return fmt.Errorf("a dial from %s arrived as from %s: something on this machine rewrites sources", from, seen)
-	}
-	return nil
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
+	defer m.tracing.Unlock()
+	f.Claim = claimFor(service.Addr()) // another port, and so another entry of conntrack
+	return m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) }), ctx.Err()
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-// provingGround is an address of this machine on which the way can be proved.
-func provingGround(ctx context.Context, way Way, service netip.Addr) (netip.Addr, error) {
-	if way&loopback != 0 {
-		return service.Unmap(), nil
-	}
-	// Connecting a UDP socket sends nothing, and its address is the one that
-	// the kernel would reach the service from.
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(service, 9).String())
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("no route to %s: %w", service, err)
-	}
-	defer func() { _ = c.Close() }()
-	own := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() //nolint:errcheck,forcetypeassert // a UDP socket's
-	return own.WithZone(""), nil
 }

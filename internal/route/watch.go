@@ -53,6 +53,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return listen(ctx, conn, changed) })
 	g.Go(func() error { return m.reconcileOn(ctx, changed) })
+	g.Go(func() error { return m.runProofs(ctx) })
 	return g.Wait()
 }
 
@@ -150,14 +151,17 @@ func (m *Manager) ail(err error) {
 
 const incomplete = "return route is incomplete"
 
-// Ailing is why return routes are not whole, though they should be, and nil if they are.
-// It does not wait.
-func (m *Manager) Ailing() error {
-	text := m.ailing.Load()
-	if text == nil {
-		return nil
+// Unhealthy returns an error if peers cannot be served: return routes are
+// incomplete or do not hold, or the machine has lost its interfaces. It does not
+// wait.
+func (m *Manager) Unhealthy() error {
+	if text := m.ailing.Load(); text != nil {
+		return fmt.Errorf("%s: %s", incomplete, *text)
 	}
-	return fmt.Errorf("%s: %s", incomplete, *text)
+	if err := m.interfaces.unhealthy(); err != nil {
+		return err
+	}
+	return m.proofs.unhealthy()
 }
 
 // lookAtSilent looks at what is not announced, and at what failed.

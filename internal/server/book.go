@@ -16,6 +16,8 @@ var (
 	ErrFamily = errors.New("the service has no address of the peer's family")
 	// errAway refuses a peer whose container is not running.
 	errAway = errors.New("the service is away")
+	// errNoRoute refuses a peer to whom the service's replies would not come back.
+	errNoRoute = errors.New("the service cannot be dialed with the peer's address")
 )
 
 // Containers looks up the addresses of containers. A *docker.Engine does.
@@ -29,6 +31,17 @@ type Containers interface {
 type Book struct {
 	Names      *Names     // may be nil if no service has a name
 	Containers Containers // may be nil if no service is a container
+	// Instead returns the address to dial in place of a service's. May be nil.
+	Instead func(service netip.AddrPort) netip.AddrPort
+}
+
+// target returns the address to dial for an address of s.
+func (b Book) target(s Service, addr netip.Addr) netip.AddrPort {
+	at := netip.AddrPortFrom(addr, s.Port)
+	if b.Instead == nil {
+		return at
+	}
+	return b.Instead(at)
 }
 
 // now returns the addresses of s in the family of claim without waiting. It reports
@@ -79,6 +92,17 @@ func (b Book) fixed(s Service, claim netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, ErrFamily
 	}
 	return addr, nil
+}
+
+// Known returns the addresses of s of both families that need no lookup now.
+func (b Book) Known(s Service) []netip.Addr {
+	var all []netip.Addr
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if addrs, ok, err := b.now(s, family); ok && err == nil {
+			all = append(all, addrs...)
+		}
+	}
+	return all
 }
 
 // Addresses returns every address of s that a claim could be dialed to, of both

@@ -27,7 +27,7 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 	if !ok {
 		return nil, errLater
 	}
-	service := netip.AddrPortFrom(addrs[0], c.service.Port)
+	service := c.server.Book.target(c.service, addrs[0])
 	mark, ready := c.server.Routes.Ready(service)
 	if !ready {
 		return nil, errLater
@@ -63,7 +63,8 @@ func (c *conn) lookUp(ctx context.Context) (err error) {
 // try dials the next address of the service. The last dial ended with err.
 func (c *conn) try(ctx context.Context, link int, err error) {
 	for c.more(ctx, err) && ctx.Err() == nil {
-		service := netip.AddrPortFrom(c.addrs[0], c.service.Port)
+		addr := c.addrs[0]
+		service := c.server.Book.target(c.service, addr)
 		c.addrs = c.addrs[1:]
 		var mark uint32
 		mctx, cancel := context.WithDeadline(ctx, c.deadline)
@@ -72,12 +73,14 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 		var p *relay.Pair
 		if err == nil {
 			p, err = c.dial(service, mark)
+		} else {
+			err = fmt.Errorf("%w: %w", errNoRoute, err)
 		}
 		if err == nil {
 			c.relay(link, p)
 			return
 		}
-		c.addr = service.Addr()
+		c.addr = addr
 		c.failed()
 	}
 	if err == nil {

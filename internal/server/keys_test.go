@@ -20,6 +20,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
@@ -313,11 +314,11 @@ func TestRights(t *testing.T) {
 			count  server.Refused
 		}{
 			"all":             {auth.Client{}, wire.Connected, server.Refused{}},
-			"its port":        {auth.Client{Ports: []auth.Ports{{First: 1, Last: 2}, {First: 80, Last: 80}}}, wire.Connected, server.Refused{}},
-			"another port":    {auth.Client{Ports: []auth.Ports{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
+			"its port":        {auth.Client{Ports: []ports.Range{{First: 1, Last: 2}, {First: 80, Last: 80}}}, wire.Connected, server.Refused{}},
+			"another port":    {auth.Client{Ports: []ports.Range{{First: 1, Last: 79}, {First: 81, Last: 65535}}}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
 			"its claim":       {auth.Client{Claims: prefixes("10.0.0.0/8", "127.0.0.77/32")}, wire.Connected, server.Refused{}},
 			"another's claim": {auth.Client{Claims: prefixes("127.0.0.0/26", "::/0")}, wire.ClaimDenied, server.Refused{Claim: 1}},
-			"neither":         {auth.Client{Ports: []auth.Ports{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
+			"neither":         {auth.Client{Ports: []ports.Range{{First: 1, Last: 1}}, Claims: prefixes("::/0")}, wire.NotAuthorized, server.Refused{Authorisation: 1}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := newKeyRig(t)

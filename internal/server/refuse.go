@@ -75,11 +75,11 @@ func statusOf(err error) wire.Status {
 		status wire.Status
 	}{
 		{errDraining, wire.Draining},
-		{errUnproved, wire.NotAuthorized},
-		{errUnknownKey, wire.NotAuthorized},
+		{ErrPlain, wire.NotAuthorized},
+		{ErrUnknownKey, wire.NotAuthorized},
 		{errNoLonger, wire.NotAuthorized},
-		{errPort, wire.NotAuthorized},
-		{errClaim, wire.ClaimDenied},
+		{ErrPortDenied, wire.NotAuthorized},
+		{ErrClaimDenied, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
 		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
 		{limit.ErrAll, wire.Busy},
@@ -87,6 +87,7 @@ func statusOf(err error) wire.Status {
 		{ErrNoService, wire.NoService},
 		{ErrFamily, wire.NoService},
 		{errAway, wire.Unreachable},
+		{errNoRoute, wire.Unreachable},
 		{syscall.ECONNREFUSED, wire.Refused},
 		{socket.ErrCollision, wire.Internal},
 		{socket.ErrClaim, wire.ClaimDenied},

@@ -76,7 +76,7 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *rem
 		case gone(err) || errors.Is(err, errDraining):
 			s.Log.Debug("link ended before it proved who it is", slog.String("link", from.addr.String()), slog.Any("error", err))
 			return
-		case errors.Is(err, errUnknownKey):
+		case errors.Is(err, ErrUnknownKey):
 			count = &s.refused.authorisation
 		case errors.Is(err, auth.ErrEvicted):
 			count = &s.refused.ended // which Handshakes counts
@@ -122,7 +122,7 @@ func (s *Server) judge(p auth.Identity) (wire.Status, error) {
 	case s.Relay.Draining():
 		return wire.Draining, errDraining
 	case s.Clients != nil && s.Clients()[p.Key] == nil:
-		return wire.NotAuthorized, fmt.Errorf("%w: %s", errUnknownKey, p.Key)
+		return wire.NotAuthorized, fmt.Errorf("%w: %s", ErrUnknownKey, p.Key)
 	}
 	return wire.Connected, nil
 }
@@ -142,26 +142,25 @@ func (s *Server) authorize(from *remote, h wire.Header) error {
 	client := s.Clients()[from.origin.Key]
 	switch {
 	case client == nil:
-		return fmt.Errorf("%w: %s", errUnknownKey, from.origin.Key)
+		return fmt.Errorf("%w: %s", ErrUnknownKey, from.origin.Key)
 	case !client.MayUse(h.Destination.Port()):
-		return fmt.Errorf("client %s: %w: %d", client.Name, errPort, h.Destination.Port())
+		return fmt.Errorf("client %s: %w: %d", client.Name, ErrPortDenied, h.Destination.Port())
 	case !client.MayClaim(h.Source.Addr()):
-		return fmt.Errorf("client %s: %w", client.Name, errClaim)
+		return fmt.Errorf("client %s: %w", client.Name, ErrClaimDenied)
 	}
 	return nil
 }
 
-// Errors of those who open links.
+// Errors of refused links and peers.
 var (
-	// errNoHeader is the end of a link that said too little for too long.
+	ErrNotAllowed  = errors.New("links from this address are not allowed")
+	ErrNoKey       = errors.New("it begins with a TLS hello, and this server has neither a key nor a certificate")
+	ErrPlain       = errors.New("it does not authenticate: the client has neither a key nor a certificate, or is another program")
+	ErrUnknownKey  = errors.New("the client's key is not known here")
+	ErrPortDenied  = errors.New("this client may not use the port")
+	ErrClaimDenied = errors.New("this client may not speak for the address")
+
 	errNoHeader = errors.New("no whole header in time")
-	// errDraining refuses a header that comes after the drain began.
-	errDraining   = errors.New("draining")
-	errNotAllowed = errors.New("it is from an address that is not among --allow")
-	errNoKeys     = errors.New("it begins with a TLS hello, and this server has no key (--key) or certificate (--tls-cert)")
-	errUnproved   = errors.New("it does not prove who it is: the client has no key (--key) or certificate (--tls-cert), or is none of ours")
-	errUnknownKey = errors.New("the client's key is not known here (--client-key, --clients)")
-	errNoLonger   = errors.New("its certificate is no longer good")
-	errPort       = errors.New("its ports= (in --clients, or joined in the state directory) do not have this one")
-	errClaim      = errors.New("its claims= do not have this address")
+	errDraining = errors.New("draining")
+	errNoLonger = errors.New("its certificate is no longer valid")
 )

@@ -93,7 +93,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 	who := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
 	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
 		socket.Reset(link)
-		s.refuseLink(who, errNotAllowed, &s.refused.allow)
+		s.refuseLink(who, ErrNotAllowed, &s.refused.allow)
 		return
 	}
 	s.listen(link, who)
@@ -155,14 +155,14 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 		under, _ := s.Handshakes.Add(from.origin)
 		return relay.Next{HandOver: func(ctx context.Context, link int) { s.handshake(ctx, link, said, from, under) }}, nil
 	case hello:
-		return relay.Next{}, errNoKeys
+		return relay.Next{}, ErrNoKey
 	case err != nil:
 		return relay.Next{}, err
 	}
 	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
 	switch {
 	case s.Secure != nil && !from.proved:
-		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, errUnproved) }}, nil
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil
 	case h.Source == from.addr:

@@ -288,7 +288,7 @@ func TestAnswers(t *testing.T) {
 		},
 		"no return route": {
 			set:  func(s *server.Server) { s.Routes = noRoutes{} },
-			want: wire.Internal,
+			want: wire.Unreachable,
 		},
 	}
 	for name, tt := range tests {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Local is the address of a socket's own end. An IPv4 address is never mapped
-// into IPv6, whatever the listener.
+// Local returns the address of a socket's own end. It never maps an IPv4 address into
+// IPv6, whatever the listener.
 func Local(fd int) netip.AddrPort {
 	sa, err := syscall.Getsockname(fd)
 	if err != nil {
@@ -18,7 +18,7 @@ func Local(fd int) netip.AddrPort {
 	return addrPort(sa)
 }
 
-// addrPort reads an address of package syscall, which, unlike x/sys/unix, does
+// addrPort converts an address of package syscall, which, unlike x/sys/unix, does
 // not ask each socket for its protocol.
 func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
@@ -41,7 +41,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port()), ZoneId: zone(a.Addr().Zone())}
 }
 
-// zone is the number of an IPv6 zone, which may be an interface's name.
+// zone returns the number of an IPv6 zone, which may be an interface's name.
 func zone(name string) uint32 {
 	if name == "" {
 		return 0

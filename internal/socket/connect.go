@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect begins to connect a new socket to an address, from source unless that
-// is the zero value, and does not wait: the socket is writable when it is
-// connected or has failed (connect(2), EINPROGRESS). prepare, if set, is called
-// before bind(2) and connect(2).
+// Connect starts to connect a new socket to an address, from source unless that is the
+// zero value. The socket is writable once it is connected or has failed (connect(2),
+// EINPROGRESS). prepare, if set, is called before bind(2) and connect(2).
 func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(fd int) error) (fd int, err error) {
 	family := unix.AF_INET6
 	if to.Addr().Is4() {
@@ -73,7 +72,7 @@ func setKeepAlive(fd int, c net.KeepAliveConfig) error {
 	})
 }
 
-// option is one of setsockopt(2).
+// option is an option of setsockopt(2).
 type option struct{ level, name, value int }
 
 func set(fd int, options []option) error {

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Listen announces on addr ("host:port"; without a host on all addresses of
-// both families). What is accepted there inherits what a socket of [Connect] has
-// (tcp(7)): some system calls once, not for each connection.
+// Listen listens on addr ("host:port"; without a host on all addresses of both families).
+// Accepted sockets inherit the options of a socket of [Connect] (tcp(7)), which saves those
+// system calls for each connection.
 //
 // Multipath TCP stays off: its sockets can be neither spliced at full speed nor
 // asked for TCP_INFO.
@@ -33,8 +33,8 @@ func Listen(ctx context.Context, addr string, alive net.KeepAliveConfig) (*net.T
 	return l.(*net.TCPListener), nil //nolint:errcheck,forcetypeassert // "tcp" gives no other
 }
 
-// Accept accepts from a listener, which does not wait, and tells the address of
-// the other end. Errors are those of accept(2) as they are.
+// Accept accepts a connection from a non-blocking listener and returns the address of the
+// other end. It returns the errors of accept(2) unchanged.
 func Accept(listener int) (fd int, from netip.AddrPort, err error) {
 	fd, sa, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
 	if err != nil {

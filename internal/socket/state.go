@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is what the kernel knows of a connection (tcp(7), TCP_INFO).
+// State is the kernel's state of a connection (tcp(7), TCP_INFO).
 type State struct {
 	Connected  bool          // and neither end has closed it
 	Connecting bool          // connect(2) is under way
 	Broken     bool          // it was reset, or given up, or never connected
 	RTT        time.Duration // of its round trip, smoothed
-	Unanswered int           // probes in a row that nobody has answered
-	Silence    time.Duration // since something came from the other end
+	Unanswered int           // probes in a row without an answer
+	Silence    time.Duration // since the last packet from the other end
 }
 
-// Look tells the state of a socket.
+// Look returns the state of a socket.
 func Look(fd int) State {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
@@ -34,20 +34,15 @@ func Look(fd int) State {
 	}
 }
 
-// KeepIdle has keepalive begin after so much silence.
-func KeepIdle(fd int, d time.Duration) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(d/time.Second)))
-}
-
-// StopKeepAlive turns it off.
+// StopKeepAlive turns keepalive off.
 func StopKeepAlive(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0))
 }
 
-// Heartbeat has the kernel ask the other end after so much silence, and end the
-// connection when it has not answered for as long again; or when it has not answered to
-// something that was said for so long, ten seconds at most (tcp(7), TCP_USER_TIMEOUT). It is for
-// connections whose other end always reads.
+// Heartbeat makes the kernel probe the other end after so much silence. The connection
+// ends when no answer has come for as long again, or when data is not acknowledged for twice as
+// long, ten seconds at most (tcp(7), TCP_USER_TIMEOUT). It is for connections whose
+// other end always reads.
 func Heartbeat(fd int, every time.Duration) error {
 	const most = 10 * time.Second
 	c := net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
@@ -57,7 +52,7 @@ func Heartbeat(fd int, every time.Duration) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(2*every, most)/time.Millisecond)))
 }
 
-// KeepAlive sets keepalive anew. Its zero value turns it off.
+// KeepAlive sets keepalive. The zero value of c turns it off.
 func KeepAlive(fd int, c net.KeepAliveConfig) error {
 	if !c.Enable {
 		return StopKeepAlive(fd)

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitSlice is how long a wait does not look at its context.
+// waitSlice is the time after which a wait checks its context.
 const waitSlice = 50 * time.Millisecond
 
-// Wait waits until what [Connect] began has succeeded or failed. It blocks a
-// thread, so it is for the few that connect outside of an event loop.
+// Wait waits until a socket of [Connect] is connected or has failed. It blocks a thread,
+// so it is for callers outside of the event loops.
 func Wait(ctx context.Context, fd int) error {
 	if err := wait(ctx, fd, unix.POLLOUT); err != nil {
 		return err
@@ -40,8 +40,8 @@ func wait(ctx context.Context, fd int, events int16) error {
 	}
 }
 
-// WaitAny waits until what Connect began has succeeded or failed for any of the
-// sockets, or for so long, and tells for which: their indices. It blocks a thread.
+// WaitAny waits until any of the sockets is connected or has failed, at most for d. It
+// returns their indices. It blocks a thread.
 func WaitAny(fds []int, d time.Duration) (done []int, err error) {
 	poll := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
@@ -58,7 +58,7 @@ func WaitAny(fds []int, d time.Duration) (done []int, err error) {
 	return done, nil
 }
 
-// Error takes the pending error of a socket; nil if there is none.
+// Error returns and clears the pending error of a socket; nil if there is none.
 func Error(fd int) error {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {

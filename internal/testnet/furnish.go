@@ -8,9 +8,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// baseline are the settings that make a new namespace the same on every machine: what it would copy from the machine's own
-// network (net.core.devconf_inherit_init_net) has the kernel's default instead. They hold for the interfaces to come as well.
-// Duplicate address detection is off, so that an IPv6 address is of use as soon as it is there.
+// baseline is the settings of a new namespace, which are the same on every machine: a namespace may copy others from the machine
+// (net.core.devconf_inherit_init_net). They apply to later interfaces as well. Duplicate address detection is off, so that an
+// IPv6 address can be used at once.
 var baseline = []struct{ dir, key, value string }{
 	{"net/ipv4/conf", "forwarding", "0"},
 	{"net/ipv4/conf", "rp_filter", "0"},

@@ -18,8 +18,8 @@ type Host struct {
 	ns *os.File // the namespace, which lives at least as long as this is open
 }
 
-// NewHost returns a host with nothing but a loopback interface, which is up and has 127.0.0.1 and ::1. The name must be one
-// that an interface can have. Whoever calls it closes the host.
+// NewHost returns a host with a loopback interface only, which is up and has 127.0.0.1 and ::1. The name must be a valid interface
+// name. The caller must close the host.
 func NewHost(name string) (*Host, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func (h *Host) Close() error {
 	return h.ns.Close()
 }
 
-// Do runs fn in the host: sockets that fn makes, processes that it starts, and files below /proc/thread-self/net and
-// /proc/sys/net that it opens are those of the host. fn runs on the goroutine of the caller, which is locked to its thread
-// meanwhile, so a panic or a t.Fatal in it has the usual effect. A goroutine that fn starts is *not* in the host, nor is one
-// that a library starts on its behalf; net.Dialer.DialContext, for one, may do that. Calls can be nested.
+// Do runs fn in the host: sockets that fn creates, processes that it starts, and files below /proc/thread-self/net and
+// /proc/sys/net that it opens are those of the host. fn runs on the caller's goroutine, which is locked to its thread meanwhile,
+// so a panic or a t.Fatal has the usual effect. A goroutine that fn starts is *not* in the host, nor is one that a library
+// starts, such as net.Dialer.DialContext. Calls can be nested.
 func (h *Host) Do(fn func() error) error {
 	return onOwnThread(func() error {
 		if err := h.withFD(func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNET) }); err != nil {
@@ -74,11 +74,11 @@ func (h *Host) withFD(fn func(fd int) error) error {
 	return fnErr
 }
 
-// currentNamespace is the network namespace of the calling thread; /proc/self would be that of the first one.
+// currentNamespace names the network namespace of the calling thread. That in /proc/self is the first thread's.
 const currentNamespace = "/proc/thread-self/ns/net"
 
 // onOwnThread runs fn, which may change the network namespace, locked to a thread, and restores the namespace afterwards.
-// A thread for which that fails stays locked: it ends with its goroutine, and no other one ever runs on it.
+// If that fails, the thread stays locked, so it ends with its goroutine and runs no other.
 func onOwnThread(fn func() error) (err error) {
 	runtime.LockOSThread()
 	before, err := unix.Open(currentNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// namespace is the network namespace of the calling thread.
+// namespace returns the network namespace of the calling thread.
 func namespace(tb testing.TB) string {
 	tb.Helper()
 	ns, err := os.Readlink("/proc/thread-self/ns/net")

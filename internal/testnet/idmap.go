@@ -36,8 +36,8 @@ func userNamespace() (*syscall.SysProcAttr, error) {
 	return sys, nil
 }
 
-// sameIDs returns a mapping of every id in the uid_map or gid_map file of this process to itself. It never consists of one
-// range that starts at 0: by that container engines tell the machine's own namespace, in which root may more than here.
+// sameIDs returns a mapping of every id in the uid_map or gid_map file of this process to itself. It never consists of one range
+// that starts at 0, since container engines take such a namespace for the machine's own.
 func sameIDs(file string) ([]syscall.SysProcIDMap, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

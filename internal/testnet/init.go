@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runInit is process 1 of the PID namespace: it prepares the namespaces, runs the program as its child, adopts and reaps what
-// that leaves behind, and exits with the program's exit code, whereupon the kernel kills the rest. The program is not process 1
-// itself, because the kernel keeps from that one every signal that it has no handler for. It exits past os.Exit, where a binary
-// built with the race detector would sleep for a second.
+// runInit runs as process 1 of the PID namespace. It prepares the namespaces, runs the program as its child, reaps orphans, and
+// exits with the program's exit code, whereupon the kernel kills the rest. The program itself is not process 1, since that one
+// receives no signal without a handler. runInit does not exit by os.Exit, in which the race detector would sleep for a second.
 func runInit() {
 	report := os.NewFile(setupFD, "setup report")
 	syscall.CloseOnExec(setupFD)
@@ -74,7 +73,7 @@ func reap(pid int) (exitCode int, err error) {
 	}
 }
 
-// exitStatus is the exit code that a shell would show for status.
+// exitStatus returns the exit code that a shell would show for status.
 func exitStatus(status syscall.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnvIsolated names the environment variable by which a process knows that [Isolate] made it. A child that must not take
-// itself for isolated is started without it.
+// EnvIsolated names the environment variable that [Isolate] sets. Start a child without it if the child must not take itself for
+// isolated.
 const EnvIsolated = "PORTREDIRECTOR_ISOLATED"
 
 // The values of EnvIsolated.
@@ -21,7 +21,7 @@ const (
 	stageInside = "yes"  // the program itself, and what it starts
 )
 
-// setupFD is where the init process finds the pipe on which it reports what went wrong before the program was started.
+// setupFD is the descriptor of the pipe on which the init process reports errors before the program is started.
 const setupFD = 3
 
 // Isolated reports whether this process already runs inside namespaces made by [Isolate].

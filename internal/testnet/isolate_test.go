@@ -17,7 +17,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// helpers are the programs that the tests run isolated, by name.
+// helpers maps names to the programs that the tests run isolated.
 var helpers = map[string]func() int{
 	"exit":      func() int { return 7 },
 	"describe":  describe,
@@ -95,7 +95,7 @@ func withoutUserNamespaces() int {
 	return 0
 }
 
-// helper is a command that runs one of the helpers, not isolated until it calls Isolate.
+// helper returns a command that runs a helper, which is not isolated before it calls Isolate.
 func helper(name string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "an", "argument")
 	cmd.Env = append(os.Environ(), envHelper+"="+name, testnet.EnvIsolated+"=", "GORACE=atexit_sleep_ms=0")

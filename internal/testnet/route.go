@@ -8,8 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// AddRoute sends what the host has for dst by way of via, which must be on one of its links. The default routes are 0.0.0.0/0
-// and ::/0.
+// AddRoute adds a route to dst via a neighbor of the host. The default routes are 0.0.0.0/0 and ::/0.
 func (h *Host) AddRoute(dst netip.Prefix, via netip.Addr) error {
 	err := h.Do(func() error {
 		return netlink.RouteAdd(&netlink.Route{Dst: ipNet(dst.Masked()), Gw: via.AsSlice()})

@@ -15,8 +15,8 @@ type signals struct {
 	passer sync.WaitGroup
 }
 
-// catchSignals keeps the signals that ask a program to end from ending this one. One that this process was started to ignore,
-// as nohup does, stays ignored, here and in its children.
+// catchSignals catches the signals that ask a program to end. A signal that this process was started to ignore, as by nohup, stays
+// ignored, here and in its children.
 func catchSignals() *signals {
 	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 	wanted = slices.DeleteFunc(wanted, signal.Ignored)

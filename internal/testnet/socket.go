@@ -7,8 +7,8 @@ import (
 	"os/exec"
 )
 
-// Listen returns a listener in the host. It is a plain TCP one, without the multipath TCP that package net would add, and the
-// one at 0.0.0.0 does not take IPv6 as well.
+// Listen returns a listener in the host. It is plain TCP, without the multipath TCP of package net. A listener at 0.0.0.0 does not
+// accept IPv6.
 func (h *Host) Listen(addr netip.AddrPort) (*net.TCPListener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -41,8 +41,8 @@ func (h *Host) Dial(ctx context.Context, local, remote netip.AddrPort) (*net.TCP
 	return conn, nil
 }
 
-// Start starts cmd in the host. Whoever calls it waits for cmd. Do not set Pdeathsig in its attributes: that signal comes when
-// the forking *thread* ends, which in Go is at no particular time. Inside [Isolate] a process cannot outlive the program anyway.
+// Start starts cmd in the host. The caller must wait for cmd. Do not set Pdeathsig in its attributes: that signal comes when the
+// forking *thread* ends, which in Go can be at any time. Inside [Isolate] a process cannot outlive the program anyway.
 func (h *Host) Start(cmd *exec.Cmd) error {
 	return h.Do(cmd.Start)
 }

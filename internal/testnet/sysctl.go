@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Sysctl returns a kernel setting of the host, "net.ipv4.ip_forward" for one. Where a part of the name has a dot in it, the
+// Sysctl returns a kernel setting of the host, such as "net.ipv4.ip_forward". Where a part of the name contains a dot, the
 // separator is a slash, as in sysctl(8).
 func (h *Host) Sysctl(name string) (value string, err error) {
 	err = h.Do(func() error {
@@ -30,8 +30,7 @@ func (h *Host) SetSysctl(name, value string) error {
 	return nil
 }
 
-// writeSysctl changes a kernel setting in the namespace of the calling thread: below /proc/sys/net that is what counts, at
-// the moment in which the file is opened.
+// writeSysctl changes a kernel setting. Below /proc/sys/net the namespace counts in which the calling thread opens the file.
 func writeSysctl(name, value string) error {
 	f, err := os.OpenFile(sysctlPath(name), os.O_WRONLY, 0)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/backoff"
 	"portredirector/internal/dial"
-	"portredirector/internal/socket"
 )
 
 // Pauses between the tries of a failed server.
@@ -322,15 +321,6 @@ func aheadOf(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	}
 	c.Idle = min(aheadIdle, max(c.Idle, time.Second))
 	return c
-}
-
-func (d *dialed) activate(fd int) {
-	switch alive := d.set.cfg.KeepAlive; {
-	case !alive.Enable:
-		_ = socket.StopKeepAlive(fd)
-	case alive.Idle > aheadIdle: // else it has that already
-		_ = socket.KeepIdle(fd, alive.Idle)
-	}
 }
 
 // A dialed server is not asked for links: each peer's goroutine opens its own.

@@ -3,8 +3,6 @@ package upstream
 import (
 	"slices"
 	"sync"
-
-	"portredirector/internal/socket"
 )
 
 // queue has the peers for which no link is at hand, in the order of their arrival. It is
@@ -83,7 +81,6 @@ func (ss *Servers) leave(tried *Tried) {
 	select {
 	case l := <-w.got:
 		l.Leave()
-		_ = socket.KeepAlive(l.fd, unusedAlive(ss.cfg.Heartbeat))
 		ss.deliver(l.server, l.pooled)
 	default:
 	}
@@ -99,7 +96,6 @@ func (ss *Servers) deliver(s *server, p pooled) {
 		return
 	}
 	w := ss.queue.removeLocked(i)
-	s.source.activate(p.fd)
 	l := Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
 	s.gave(l)
 	w.got <- l

@@ -124,8 +124,6 @@ func (r *ReverseServer) open(ctx context.Context, tried *Tried, changed <-chan s
 
 func (r *ReverseServer) connect(netip.AddrPort) (pooled, error) { return none, errNotReady }
 
-func (r *ReverseServer) activate(fd int) { _ = socket.KeepAlive(fd, r.set.cfg.KeepAlive) }
-
 // refill leaves it to demand to find out what the pool lacks: links for queued peers go
 // first.
 func (r *ReverseServer) refill(int) { r.set.demand() }

@@ -39,8 +39,6 @@ type source interface {
 	// open returns a link for a peer that may wait for it. It returns errLeftOut or
 	// errTryOthers if the server has to be chosen anew; changed is closed then.
 	open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error)
-	// activate prepares a link of the pool for its peer.
-	activate(fd int)
 	// refill opens n links for the pool, which counts them already.
 	refill(n int)
 	// order requests n links for queued peers.
@@ -75,9 +73,7 @@ func (s *server) take() (Link, error) {
 	}
 	l := Link{server: s, Timeout: s.set.timeout(s), taken: s.set.clock()}
 	var want int
-	if l.pooled, l.ready, want = s.pool.take(); l.fd >= 0 {
-		s.source.activate(l.fd)
-	} else {
+	if l.pooled, l.ready, want = s.pool.take(); l.fd < 0 {
 		var err error
 		if l.pooled, err = s.source.connect(*best); err != nil {
 			s.source.refill(want)

@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// identity is who one end of a link is: files with a certificate that it has
-// signed itself.
+// identity is the files of one end of a link, with a self-signed certificate.
 type identity struct {
 	own    string // the certificate and its key, as HAProxy reads them
 	public string // the certificate, for the other end

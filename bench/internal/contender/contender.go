@@ -11,36 +11,32 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// Contender is a way from the peers to the service. To add one, implement this
-// and put it into allContenders.
+// Contender is a way from the peers to the service. To add one, implement this and add it to All.
 //
-// go-mmproxy, the other half of a set-up with HAProxy on M1 alone or with frp, is
-// not among them, and neither is frp: they are no modules that the Go module proxy
-// gives out, and nothing is measured here that was not installed by the system's
-// own means.
+// go-mmproxy and frp are not among them: the Go module proxy does not have them, and everything measured here was installed by
+// the system's own means.
 type Contender interface {
 	// Name is that of its column.
 	Name() string
-	// Setup brings it up in a fresh world, by world.start, and waits until it
-	// takes connections. The world ends it.
+	// Setup starts the contender in a new world, by World.Start, and waits until it accepts connections. The world ends it.
 	Setup(ctx context.Context, w *world.World) (deployment, error)
 }
 
-// Selective is a contender that is not measured in every row and every round.
+// Selective is a contender that is measured in some rows and rounds only.
 type Selective interface {
 	Contender
 	// Takes reports whether the contender is measured in a row. The first round is 0.
 	Takes(r Subject, round int) bool
 }
 
-// Subject is what a row is about, as far as contenders differ in it.
+// Subject describes a row to a contender.
 type Subject struct {
 	Name    string
 	Proxies bool // the processes of a contender: only contenders that have some are measured
 	Secured bool // securing the links
 }
 
-// deployment is a contender at work.
+// deployment is a running contender.
 type deployment struct {
 	Target netip.AddrPort // where peers connect
 	Pids   map[string]int // its processes, by host: what CPU and memory are measured of
@@ -64,8 +60,7 @@ const (
 	Dials       = "portredirector-dials"
 )
 
-// All are those there are. The first few are those measured unless
-// told otherwise.
+// All returns all contenders. The first DefaultCount are measured by default.
 func All() []Contender {
 	return []Contender{
 		direct{},

@@ -14,27 +14,23 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// haproxy is HAProxy on both machines: PROXY protocol v2 on the link, and a
-// transparent source on M2. With tls there is TLS in between, see haproxyTLS.
+// haproxy is HAProxy on both machines: PROXY protocol v2 on the link, and a transparent source on M2. With tls the link has TLS,
+// see haproxyTLS.
 //
-// There is no one configuration that is best for everything, so without TLS
-// there are three. The one that the ratios are to has splice-auto, by which
-// HAProxy itself tells bulk from the rest: with 16 streams that is well ahead of
-// -copy, which never splices, and with one stream about the same. The third,
-// -tuned, is what an administrator would do for these rows in particular, and
-// is measured in them alone: splicing everything through large pipes doubles
-// its throughput, but makes it slower with small messages.
+// No single configuration is best for everything, so without TLS there are three. The ratios are to the one with splice-auto,
+// by which HAProxy itself tells bulk from the rest. With 16 streams it is well ahead of -copy, which never splices, and with one
+// stream about equal. The third, -tuned, is tuned for a few rows, and measured in them alone: large pipes and splicing for
+// everything double its throughput, but slow small messages down.
 type haproxy struct {
 	name   string
 	splice splicing
-	// sysctls gives M1 what helps against TIME_WAIT: all ports for links, and
-	// reuse of those in TIME_WAIT.
+	// sysctls sets on M1 what helps against TIME_WAIT: all ports for links, and reuse of those in TIME_WAIT.
 	sysctls bool
 	tls     bool           // the link has it, and only rows about that are taken
 	rows    *regexp.Regexp // those it takes; nil means all
 }
 
-// splicing is how the kernel is to move the bytes: lines of configuration.
+// splicing is configuration lines that determine how the kernel moves bytes.
 type splicing struct{ global, defaults string }
 
 var (
@@ -49,9 +45,8 @@ func (h haproxy) Takes(r Subject, _ int) bool {
 	return (r.Secured || !h.tls) && (h.rows == nil || h.rows.MatchString(r.Name))
 }
 
-// The limits are for the 9,500 peers of row "held", within 20,000 descriptors:
-// two for each peer, and two for each pipe. There are as many threads as cores,
-// no log lines, and no limits of time that a measurement could reach.
+// The limits suit the 9,500 peers of row "held", within 20,000 descriptors: two for each peer, and two for each pipe. There are as
+// many threads as cores, no log lines, and no timeouts that a measurement could reach.
 const haproxyCommon = `global
 	maxconn 9600
 	maxpipes 200
@@ -96,8 +91,7 @@ func (h haproxy) Setup(ctx context.Context, w *world.World) (deployment, error) 
 	return deployment{Target: world.EntryAddr, Pids: map[string]int{OnM1: m1, OnM2: m2}}, nil
 }
 
-// routes sets up what brings the service's replies back to HAProxy: those that
-// leave a loopback address are for this machine.
+// routes adds the rules that bring the service's replies, which leave from a loopback address, back to HAProxy.
 func (h haproxy) routes(ctx context.Context, w *world.World) error {
 	var errs []error
 	for _, args := range []string{

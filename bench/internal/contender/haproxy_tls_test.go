@@ -16,8 +16,8 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestHAProxyTLS is about who gets a link to HAProxy on M2, and of what kind. The
-// test comes from M1, in place of HAProxy there.
+// TestHAProxyTLS checks which clients get a link to HAProxy on M2, and its version and cipher. The test connects from M1, in
+// place of HAProxy there.
 func TestHAProxyTLS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs HAProxy")
@@ -25,9 +25,7 @@ func TestHAProxyTLS(t *testing.T) {
 	nstest.Require(t)
 	w := startHAProxyTLS(t)
 	client, err := tls.LoadX509KeyPair(filepath.Join(w.Scratch, "m1.pem"), filepath.Join(w.Scratch, "m1.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	config := &tls.Config{
 		RootCAs:      certificates(t, filepath.Join(w.Scratch, "m2.crt")),
 		ServerName:   "m2",
@@ -54,9 +52,7 @@ func TestHAProxyTLS(t *testing.T) {
 func startHAProxyTLS(t *testing.T) *world.World {
 	t.Helper()
 	w, err := world.New(t.TempDir(), far.Path{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)
@@ -64,37 +60,27 @@ func startHAProxyTLS(t *testing.T) *world.World {
 	})
 	nstest.Run(t, w.M1, "haproxy", "-v") // skips where there is none
 	found, err := ByName(HAProxyTLS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	ctx := context.WithoutCancel(t.Context()) // which ends before the cleanups, and the processes with it
 	service, err := w.Play(ctx, w.M2, load.RoleService, "-mode", load.ModeSource)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	t.Cleanup(func() { _ = service.Kill() })
-	if _, err := service.Line(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := found[0].Setup(ctx, w); err != nil {
-		t.Fatal(err)
-	}
+	_, err = service.Line(ctx)
+	nstest.Must(t, err)
+	_, err = found[0].Setup(ctx, w)
+	nstest.Must(t, err)
 	return w
 }
 
-// link connects from M1 to M2 as HAProxy does, reads from the service, and
-// returns what the link is like.
+// link connects from M1 to M2 as HAProxy does, reads from the service, and returns the state of the link.
 func link(t *testing.T, w *world.World, config *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	plain, err := w.M1.Dial(t.Context(), netip.AddrPort{}, world.LinkAddr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	defer plain.Close()
 	const local = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00" // PROXY protocol v2 of a connection of its own
-	if _, err := plain.Write([]byte(local)); err != nil {
-		t.Fatal(err)
-	}
+	_, err = plain.Write([]byte(local))
+	nstest.Must(t, err)
 	secured := tls.Client(plain, config)
 	if err := secured.HandshakeContext(t.Context()); err != nil {
 		return tls.ConnectionState{}, err
@@ -107,9 +93,7 @@ func link(t *testing.T, w *world.World, config *tls.Config) (tls.ConnectionState
 func certificates(t *testing.T, file string) *x509.CertPool {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nstest.Must(t, err)
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
 		t.Fatalf("no certificate in %s", file)

@@ -14,8 +14,7 @@ import (
 // portredirector is the product, started as its README says.
 type portredirector struct {
 	name string
-	// noPool has the client open no links ahead of need. It is there to show what
-	// these give, so it is measured where that is most.
+	// noPool disables links ahead of need. It is measured where they matter most.
 	noPool bool
 	// keys secures the links: by TLS, or with authOnly by authentication alone.
 	keys, authOnly bool
@@ -25,8 +24,7 @@ type portredirector struct {
 
 func (p portredirector) Name() string { return p.name }
 
-// Takes reports whether a row is about what there may be none of, or what there
-// is more of.
+// Takes reports whether a row concerns the pool, the keys or the direction that the contender differs in.
 func (p portredirector) Takes(r Subject, _ int) bool {
 	switch {
 	case p.noPool:

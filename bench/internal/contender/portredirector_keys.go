@@ -12,8 +12,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// secure makes a key for each end, and returns the arguments that secure the
-// links with them. There are none without keys.
+// secure creates a key for each end and returns the arguments that use them, or none without keys.
 func (p portredirector) secure(ctx context.Context, w *world.World, binary string) (client, server []string, err error) {
 	if !p.keys {
 		return nil, nil, nil
@@ -39,7 +38,7 @@ func (p portredirector) secure(ctx context.Context, w *world.World, binary strin
 	return client, server, nil
 }
 
-// keygen has the product make a key, and returns the public one.
+// keygen runs portredirector keygen and returns the public key.
 func keygen(ctx context.Context, binary, file string) (public string, err error) {
 	cmd := exec.CommandContext(ctx, binary, "keygen", file) //nolint:gosec // the product
 	cmd.Env = world.PlainEnv()

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// stream is peers that come at a steady rate, whether or not those before them
-// have what they came for.
+// stream is peers that arrive at a steady rate, whether or not those before them have been served.
 type stream struct {
 	peers    *peers
 	poll     *poller
@@ -21,8 +20,8 @@ type stream struct {
 	problem  string // the first failure
 }
 
-// arrive has peers come at a steady rate, each with one byte to be echoed, and
-// tells how long it took from before the connect until the echo.
+// arrive connects peers at a steady rate, each with one byte to be echoed, and measures the time from before the connect until
+// the echo.
 func arrive(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	poll, err := newPoller()
 	if err != nil {

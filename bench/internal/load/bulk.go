@@ -11,8 +11,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// bulk moves bytes one way on some connections, as fast as it goes, and tells
-// the rate and what each GB costs the contender's processes in CPU time.
+// bulk moves bytes one way on some connections, and measures the rate, and the CPU time per GB of the contender's processes.
 func bulk(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	move := send
 	if c.down {
@@ -56,7 +55,7 @@ func bulk(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	return Outcome{Values: values}, nil
 }
 
-// reading is the state at one moment.
+// reading is the progress of a transfer at one moment.
 type reading struct {
 	at    time.Time
 	moved int64

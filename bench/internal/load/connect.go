@@ -11,7 +11,7 @@ type attempt struct {
 	took time.Duration // from before the connect
 }
 
-// crowd is visitors that come again as soon as they have left.
+// crowd is a number of visitors that return as soon as they have left.
 type crowd struct {
 	peers    *peers
 	poll     *poller
@@ -25,9 +25,8 @@ type crowd struct {
 	problem    string // the first failure
 }
 
-// connect makes new connections all the time, with one echo on each: as soon as
-// one is done the next begins. It tells the rate and the latencies for the
-// beginning, the end and all of the time, and the share of failures.
+// connect makes new connections, with one echo on each, a fixed number at a time. It measures the rate and the latencies of the
+// beginning, the end and the whole time, and the share of failures.
 func connect(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	poll, err := newPoller()
 	if err != nil {
@@ -52,7 +51,7 @@ func connect(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	return Outcome{Values: values, Problem: all.problem}, nil
 }
 
-// run is all visits. Those that are under way at the end may still fail.
+// run makes visits until the end. Visits in progress at the end may still fail.
 func (c *crowd) run(ctx context.Context) error {
 	for i := range c.visitors {
 		c.visitors[i].tag = i
@@ -75,8 +74,8 @@ func (c *crowd) run(ctx context.Context) error {
 	}
 }
 
-// look sees to those that the poller does not report: who is late goes, who is
-// away comes. It returns how many are there.
+// look handles visitors that the poller does not report: late ones leave, and absent ones return. It returns how many are
+// connected.
 func (c *crowd) look() (there int) {
 	for i := range c.visitors {
 		v := &c.visitors[i]
@@ -133,8 +132,7 @@ func (c *crowd) note(err error) {
 	}
 }
 
-// addWindow adds the rate and the latencies of the attempts that were done
-// between two moments.
+// addWindow adds the rate and the latencies of the attempts that ended between two moments.
 func addWindow(values Values, suffix string, done []attempt, from, to time.Duration) {
 	var took []time.Duration
 	for _, a := range done {

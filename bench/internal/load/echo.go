@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// pingPong sends a message on each of some connections and the next one as
-// soon as it is back, and tells the rate and the latencies.
+// pingPong sends a message on each connection, and the next one after its echo. It measures the rate and the latencies.
 func pingPong(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	poll, err := newPoller()
 	if err != nil {
@@ -32,8 +31,7 @@ func pingPong(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	return Outcome{Values: values}, nil
 }
 
-// play is the game. It returns how long the messages took that were back
-// after the warm-up.
+// play exchanges messages and returns the latencies of those that came back after the warm-up.
 func play(ctx context.Context, poll *poller, players []visitor, message []byte, c loadConfig) ([]time.Duration, error) {
 	var took []time.Duration
 	var errs []error

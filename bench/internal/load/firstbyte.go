@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Pause is how long all is idle before a new connection.
+// Pause is the idle time before each new connection.
 const Pause = 20 * time.Millisecond
 
-// firstByte makes connections one at a time, each after a pause, and tells how
-// long it took from before the connect until the echo of the first byte.
+// firstByte makes connections one at a time, each after a pause, and measures the time from before the connect until the echo
+// of the first byte.
 func firstByte(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	poll, err := newPoller()
 	if err != nil {

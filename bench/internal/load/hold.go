@@ -11,19 +11,18 @@ import (
 	"time"
 )
 
-// The commands to a load that holds connections, a line each. Each is answered
-// by an outcome, and the end of standard input ends it.
+// The commands to a load that holds connections, one per line. Each is answered by an outcome. The end of standard input ends the
+// load.
 const (
 	CommandHold  = "hold"  // N: have N connections, each with one byte echoed on it
 	CommandCheck = "check" // one more echo on each
 	CommandDrop  = "drop"  // close all, by FIN
 )
 
-// holdLimit is how long one command may take; what has not happened by then
-// has failed.
+// holdLimit bounds the time of one command. Connections that are not done by then have failed.
 const holdLimit = 30 * time.Second
 
-// holders is how many connections are made, or checked, at a time.
+// holders is the number of connections that are made or checked at a time.
 const holders = 32
 
 // hold holds idle connections, as it is told to.
@@ -86,7 +85,7 @@ func check(ctx context.Context, conns []*net.TCPConn) Outcome {
 	return each(ctx, len(conns), func(i int) error { return touch(conns[i]) })
 }
 
-// touch has a byte echoed on a connection.
+// touch sends a byte on a connection and waits for its echo.
 func touch(conn *net.TCPConn) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -99,8 +98,7 @@ func touch(conn *net.TCPConn) error {
 	return err
 }
 
-// each calls do for the numbers below n, some at a time, and counts those for
-// which it fails. When ctx ends the rest has failed.
+// each calls do for the numbers below n, some at a time, and counts failures. When ctx ends, the rest has failed.
 func each(ctx context.Context, n int, do func(i int) error) Outcome {
 	next := make(chan int)
 	var mu sync.Mutex

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// RoleLoad is the hidden subcommand that is the peers.
+// RoleLoad is the hidden subcommand that runs the peers.
 const RoleLoad = "load"
 
 // The kinds of load.
@@ -24,7 +24,7 @@ const (
 	KindHold      = "hold"
 )
 
-// loadConfig is what a load is told.
+// loadConfig is the parsed command line of a load.
 type loadConfig struct {
 	target      netip.AddrPort
 	connections int           // at a time

@@ -1,12 +1,11 @@
 package load
 
-// Outcome is what a load, or a command to one, has to tell: a line of JSON.
+// Outcome is the result of a load, or of a command to one, as a line of JSON.
 type Outcome struct {
 	Values map[string]float64 `json:"values"`
-	// Problem is the first thing that went wrong. It is no failure of the
-	// measurement: values tell how often that was.
+	// Problem is the first error. It does not fail the measurement: the values say how often errors occurred.
 	Problem string `json:"problem,omitempty"`
 }
 
-// Values are what a measurement has found, by the key of the metric.
+// Values are the results of a measurement, by the key of the metric.
 type Values = map[string]float64

@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// patience is how long a peer waits for its connection, and then for an answer.
+// patience bounds a peer's wait for its connection, and for an answer.
 const patience = 5 * time.Second
 
 // peers makes connections, each from the next address of the peers' network.
@@ -38,9 +38,8 @@ func newPeers(target netip.AddrPort) *peers {
 	}}
 }
 
-// lateBind lets a socket that is bound to an address choose its port when it
-// connects, so that any port is free that is not in use with the same remote
-// address (ip(7), IP_BIND_ADDRESS_NO_PORT).
+// lateBind lets a socket that is bound to an address choose its port when it connects. So any port is free that is not in use
+// with the same remote address (ip(7), IP_BIND_ADDRESS_NO_PORT).
 func lateBind(fd int) error {
 	const ipBindAddressNoPort = 24
 	return syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1)
@@ -72,8 +71,8 @@ func (p *peers) connect() (fd int, err error) {
 	return fd, nil
 }
 
-// peerAddr is the address of the n-th peer: after the last address of the
-// network, and without its own and the broadcast one, it is the first again.
+// peerAddr returns the address of the n-th peer. It skips the network's own and the broadcast address, and starts again after the
+// last one.
 func peerAddr(n uint32) netip.Addr {
 	size := uint32(1) << (32 - world.PeersNet.Bits())
 	first := world.PeersNet.Masked().Addr().As4()

@@ -7,10 +7,8 @@ import (
 	"time"
 )
 
-// poller waits for sockets, by epoll(7). The peers and the service use it, and
-// not package net, where much is small: what they cost themselves dilutes the
-// difference between the contenders, and in one thread that never hands work to
-// another it is half.
+// poller waits for sockets, by epoll(7). The peers and the service use it for small messages in place of package net. Their own
+// cost dilutes the difference between the contenders, and a single thread that never hands work to another costs half.
 type poller struct {
 	fd     int
 	events [256]syscall.EpollEvent
@@ -19,8 +17,7 @@ type poller struct {
 // What a poller waits for.
 const (
 	readable = syscall.EPOLLIN
-	// changed is reported once for each time that there is something to read or
-	// room to write.
+	// changed is reported once for each time that the socket becomes readable or writable.
 	changed = syscall.EPOLLIN | syscall.EPOLLOUT | 1<<31 // the constant EPOLLET has the wrong sign
 )
 
@@ -34,8 +31,7 @@ func newPoller() (*poller, error) {
 
 func (p *poller) close() { _ = syscall.Close(p.fd) }
 
-// add makes the poller wait for a socket too, until that is closed. The tag
-// comes with each event.
+// add registers a socket until it is closed. The tag comes with each event.
 func (p *poller) add(fd int, what uint32, tag int) error {
 	err := syscall.EpollCtl(p.fd, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: what, Fd: int32(tag)}) //nolint:gosec // a small number
 	if err != nil {
@@ -44,9 +40,8 @@ func (p *poller) add(fd int, what uint32, tag int) error {
 	return nil
 }
 
-// wait calls do with the tags of the sockets that have something to report,
-// after waiting for the first one, but not for longer than the limit; a
-// negative one is none.
+// wait waits for the first event, for at most limit, and calls do with the tags of all sockets that are ready. A negative limit
+// is none.
 func (p *poller) wait(limit time.Duration, do func(tag int)) error {
 	ms := int(limit.Milliseconds())
 	if limit < 0 {

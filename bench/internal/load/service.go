@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// RoleService is the hidden subcommand that is the service.
+// RoleService is the hidden subcommand that runs the service.
 const RoleService = "service"
 
 // What the service does with a connection.
@@ -28,14 +28,13 @@ const (
 // messageSize is the size of a message, in bytes.
 const messageSize = 64
 
-// bulkSize is that of one read or write where it is about bytes.
+// bulkSize is the size of a read or write of bulk, in bytes.
 const bulkSize = 256 << 10
 
-// Tally is what the service has seen.
+// Tally counts what the service has received.
 type Tally struct {
 	Connections int64 `json:"connections"`
-	// Foreign counts the connections that did not come from a peer's address. A
-	// contender with any does not do the job.
+	// Foreign counts the connections that did not come from a peer's address. A contender with any has failed.
 	Foreign int64 `json:"foreign"`
 	// Bytes counts those that were moved in bulk.
 	Bytes int64 `json:"bytes"`
@@ -51,8 +50,7 @@ func (t *Tally) count(from netip.Addr) {
 	}
 }
 
-// RunService serves until the end of its standard input. It prints its tally then,
-// and for each line before.
+// RunService serves until the end of its standard input. It prints its tally at the end, and for each line of input.
 func RunService(ctx context.Context, e Streams, args []string) error {
 	var mode string
 	f := flag.NewFlagSet(RoleService, flag.ContinueOnError)

@@ -87,8 +87,7 @@ func (s *echoService) accept() error {
 	}
 }
 
-// echo sends back what is there on a connection. It always fits: peers send no
-// message before they have the one before back.
+// echo sends back the bytes that are available. They always fit: a peer sends no message before the echo of the last one.
 func (s *echoService) echo(fd int) {
 	n, err := syscall.Read(fd, s.buf[:])
 	if errors.Is(err, syscall.EAGAIN) {

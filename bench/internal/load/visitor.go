@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// visitor is a peer that connects and has a message echoed. It is driven by a
-// poller.
+// visitor is a peer that connects and waits for the echo of a message. A poller drives it.
 type visitor struct {
 	fd    int
 	state visitorState
@@ -30,7 +29,7 @@ const (
 	leaving                        // until the service has closed the connection
 )
 
-// errLate is a connection or an echo that does not come.
+// errLate says that a connection or an echo has not come.
 var errLate = errors.New("no answer within " + patience.String())
 
 // arrive connects the next peer.
@@ -60,8 +59,7 @@ func (v *visitor) send(message []byte) error {
 	return nil
 }
 
-// advance takes the next step after the poller has reported the socket. It uses
-// the message as its buffer.
+// advance takes the next step after the poller has reported the socket. It uses message as its buffer.
 func (v *visitor) advance(message []byte) error {
 	switch v.state {
 	case connecting:
@@ -113,7 +111,7 @@ func (v *visitor) late() bool {
 	return false
 }
 
-// visit is a whole visit but for its end.
+// visit makes a visit, except for leaving.
 func (v *visitor) visit(poll *poller, p *peers, message []byte) error {
 	if err := v.arrive(poll, p); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"portredirector/bench/internal/world"
 )
 
-// measurement is a contender at work in a world of its own.
+// Measurement is a running contender in a world of its own.
 type measurement struct {
 	times   times
 	world   *world.World
@@ -23,11 +23,10 @@ type measurement struct {
 	pids    map[string]int
 }
 
-// measureLimit is how long a measurement may take beside what it is meant to.
+// measureLimit bounds the time of a measurement beyond the row's own.
 const measureLimit = 90 * time.Second
 
-// measure makes one measurement: of a row, with a contender. With an error
-// there may be some of the values.
+// measure measures a row with a contender. With an error some of the values may be there.
 func measure(ctx context.Context, scratch string, t times, r Row, c contender.Contender) (o load.Outcome, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.lasts(t)+measureLimit, errors.New("took too long"))
 	defer cancel()
@@ -62,8 +61,7 @@ func measure(ctx context.Context, scratch string, t times, r Row, c contender.Co
 	return o, err
 }
 
-// checkSources makes the service tell what it has seen. All of it must have
-// come from the peers.
+// checkSources reads the service's tally, and returns an error unless all connections came from the peers.
 func checkSources(ctx context.Context, service *world.Process) error {
 	if err := service.Stdin.Close(); err != nil {
 		return err
@@ -126,7 +124,7 @@ func (m *measurement) holder(ctx context.Context) (holder, error) {
 	return holder{p}, err
 }
 
-// command has the load do something.
+// command sends a command to the load and returns its result.
 func (h holder) command(ctx context.Context, line string) (load.Outcome, error) {
 	if err := h.p.Tell(line); err != nil {
 		return load.Outcome{}, err
@@ -134,7 +132,7 @@ func (h holder) command(ctx context.Context, line string) (load.Outcome, error) 
 	return answer(ctx, h.p)
 }
 
-// hold makes it n connections. That some cannot be made is an error.
+// hold brings the number of connections to n. A connection that fails is an error.
 func (h holder) hold(ctx context.Context, n int) error {
 	o, err := h.command(ctx, fmt.Sprint(load.CommandHold, " ", n))
 	if err != nil {

@@ -6,9 +6,10 @@ import (
 	"testing"
 
 	"portredirector/bench/internal/contender"
+	"portredirector/internal/testnet/nstest"
 )
 
-// TestDue is about contenders that are measured in some rows only.
+// TestDue checks contenders that are measured in some rows only.
 func TestDue(t *testing.T) {
 	const far = "first-byte-far-1-tls first-byte-far-200-tls"
 	const secured = "bulk-1-up-tls bulk-1-down-tls bulk-16-up-tls bulk-16-down-tls conn-reset-tls conn-peer-fin-tls echo-1-tls first-byte-tls " +
@@ -23,9 +24,7 @@ func TestDue(t *testing.T) {
 		{contender.Dials, far},
 	} {
 		found, err := contender.ByName(tt.contender)
-		if err != nil {
-			t.Fatal(err)
-		}
+		nstest.Must(t, err)
 		rows := slices.DeleteFunc(AllRows(), func(r Row) bool { return !due(r, found[0], 0) })
 		if got := strings.Join(RowNames(rows), " "); got != tt.rows {
 			t.Errorf("%s is measured in %s; want %s", tt.contender, got, tt.rows)

@@ -56,10 +56,10 @@ var (
 	ErrorsMetric = Metric{Key: "errors", Title: "errors, worst round", Unit: "%", Digits: 2, Worst: true}
 )
 
-// AllRows are the rows, in the order of the tables.
+// AllRows returns all rows, in the order of the tables.
 func AllRows() []Row { return append(PlainRows(), securedRows()...) }
 
-// PlainRows are those measured unless told otherwise.
+// PlainRows returns the rows that are measured by default.
 func PlainRows() []Row {
 	return []Row{
 		bulkRow("bulk-1-up", "bulk, 1 stream up", 1, false),

@@ -12,15 +12,13 @@ import (
 	"portredirector/internal/testnet/far"
 )
 
-// FarRoundTrip is how long a round trip between M1 and M2 takes where they are
-// far from each other. The peers are near M1.
+// FarRoundTrip is the round-trip time between M1 and M2 in these rows. The peers are near M1.
 const FarRoundTrip = 50 * time.Millisecond
 
-// farLoss is the share of packets that a bad way loses.
+// farLoss is the share of packets that are dropped in the rows with loss.
 const farLoss = 0.001
 
-// farRate is what goes over the way, in bits a second: a good line, and well below
-// what the two processors can carry in single packets.
+// farRate limits the path, in bits per second, to much less than two CPUs can forward in single packets.
 const farRate = 400e6
 
 // farPath returns the path between M1 and M2 in these rows.
@@ -28,9 +26,8 @@ func farPath(loss float64) far.Path {
 	return far.Path{Delay: FarRoundTrip / 2, Rate: farRate, Loss: loss}
 }
 
-// firstByteFarRow is about how long a new peer waits. Whoever connects a link
-// when the peer is there pays a round trip for that, and another one for the
-// first byte.
+// firstByteFarRow measures how long a new peer waits. A link that is connected for the peer takes a round trip, and the first
+// byte another one.
 func firstByteFarRow(name, title string, rate, rounds int) Row {
 	return Row{
 		Subject: contender.Subject{Name: name}, Title: title, mode: load.ModeEcho, rounds: rounds, way: farPath(0),
@@ -49,8 +46,7 @@ func firstByteFarRow(name, title string, rate, rounds int) Row {
 	}
 }
 
-// bulkFarRow is about one stream over a distance, beside the plain connection
-// that direct is.
+// bulkFarRow measures one stream over a long distance.
 func bulkFarRow(name, title string, down bool, loss float64) Row {
 	r := Row{
 		Subject: contender.Subject{Name: name}, Title: title, mode: load.ModeSink, rounds: 3, way: farPath(loss),
@@ -77,8 +73,7 @@ func measureFarDown(ctx context.Context, m *measurement) (load.Outcome, error) {
 	return load.Outcome{Values: load.Values{"mbit": o.Values["gbit"] * megaPerGiga}}, nil
 }
 
-// measureFarUp counts what comes to the service. What a peer has sent may be in
-// buffers on the way, and here these are large and the rate is small.
+// measureFarUp counts the bytes that reach the service, since the buffers on the path are large and its rate is small.
 func measureFarUp(ctx context.Context, m *measurement) (load.Outcome, error) {
 	p, err := m.peers(ctx, load.KindBulk, fmt.Sprint("-length=", measureLimit))
 	if err != nil {
@@ -99,8 +94,7 @@ func measureFarUp(ctx context.Context, m *measurement) (load.Outcome, error) {
 	return load.Outcome{Values: load.Values{"mbit": float64(after.Bytes-before.Bytes) / megabit / (after.At - before.At).Seconds()}}, nil
 }
 
-// tallyAfter asks what the service has seen some time from now, unless a load
-// ends before that.
+// tallyAfter reads the service's tally after a time, or returns an error if the load ends before.
 func (m *measurement) tallyAfter(ctx context.Context, d time.Duration, p *world.Process) (load.Tally, error) {
 	select {
 	case <-p.Ended:

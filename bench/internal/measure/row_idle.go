@@ -17,12 +17,12 @@ const (
 	FewPeers  = 1000
 	ManyPeers = 5000
 	mostPeers = 9500 // with two descriptors each, within 20,000
-	// firstPeers come and go before memory is read for the first time, so that
-	// what a program loads and allocates once is not put down to its peers.
+	// firstPeers come and go before memory is read for the first time, so that the memory that a program allocates once does not
+	// count for its peers.
 	firstPeers = 64
 )
 
-// idleRow is about what an idle peer costs.
+// idleRow measures memory and descriptors of idle peers.
 func idleRow() Row {
 	r := Row{
 		Subject: contender.Subject{Name: "idle", Proxies: true}, Title: "idle peers", mode: load.ModeEcho, rounds: 3,
@@ -41,7 +41,7 @@ func idleRow() Row {
 	return r
 }
 
-// IdleKey is the key of a metric of idleRow.
+// IdleKey returns the key of a metric of the row about idle peers.
 func IdleKey(what, host string, n int) string { return fmt.Sprintf("%s-%s-%d", what, host, n) }
 
 func measureIdle(ctx context.Context, m *measurement) (load.Outcome, error) {
@@ -77,8 +77,7 @@ func measureIdle(ctx context.Context, m *measurement) (load.Outcome, error) {
 	return o, nil
 }
 
-// held returns what the contender's processes hold once all has settled. Their
-// garbage collectors are left alone.
+// held returns the usage of the contender's processes after it has settled. It does not force garbage collection.
 func (m *measurement) held(ctx context.Context) (map[string]world.Usage, error) {
 	select {
 	case <-ctx.Done():
@@ -96,7 +95,7 @@ func (m *measurement) held(ctx context.Context) (map[string]world.Usage, error) 
 	return all, nil
 }
 
-// loadedRow is about new peers while many idle ones are there.
+// loadedRow measures new peers beside many idle ones.
 func loadedRow() Row {
 	return Row{
 		Subject: contender.Subject{Name: "loaded"}, Title: "beside 5,000 idle peers", mode: load.ModeEcho, rounds: 3,
@@ -137,7 +136,7 @@ func loadedRow() Row {
 	}
 }
 
-// heldRow is about as many peers as two descriptors each allow.
+// heldRow measures as many peers as the descriptors allow.
 func heldRow() Row {
 	return Row{
 		Subject: contender.Subject{Name: "held"}, Title: "9,500 peers at once", mode: load.ModeEcho, rounds: 1,

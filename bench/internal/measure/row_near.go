@@ -30,7 +30,7 @@ func bulkRow(name, title string, streams int, down bool) Row {
 	}
 }
 
-// workers is how many peers make new connections at a time.
+// workers is the number of peers that connect at a time.
 const workers = 64
 
 func connectRow(name, title, mode, closing string, rounds int) Row {

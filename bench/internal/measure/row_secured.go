@@ -2,13 +2,10 @@ package measure
 
 import "slices"
 
-// alsoSecured are the rows that are there once more, with "-tls" after their
-// name, for what it costs to secure the links.
+// alsoSecured lists the rows that exist a second time, with "-tls" after their name, to measure secured links.
 var alsoSecured = []string{"bulk-1-up", "bulk-1-down", "bulk-16-up", "bulk-16-down", "conn-reset", "conn-peer-fin", "echo-1", "first-byte", "first-byte-far-1", "first-byte-far-200", "idle"}
 
-// securedRows are these rows. Their contenders are those that secure their
-// links, beside the same ones without. They are measured on demand only, since
-// together they take almost as long as all others.
+// securedRows returns these rows. They are measured on demand only, since together they take almost as long as all others.
 func securedRows() []Row {
 	var all []Row
 	for _, r := range PlainRows() {

@@ -15,7 +15,7 @@ type times struct {
 	Far       FarTimes
 }
 
-// FarTimes are those of the rows in which M1 and M2 are far from each other.
+// FarTimes are the times of rows in which M1 and M2 are far from each other.
 type FarTimes struct {
 	WarmUp  time.Duration // until a stream is as fast as it gets, and a pool as large
 	Bulk    time.Duration // the window after that, for bytes

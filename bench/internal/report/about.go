@@ -15,7 +15,7 @@ import (
 	"portredirector/bench/internal/contender"
 )
 
-// About is where and of what the numbers are.
+// About describes the machine and the programs of a run.
 type About struct {
 	Date    string `json:"date"`
 	Kernel  string `json:"kernel"`
@@ -31,7 +31,7 @@ type About struct {
 	Quick   bool   `json:"quick"`
 }
 
-// ReadAbout finds out.
+// ReadAbout collects the description.
 func ReadAbout(ctx context.Context, scratch string, rounds int, quick bool) About {
 	return About{
 		Date:    time.Now().Format(time.RFC3339),
@@ -48,7 +48,7 @@ func ReadAbout(ctx context.Context, scratch string, rounds int, quick bool) Abou
 	}
 }
 
-// Print puts it at the head of a report.
+// Print prints the description.
 func (a About) Print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	rounds := fmt.Sprint(a.Rounds)
@@ -72,7 +72,7 @@ func (a About) Print(w io.Writer) {
 	_ = t.Flush()
 }
 
-// cpuModel is what the first CPU calls itself.
+// cpuModel returns the model name of the first CPU.
 func cpuModel() string {
 	b, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(b)) {
@@ -91,7 +91,7 @@ func readLine(file string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// firstLine is the first line that a program prints.
+// firstLine returns the first line that a program prints.
 func firstLine(ctx context.Context, path string, args ...string) string {
 	out, err := exec.CommandContext(ctx, path, args...).Output() //nolint:gosec // the contenders'
 	if err != nil {

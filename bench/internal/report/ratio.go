@@ -11,9 +11,8 @@ type ratio struct{ of, to string }
 
 func (q ratio) String() string { return q.of + " ÷ " + q.to }
 
-// securedRatios are those of the rows about secured links: what it costs each to
-// secure them, how the two that do it by TLS compare, and whether it matters which end
-// opens them.
+// securedRatios are the ratios of the rows about secured links: the cost of securing them, TLS against TLS, and the effect of
+// which end dials.
 var securedRatios = []ratio{
 	{contender.HAProxyTLS, contender.HAProxy},
 	{contender.ProductTLS, contender.Product},
@@ -22,7 +21,7 @@ var securedRatios = []ratio{
 	{contender.Dials, contender.ProductTLS},
 }
 
-// ratiosToHAProxy are those of the other rows.
+// ratiosToHAProxy returns the ratios of the other rows.
 func ratiosToHAProxy(contenders []string) []ratio {
 	var all []ratio
 	for _, c := range contenders {
@@ -33,7 +32,7 @@ func ratiosToHAProxy(contenders []string) []ratio {
 	return all
 }
 
-// ratio is the value of a ratio, or not a number if one of the two is missing.
+// ratio returns the value of a ratio, or NaN if one of the two is missing.
 func (r *Report) ratio(q ratio, row string, m measure.Metric) float64 {
 	return r.value(row, q.of, m) / r.value(row, q.to, m)
 }

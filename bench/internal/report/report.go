@@ -12,8 +12,7 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// tooManyErrors is the share of failed connections, in %, above which a result
-// is marked.
+// tooManyErrors is the share of failed connections, in %, above which a result is marked.
 const tooManyErrors = 0.1
 
 // Report is the result of all samples.
@@ -24,8 +23,7 @@ type Report struct {
 	notes      []string
 }
 
-// New has the rows and the contenders that there are samples of: not all
-// contenders take all rows, and the benchmark may have been interrupted.
+// New returns a report of the rows and contenders that have samples. Others were not measured, or the benchmark was interrupted.
 func New(p measure.Plan, samples []measure.Sample) *Report {
 	r := &Report{samples: samples}
 	for _, c := range contender.Names(p.Contenders) {
@@ -46,8 +44,7 @@ func (r *Report) of(row, contender string) []measure.Sample {
 	return slices.DeleteFunc(slices.Clone(r.samples), func(s measure.Sample) bool { return s.Row != row || s.Contender != contender })
 }
 
-// value is what the rounds come to for a metric: their median, or the worst of
-// them. It is not a number if there is none.
+// value returns the median of the rounds for a metric, or the worst of them. It is NaN if there is none.
 func (r *Report) value(row, contender string, m measure.Metric) float64 {
 	var all []float64
 	for _, s := range r.of(row, contender) {
@@ -61,7 +58,7 @@ func (r *Report) value(row, contender string, m measure.Metric) float64 {
 	return median(all)
 }
 
-// Failed is an error if a measurement failed.
+// Failed returns an error if a measurement failed.
 func (r *Report) Failed() error {
 	n := 0
 	for _, s := range r.samples {
@@ -98,7 +95,7 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
-// line is one metric of a row.
+// line returns the cells of one metric of a row.
 func (r *Report) line(s section, row measure.Row, i int, m measure.Metric) []string {
 	title := ""
 	if i == 0 {
@@ -124,7 +121,7 @@ func (r *Report) line(s section, row measure.Row, i int, m measure.Metric) []str
 	return cells
 }
 
-// cell is a value, or says that there is none.
+// cell returns a value, or a sign that there is none.
 func (r *Report) cell(row measure.Row, contender string, m measure.Metric) string {
 	if len(r.of(row.Name, contender)) == 0 {
 		return "–" // not measured
@@ -139,7 +136,7 @@ func (r *Report) cell(row measure.Row, contender string, m measure.Metric) strin
 	return "n/a"
 }
 
-// mark refers to a note on a row, if there is something to say.
+// mark returns a reference to a note about failures, if there were any.
 func (r *Report) mark(row measure.Row, contender string) string {
 	samples := r.of(row.Name, contender)
 	var failures, problems []string
@@ -163,7 +160,7 @@ func (r *Report) mark(row measure.Row, contender string) string {
 	return mark
 }
 
-// WriteJSON writes all there is to a file.
+// WriteJSON writes all samples to a file.
 func WriteJSON(file string, a About, samples []measure.Sample) error {
 	b, err := json.MarshalIndent(struct {
 		About   About            `json:"about"`

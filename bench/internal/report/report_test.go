@@ -20,7 +20,7 @@ func contenders(names ...string) []contender.Contender {
 	return found
 }
 
-// twoRows is a report of two rows, with something of everything in it.
+// twoRows returns a report of two rows, with every kind of cell.
 func twoRows() *Report {
 	p := measure.Plan{
 		Rows: []measure.Row{
@@ -67,7 +67,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportSecured is about a report of two tables.
+// TestReportSecured checks a report of two tables.
 func TestReportSecured(t *testing.T) {
 	p := measure.Plan{
 		Rows: []measure.Row{

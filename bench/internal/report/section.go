@@ -6,15 +6,14 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// section is one table of a report: rows that have the same contenders, and are
-// compared in the same way.
+// section is one table of a report: rows with the same contenders and the same ratios.
 type section struct {
 	rows       []measure.Row
 	contenders []string
 	ratios     []ratio
 }
 
-// sections are the tables of a report, those that have rows.
+// sections returns the tables of a report that have rows.
 func (r *Report) sections() []section {
 	var all []section
 	for _, secured := range []bool{false, true} {
@@ -45,7 +44,7 @@ func (r *Report) measured(rows []measure.Row, contender string) bool {
 	return slices.ContainsFunc(rows, func(row measure.Row) bool { return len(r.of(row.Name, contender)) > 0 })
 }
 
-// head is the line above the table.
+// head returns the head of the table.
 func (s section) head() []string {
 	head := append([]string{"", "median of the rounds", "unit"}, s.contenders...)
 	for _, q := range s.ratios {

@@ -10,25 +10,21 @@ import (
 	"portredirector/bench/internal/measure"
 )
 
-// target is something that the product is to reach: a value of at least, or at
-// most, the limit.
+// target is a limit that portredirector should reach.
 type target struct {
 	text  string
 	limit float64
 	least bool
-	// value is what it has reached by the medians of this run, or not a number
-	// if that was not measured.
+	// value returns the result by the medians of this run, or NaN if it was not measured.
 	value func(r *Report) float64
 	// show shows a value that is not to be read as a number.
 	show func(float64) string
 }
 
-// farLimit is how much earlier the first byte is to be there than through HAProxy, in
-// ms: the round trip in which a link is connected.
+// farLimit is by how much the first byte should be earlier than through HAProxy, in ms: the round trip in which a link connects.
 const farLimit = 50
 
-// targets are those of the project. "÷ HAProxy" is the ratio to haproxy; where
-// a target is about several values, the worst of them counts.
+// targets are the targets of the project. "÷ HAProxy" is the ratio to haproxy. Of several values the worst counts.
 var targets = []target{
 	{text: "bulk, 1 stream: throughput ÷ HAProxy", least: true, limit: 2.5, value: toHAProxy(slices.Min, "gbit", "bulk-1-up", "bulk-1-down")},
 	{text: "bulk, 16 streams: throughput ÷ HAProxy", least: true, limit: 3, value: toHAProxy(slices.Min, "gbit", "bulk-16-up", "bulk-16-down")},
@@ -57,34 +53,32 @@ var targets = []target{
 	{text: "first byte over 50 ms, the server dials: p99 ÷ the client dials", limit: 1, value: dials("p99-ms")},
 }
 
-// product is what the product has reached in a row.
+// product returns a value of portredirector in a row.
 func (r *Report) product(row, key string, worst bool) float64 {
 	return r.value(row, contender.Product, measure.Metric{Key: key, Worst: worst})
 }
 
-// toHAProxy is the ratio to HAProxy in some rows, the worst of them.
+// toHAProxy returns the worst ratio to HAProxy in some rows.
 func toHAProxy(worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return ratioTo(contender.HAProxy, worst, key, rows...)
 }
 
-// ratioTo is the ratio to a contender in some rows, the worst of them.
+// ratioTo returns the worst ratio to a contender in some rows.
 func ratioTo(other string, worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return ratio{contender.Product, other}.worst(worst, key, rows...)
 }
 
-// withTLS is the ratio to HAProxy where both have TLS on the link, the lowest of
-// some rows.
+// withTLS returns the lowest ratio to HAProxy in some rows, both with TLS on the link.
 func withTLS(key string, rows ...string) func(*Report) float64 {
 	return ratio{contender.ProductTLS, contender.HAProxyTLS}.worst(slices.Min, key, rows...)
 }
 
-// dials is the ratio of a server that dials to a client that does, the higher of both
-// rates of peers.
+// dials returns the ratio of a server that dials to a client that dials, the higher of both rates of peers.
 func dials(key string) func(*Report) float64 {
 	return ratio{contender.Dials, contender.ProductTLS}.worst(slices.Max, key, "first-byte-far-1-tls", "first-byte-far-200-tls")
 }
 
-// worst is a ratio in some rows, the worst of them.
+// worst returns the worst ratio in some rows.
 func (q ratio) worst(worst func([]float64) float64, key string, rows ...string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		var all []float64
@@ -95,21 +89,21 @@ func (q ratio) worst(worst func([]float64) float64, key string, rows ...string) 
 	}
 }
 
-// lessThanHAProxy is by how much HAProxy has more.
+// lessThanHAProxy returns the difference between HAProxy's value and ours.
 func lessThanHAProxy(key, row string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return r.value(row, contender.HAProxy, measure.Metric{Key: key}) - r.product(row, key, false)
 	}
 }
 
-// lastToFirst is the ratio of the rate at the end to that at the beginning.
+// lastToFirst returns the ratio of the rate at the end to that at the beginning.
 func lastToFirst(row string) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return r.product(row, "rate-last", false) / r.product(row, "rate-first", false)
 	}
 }
 
-// highestIdle is what one of n idle peers costs the process that it costs most.
+// highestIdle returns the cost of one of n idle peers, in the process where it is highest.
 func highestIdle(what string, n int) func(*Report) float64 {
 	return func(r *Report) float64 {
 		return max(r.product("idle", measure.IdleKey(what, contender.OnM1, n), false), r.product("idle", measure.IdleKey(what, contender.OnM2, n), false))
@@ -128,8 +122,7 @@ func (t target) verdict(v float64) string {
 	return "MISSED"
 }
 
-// PrintTargets prints all targets with what was reached, if anything was
-// measured that a target is about.
+// PrintTargets prints all targets and results, if a target was measured.
 func PrintTargets(w io.Writer, r *Report) {
 	if !slices.ContainsFunc(targets, func(t target) bool { return !math.IsNaN(t.value(r)) }) {
 		return

@@ -33,8 +33,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestTargetsAreMeasured makes sure that every target is about what a row
-// measures: with a value for every metric there is one for every target.
+// TestTargetsAreMeasured checks that every target has a value if every metric has one.
 func TestTargetsAreMeasured(t *testing.T) {
 	p := measure.Plan{Rows: measure.AllRows(), Contenders: contender.All()}
 	var samples []measure.Sample

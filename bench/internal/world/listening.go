@@ -12,8 +12,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// AwaitListening waits until somebody listens on a port of a host. It does not
-// connect, which the service would see.
+// AwaitListening waits until a program listens on a port of a host. It does not connect, which the service would count.
 func AwaitListening(ctx context.Context, p *Process, h *testnet.Host, port uint16) error {
 	return p.Await(ctx, func() (found bool, err error) {
 		err = h.Do(func() error {
@@ -28,8 +27,8 @@ func AwaitListening(ctx context.Context, p *Process, h *testnet.Host, port uint1
 	})
 }
 
-// listening reports whether a table of the calling thread's namespace has a
-// listener on a port, on any address; see proc_net_tcp.rst of the kernel.
+// listening reports whether a table of the calling thread's namespace has a listener on a port, on any address (proc_net_tcp.rst
+// of the kernel).
 func listening(table string, port uint16) (bool, error) {
 	f, err := os.Open("/proc/thread-self/net/" + table)
 	if errors.Is(err, fs.ErrNotExist) {

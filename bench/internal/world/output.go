@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// lineWriter passes on what is written to it by line.
+// lineWriter sends each line that is written to it.
 type lineWriter struct {
 	lines chan<- string
 	rest  []byte
@@ -30,7 +30,7 @@ type tail struct {
 	kept []byte // guarded by mu
 }
 
-// tailSize is how much it keeps.
+// tailSize is the number of bytes that a tail keeps.
 const tailSize = 4 << 10
 
 func (t *tail) Write(b []byte) (int, error) {
@@ -43,7 +43,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String is the last three lines, on one.
+// String returns the last three lines, on one.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

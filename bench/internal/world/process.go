@@ -23,12 +23,11 @@ type Process struct {
 	err   error // how it ended; set before ended is closed
 }
 
-// maxLines is how many lines of output wait for a reader, at most. Our own
-// programs write a handful.
+// maxLines bounds the lines of output that wait for a reader. Our own programs print a handful.
 const maxLines = 64
 
-// startProcess starts a program. It is killed when ctx ends, or by kill, which
-// has to be called in any case. With talks its standard output is read by line.
+// startProcess starts a program. It is killed when ctx is canceled. The caller must call Kill in any case. With talks, its
+// standard output is read by line.
 func startProcess(ctx context.Context, h *testnet.Host, talks bool, path string, args ...string) (*Process, error) {
 	p := &Process{
 		Name:  filepath.Base(path) + " on " + h.Name,
@@ -56,15 +55,14 @@ func startProcess(ctx context.Context, h *testnet.Host, talks bool, path string,
 	return p, nil
 }
 
-// wait takes note of the end of the process.
+// wait waits for the process and closes its channels.
 func (p *Process) wait() {
 	p.err = p.cmd.Wait()
 	close(p.lines)
 	close(p.Ended)
 }
 
-// Kill ends the process and waits for it. It is an error if the process was no
-// longer there.
+// Kill ends the process and waits for it. It returns an error if the process had ended before.
 func (p *Process) Kill() error {
 	select {
 	case <-p.Ended:
@@ -76,7 +74,7 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// Failure is why the process ended by itself.
+// Failure returns the reason why the process ended by itself.
 func (p *Process) Failure() error {
 	why := "exit status 0"
 	if p.err != nil {
@@ -116,10 +114,10 @@ func (p *Process) Tell(line string) error {
 	return nil
 }
 
-// readyLimit is how long a program may take to start.
+// readyLimit bounds the time in which a program starts.
 const readyLimit = 10 * time.Second
 
-// errNotReady is a program that takes longer.
+// errNotReady says that a program took longer.
 var errNotReady = errors.New("is not ready")
 
 // Await waits until the process is ready, or has ended.

@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// clockTick is the unit of CPU times in /proc, USER_HZ. It is 100 on every
-// Linux that Go runs on.
+// clockTick is the unit of CPU times in /proc, USER_HZ, which is 100 on every Linux that Go supports.
 const clockTick = time.Second / 100
 
-// CPUTime is what a process has used so far, in user mode and in the kernel.
+// CPUTime returns the CPU time of a process, in user mode and in the kernel.
 func CPUTime(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -31,15 +30,14 @@ func CPUTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(uerr, serr)
 }
 
-// Usage is what a process holds.
+// Usage is the memory and descriptors of a process.
 type Usage struct {
 	Rss, Pss    float64 // bytes
 	Descriptors float64
 }
 
-// ReadUsage returns the usage of a process. Its memory is from smaps_rollup, which
-// counts page by page: the VmRSS of /proc/PID/status is kept per CPU and can be
-// wrong by more than a thousand idle connections weigh.
+// ReadUsage returns the usage of a process. It reads memory from smaps_rollup, which counts pages. VmRSS in /proc/PID/status is
+// cached per CPU, and can be off by more than a thousand idle connections weigh.
 func ReadUsage(pid int) (Usage, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

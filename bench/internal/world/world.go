@@ -55,8 +55,7 @@ type World struct {
 	processes     []*Process
 }
 
-// New builds a world with a way between M1 and M2. One without a delay is
-// a cable. Whoever calls it closes it.
+// New builds a world with a path between M1 and M2. A path without a delay is a cable. The caller must close the world.
 func New(scratch string, way far.Path) (*World, error) {
 	w := &World{Scratch: scratch}
 	if err := w.build(way); err != nil {
@@ -98,9 +97,7 @@ func (w *World) connect(m1, m2 []netip.Prefix, way far.Path) (err error) {
 	return errors.Join(errs...)
 }
 
-// Start starts a program in one of the hosts. It runs until the world is
-// closed, and that it does is part of the measurement: ending earlier is an
-// error of close.
+// Start starts a program in one of the hosts. It must run until the world is closed: ending earlier is an error of Close.
 func (w *World) Start(ctx context.Context, h *testnet.Host, path string, args ...string) (*Process, error) {
 	p, err := startProcess(ctx, h, false, path, args...)
 	if err == nil {

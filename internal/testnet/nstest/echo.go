@@ -42,13 +42,12 @@ func Echo(tb testing.TB, h *testnet.Host, addr netip.AddrPort) *EchoService {
 	return s
 }
 
-// Addr is where the service listens.
+// Addr returns the address at which the service listens.
 func (s *EchoService) Addr() netip.AddrPort {
 	return s.listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// Peers returns the remote addresses of all connections so far, in the order in which they came. One that got its first byte
-// back is among them.
+// Peers returns the remote addresses of all connections so far, in order. A connection whose first byte was echoed is among them.
 func (s *EchoService) Peers() []netip.AddrPort {
 	s.mu.Lock()
 	defer s.mu.Unlock()

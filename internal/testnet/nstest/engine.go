@@ -19,7 +19,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// Iptables is the form in which an engine's rules are in the kernel.
+// Iptables is the form of an engine's rules in the kernel.
 type Iptables string
 
 // The forms that there are; both are programs of Debian's iptables.
@@ -28,21 +28,21 @@ const (
 	IptablesLegacy Iptables = "xtables-legacy-multi"
 )
 
-// Engine is a Docker engine in a host, with images and containers of its own. It runs in a mount namespace of its own, by
-// which all that belongs to it is known.
+// Engine is a Docker engine in a host, with images and containers of its own. It runs in a mount namespace of its own, which
+// identifies all that belongs to it.
 type Engine struct {
 	host   *testnet.Host
 	dir    string   // its data, and its socket
 	keeper *Process // keeps the mount namespace, and starts the daemon again until it is to end
 }
 
-// keep is what the keeper does, with the directory and the command of the daemon.
+// keep is the keeper's script. Its arguments are the directory and the command of the daemon.
 const keep = `mount -t tmpfs tmpfs /run || exit
 	until [ -e "$0/ending" ]; do "$@" || exit; done 2>&1 | grep --line-buffered -v level=info
 	[ -e "$0/ending" ] && exec sleep infinity`
 
-// StartEngine starts an engine in the host. At the end of the test its containers are removed and it is ended, and the test
-// fails if a process or a mount is left. Where none is installed, or may be run, the test is skipped, and fails on a CI machine.
+// StartEngine starts an engine in the host. At the end of the test it is ended with its containers, and the test fails if a process
+// or a mount is left. The test is skipped where an engine is not installed or not permitted, and fails on a CI machine.
 func StartEngine(tb testing.TB, h *testnet.Host, form Iptables) *Engine {
 	tb.Helper()
 	requireAllIDs(tb)
@@ -92,14 +92,14 @@ func requireAllIDs(tb testing.TB) {
 	tb.Skip("A CONTAINER ENGINE NEEDS ROOT")
 }
 
-// Socket is where the engine is talked to.
+// Socket returns the path of the engine's socket.
 func (e *Engine) Socket() string { return e.path("docker.sock") }
 
 func (e *Engine) cgroup() string { return "/" + filepath.Base(e.dir) }
 
 func (e *Engine) path(name string) string { return filepath.Join(e.dir, name) }
 
-// wait waits until the engine can be talked to.
+// wait waits until the engine answers.
 func (e *Engine) wait(tb testing.TB) {
 	tb.Helper()
 	for deadline := time.Now().Add(runtimeLimit); ; time.Sleep(20 * time.Millisecond) {
@@ -149,8 +149,8 @@ func (e *Engine) Restart(tb testing.TB) {
 	e.wait(tb)
 }
 
-// Docker runs a docker command of this engine to its end, and returns its standard output without the last newline. One that
-// fails fails the test.
+// Docker runs a docker command of this engine and returns its standard output without the last newline. The test fails if the
+// command fails.
 func (e *Engine) Docker(tb testing.TB, args ...string) string {
 	tb.Helper()
 	out, err := e.Try(tb, args...)
@@ -160,13 +160,13 @@ func (e *Engine) Docker(tb testing.TB, args ...string) string {
 	return out
 }
 
-// Try is [Engine.Docker] for a command that may fail. The error has what it printed.
+// Try is like [Engine.Docker] for a command that may fail. The error includes its output.
 func (e *Engine) Try(tb testing.TB, args ...string) (string, error) {
 	tb.Helper()
 	return e.run(tb, nil, args)
 }
 
-// Builder is one of the two that build images.
+// Builder is one of Docker's two image builders.
 type Builder string
 
 // The builders, by what DOCKER_BUILDKIT has to be for them.
@@ -201,8 +201,8 @@ func (e *Engine) run(tb testing.TB, env, args []string) (string, error) {
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
 }
 
-// Run runs a container in the background, with options, an image and what is to run in it as in docker run. It is removed at
-// the end of the test, and if that failed, its log is shown. The id of the container is returned.
+// Run runs a container in the background, with options, image and command as in docker run, and returns its id. It is removed at
+// the end of the test. If the test failed, its log is shown.
 func (e *Engine) Run(tb testing.TB, args ...string) (id string) {
 	tb.Helper()
 	id = e.Docker(tb, append([]string{"run", "--detach"}, args...)...)
@@ -219,7 +219,7 @@ func (e *Engine) Run(tb testing.TB, args ...string) (id string) {
 	return id
 }
 
-// Stop has a container end by itself, if it is there.
+// Stop stops a container, if there is one.
 func (e *Engine) Stop(tb testing.TB, id string) {
 	tb.Helper()
 	if _, err := e.Try(tb, "stop", id); err != nil && !gone.MatchString(err.Error()) {
@@ -230,7 +230,7 @@ func (e *Engine) Stop(tb testing.TB, id string) {
 // gone matches what the engine says of a container that was run with --rm and has ended.
 var gone = regexp.MustCompile(`No such container|is already in progress`)
 
-// Log is what a container has printed so far, on both streams, in the engine's JSON.
+// Log returns the output of a container so far, on both streams, in the engine's JSON.
 func (e *Engine) Log(tb testing.TB, id string) string {
 	tb.Helper()
 	file, err := e.Try(tb, "inspect", "--format", "{{.LogPath}}", id)

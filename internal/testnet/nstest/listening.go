@@ -13,8 +13,8 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// WaitListening waits until the host has a TCP listener that takes connections to addr, its own or one on all addresses. It
-// looks at the table of the kernel and does not connect, so the program that listens sees nothing of it.
+// WaitListening waits until a program on the host listens at addr, or at all addresses. It reads the kernel's table and does not
+// connect, so the program notices nothing.
 func WaitListening(tb testing.TB, h *testnet.Host, addr netip.AddrPort) {
 	tb.Helper()
 	var have []netip.AddrPort
@@ -35,8 +35,7 @@ func WaitListening(tb testing.TB, h *testnet.Host, addr netip.AddrPort) {
 	tb.Fatalf("nothing listens at %v on %s; there is %v", addr, h.Name, have)
 }
 
-// takes reports whether a listener gets the connections to addr. The one at [::] gets those to IPv4 addresses too, as it
-// does by default.
+// takes reports whether a listener accepts the connections to addr. A listener at [::] accepts those to IPv4 addresses too.
 func takes(listener, addr netip.AddrPort) bool {
 	if listener.Port() != addr.Port() {
 		return false
@@ -45,8 +44,8 @@ func takes(listener, addr netip.AddrPort) bool {
 	return own == wanted || own == netip.IPv6Unspecified() || own == netip.IPv4Unspecified() && wanted.Is4()
 }
 
-// listeners returns the addresses of all TCP listeners in the namespace of the calling thread, by sock_diag(7). To read
-// /proc/net/tcp takes a hundred times as long, since the kernel goes through its table of connections for it.
+// listeners returns the addresses of all TCP listeners in the namespace of the calling thread, by sock_diag(7). Reading
+// /proc/net/tcp takes a hundred times as long, since the kernel walks its table of connections.
 func listeners() ([]netip.AddrPort, error) {
 	var all []netip.AddrPort
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {

@@ -9,12 +9,11 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// unavailable is why there are no namespaces for the tests, if so. [Main] sets it before any test runs.
+// unavailable is the reason why there are no namespaces, or nil. [Main] sets it before any test runs.
 var unavailable error
 
-// Main runs the tests of a package isolated, see [testnet.Isolate], and exits. Where that is not permitted it says so; then, on
-// a CI machine, it fails, and elsewhere it runs the tests that need no namespace and skips the others. CI machines have CI=true
-// in their environment.
+// Main runs the tests of a package isolated, see [testnet.Isolate], and exits. Where that is not permitted, it prints the reason
+// and skips the tests that need a namespace. On a CI machine, which has CI=true in its environment, it fails.
 func Main(m *testing.M) {
 	if testnet.Isolated() {
 		os.Exit(m.Run())

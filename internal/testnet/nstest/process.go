@@ -23,14 +23,14 @@ type Process struct {
 	ended  chan struct{} // closed when the process has ended and was waited for
 }
 
-// Start starts a program in the host. At the end of the test it is killed, with all of its process group, and waited for; if
-// the test failed, what it printed is logged. A program that is not installed skips the test, and fails it on a CI machine.
+// Start starts a program in the host. At the end of the test its process group is killed and waited for. If the test failed, its
+// output is logged. The test is skipped if the program is not installed, and fails on a CI machine.
 func Start(tb testing.TB, h *testnet.Host, name string, args ...string) *Process {
 	tb.Helper()
 	return StartCmd(tb, h, exec.Command(lookUp(tb, name), args...))
 }
 
-// StartCmd is [Start] for a command that needs more than arguments. Its output streams are those of the [Process].
+// StartCmd is like [Start] for a command that needs more than arguments. The [Process] reads its output.
 func StartCmd(tb testing.TB, h *testnet.Host, cmd *exec.Cmd) *Process {
 	tb.Helper()
 	r, w, err := os.Pipe()
@@ -63,14 +63,14 @@ func StartCmd(tb testing.TB, h *testnet.Host, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Pid is the id of the process.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Output is what the process has printed so far, on both streams.
+// Output returns the output of the process so far, on both streams.
 func (p *Process) Output() string { return p.output.String() }
 
-// WaitOutput waits until the process has printed substring, and returns the first line that has it. If the output ends
-// without it, the test fails at once.
+// WaitOutput waits until the process has printed substring, and returns the first line that contains it. The test fails at once
+// if the output ends without it.
 func (p *Process) WaitOutput(substring string) (line string) {
 	p.tb.Helper()
 	line, err := p.output.waitFor(substring, patience)
@@ -88,8 +88,8 @@ func (p *Process) Signal(sig os.Signal) {
 	}
 }
 
-// Wait waits until the process ends, and returns its exit code, or 128 plus the number of the signal that ended it. It is
-// patient for a minute.
+// Wait waits up to a minute until the process ends. It returns its exit code, or 128 plus the number of the signal that ended
+// it.
 func (p *Process) Wait() (exitCode int) {
 	p.tb.Helper()
 	select {
@@ -104,7 +104,7 @@ func (p *Process) Wait() (exitCode int) {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// await takes note of the end of the process.
+// await waits for the process and closes ended.
 func (p *Process) await() {
 	defer close(p.ended)
 	var exit *exec.ExitError

@@ -11,11 +11,11 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// runtimeLimit is how long a program may take that a test runs to its end.
+// runtimeLimit bounds the run time of a program.
 const runtimeLimit = time.Minute
 
-// Run runs a program in the host to its end and returns its standard output. An exit code other than 0 fails the test. A
-// program that is not installed skips the test, and fails it on a CI machine.
+// Run runs a program in the host and returns its standard output. The test fails if the exit code is not 0. The test is skipped
+// if the program is not installed, and fails on a CI machine.
 func Run(tb testing.TB, h *testnet.Host, name string, args ...string) string {
 	tb.Helper()
 	// Not the context of the test, which has ended when a cleanup runs.

@@ -15,8 +15,8 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// State is what the network of a host is made of, as far as a redirector could have changed it, in the words of the tools
-// that an administrator would use; line by line, so that a diff of two is readable.
+// State is the state of a host's network, as far as a redirector could have changed it. It has the lines that an administrator's
+// tools print, so a diff of two is readable.
 type State struct {
 	Rules    []string // ip -d rule, IPv4 and then IPv6
 	Routes   []string // ip -d route show table all, IPv4 and IPv6, sorted
@@ -51,8 +51,8 @@ func Snapshot(tb testing.TB, h *testnet.Host) State {
 	}
 }
 
-// Unchanged fails the test if the state of the host at its end is not what it is now. Call it when the network is complete and
-// before the first program starts: cleanups run in reverse, so the comparison comes after the programs were ended, and
+// Unchanged fails the test if the state of the host at its end differs from the present one. Call it when the network is complete
+// and before the first program starts. Cleanups run in reverse, so the comparison comes after the programs have ended, and
 // before the hosts are closed.
 func Unchanged(tb testing.TB, h *testnet.Host) {
 	tb.Helper()
@@ -68,7 +68,7 @@ func Unchanged(tb testing.TB, h *testnet.Host) {
 // fickle matches what changes without anyone's doing.
 var fickle = regexp.MustCompile(` (expires|users|used|age) [0-9][0-9a-z]*`)
 
-// watched are the settings that concern where packets go and with which mark, below /proc/sys/net.
+// watched lists the settings below /proc/sys/net that affect the routes and marks of packets.
 var watched = []string{
 	"ipv4/ip_forward",
 	"ipv4/tcp_fwmark_accept",

@@ -1,0 +1,151 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+)
+
+// action is how a flow ends.
+type action uint8
+
+const (
+	impossible     action = iota // the event does not happen in this stage
+	ignore                       // the flow lives on
+	closeBoth                    // in order, and call Done
+	resetBoth                    // by RST, and call Done
+	report                       // reset, and call OnError
+	giveNext                     // give the accepted socket to Next.HandOver
+	giveIdle                     // to OnIdle, if it has said nothing; else report
+	returnAccepted               // to OnUndelivered, if it is set; else resetBoth
+	returnUnsent                 // the same, if no payload was written; else resetBoth
+)
+
+// ending is an entry of the table.
+type ending struct {
+	action action
+	end    End   // of Done
+	err    error // if the event comes without one
+	greet  bool  // write DownPrefix first: the dialed socket was connected
+}
+
+// endings is how each event ends a flow in each stage.
+var endings = [stages][events]ending{
+	prefacing: {
+		acceptedBroke: {action: report},
+		rejected:      {action: report},
+		handedOver:    {action: giveNext},
+		timedOut:      {action: giveIdle, err: ErrTimeout},
+		expired:       {action: giveIdle, err: ErrExpired},
+		cut:           {action: report, err: ErrCut},
+		failed:        {action: report},
+	},
+	connecting: {
+		acceptedBroke: {action: resetBoth, end: AcceptedReset},
+		dialedBroke:   {action: resetBoth, end: DialedReset, greet: true},
+		connectFailed: {action: returnAccepted, end: Refused},
+		timedOut:      {action: returnAccepted, end: Refused, err: ErrTimeout},
+		expired:       {action: ignore},
+		cut:           {action: resetBoth, end: Cut},
+		failed:        {action: resetBoth, end: Failed},
+	},
+	awaitingStatus: {
+		acceptedBroke: {action: resetBoth, end: AcceptedReset},
+		dialedBroke:   {action: returnUnsent, end: Refused},
+		refused:       {action: resetBoth, end: Refused},
+		declined:      {action: returnAccepted, end: Refused},
+		timedOut:      {action: returnUnsent, end: Refused, err: ErrNoStatus},
+		expired:       {action: ignore},
+		cut:           {action: resetBoth, end: Cut},
+		failed:        {action: resetBoth, end: Failed},
+	},
+	open: {
+		finished:      {action: closeBoth, end: Finished},
+		acceptedBroke: {action: resetBoth, end: AcceptedReset},
+		dialedBroke:   {action: resetBoth, end: DialedReset, greet: true},
+		timedOut:      {action: resetBoth, end: Idle},
+		expired:       {action: ignore},
+		cut:           {action: resetBoth, end: Cut},
+		failed:        {action: resetBoth, end: Failed},
+	},
+}
+
+// finish ends a flow as the table says. Nothing else does.
+func (w *workspace) finish(f *flow, ev event, err error) {
+	if f.ended || ev == nothing {
+		return
+	}
+	e := endings[f.stage()][ev]
+	if e.action == impossible {
+		e, err = endings[f.stage()][failed], fmt.Errorf("event %d in stage %d: %w", ev, f.stage(), err)
+	}
+	if err == nil {
+		err = e.err
+	}
+	s := f.setup
+	switch e.decide(f, ev) {
+	case ignore:
+	case giveNext:
+		w.handOver(f, s.next)
+	case giveIdle:
+		w.handOver(f, s.onIdle)
+	case returnAccepted:
+		u := Undelivered{Peeked: s.kept, PeekedEOF: f.dir[accepted].eof, Err: err}
+		w.life.pairs.Add(-1)
+		w.handOver(f, func(ctx context.Context, fd int) {
+			u.Accepted = fd
+			s.onUndelivered(ctx, u)
+		})
+	case report:
+		w.remove(f, false)
+		w.life.endPreface(s.onError, err)
+	default:
+		if dir := &f.dir[dialed]; e.greet && dir.extra > 0 {
+			// Else whoever gave us the accepted socket would believe that nothing was
+			// connected, and try again.
+			_, _ = f.side[accepted].write(dir.rest[:dir.extra])
+		}
+		w.remove(f, e.action == closeBoth)
+		w.life.endPair(f.done, Result{Up: f.meter.Up(), Down: f.meter.Down(), End: e.end, Err: err})
+	}
+}
+
+// decide resolves the actions that depend on more than stage and event.
+func (e ending) decide(f *flow, ev event) action {
+	switch e.action {
+	case giveIdle:
+		switch {
+		case f.silent() && f.setup.onIdle != nil:
+			return giveIdle
+		case ev == expired && len(f.setup.said) == 0 && !f.silent():
+			return ignore // its first bytes are there, and about to be read
+		}
+		return report
+	case returnUnsent, returnAccepted:
+		if f.setup.onUndelivered == nil || e.action == returnUnsent && f.meter.Up() > 0 {
+			return resetBoth
+		}
+		return returnAccepted
+	}
+	return e.action
+}
+
+// remove takes a flow out of the loop and closes it: by RST unless it has finished.
+func (w *workspace) remove(f *flow, finished bool) {
+	f.ended = true
+	f.finishSetup(w)
+	w.flows.remove(f)
+	f.close(w, finished)
+}
+
+// handOver removes a flow and gives its accepted socket away, on a goroutine that the
+// engine waits for.
+func (w *workspace) handOver(f *flow, to func(ctx context.Context, fd int)) {
+	a := &f.side[accepted]
+	fd := a.fd
+	if a.watched {
+		w.poll.remove(fd)
+	}
+	a.fd = -1
+	w.remove(f, false)
+	w.life.start(func(ctx context.Context) { to(ctx, fd) })
+}

@@ -1,0 +1,68 @@
+package relay
+
+import (
+	"log/slog"
+	"sync/atomic"
+)
+
+// Meter counts the bytes of a pair while it lives.
+type Meter struct {
+	moved [2]atomic.Int64 // by direction
+}
+
+// Up returns the number of bytes that went from the accepted socket to the dialed one.
+func (m *Meter) Up() int64 { return m.moved[accepted].Load() }
+
+// Down returns the number of bytes that went the other way.
+func (m *Meter) Down() int64 { return m.moved[dialed].Load() }
+
+// Result reports what a pair carried, in bytes of payload, and why it ended.
+type Result struct {
+	Up, Down int64
+	End      End
+	Err      error // the cause; nil if End is Finished, Idle or Cut
+}
+
+// LogValue returns the result for a structured log.
+func (r Result) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.Int64("up", r.Up), slog.Int64("down", r.Down), slog.String("end", r.End.String())}
+	if r.Err != nil {
+		attrs = append(attrs, slog.Any("error", r.Err))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// End is the kind of a pair's end.
+type End uint8
+
+// The ends of a pair.
+const (
+	Finished      End = iota // both directions ended by FIN
+	AcceptedReset            // the accepted socket was reset, or timed out
+	DialedReset              // the dialed socket was reset, or timed out
+	Refused                  // by Pair.OnStatus, or for want of a status
+	Idle                     // one of the time-outs of Options
+	Cut                      // the engine was shut down before the pair finished
+	Failed                   // the engine could not relay it: out of descriptors or memory, or a bug
+)
+
+// String returns the end in a few words, for a log line.
+func (e End) String() string {
+	switch e {
+	case Finished:
+		return "finished"
+	case AcceptedReset:
+		return "reset by the accepted side"
+	case DialedReset:
+		return "reset by the dialed side"
+	case Refused:
+		return "refused"
+	case Idle:
+		return "idle for too long"
+	case Cut:
+		return "cut"
+	case Failed:
+		return "failed"
+	}
+	return "unknown"
+}

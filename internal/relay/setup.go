@@ -1,0 +1,86 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// stage is a stage of a flow's life.
+type stage uint8
+
+const (
+	prefacing      stage = iota // its accepted socket has to say what it wants
+	connecting                  // its dialed socket is being connected
+	awaitingStatus              // its dialed socket has to send a status
+	open                        // bytes go both ways
+	stages
+)
+
+// setup is what a flow needs until it is open.
+type setup struct {
+	stage    stage
+	deadline int64         // of the stage, ms on the loop's clock; 0 is none
+	timeout  time.Duration // of the rest of the preface, or of the status
+
+	onData  func(said []byte) (Next, error)
+	said    []byte                            // what onData has seen already
+	next    func(ctx context.Context, fd int) // its decision to hand over
+	onIdle  func(ctx context.Context, fd int)
+	onError func(error)
+
+	onStatus      func(byte) error // nil if there is no status
+	giveUp        func() error     // nil if nobody knows better than the time-out
+	onUndelivered func(ctx context.Context, u Undelivered)
+	kept          []byte // what was read so far, for onUndelivered
+}
+
+// room returns how much more may be read before the status.
+func (s *setup) room() int {
+	if s == nil || s.onUndelivered == nil {
+		return bufferSize
+	}
+	return MaxKept - len(s.kept)
+}
+
+// keep keeps what was read before the status.
+func (s *setup) keep(b []byte) {
+	if s != nil && s.onUndelivered != nil {
+		s.kept = append(s.kept, b...)
+	}
+}
+
+// startPreface makes f the flow of a preface.
+func (f *flow) startPreface(w *workspace, p *Preface) {
+	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, onIdle: p.OnIdle, onError: p.OnError}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true}
+	f.side[dialed].fd = -1
+	w.setDeadline(f.setup, p.IdleTimeout)
+}
+
+// startPair makes f the flow of a pair. Its accepted side is already there.
+func (f *flow) startPair(w *workspace, p *Pair) {
+	if f.setup == nil {
+		f.setup = new(setup)
+	}
+	w.setDeadline(f.setup, p.ConnectTimeout)
+	*f.setup = setup{
+		stage: connecting, deadline: f.setup.deadline, timeout: p.StatusTimeout, onStatus: p.OnStatus,
+		giveUp: p.GiveUp, onUndelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
+	}
+	f.side[dialed] = side{fd: p.Dialed, layer: p.DialedLayer}
+	f.done = p.Done
+	if f.meter = p.Meter; f.meter == nil {
+		f.meter = new(Meter)
+	}
+	f.dir[accepted] = direction{rest: append(p.UpPrefix, p.Peeked...), extra: len(p.UpPrefix), eof: p.PeekedEOF}
+	f.dir[dialed] = direction{rest: p.DownPrefix, extra: len(p.DownPrefix)}
+}
+
+// finishSetup makes a flow open, or ends its setup.
+func (f *flow) finishSetup(w *workspace) {
+	if f.setup != nil && f.setup.deadline > 0 {
+		w.deadlines.Add(-1)
+	}
+	f.setup = nil
+}

@@ -1,0 +1,177 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
+)
+
+// side is one socket and what is known of it. Edge-triggered epoll reports a state once,
+// so a side keeps it until a call shows otherwise.
+type side struct {
+	fd       int
+	layer    Layer // between it and its bytes, or nil
+	watched  bool  // the poller reports its events
+	awaited  bool  // and when a write may take something
+	readable bool  // a read may give something
+	writable bool  // a write may take something
+	ending   bool  // FIN has come, behind what is still to be read
+	failed   bool  // there is an error to be asked for
+	broken   bool  // the connection is gone, and needs no reset
+	acked    bool  // it has ended in both directions, and all is acknowledged
+	wrote    bool  // something was sent in this step
+	urgent   bool  // urgent data has come, at which reads stop short
+	closing  bool  // the layer's direction was closed
+
+	unackedSince int64 // when something was sent that is not acknowledged, ms on the loop's clock; 0 is nothing
+}
+
+// watch registers the side with the poller.
+func (s *side) watch(p *poller, number, which int32, events uint32) error {
+	s.watched = true
+	s.awaited = events&writable != 0
+	return p.add(s.fd, events, number, which)
+}
+
+// note records an event (epoll_ctl(2)).
+func (s *side) note(events uint32) {
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		s.readable = true
+	}
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		s.ending = true
+	}
+	if events&unix.EPOLLOUT != 0 {
+		s.writable = true
+	}
+	if events&unix.EPOLLPRI != 0 {
+		s.readable, s.urgent = true, true
+	}
+	if events&unix.EPOLLERR != 0 {
+		s.failed = true
+	}
+}
+
+// read reads once. At the end of what is there it makes the side unreadable.
+// A short read is that end, unless FIN is behind it, for which there will
+// be no further event, or urgent data, which splits what is there.
+func (s *side) read(b []byte) (int, error) {
+	if s.layer != nil {
+		return s.readLayer(b)
+	}
+	n, errno := socket.Recv(s.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		s.readable = false
+		return 0, nil
+	case errno != 0:
+		return 0, os.NewSyscallError("recv", errno)
+	case n > 0 && n < len(b) && !s.ending && !s.urgent:
+		s.readable = false
+	}
+	return n, nil
+}
+
+func (s *side) readLayer(b []byte) (int, error) {
+	n, err := s.layer.Read(b)
+	switch {
+	case err == unix.EAGAIN: //nolint:errorlint // a layer returns it bare
+		s.readable = false
+	case n == 0 && err != nil && !errors.Is(err, io.EOF):
+		return 0, err
+	}
+	return n, nil
+}
+
+// write writes once, and makes the side unwritable if it did not take all.
+func (s *side) write(b []byte) (int, error) {
+	if s.layer != nil {
+		return s.writeLayer(b)
+	}
+	n, errno := socket.SendSome(s.fd, b)
+	switch {
+	case errno == unix.EAGAIN:
+		s.writable = false
+		return 0, nil
+	case errno != 0:
+		return 0, os.NewSyscallError("send", errno)
+	case n < len(b):
+		s.writable = false
+	}
+	s.wrote = true
+	return n, nil
+}
+
+func (s *side) writeLayer(b []byte) (int, error) {
+	n, err := s.layer.Write(b)
+	if err != nil && err != unix.EAGAIN { //nolint:errorlint // a layer returns it bare
+		return 0, err
+	}
+	s.wrote = true
+	return n, s.flush()
+}
+
+// flush sends the rest of the layer's last write, and makes the side unwritable if it did
+// not send all.
+func (s *side) flush() error {
+	if s.layer == nil || !s.writable {
+		return nil
+	}
+	err := s.layer.Flush()
+	if err == unix.EAGAIN { //nolint:errorlint // a layer returns it bare
+		s.writable = false
+		return nil
+	}
+	return err
+}
+
+// closeWrite sends FIN. It reports whether that is done: it has to wait for what the layer
+// has left.
+func (s *side) closeWrite() (done bool, err error) {
+	if s.layer != nil && !s.closing {
+		s.closing = true
+		if err := s.layer.CloseWrite(); err != nil {
+			return false, err
+		}
+	}
+	if err := s.flush(); err != nil || s.layer != nil && !s.writable {
+		return false, err
+	}
+	return true, os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
+}
+
+// unacked returns the number of bytes that the other end has not acknowledged. FIN
+// counts as one (tcp(7), SIOCOUTQ).
+func (s *side) unacked() int {
+	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// delivered reports whether the other end of a side that has finished has acknowledged all
+// payload. FIN alone may still be under way.
+func (s *side) delivered() bool {
+	n := s.unacked()
+	s.acked = n == 0 && s.layer == nil // a layer's end can come before FIN
+	return n <= 1
+}
+
+// close closes the socket: by RST unless the pair has finished. It leaves a FIN that
+// is under way to the kernel.
+func (s *side) close(finished bool) {
+	switch {
+	case s.fd < 0:
+	case s.broken || s.acked:
+		socket.Release(s.fd)
+	case finished:
+		socket.Close(s.fd)
+	default:
+		socket.Reset(s.fd)
+	}
+}

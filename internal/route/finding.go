@@ -1,0 +1,113 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"portredirector/internal/probe"
+)
+
+// Outcome is the result of a proof.
+type Outcome uint8
+
+// The outcomes. After Rewritten, Redirected, Lost and NoRoute no peer can be
+// served.
+const (
+	Holds       Outcome = iota // a reply arrived, and the source was kept
+	NoAnswer                   // the service did not answer; its return route is not to blame
+	NotSent                    // the SYN did not leave: a filter of this machine
+	Undelivered                // the SYN did not reach a service on this machine: likewise
+	NoRoute                    // this machine has no route to the service
+	Rewritten                  // the service saw another source address
+	Redirected                 // a service on loopback was replaced by another one
+	Lost                       // a reply came, and did not arrive
+)
+
+// outcomes are the outcomes in words.
+var outcomes = [...]string{
+	Holds:       "the return route holds",
+	NoAnswer:    "the service does not answer",
+	NotSent:     "a rule of this machine drops the connection before it leaves",
+	Undelivered: "a rule of this machine drops the connection before it reaches the service",
+	NoRoute:     "this machine has no route to the service",
+	Rewritten:   "a rule of this machine rewrites the source",
+	Redirected:  "a rule of this machine leads the connection elsewhere",
+	Lost:        "no reply came back",
+}
+
+// String returns the outcome in words.
+func (o Outcome) String() string { return outcomes[o] }
+
+// Finding describes one proof of the return route of a service.
+type Finding struct {
+	Service netip.AddrPort
+	Claim   netip.AddrPort // the source of the proof
+	Outcome Outcome
+	Seen    string // what tells of the outcome; may be empty
+	Culprit string // the rule, chain or setting to blame; empty if it was not found
+	Mend    string // what an administrator can do about it; may be empty
+}
+
+// Err returns an error in one line if the return route does not hold.
+func (f Finding) Err() error {
+	if f.Outcome == Holds || f.Outcome == NoAnswer {
+		return nil
+	}
+	return findingError{f}
+}
+
+// Refuses reports whether peers are to be refused. They are not if a rule drops
+// the proof before the service: it may be for the claim of the proof alone.
+func (f Finding) Refuses() bool {
+	switch f.Outcome {
+	case NoRoute, Rewritten, Redirected, Lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// findingError is a finding as an error.
+type findingError struct{ Finding }
+
+func (e findingError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (a dial from %s to %s)", e.Outcome, e.Claim, e.Service)
+	for _, part := range []string{e.Seen, e.Culprit, e.Mend} {
+		if part != "" {
+			b.WriteString(": " + part)
+		}
+	}
+	return b.String()
+}
+
+// judge decides what the result of a probe means. local reports whether an
+// address is this machine's, replyLeads whether its replies are led back.
+func judge(r probe.Result, local func(netip.Addr) bool, replyLeads func(netip.AddrPort) bool) (o Outcome, seen string) {
+	dest := r.To
+	if r.Flow != nil {
+		dest = r.Flow.Dest
+	}
+	switch {
+	case r.Flow != nil && r.Flow.Source.Addr() != r.From.Addr():
+		return Rewritten, fmt.Sprintf("the service sees %s", r.Flow.Source.Addr())
+	case r.Arrived:
+		return Holds, ""
+	case !r.Sent:
+		return NoRoute, r.Err.Error()
+	case r.Err != nil:
+		return NoAnswer, r.Err.Error()
+	case r.To.Addr().IsLoopback() && dest != r.To:
+		return Redirected, fmt.Sprintf("it went to %s", dest)
+	case r.Flow != nil && r.Flow.Replied:
+		return Lost, ""
+	case local(dest.Addr()) && !replyLeads(dest):
+		return Lost, ""
+	case local(dest.Addr()):
+		return Undelivered, ""
+	case r.Flow == nil && r.Mark != 0:
+		return NotSent, ""
+	}
+	return NoAnswer, ""
+}

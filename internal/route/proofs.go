@@ -1,0 +1,222 @@
+package route
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// proofs holds what is known of the return route of each service. Its methods
+// may be called concurrently; refusal does not wait.
+type proofs struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	known  map[netip.AddrPort]*known // guarded by mu
+	hidden map[netip.AddrPort]error  // guarded by mu
+	told   Way                       // ways of which a proof was logged; guarded by mu
+
+	// refused has the services whose peers are to be refused, and why. It is nil
+	// if there are none.
+	refused atomic.Pointer[map[netip.AddrPort]error]
+	// failed has the return routes that do not hold. It is nil if there are none.
+	failed atomic.Pointer[[]Finding]
+}
+
+// known is the state of one service.
+type known struct {
+	finding Finding
+	idle    int // rounds in which no configuration named the service
+}
+
+// refusal returns an error if the peers of a service are to be refused.
+func (p *proofs) refusal(service netip.AddrPort) error {
+	refused := p.refused.Load()
+	if refused == nil {
+		return nil
+	}
+	return (*refused)[service]
+}
+
+// broken returns an error if the last proof of a service has failed.
+func (p *proofs) broken(service netip.AddrPort) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k := p.known[service]; k != nil {
+		return k.finding.Err()
+	}
+	return nil
+}
+
+// answered reports whether the last proof of a service found more than that it does not
+// answer.
+func (p *proofs) answered(service netip.AddrPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.known[service]
+	return k != nil && k.finding.Outcome != NoAnswer
+}
+
+// has reports whether a service was proved.
+func (p *proofs) has(service netip.AddrPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known[service] != nil
+}
+
+// note stores a finding, and logs it if it tells something new.
+func (p *proofs) note(f Finding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.known[f.Service]
+	if k == nil {
+		if p.known == nil {
+			p.known = make(map[netip.AddrPort]*known)
+		}
+		p.known[f.Service] = &known{finding: f}
+		p.tellFirstLocked(f)
+	} else {
+		p.tell(k.finding, f)
+		k.finding = f
+	}
+	p.publishLocked()
+}
+
+// tellFirstLocked logs the first finding of a service. The caller of SetUp is told of a
+// failure.
+func (p *proofs) tellFirstLocked(f Finding) {
+	way := WayTo(f.Service.Addr())
+	switch {
+	case f.Outcome == Holds && p.told&way == 0:
+		p.told |= way
+		p.log.Info("return route is set up and proved", slog.String("way", way.String()))
+	case f.Outcome == NoAnswer:
+		p.log.Info("return route is set up; the service does not answer yet, which would prove it", slog.String("service", f.Service.String()))
+	}
+}
+
+// tell logs that a return route has ceased to hold, or holds again.
+func (p *proofs) tell(before, now Finding) {
+	service := slog.String("service", now.Service.String())
+	switch was, is := before.Err(), now.Err(); {
+	case was == nil && is != nil && now.Refuses():
+		p.log.Error("return route does not hold, the service's peers are refused", service, slog.Any("error", is))
+	case was == nil && is != nil:
+		p.log.Error("return route does not hold", service, slog.Any("error", is))
+	case was != nil && is == nil:
+		p.log.Info("return route holds again", service)
+	}
+}
+
+// hide has the peers of some services refused, and of no others that were hidden
+// before.
+func (p *proofs) hide(hidden map[netip.AddrPort]error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for service, err := range hidden {
+		if p.hidden[service] == nil {
+			p.log.Error("service is hidden, its peers are refused", slog.String("service", service.String()), slog.Any("error", err))
+		}
+	}
+	for service := range p.hidden {
+		if hidden[service] == nil {
+			p.log.Info("service is no longer hidden", slog.String("service", service.String()))
+		}
+	}
+	p.hidden = maps.Clone(hidden)
+	p.publishLocked()
+}
+
+// keep forgets services that the configuration has not named for some rounds.
+func (p *proofs) keep(current []netip.AddrPort) {
+	const mostIdle = 3
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.known {
+		k.idle++
+	}
+	for _, service := range current {
+		if k := p.known[service]; k != nil {
+			k.idle = 0
+		}
+	}
+	maps.DeleteFunc(p.known, func(_ netip.AddrPort, k *known) bool { return k.idle > mostIdle })
+	p.publishLocked()
+}
+
+// services returns the services that were proved, sorted.
+func (p *proofs) services() []netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(p.known), netip.AddrPort.Compare)
+}
+
+// findings returns the last finding of each service, sorted by service.
+func (p *proofs) findings() []Finding {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []Finding
+	for _, k := range p.known {
+		list = append(list, k.finding)
+	}
+	slices.SortFunc(list, func(a, b Finding) int { return a.Service.Compare(b.Service) })
+	return list
+}
+
+// publishLocked lets dials and health know.
+func (p *proofs) publishLocked() {
+	refused := maps.Clone(p.hidden)
+	if refused == nil {
+		refused = make(map[netip.AddrPort]error)
+	}
+	var broken []Finding
+	for service, k := range p.known {
+		err := k.finding.Err()
+		if err == nil {
+			continue
+		}
+		broken = append(broken, k.finding)
+		if k.finding.Refuses() && refused[service] == nil {
+			refused[service] = err
+		}
+	}
+	slices.SortFunc(broken, func(a, b Finding) int { return a.Service.Compare(b.Service) })
+	p.failed.Store(&broken)
+	p.refused.Store(nil)
+	if len(refused) > 0 {
+		p.refused.Store(&refused)
+	}
+}
+
+// unhealthy returns an error that names the services whose peers cannot be
+// served, or nil. It does not wait for a proof.
+func (p *proofs) unhealthy() error {
+	const most = 3 // services that are named
+	var all []string
+	if refused := p.refused.Load(); refused != nil {
+		for _, service := range slices.SortedFunc(maps.Keys(*refused), netip.AddrPort.Compare) {
+			all = append(all, fmt.Sprintf("service %s: %s", service, (*refused)[service]))
+		}
+	}
+	if broken := p.failed.Load(); broken != nil {
+		for _, f := range *broken {
+			if !f.Refuses() {
+				all = append(all, fmt.Sprintf("service %s: %s", f.Service, f.Err()))
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	more := ""
+	if len(all) > most {
+		more = fmt.Sprintf("; and %d more", len(all)-most)
+		all = all[:most]
+	}
+	return fmt.Errorf("%s%s", strings.Join(all, "; "), more)
+}
