@@ -188,7 +188,7 @@ func TestClientsFile(t *testing.T) {
 	newSession(t, w.alice, 80, service).talk(t)
 
 	edit("m1 no-key")
-	server.WaitOutput("going on with what it was")
+	server.WaitOutput("the previous content stays in use")
 	newSession(t, w.alice, 80, service).talk(t)
 	edit("other " + other.public)
 	nstest.WaitFor(t, "a peer to be refused", func() bool { return !w.served(w.alice, service) }) // though there are links that were opened before

@@ -11,15 +11,14 @@ type step struct {
 	open func(ctx context.Context) error
 }
 
-// start runs steps until one fails. It reports false if ctx was canceled meanwhile: the daemon was
-// told to end before it was ready, and an error of a step is but a consequence of that.
+// start runs steps until one fails. It reports false without an error if ctx was canceled then: the
+// daemon was told to end before it was ready, and the failure is a consequence of that.
 func start(ctx context.Context, log *slog.Logger, steps []step) (ok bool, err error) {
 	for _, s := range steps {
-		err := s.open(ctx)
-		if ctx.Err() != nil {
+		switch err := s.open(ctx); {
+		case err != nil && ctx.Err() != nil:
 			return false, nil
-		}
-		if err != nil {
+		case err != nil:
 			return false, err
 		}
 		log.Debug("step of the start is done", slog.String("step", s.name))

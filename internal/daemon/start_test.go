@@ -133,7 +133,7 @@ func TestStartCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ok, err := start(ctx, slog.New(slog.DiscardHandler), []step{
 		{"one", func(ctx context.Context) error { cancel(); return ctx.Err() }},
-		{"two", func(context.Context) error { t.Error("it goes on"); return nil }},
+		{"two", func(context.Context) error { t.Error("it goes on after an error"); return nil }},
 	})
 	if ok || err != nil {
 		t.Errorf("%v, %v", ok, err)

@@ -19,11 +19,11 @@ type task interface {
 	fmt.Stringer
 }
 
-// runTasks runs tasks until ctx is canceled or one of them fails. It calls ready when all are ready.
-// Then it stops them one by one: a task is canceled when all that follow it in the list have
-// returned.
+// runTasks runs tasks until ctx is canceled or one of them fails. It calls ready when all are ready,
+// also if ctx is canceled by then. At the end it stops the tasks one by one: a task is canceled when all
+// that follow it in the list have returned.
 func runTasks(ctx context.Context, log *slog.Logger, ready func() error, tasks ...task) error {
-	g, ending := errgroup.WithContext(ctx)
+	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	stops := make([]func(), len(tasks))
 	for i, t := range tasks {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -36,18 +36,24 @@ func runTasks(ctx context.Context, log *slog.Logger, ready func() error, tasks .
 			return err
 		})
 	}
+	announced := make(chan struct{})
 	g.Go(func() error {
+		defer close(announced)
 		for _, t := range tasks {
 			select {
 			case <-t.Ready():
-			case <-ending.Done():
+			case <-failed.Done():
 				return nil
 			}
 		}
 		return ready()
 	})
 	g.Go(func() error {
-		<-ending.Done()
+		select {
+		case <-ctx.Done():
+		case <-failed.Done():
+		}
+		<-announced
 		for _, stop := range slices.Backward(stops) {
 			stop()
 		}

@@ -69,6 +69,18 @@ func TestShutdownOrder(t *testing.T) {
 	}
 }
 
+// TestCanceledBeforeReady wants a daemon that is told to end early to announce itself first.
+func TestCanceledBeforeReady(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	j := &journal{}
+	err := runTasks(ctx, slog.New(slog.DiscardHandler), func() error { j.add("ready"); return nil },
+		&fakeTask{journal: j, name: "a", ready: make(chan struct{})})
+	if err != nil || !slices.Equal(j.events, []string{"ready", "a has ended"}) {
+		t.Error(j.events, err)
+	}
+}
+
 // TestFailingTask wants a task that fails to end the others, and its error.
 func TestFailingTask(t *testing.T) {
 	j := &journal{}
