@@ -1,10 +1,6 @@
 package route
 
-import (
-	"fmt"
-
-	"github.com/google/nftables"
-)
+import "github.com/google/nftables"
 
 // chain describes a chain of the nftables table.
 type chain struct {
@@ -63,7 +59,7 @@ func (p Plan) chains(f family) []chain {
 			rules: []filterRule{
 				// After "conntrack -F" the service's packet makes the entry anew, or
 				// conntrack takes it for invalid. The dial's socket is still there.
-				{fromOutside(), stateIs(stateUnknown), noSYN(), socketMarkHas(m.Track), setLabel(), enter},
+				{fromOutside(), stateIsUnknown(), noSYN(), socketMarkHas(m.Track), setLabel(), enter},
 				{fromOutside(), labeled(), enter},
 			},
 		},
@@ -93,6 +89,3 @@ func (p Plan) plainChains() []chain {
 
 // labelBit is the bit of the conntrack label that notes a dial.
 const labelBit = 77
-
-// label returns the words of the label.
-func label() string { return fmt.Sprintf("ct label %d", labelBit) }

@@ -45,9 +45,7 @@ const (
 	ctReply    = 1 // IP_CT_DIR_REPLY
 )
 
-// stateUnknown selects packets that belong to no entry with replies.
-const stateUnknown = expr.CtStateBitINVALID | expr.CtStateBitNEW | expr.CtStateBitUNTRACKED
-
+// direction selects packets of one direction of their conntrack entry.
 func direction(d byte) term {
 	return term{fmt.Sprintf("ct direction %s", [...]string{"original", "reply"}[d]), []expr.Any{
 		&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1},
@@ -55,7 +53,9 @@ func direction(d byte) term {
 	}}
 }
 
-func stateIs(states uint32) term {
+// stateIsUnknown selects packets that belong to no entry with replies.
+func stateIsUnknown() term {
+	const states = expr.CtStateBitINVALID | expr.CtStateBitNEW | expr.CtStateBitUNTRACKED
 	return term{"ct state invalid,new,untracked", []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		and(states),
@@ -83,6 +83,8 @@ func fromOutside() term {
 	}}
 }
 
+// sourceIsLocal selects packets whose source is, or is not, an address of this
+// machine.
 func sourceIsLocal(is bool) term {
 	words, op := "fib saddr type local", expr.CmpOpEq
 	if !is {
@@ -94,19 +96,23 @@ func sourceIsLocal(is bool) term {
 	}}
 }
 
+// markHas selects packets by a bit of their mark.
 func markHas(bit uint32) term {
 	return has("meta mark", bit, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1})
 }
 
+// entryMarkHas selects packets by a bit of their conntrack entry's mark.
 func entryMarkHas(bit uint32) term {
 	return has("ct mark", bit, &expr.Ct{Key: expr.CtKeyMARK, Register: 1})
 }
 
-// socketMarkHas looks up the socket that a packet is for.
+// socketMarkHas selects packets by a bit of the mark of the socket that they are
+// for.
 func socketMarkHas(bit uint32) term {
 	return has("socket mark", bit, &expr.Socket{Key: expr.SocketKeyMark, Register: 1})
 }
 
+// has selects packets by a bit of a loaded value.
 func has(what string, bit uint32, load expr.Any) term {
 	return term{fmt.Sprintf("%s & %#x == %#x", what, bit, bit), []expr.Any{
 		load,
@@ -115,14 +121,16 @@ func has(what string, bit uint32, load expr.Any) term {
 	}}
 }
 
+// labeled selects packets whose conntrack entry has our label.
 func labeled() term {
-	return term{label(), []expr.Any{
+	return term{fmt.Sprintf("ct label %d", labelBit), []expr.Any{
 		&expr.Ct{Key: expr.CtKeyLABELS, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: labelLen, Mask: labelData(), Xor: make([]byte, labelLen)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, labelLen)},
 	}}
 }
 
+// unlabeled selects packets whose conntrack entry lacks our label.
 func unlabeled() term {
 	t := labeled()
 	t.words = fmt.Sprintf("ct label & %d == 0", labelBit)
@@ -141,13 +149,14 @@ func setLabel() term {
 // labelLen is NF_CT_LABELS_MAX_SIZE.
 const labelLen = 16
 
+// labelData returns a label with nothing but our bit.
 func labelData() []byte {
 	words := make([]byte, labelLen)
 	binary.NativeEndian.PutUint32(words[labelBit/32*4:], 1<<(labelBit%32))
 	return words
 }
 
-// setMark makes the bits of mask in the packet's mark those of value.
+// setMark sets the bits of mask in the packet's mark to those of value.
 func setMark(mask, value uint32) term {
 	return term{fmt.Sprintf("meta mark set meta mark & %#x | %#x", ^mask, value), []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
@@ -165,8 +174,8 @@ func setEntryMark(bit uint32) term {
 	}}
 }
 
-// keepSource translates the source address to itself, which is the last word
-// of NAT about it.
+// keepSource translates the source address to itself. The kernel then asks no
+// later NAT chain about it.
 func keepSource(f family) term {
 	offset, length := uint32(12), uint32(4) // struct iphdr
 	if f == ipv6 {
@@ -178,9 +187,10 @@ func keepSource(f family) term {
 	}}
 }
 
+// and keeps the given bits of a register.
 func and(bits uint32) expr.Any { return change(^bits, 0) }
 
-// change makes the bits of mask those of value.
+// change sets the bits of mask in a register to those of value.
 func change(mask, value uint32) expr.Any {
 	return &expr.Bitwise{
 		SourceRegister: 1, DestRegister: 1, Len: 4,

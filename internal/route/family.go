@@ -17,7 +17,7 @@ const (
 
 var families = []family{ipv4, ipv6}
 
-// flag is the family's option to ip(8).
+// flag returns the family's option to ip(8).
 func (f family) flag() string {
 	if f == ipv4 {
 		return "4"
@@ -25,7 +25,7 @@ func (f family) flag() string {
 	return "6"
 }
 
-// nft is the family's name in nft(8).
+// nft returns the family's name in nft(8).
 func (f family) nft() string {
 	if f == ipv4 {
 		return "ip"
@@ -33,7 +33,7 @@ func (f family) nft() string {
 	return "ip6"
 }
 
-// nftFamily is the family's number in nftables.
+// nftFamily returns the family's number in nftables.
 func (f family) nftFamily() nftables.TableFamily {
 	if f == ipv4 {
 		return nftables.TableFamilyIPv4
@@ -41,7 +41,7 @@ func (f family) nftFamily() nftables.TableFamily {
 	return nftables.TableFamilyIPv6
 }
 
-// everywhere is the prefix of all addresses.
+// everywhere returns the prefix of all addresses.
 func (f family) everywhere() *net.IPNet {
 	if f == ipv4 {
 		return &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}

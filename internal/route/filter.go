@@ -21,6 +21,7 @@ type filters struct {
 	owned bool
 }
 
+// openFilters opens a socket for nftables.
 func openFilters() (*filters, error) {
 	fs := new(filters)
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *nfnetlink.Conn) error {
@@ -77,6 +78,7 @@ func (fs *filters) remove(f family, name string) error {
 	return nil
 }
 
+// exists reports whether the named table is there.
 func (fs *filters) exists(f family, name string) (bool, error) {
 	tables, err := fs.conn.ListTablesOfFamily(f.nftFamily())
 	if err != nil {

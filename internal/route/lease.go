@@ -10,14 +10,15 @@ import (
 )
 
 // A lease is a name that one process of a network namespace can hold at a
-// time, and that is free again when the process ends, by whatever signal: a
-// Unix socket in the abstract namespace (unix(7)), which each network
-// namespace has of its own, just as its rules and tables.
+// time. It is a Unix socket in the abstract namespace (unix(7)), so the kernel
+// releases it when the process ends, and each network namespace has leases of
+// its own, as it has rules and tables.
 type lease struct{ socket *net.UnixConn }
 
-// errHeld says that another process has the lease.
+// errHeld reports that another process holds the lease.
 var errHeld = errors.New("held by another process")
 
+// takeLease takes a lease, or returns errHeld.
 func takeLease(name string) (*lease, error) {
 	addr := &net.UnixAddr{Net: "unixgram", Name: "@portredirector/" + name}
 	c, err := net.ListenUnixgram("unixgram", addr)
@@ -30,9 +31,10 @@ func takeLease(name string) (*lease, error) {
 	return &lease{socket: c}, nil
 }
 
+// release gives the lease back.
 func (l *lease) release() { _ = l.socket.Close() }
 
-// tableLease is held by the server that uses routing table t.
+// tableLease takes the lease of the server that uses routing table t.
 func tableLease(t int) (*lease, error) { return takeLease(fmt.Sprintf("table/%d", t)) }
 
 // held reports whether a living server uses routing table t.
@@ -45,14 +47,14 @@ func held(t int) bool {
 	return false
 }
 
-// How long to wait for the set-up lease; a set-up takes milliseconds.
+// Limits of waiting for the set-up lease. A set-up takes milliseconds.
 const (
 	setupWait = 5 * time.Second
 	setupPoll = 5 * time.Millisecond
 )
 
-// setupLease serialises what servers of one machine do to the state that they
-// share. It waits.
+// setupLease waits for the lease that serializes changes to the state that the
+// servers of a machine share.
 func setupLease(ctx context.Context) (*lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, setupWait)
 	defer cancel()

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Mends, by what was wrong.
+// Mends, by the kind of error.
 const (
 	mendCapability = "this needs CAP_NET_ADMIN: run it as root, or `setcap cap_net_admin+ep` the binary, " +
 		"or give a systemd unit AmbientCapabilities=CAP_NET_ADMIN (a container: --cap-add NET_ADMIN, and without no-new-privileges unless it is root's)"
@@ -14,7 +14,7 @@ const (
 		"that are not on loopback nf_tables with conntrack (modules nf_tables, nft_ct, nf_conntrack)"
 )
 
-// mend adds to an error what the administrator can do about it.
+// mend adds advice for the administrator to an error.
 func mend(err error) error {
 	var mended *mendedError
 	if err == nil || errors.As(err, &mended) {
@@ -39,7 +39,7 @@ func mend(err error) error {
 	return err
 }
 
-// mendedError is an error with its mend.
+// mendedError is an error with advice.
 type mendedError struct {
 	err  error
 	mend string

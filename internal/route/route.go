@@ -14,6 +14,7 @@ import (
 // costs nothing.
 type routes struct{ handle *netlink.Handle }
 
+// openRoutes opens a socket for routes.
 func openRoutes() (*routes, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -24,10 +25,11 @@ func openRoutes() (*routes, error) {
 	return &routes{handle: h}, nil
 }
 
+// close closes the socket.
 func (rs *routes) close() { rs.handle.Close() }
 
-// localDefault is the route that brings a packet to this machine, whatever
-// its destination.
+// localDefault returns the route that brings every packet to this machine,
+// whatever its destination.
 func localDefault(f family, table, loopbackIndex int) *netlink.Route {
 	return &netlink.Route{
 		Family: int(f), Table: table, Protocol: Protocol, Type: unix.RTN_LOCAL,
@@ -35,7 +37,7 @@ func localDefault(f family, table, loopbackIndex int) *netlink.Route {
 	}
 }
 
-// add adds the plan's route for f if it is not there, and reports whether it
+// add adds the plan's route for f unless it is there, and reports whether it
 // had to.
 func (rs *routes) add(p Plan, f family) (added bool, err error) {
 	list, err := rs.list(f, p.Table)
@@ -60,7 +62,7 @@ func (rs *routes) add(p Plan, f family) (added bool, err error) {
 	return true, nil
 }
 
-// errIPv6Off is what a route on an interface without IPv6 means.
+// errIPv6Off reports that a route could not be added because IPv6 is off.
 var errIPv6Off = errors.New("IPv6 is disabled on lo (sysctl net.ipv6.conf.lo.disable_ipv6): " +
 	"enable it, or give the service an IPv4 address")
 
@@ -81,7 +83,7 @@ func (rs *routes) remove(f family, table int) error {
 	return nil
 }
 
-// foreign reports whether table has routes of others.
+// foreign reports whether table has routes of other programs.
 func (rs *routes) foreign(f family, table int) (bool, error) {
 	list, err := rs.list(f, table)
 	if err != nil {
@@ -95,8 +97,8 @@ func (rs *routes) foreign(f family, table int) (bool, error) {
 	return false, nil
 }
 
-// list lists the routes of a table; of all tables those of ours, for table
-// RT_TABLE_UNSPEC. A table that does not exist has none.
+// list lists the routes of a table or, for RT_TABLE_UNSPEC, our routes of all
+// tables. A table that does not exist has none.
 func (rs *routes) list(f family, table int) ([]netlink.Route, error) {
 	filter, mask := &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE
 	if table == unix.RT_TABLE_UNSPEC {

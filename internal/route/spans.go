@@ -5,18 +5,19 @@ import (
 	"slices"
 )
 
-// span is services on neighbouring ports of one loopback address. They share an
-// ip rule.
+// span holds services on neighboring ports of one loopback address, which share
+// an ip rule.
 type span struct {
 	addr        netip.Addr
 	first, last uint16
 }
 
-// spans are sorted by address and port, apart from each other, and never
-// changed: with makes others.
+// spans is a set of services, sorted by address and port. No two spans touch,
+// and no method changes the set.
 type spans []span
 
-// find is where the span of a service is or would be, and whether it is there.
+// find returns the index of a service's span, or where it would be, and whether
+// it is there.
 func (ss spans) find(service netip.AddrPort) (int, bool) {
 	return slices.BinarySearchFunc(ss, service, func(s span, service netip.AddrPort) int {
 		switch c := s.addr.Compare(service.Addr()); {
@@ -31,12 +32,13 @@ func (ss spans) find(service netip.AddrPort) (int, bool) {
 	})
 }
 
+// has reports whether a service is in the set.
 func (ss spans) has(service netip.AddrPort) bool {
 	_, ok := ss.find(service)
 	return ok
 }
 
-// with is ss and one more service.
+// with returns ss and one more service.
 func (ss spans) with(service netip.AddrPort) spans {
 	i, ok := ss.find(service)
 	if ok {
@@ -53,7 +55,7 @@ func (ss spans) with(service netip.AddrPort) spans {
 	return slices.Replace(slices.Clone(ss), from, to, s)
 }
 
-// of is those of ss that are of family f.
+// of returns the spans of family f.
 func (ss spans) of(f family) spans {
 	var list spans
 	for _, s := range ss {

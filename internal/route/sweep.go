@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sweep removes what servers left that are no more. The set-up lease must be
-// held.
+// sweep removes the state of servers that have ended. The caller holds the
+// set-up lease.
 func (m *Manager) sweep() error {
 	dead, err := m.deadTables()
 	if err != nil || len(dead) == 0 {
@@ -36,7 +36,7 @@ func (m *Manager) sweep() error {
 }
 
 // deadTables lists the routing tables with rules or routes of ours whose
-// server is no more. Our own is among them until it is in use.
+// server has ended. Our own is among them until it is in use.
 func (m *Manager) deadTables() ([]int, error) {
 	var tables []int
 	for _, f := range families {
