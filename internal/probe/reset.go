@@ -22,6 +22,7 @@ const (
 // forgets its half by itself.
 func (p Path) reset(fd int) {
 	next, err := nextSequence(fd)
+	_ = unix.Shutdown(fd, unix.SHUT_RDWR) // a child that has yet to exec may hold the socket open
 	socket.Close(fd)
 	if err != nil {
 		return

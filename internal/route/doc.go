@@ -34,6 +34,14 @@
 //   - Reverse path look-ups by mark do not see our table ([Marks]).
 //   - After "conntrack -F" a service's packet finds the dial by its socket.
 //
+// # Proofs
+//
+// A Manager proves the return route of each service at the service's own address
+// and port, by package probe: when it is set up, every ten seconds, and soon after
+// the kernel announces a change. A [Finding] says what was seen. After a failure a
+// second proof is traced through nftables, which names the rule to blame. Peers of a
+// service whose return route does not hold are refused; other services go on.
+//
 // # Sharing a machine
 //
 // Each server takes a routing table of its own. Its rules, routes and nftables
