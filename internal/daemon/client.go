@@ -116,7 +116,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
-		Throttle:        logging.Throttle[netip.Prefix]{To: d.log},
+		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
 	}
 	return nil
 }
