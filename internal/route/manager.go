@@ -18,7 +18,7 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Config is what an administrator may choose.
+// Config has the numbers that an administrator may choose.
 type Config struct {
 	Mark  uint32 // two bits; see ParseMarks
 	Table int    // the first of Tables routing tables
@@ -58,10 +58,10 @@ type failure struct {
 	until time.Time
 }
 
-// retryAfter is how long a failure stands.
+// retryAfter bounds the life of a failure.
 const retryAfter = 10 * time.Second
 
-// ErrClosed is what Mark returns after Close.
+// ErrClosed is returned after Close.
 var ErrClosed = errors.New("return routes are closed")
 
 // Open takes a routing table and sweeps what killed servers left. It sets up

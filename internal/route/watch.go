@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// settle is how long to wait after a change for others to follow, so that
+	// settle is the wait after a change for others to follow, so that
 	// a flush of many rules is mended once.
 	settle = 50 * time.Millisecond
-	// lookEvery is how often to look at what the kernel announces to nobody,
+	// lookEvery is the interval of looks at state that the kernel does not announce,
 	// nftables tables where it knows no owners, and to try again what failed.
 	lookEvery = 500 * time.Millisecond
 )
