@@ -209,7 +209,7 @@ func TestImportsLeadDownward(t *testing.T) {
 	const module = "portredirector/internal/"
 	line := make(map[string]int)
 	for i, row := range strings.Split(read(t, "docs/ARCHITECTURE.md").blocks("")[0], "\n") {
-		for _, word := range strings.Fields(row) {
+		for word := range strings.FieldsSeq(row) {
 			if _, ok := line[word]; !ok && exists("internal/"+word) {
 				line[word] = i
 			}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func TestFailedStart(t *testing.T) {
 		const confined = 1 // the last step cannot be taken back
 		all, _ := open()
 		errStep := errors.New("this step fails")
-		for n := len(all) - confined; n >= 0; n-- {
+		for n := range slices.Backward(all[:len(all)-confined+1]) {
 			t.Run(fmt.Sprintf("%s before %s", kind, append(all, step{name: "serving"})[n].name), func(t *testing.T) {
 				attempt := func() {
 					steps, end := open()

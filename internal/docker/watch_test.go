@@ -82,7 +82,7 @@ func TestListeners(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := l.Addr().(*net.TCPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a TCP listener's
+		at := l.Addr().(*net.TCPAddr).AddrPort()
 		port = at.Port()
 		list, err := listeners(map[uint16]bool{port: true})
 		if err != nil {

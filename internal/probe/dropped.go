@@ -17,6 +17,6 @@ func dropped(fd int) bool {
 	var values [memInfoValues]uint32
 	size := uint32(unsafe.Sizeof(values))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-		uintptr(unsafe.Pointer(&values)), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // getsockopt(2); x/sys/unix has no call for arrays
+		uintptr(unsafe.Pointer(&values)), uintptr(unsafe.Pointer(&size)), 0)
 	return errno == 0 && values[memInfoDrops] > 0
 }

@@ -40,10 +40,10 @@ func addressTypes(a netip.Addr) (source, dest uint16, family byte) {
 
 // flow asks for the entry of a path. It is nil where there is none, and where
 // the kernel has no connection tracking.
-func (path Path) flow() *Flow {
-	_, _, family := addressTypes(path.To.Addr())
+func (p Path) flow() *Flow {
+	_, _, family := addressTypes(p.To.Addr())
 	attrs := netlink.NewAttributeEncoder()
-	attrs.Nested(tupleOriginal, path.encode)
+	attrs.Nested(tupleOriginal, p.encode)
 	data, err := attrs.Encode()
 	if err != nil {
 		return nil
@@ -65,19 +65,19 @@ func (path Path) flow() *Flow {
 }
 
 // encode writes the tuple of a path.
-func (path Path) encode(e *netlink.AttributeEncoder) error {
-	source, dest, _ := addressTypes(path.To.Addr())
+func (p Path) encode(e *netlink.AttributeEncoder) error {
+	source, dest, _ := addressTypes(p.To.Addr())
 	e.ByteOrder = binary.BigEndian
 	e.Nested(tupleIP, func(e *netlink.AttributeEncoder) error {
-		e.Bytes(source, path.From.Addr().AsSlice())
-		e.Bytes(dest, path.To.Addr().AsSlice())
+		e.Bytes(source, p.From.Addr().AsSlice())
+		e.Bytes(dest, p.To.Addr().AsSlice())
 		return nil
 	})
 	e.Nested(tupleProto, func(e *netlink.AttributeEncoder) error {
 		e.ByteOrder = binary.BigEndian
 		e.Uint8(protoNumber, unix.IPPROTO_TCP)
-		e.Uint16(sourcePort, path.From.Port())
-		e.Uint16(destPort, path.To.Port())
+		e.Uint16(sourcePort, p.From.Port())
+		e.Uint16(destPort, p.To.Port())
 		return nil
 	})
 	return nil

@@ -125,8 +125,9 @@ func (e ending) decide(f *flow, ev event) action {
 			return resetBoth
 		}
 		return returnAccepted
+	default:
+		return e.action
 	}
-	return e.action
 }
 
 // remove takes a flow out of the loop and closes it: by RST unless it has finished.

@@ -116,6 +116,7 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 		b.f.setup.stage = awaitingStatus
 	case open:
 		b.f.finishSetup(b.w)
+	default:
 	}
 	if v.wrote {
 		b.f.meter.moved[accepted].Add(1)

@@ -54,6 +54,7 @@ func (f *flow) step(w *workspace) (more bool, ev event, err error) {
 		if ev, err := f.finishConnect(w); ev != nothing || f.stage() == connecting {
 			return false, ev, err
 		}
+	default:
 	}
 	if f.stage() == awaitingStatus {
 		// The status comes before the reset that may follow it.

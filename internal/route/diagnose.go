@@ -41,7 +41,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		f.Outcome, f.Seen = Lost, ""
 	}
 	switch f.Outcome {
-	case Holds, NoAnswer:
+	case Unproved, Holds, NoAnswer:
 	case NoRoute:
 		f.Mend = mendNoRoute
 	case Rewritten:

@@ -71,14 +71,14 @@ func (l lookup) request() *nl.NetlinkRequest {
 	if l.to.Addr().Is4() {
 		msg.Family = unix.AF_INET
 	}
-	msg.Dst_len = uint8(l.to.Addr().BitLen()) //nolint:gosec // 32 or 128
+	msg.Dst_len = uint8(l.to.Addr().BitLen())
 	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, 0)
 	request.AddData(msg)
 	add := func(kind int, value []byte) { request.AddData(nl.NewRtAttr(kind, value)) }
 	port := func(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
 	add(unix.RTA_DST, l.to.Addr().AsSlice())
 	if l.from.IsValid() {
-		msg.Src_len = uint8(l.from.Addr().BitLen()) //nolint:gosec // 32 or 128
+		msg.Src_len = uint8(l.from.Addr().BitLen())
 		add(unix.RTA_SRC, l.from.Addr().AsSlice())
 		add(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_TCP})
 		add(unix.RTA_SPORT, port(l.from.Port()))
@@ -88,7 +88,7 @@ func (l lookup) request() *nl.NetlinkRequest {
 		add(unix.RTA_MARK, nl.Uint32Attr(l.mark))
 	}
 	if l.in != 0 {
-		add(unix.RTA_IIF, nl.Uint32Attr(uint32(l.in))) //nolint:gosec // an index
+		add(unix.RTA_IIF, nl.Uint32Attr(uint32(l.in)))
 	}
 	return request
 }

@@ -65,13 +65,13 @@ func decodeStep(data []byte) (s step, ok bool) {
 		case traceKind:
 			kind = d.Uint32()
 		case tracePolicy:
-			s.verdict = int32(d.Uint32()) //nolint:gosec // as it is sent
+			s.verdict = int32(d.Uint32())
 		case traceVerdict:
 			d.Nested(func(d *netlink.AttributeDecoder) error {
 				d.ByteOrder = binary.BigEndian
 				for d.Next() {
 					if d.Type() == verdictCode {
-						s.verdict = int32(d.Uint32()) //nolint:gosec // as it is sent
+						s.verdict = int32(d.Uint32())
 					}
 				}
 				return d.Err()

@@ -68,12 +68,12 @@ func traced(f family, a netip.AddrPort, source bool) []expr.Any {
 		offset = 8
 	}
 	if !source {
-		offset, port = offset+uint32(a.Addr().BitLen()/8), 2 //nolint:gosec // 4 or 16
+		offset, port = offset+uint32(a.Addr().BitLen()/8), 2
 	}
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(a.Addr().BitLen() / 8)}, //nolint:gosec // 4 or 16
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(a.Addr().BitLen() / 8)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.Addr().AsSlice()},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(a.Port())},

@@ -65,7 +65,7 @@ func TestCloses(t *testing.T) {
 					t.Fatal(err)
 				}
 				tt.close(closes)
-				if _, err := c.Read(make([]byte, 1)); tt.want == nil && err != io.EOF || tt.want != nil && !errors.Is(err, tt.want) {
+				if _, err := c.Read(make([]byte, 1)); tt.want == nil && !errors.Is(err, io.EOF) || tt.want != nil && !errors.Is(err, tt.want) {
 					t.Errorf("dialed %v: the other end reads %v", dialedCloses, err)
 				}
 				_ = c.Close()

@@ -68,7 +68,7 @@ func (r *portRange) detect() {
 // has reports whether a port is in the range.
 func (r *portRange) has(port uint16) bool {
 	packed := r.packed.Load()
-	return uint16(packed) <= port && port <= uint16(packed>>16) //nolint:gosec // the two halves
+	return uint16(packed) <= port && port <= uint16(packed>>16)
 }
 
 // forget makes the range empty.

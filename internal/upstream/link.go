@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"portredirector/internal/auth"
@@ -63,11 +64,4 @@ type Tried struct {
 // Add adds the server of a link.
 func (t *Tried) Add(l Link) { t.servers = append(t.servers, l.server) }
 
-func (t *Tried) has(s *server) bool {
-	for _, o := range t.servers {
-		if o == s {
-			return true
-		}
-	}
-	return false
-}
+func (t *Tried) has(s *server) bool { return slices.Contains(t.servers, s) }

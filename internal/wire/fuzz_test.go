@@ -26,7 +26,7 @@ func FuzzRead(f *testing.F) {
 }
 
 // The same, of one form at a time: what is fuzzed stands behind that by which the form is
-// recognised.
+// recognized.
 
 func FuzzReadV1(f *testing.F) {
 	for _, in := range []string{"TCP4 1.1.1.1 2.2.2.2 1 2\r\n", "TCP6 ::1 ::ffff:2.2.2.2 1 2\r\n", "UNKNOWN\r\n", "UNKNOWN and so on\r\n"} {

@@ -79,6 +79,7 @@ func All() []Contender {
 // Binary is the name of the product's binary in the scratch directory.
 const Binary = "portredirector"
 
+// DefaultCount is the number of contenders, the first of all, that are measured unless others are named.
 const DefaultCount = 9
 
 // Names returns the names of contenders.

@@ -23,6 +23,7 @@ type FarTimes struct {
 }
 
 var (
+	// FullTimes are for results to be published, QuickTimes for a look.
 	FullTimes = times{
 		warmUp: 500 * time.Millisecond, Bulk: 4 * time.Second, Echo: 3 * time.Second,
 		Sustained: 30 * time.Second, Window: 5 * time.Second, burst: 5 * time.Second,

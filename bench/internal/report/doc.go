@@ -1,0 +1,2 @@
+// Package report computes medians and ratios of the samples, and prints the tables.
+package report
