@@ -60,7 +60,7 @@ func pemOf(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// leaf is what a certificate is to say.
+// leaf has the contents of a certificate.
 type leaf struct {
 	name   string    // "" is server.example
 	until  time.Time // zero is in a thousand years

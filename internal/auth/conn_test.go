@@ -122,8 +122,8 @@ type line struct {
 func newLine(t *testing.T, r *rig) *line {
 	t.Helper()
 	l := new(line)
-	var dialled, accepted *net.TCPConn
-	dialled, l.client = connection(t)
+	var dialed, accepted *net.TCPConn
+	dialed, l.client = connection(t)
 	l.server, accepted = connection(t)
 	t.Cleanup(func() { _, _ = l.client.Close(), l.server.Close() })
 	go copyAll(l.client, l.server)
@@ -142,7 +142,7 @@ func newLine(t *testing.T, r *rig) *line {
 			}
 		}
 	}()
-	near, opened := descriptor(t, dialled), make(chan error)
+	near, opened := descriptor(t, dialed), make(chan error)
 	go func() {
 		var err error
 		l.near, err = r.dialer.Open(t.Context(), near, "", auth.ToServer)

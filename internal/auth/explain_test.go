@@ -50,8 +50,8 @@ func TestWrongPort(t *testing.T) {
 			{server, auth.Control, clients, "waits for clients and not for servers", "it is a server: this port is for clients"},
 			{server, auth.Join, clients, "waits for clients and not for servers", "it is a server: this port is for clients"},
 		} {
-			dialled, accepted := connection(t)
-			near, far := descriptor(t, dialled), descriptor(t, accepted)
+			dialed, accepted := connection(t)
+			near, far := descriptor(t, dialed), descriptor(t, accepted)
 			opened := make(chan error)
 			go func() {
 				_, err := tt.dialer.Open(t.Context(), near, "other.example", tt.purpose)
@@ -59,7 +59,7 @@ func TestWrongPort(t *testing.T) {
 			}()
 			_, err := tt.acceptor.Accept(t.Context(), far, nil, anybody)
 			wantErrorAt(t, "who dials", <-opened, tt.dials)
-			wantErrorAt(t, "who is dialled", err, tt.accepts)
+			wantErrorAt(t, "who is dialed", err, tt.accepts)
 		}
 	}
 }
@@ -101,14 +101,14 @@ func TestNoneOfOurs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := nstest.Descriptors(t, os.Getpid())
-			dialled, accepted := connection(t)
+			dialed, accepted := connection(t)
 			served := make(chan struct{})
 			go func() {
 				defer close(served)
 				tt.serve(accepted)
 				_ = accepted.Close()
 			}()
-			_, err := r.dialer.Open(t.Context(), descriptor(t, dialled), "server.example", auth.ToServer)
+			_, err := r.dialer.Open(t.Context(), descriptor(t, dialed), "server.example", auth.ToServer)
 			<-served
 			wantErrorAt(t, "client", err, tt.says...)
 			wantDescriptors(t, before)

@@ -34,16 +34,16 @@ func wantErrorAt(t *testing.T, who string, err error, says ...string) {
 }
 
 // connection is the two ends of one.
-func connection(t testing.TB) (dialled, accepted *net.TCPConn) {
+func connection(t testing.TB) (dialed, accepted *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	nstest.Must(t, err)
 	defer l.Close()
-	dialled, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	dialed, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
 	nstest.Must(t, err)
 	accepted, err = l.AcceptTCP()
 	nstest.Must(t, err)
-	return dialled, accepted
+	return dialed, accepted
 }
 
 // descriptor takes a connection out of package net.
@@ -54,7 +54,7 @@ func descriptor(t testing.TB, c *net.TCPConn) int {
 	return fd
 }
 
-// end is what one end of a link makes of it.
+// end has the result of a handshake at one end of a link.
 type end struct {
 	*auth.Session
 
@@ -68,8 +68,8 @@ func anybody(auth.Identity) (wire.Status, error) { return wire.Connected, nil }
 // left are closed at the end of the test.
 func handshake(t testing.TB, d *auth.Dialer, a *auth.Acceptor, judge func(auth.Identity) (wire.Status, error)) (client, server end) {
 	t.Helper()
-	dialled, accepted := connection(t)
-	near, far := descriptor(t, dialled), descriptor(t, accepted)
+	dialed, accepted := connection(t)
+	near, far := descriptor(t, dialed), descriptor(t, accepted)
 	opened := make(chan end)
 	go func() {
 		s, err := d.Open(t.Context(), near, "server.example", auth.ToServer)
@@ -229,8 +229,8 @@ func TestClientsChoice(t *testing.T) {
 func TestSeam(t *testing.T) {
 	r := newRig(t, true, true)
 	for range 20 {
-		dialled, accepted := connection(t)
-		near, far := descriptor(t, dialled), descriptor(t, accepted)
+		dialed, accepted := connection(t)
+		near, far := descriptor(t, dialed), descriptor(t, accepted)
 		const first, last = "\x16\x03\x01 the header, ", "and the rest"
 		sent := make(chan error)
 		go func() {
@@ -259,8 +259,8 @@ func TestSeamOfTheServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, only, only)
 			for range 20 {
-				dialled, accepted := connection(t)
-				near, far := descriptor(t, dialled), descriptor(t, accepted)
+				dialed, accepted := connection(t)
+				near, far := descriptor(t, dialed), descriptor(t, accepted)
 				sent := make(chan error)
 				go func() {
 					s, err := r.acceptor.Accept(t.Context(), far, nil, anybody)
@@ -359,8 +359,8 @@ func TestEarly(t *testing.T) {
 			r := newRig(t, only, only)
 			for early, wrong := range map[string]bool{"": false, "x": true, "\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a": true} {
 				before := nstest.Descriptors(t, os.Getpid())
-				dialled, accepted := connection(t)
-				near := descriptor(t, dialled)
+				dialed, accepted := connection(t)
+				near := descriptor(t, dialed)
 				opened := make(chan error)
 				go func() {
 					s, err := r.dialer.Open(t.Context(), near, "", auth.ToServer)
@@ -390,8 +390,8 @@ func TestEarly(t *testing.T) {
 func TestPiecesOfHello(t *testing.T) {
 	r := newRig(t, false, false)
 	for _, n := range []int{2, 5, 6, 100} {
-		dialled, accepted := connection(t)
-		near := descriptor(t, dialled)
+		dialed, accepted := connection(t)
+		near := descriptor(t, dialed)
 		opened := make(chan error)
 		go func() {
 			s, err := r.dialer.Open(t.Context(), near, "", auth.ToServer)
@@ -415,10 +415,10 @@ func second[T any](_ T, err error) error { return err }
 // the server makes of it, and the client's end.
 func foreign(t *testing.T, a *auth.Acceptor, c *tls.Config, judge func(auth.Identity) (wire.Status, error)) (*foreignLink, error) {
 	t.Helper()
-	dialled, accepted := connection(t)
-	t.Cleanup(func() { _ = dialled.Close() })
+	dialed, accepted := connection(t)
+	t.Cleanup(func() { _ = dialed.Close() })
 	c.InsecureSkipVerify = true
-	f := &foreignLink{client: tls.Client(dialled, c), socket: dialled}
+	f := &foreignLink{client: tls.Client(dialed, c), socket: dialed}
 	shaken := make(chan error)
 	go func() { shaken <- f.client.HandshakeContext(t.Context()) }()
 	s, err := a.Accept(t.Context(), descriptor(t, accepted), nil, judge)
@@ -515,12 +515,12 @@ func TestCancelled(t *testing.T) {
 // After what pass does the context of both ends.
 func between(t *testing.T, r *rig, why error, pass func(client, server net.Conn)) {
 	t.Helper()
-	dialled, client := connection(t)
+	dialed, client := connection(t)
 	server, accepted := connection(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	ends := make(chan error, 2)
-	near, far := descriptor(t, dialled), descriptor(t, accepted)
+	near, far := descriptor(t, dialed), descriptor(t, accepted)
 	ended := func(s *auth.Session, err error) {
 		if err == nil {
 			socket.Close(s.FD)
@@ -557,8 +557,8 @@ func TestCancelledBefore(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("too late")
 	cancel(why)
-	dialled, accepted := connection(t)
-	if _, err := r.dialer.Open(ctx, descriptor(t, dialled), "", auth.ToServer); !errors.Is(err, why) {
+	dialed, accepted := connection(t)
+	if _, err := r.dialer.Open(ctx, descriptor(t, dialed), "", auth.ToServer); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := r.acceptor.Accept(ctx, descriptor(t, accepted), nil, anybody); !errors.Is(err, why) {

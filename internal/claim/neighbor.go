@@ -50,7 +50,7 @@ func (p *Policy) CheckService(claim, service netip.Addr) error {
 	return nil
 }
 
-// networksFor is how long the networks of a service are remembered. Changes of addresses
+// networksFor bounds the age of the remembered networks of a service. Changes of addresses
 // and interfaces are noticed at once, those of routes are not.
 const networksFor = 5 * time.Second
 

@@ -22,7 +22,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// patience is how long to wait for what comes in some milliseconds.
+// patience bounds the wait for an event that takes some milliseconds.
 const patience = 10 * time.Second
 
 // newHost returns a host with an interface "far" that is up and has addresses,

@@ -18,7 +18,7 @@ var (
 	six  = netip.MustParseAddr("2001:db8::1")
 )
 
-// where is what an engine says of a container, in a word.
+// where formats the state and address of a container.
 func where(e *docker.Engine, name string) string {
 	a, err := e.Address(name, four)
 	if err != nil {

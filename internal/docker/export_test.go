@@ -9,7 +9,7 @@ import (
 // What the tests look at by itself.
 var Scan = scan
 
-// Explain is what is told of an error of a socket.
+// Explain returns the error that a user sees for an error of a socket.
 func Explain(socket string, err error) error { return newAPI(socket).explain(err) }
 
 // ProxiesIn looks in another /proc.

@@ -23,7 +23,7 @@ func proxy(host, container string) docker.Proxy {
 	return docker.Proxy{Host: netip.MustParseAddrPort(host), Container: netip.MustParseAddrPort(container)}
 }
 
-// own is what a machine with Docker's bridge has.
+// own has the addresses of a machine with Docker's bridge.
 func own(a netip.Addr) bool {
 	return a.IsLoopback() || a.String() == "172.17.0.1" || a.String() == "192.0.2.2" || a.String() == "2001:db8::2"
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// model is what Peers must do, told without thought of cost.
+// model does what Peers must do, without regard to cost.
 type model struct {
 	p      *Peers[int]
 	there  map[int]int

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flow is what connection tracking knows of a probe.
+// Flow has the entry of connection tracking for a probe.
 type Flow struct {
 	// Source and Dest are the addresses that the service sees, behind any
 	// translation on this machine.

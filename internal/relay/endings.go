@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// action is how a flow ends.
+// action says how a flow ends.
 type action uint8
 
 const (
@@ -28,7 +28,7 @@ type ending struct {
 	greet  bool  // write DownPrefix first: the dialed socket was connected
 }
 
-// endings is how each event ends a flow in each stage.
+// endings has an ending for each event in each stage.
 var endings = [stages][events]ending{
 	prefacing: {
 		acceptedBroke: {action: report},

@@ -18,7 +18,7 @@ import (
 
 var errTest = errors.New("the test's error")
 
-// told is how a caller is told of the end of a flow.
+// told says which function of the caller learns of the end of a flow.
 type told struct {
 	by  string // the callback
 	end End
@@ -57,7 +57,7 @@ func socketPair(t *testing.T) (dialedEnd, acceptedEnd int) {
 	return dialedEnd, acceptedEnd
 }
 
-// variant is what an ending may depend on beside stage and event.
+// variant has the conditions of an ending beside stage and event.
 type variant struct {
 	returns bool // OnUndelivered is set
 	wrote   bool // payload was written
@@ -123,7 +123,7 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 	return b
 }
 
-// want is what the table promises, in the words of the interface.
+// want has the promises of the table, in the words of the interface.
 type want struct {
 	told
 	keeps bool // the accepted socket lives on

@@ -23,7 +23,7 @@ type flow struct {
 	keepAlive bool // was set
 }
 
-// event is what a step has met. Any but nothing goes to finish.
+// event names the outcome of a step. Any but nothing goes to finish.
 type event uint8
 
 const (

@@ -30,7 +30,7 @@ type loop struct {
 	expiring []*flow // for cmdExpire; guarded by mu
 }
 
-// tick is how often a loop checks time-outs, if it has any.
+// tick is the interval at which a loop checks time-outs, if it has any.
 const tick = time.Second
 
 func newLoop(v *life, s *listeners, o Options) (*loop, error) {

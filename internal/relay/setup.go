@@ -17,7 +17,7 @@ const (
 	stages
 )
 
-// setup is what a flow needs until it is open.
+// setup has the state of a flow until it is open.
 type setup struct {
 	stage    stage
 	deadline int64         // of the stage, ms on the loop's clock; 0 is none

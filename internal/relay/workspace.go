@@ -8,7 +8,7 @@ import (
 // bufferSize is the length of a loop's buffer.
 const bufferSize = 64 << 10
 
-// workspace is what the flows of one loop share.
+// workspace has the buffers and lists that the flows of one loop share.
 type workspace struct {
 	opts  Options
 	life  *life

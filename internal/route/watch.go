@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// settle is how long to wait after a change for others to follow, so that
+	// settle is the wait after a change for others to follow, so that
 	// a flush of many rules is mended once.
 	settle = 50 * time.Millisecond
-	// lookEvery is how often to look at what the kernel announces to nobody,
+	// lookEvery is the interval of looks at state that the kernel does not announce,
 	// nftables tables where it knows no owners, and to try again what failed.
 	lookEvery = 500 * time.Millisecond
 )
@@ -31,8 +31,8 @@ var groups = []uint32{
 	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
 }
 
-// Run puts back, until ctx ends, what somebody else removes. A connection
-// stalls while its return route is away and lives on when it is back.
+// Run puts back what others remove, and repeats the proofs, until ctx is canceled.
+// A connection stalls while its return route is away and lives on when it is back.
 func (m *Manager) Run(ctx context.Context) error {
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
@@ -113,38 +113,38 @@ func (m *Manager) reconcileOn(ctx context.Context, changed <-chan struct{}) erro
 			}
 			m.mu.Lock()
 			if !m.closed {
-				m.reconcile()
+				m.reconcileLocked()
 			}
 			m.mu.Unlock()
 		}
 	}
 }
 
-// reconcile puts back what is missing. What fails is tried again, and said
-// once. m.mu must be held.
-func (m *Manager) reconcile() {
+// reconcileLocked puts back what is missing. A failure is logged once, and tried
+// again.
+func (m *Manager) reconcileLocked() {
 	before := m.plan.Localnet
 	m.lookAtLocalnetsLocked()
 	switched := m.plan.Localnet != before
 	added, err := m.applyLocked()
 	if err == nil && switched {
-		m.publish()
+		m.publishLocked()
 	}
 	if len(added) > 0 && !switched {
 		m.log.Warn("return route was removed from outside, put it back",
 			slog.String("parts", strings.Join(added, ", ")))
 	}
-	m.ail(err)
+	m.noteHealing(err)
 }
 
-// ail remembers whether healing fails, and says so when that changes.
-func (m *Manager) ail(err error) {
+// noteHealing remembers the error of healing, and logs it when it changes.
+func (m *Manager) noteHealing(err error) {
 	if err == nil {
-		m.ailing.Store(nil)
+		m.healError.Store(nil)
 		return
 	}
 	text := err.Error()
-	if before := m.ailing.Swap(&text); before == nil || *before != text {
+	if before := m.healError.Swap(&text); before == nil || *before != text {
 		m.log.Error(incomplete, slog.Any("error", err))
 	}
 }
@@ -155,7 +155,7 @@ const incomplete = "return route is incomplete"
 // incomplete or do not hold, or the machine has lost its interfaces. It does not
 // wait.
 func (m *Manager) Unhealthy() error {
-	if text := m.ailing.Load(); text != nil {
+	if text := m.healError.Load(); text != nil {
 		return fmt.Errorf("%s: %s", incomplete, *text)
 	}
 	if err := m.interfaces.unhealthy(); err != nil {
@@ -164,14 +164,14 @@ func (m *Manager) Unhealthy() error {
 	return m.proofs.unhealthy()
 }
 
-// lookAtSilent looks at what is not announced, and at what failed.
+// lookAtSilent checks state that is not announced, and tries again what failed.
 func (m *Manager) lookAtSilent() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return
 	}
-	if m.ailing.Load() != nil || m.filters != nil && !m.filters.owned {
-		m.reconcile()
+	if m.healError.Load() != nil || m.filters != nil && !m.filters.owned {
+		m.reconcileLocked()
 	}
 }

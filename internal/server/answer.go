@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// lastFor is how long an address comes last after it failed.
+// lastFor is the time for which an address comes last after it failed.
 const lastFor = 30 * time.Second
 
 // answer holds the result of the last lookups of a question.

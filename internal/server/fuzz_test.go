@@ -103,7 +103,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// after is what is behind the header.
+// after has the bytes behind the header.
 func after(data []byte) []byte {
 	there := bytes.NewReader(data)
 	_, _, _ = wire.Read(there)

@@ -175,12 +175,12 @@ func (r *rig) wantRefused(t *testing.T, want server.Refused) {
 	t.Errorf("refused: %+v, want %+v", r.server.Refused(), want)
 }
 
-// noService wants that no service was dialled.
+// noService wants that no service was dialed.
 func (r *rig) noService(t *testing.T) {
 	t.Helper()
 	select {
 	case p := <-r.service.peers:
-		t.Errorf("the service was dialled from %s", p)
+		t.Errorf("the service was dialed from %s", p)
 	default:
 	}
 }

@@ -428,7 +428,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestNoHeader: what is no header gets no byte, and no service is dialled.
+// TestNoHeader: what is no header gets no byte, and no service is dialed.
 func TestNoHeader(t *testing.T) {
 	for name, b := range map[string]string{
 		"noise":       "GET / HTTP/1.0\r\n\r\n",
@@ -444,7 +444,7 @@ func TestNoHeader(t *testing.T) {
 			}
 			select {
 			case p := <-r.service.peers:
-				t.Errorf("the service was dialled from %s", p)
+				t.Errorf("the service was dialed from %s", p)
 			default:
 			}
 		})

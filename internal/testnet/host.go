@@ -12,7 +12,7 @@ import (
 
 // Host is a machine with a network of its own: a network namespace. Its methods may be called concurrently.
 type Host struct {
-	// Name is what the interfaces of other hosts that lead to this one are called.
+	// Name is the name of the interfaces of other hosts that lead to this one.
 	Name string
 
 	ns *os.File // the namespace, which lives at least as long as this is open

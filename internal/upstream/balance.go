@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Balance is how peers are spread over servers.
+// Balance says how peers are spread over servers.
 type Balance uint8
 
 // The ways of spreading.

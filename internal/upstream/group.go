@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// resolveEvery is how often names are resolved. Package net does not tell the time to
+	// resolveEvery is the interval at which names are resolved. Package net does not tell the time to
 	// live of what it finds.
 	resolveEvery = 30 * time.Second
 	// resolveAgain is the pause for a name that has no address, or of which none works.

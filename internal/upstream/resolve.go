@@ -16,7 +16,7 @@ import (
 // SRVPrefix marks a server that is the name of SRV records.
 const SRVPrefix = "srv:"
 
-// endpoint is where a server is.
+// endpoint has the addresses of a server.
 type endpoint struct {
 	name     string // for the log, and to find the server again
 	host     string // for its certificate

@@ -40,7 +40,7 @@ func arrive(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 			s.arrive()
 		}
 		next := time.Until(begin.Add(time.Duration(n) * every))
-		// Milliseconds are what epoll has. Up to one late is better than busy.
+		// epoll counts milliseconds. Up to one late is better than busy.
 		limit := min(max(next, 0), patience).Truncate(time.Millisecond) + time.Millisecond
 		if err := poll.wait(limit, func(tag int) { s.step(&s.visitors[tag]) }); err != nil {
 			return Outcome{}, err

@@ -23,7 +23,7 @@ type Row struct {
 	rounds int
 	// way is that between M1 and M2; without a delay it is a cable.
 	way far.Path
-	// lasts is how long measure takes, but for starting and stopping things.
+	// lasts returns the time that measure takes, without starting and stopping things.
 	lasts   func(t times) time.Duration
 	measure func(ctx context.Context, m *measurement) (load.Outcome, error)
 }
