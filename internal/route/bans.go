@@ -24,7 +24,8 @@ var banTools = []struct {
 
 // insteadOfBan says how to ban a peer.
 const insteadOfBan = "ban in the hook output, by the peer's source address and the service's port: " +
-	"fail2ban's iptables-multiport[chain=OUTPUT] or nftables-multiport[chain_hook=output], or a route (ip route add unreachable ADDRESS)"
+	"fail2ban's iptables-multiport with \"chain = OUTPUT\" in the jail, or nftables-multiport[chain_hook=output] with a chain of its own; " +
+	"CrowdSec's nftables_hooks or iptables_chains; or a route (ip route add unreachable ADDRESS)"
 
 // logBanToolsLocked says which programs of this machine have bans that do not
 // reach all peers, once of each. A kernel without nftables has none that could

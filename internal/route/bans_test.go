@@ -19,7 +19,7 @@ func TestBanTools(t *testing.T) {
 	o := startOwner(t, m2, defaults)
 	o.need(t, loopback4)
 	line := o.WaitOutput("program=ufw")
-	for _, w := range []string{"accepts interface lo", "chain=OUTPUT", "unreachable ADDRESS"} {
+	for _, w := range []string{"accepts interface lo", "chain = OUTPUT", "unreachable ADDRESS"} {
 		if !strings.Contains(line, w) {
 			t.Errorf("%q does not say %q", line, w)
 		}
