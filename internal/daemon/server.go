@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 
@@ -11,10 +10,7 @@ import (
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
-	"portredirector/internal/dial"
 	"portredirector/internal/docker"
-	"portredirector/internal/limit"
-	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
 	"portredirector/internal/route"
@@ -105,84 +101,6 @@ func (d *serverDaemon) steps() []step {
 			return nil
 		}},
 	}
-}
-
-func (d *serverDaemon) openCredentials(context.Context) (err error) {
-	if d.acceptor, d.clients, err = newAcceptor(d.cfg.Trust, d.broker.ReadFile, d.log); err != nil {
-		return err
-	}
-	return logOwnKey(d.cfg.Trust, d.log)
-}
-
-func (d *serverDaemon) openListener(ctx context.Context) (err error) {
-	if d.cfg.Listen != "" {
-		d.listeners, err = d.listen(ctx, d.cfg.KeepAlive, d.cfg.Listen)
-	}
-	return err
-}
-
-func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
-	if d.routes, err = route.Open(ctx, route.Config{Mark: d.cfg.Mark, Table: d.cfg.Table}, d.log); err != nil {
-		return fmt.Errorf("set up return routes: %w", err)
-	}
-	d.pushErr(func() error {
-		if err := d.routes.Close(); err != nil {
-			return fmt.Errorf("remove return routes: %w", err)
-		}
-		return nil
-	})
-	return nil
-}
-
-func (d *serverDaemon) openServer(context.Context) error {
-	cfg := d.cfg
-	d.dialer = socket.NewTransparentDialer(net.KeepAliveConfig{}) // the relay sets it
-	d.server = &server.Server{
-		Services: cfg.Services,
-		Book:     d.book,
-		Dialer:   d.dialer,
-		Relay:    d.engine,
-		Log:      d.log,
-		Routes:   d.routes,
-
-		KeepAlive:      cfg.KeepAlive,
-		HeaderTimeout:  cfg.HeaderTimeout,
-		ConnectTimeout: cfg.ConnectTimeout,
-
-		Allow: cfg.Allow, Secure: d.acceptor,
-		Claims: &claim.Policy{Allow: cfg.AllowClaim, Deny: cfg.DenyClaim, Own: d.own},
-
-		Unfinished: oldest[server.Origin](cfg.Unfinished),
-		Handshakes: oldest[server.Origin](cfg.Handshakes),
-		Known:      oldest[server.Origin](cfg.Unfinished),
-		Farewells:  oldest[server.Origin](cfg.Unfinished),
-		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
-		Tell:       logging.Throttle[server.Subject]{To: d.log},
-	}
-	if d.clients != nil {
-		d.server.Clients = d.clients.Get
-		warnOfUnusedPorts(cfg, d.clients.Get(), d.log)
-	}
-	return nil
-}
-
-// openCallers prepares to dial the clients that cannot reach this server.
-func (d *serverDaemon) openCallers(context.Context) error {
-	d.callers = &reverse.Dialer{
-		Clients: d.cfg.Clients, Take: d.server.Take,
-		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log, Resolver: &d.broker,
-		Ports: dial.ReadPorts(), // the sandbox puts /proc out of reach
-	}
-	if len(d.cfg.Clients) == 0 {
-		return nil
-	}
-	own, err := ownKey(d.cfg.Trust)
-	if err != nil {
-		return err
-	}
-	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
-	return err
 }
 
 // ready announces the server.
