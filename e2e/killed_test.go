@@ -32,7 +32,7 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 				w := newWorld(t)
 				load := newStreams(t, w, listen(t, w.m2, loopback80))
 				startServer := func() *daemon { return w.server(t, "-p 80 "+keys.server) }
-				startClient := func() *daemon { return w.client(t, "-p 80 --connect-timeout 1s "+keys.client) }
+				startClient := func() *daemon { return w.client(t, "-p 80 --connect-timeout 4s "+keys.client) }
 				server, client := startServer(), startClient()
 				for round := range 4 {
 					idle := dial(t, w.bob.Host, w.bob.at(80)) // without which a drain could be over
