@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"portredirector/internal/sandbox"
 )
 
@@ -68,6 +70,9 @@ func (h *helper) serve(conn *net.UnixConn) {
 	for {
 		var r request
 		f, err := receive(conn, &r)
+		if errors.Is(err, unix.EMFILE) {
+			continue // the asker sees its socket closed
+		}
 		if err != nil || f == nil {
 			return // the end; or not what a daemon sends
 		}

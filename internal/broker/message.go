@@ -105,9 +105,12 @@ func receive(c *net.UnixConn, message any) (*os.File, error) {
 			f = os.NewFile(uintptr(fds[0]), "broker")
 		}
 	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	switch {
+	case flags&unix.MSG_CTRUNC != 0: // no descriptor was free for the one that came
+		err = unix.EMFILE
+	case flags&unix.MSG_TRUNC != 0:
 		err = errors.New("the message is too long")
-	} else {
+	default:
 		err = json.Unmarshal(text[:n], message)
 	}
 	if err != nil && f != nil {
@@ -133,6 +136,8 @@ func (b *Broker) ask(ctx context.Context, r request) (a answer, f *os.File, err 
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return answer{}, nil, context.Cause(ctx)
+	case errors.Is(err, unix.EMFILE):
+		return answer{}, nil, fmt.Errorf("%s %s: %w", r.Op, r.Arg, err)
 	case err != nil:
 		return answer{}, nil, fmt.Errorf("%s %s: %w: %w", r.Op, r.Arg, errEnded, err)
 	}

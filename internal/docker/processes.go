@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // maxCommand bounds the part of a command line that is read.
@@ -29,9 +28,11 @@ func scan(proc string) (proxies Proxies, seen bool) {
 		case "dockerd":
 			seen = true
 		case "docker-proxy":
+			if !byRoot(proc, entry.Name()) {
+				continue
+			}
 			seen = true
 			if p, ok := parseProxy(args[1:]); ok && sameNetwork(proc, entry.Name()) {
-				p.trusted = ofRoot(proc, entry.Name())
 				proxies = append(proxies, p)
 			}
 		}
@@ -50,14 +51,37 @@ func commandLine(path string) []string {
 	return strings.Split(string(bytes.TrimRight(b, "\x00")), "\x00")
 }
 
-// ofRoot reports whether a process runs as root. Any user can name a program docker-proxy.
-func ofRoot(proc, pid string) bool {
-	info, err := os.Stat(filepath.Join(proc, pid))
-	if err != nil {
+// byRoot reports whether a process is root's and was started by a process of root's. Any
+// user can name a program docker-proxy, also a program with the set-user-ID bit: that has
+// the user's process as its parent, or init if the parent has ended.
+func byRoot(proc, pid string) bool {
+	parent, root := owner(proc, pid)
+	if !root {
 		return false
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stat.Uid == 0
+	if _, root = owner(proc, parent); !root {
+		return false
+	}
+	return parent != "1" || filepath.Base(commandLine(filepath.Join(proc, parent, "cmdline"))[0]) == "dockerd"
+}
+
+// owner returns the parent of a process, and reports whether the process is root's by all
+// of its user IDs (proc_pid_status(5)).
+func owner(proc, pid string) (parent string, root bool) {
+	status, err := os.ReadFile(filepath.Join(proc, pid, "status"))
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(line, ":")
+		switch name {
+		case "PPid":
+			parent = strings.TrimSpace(value)
+		case "Uid":
+			root = !strings.ContainsFunc(value, func(r rune) bool { return r >= '1' && r <= '9' })
+		}
+	}
+	return parent, root
 }
 
 // sameNetwork reports whether a process is in our network namespace. Each namespace has

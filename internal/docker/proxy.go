@@ -20,8 +20,6 @@ type Proxy struct {
 	Host      netip.AddrPort // where it listens; 0.0.0.0 and :: are all addresses of their family
 	Container netip.AddrPort // where it leads
 	Name      string         // of the container; "" if it is not known
-
-	trusted bool // root or the engine says so, and not any user's process
 }
 
 // hides reports whether the proxy takes the dials to a service. own reports whether an
@@ -40,7 +38,7 @@ func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
 // leads reports whether peers of a service that the proxy hides can be led to its
 // container.
 func (p Proxy) leads(service netip.AddrPort) bool {
-	return p.trusted && service.Addr().Is4() == p.Container.Addr().Is4()
+	return service.Addr().Is4() == p.Container.Addr().Is4()
 }
 
 // instead returns the option -p that leads peers of a port to the container itself.

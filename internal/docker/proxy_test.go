@@ -91,10 +91,29 @@ func proc(t *testing.T, here, elsewhere []string) string {
 	ours := filepath.Join(dir, "self/net/tcp")
 	nstest.Must(t, os.MkdirAll(filepath.Dir(ours), 0o755))
 	nstest.Must(t, os.WriteFile(ours, nil, 0o600))
+	status := func(process, uid, parent string) {
+		nstest.Must(t, os.WriteFile(filepath.Join(process, "status"), []byte("Name:\tx\nPPid:\t"+parent+"\nUid:\t"+uid+"\nGid:\t1000\n"), 0o600))
+	}
+	for pid, uid := range map[string]string{"1": "0\t0\t0\t0", "50": "0\t0\t0\t0", "60": "1000\t1000\t1000\t1000"} {
+		nstest.Must(t, os.MkdirAll(filepath.Join(dir, pid), 0o755))
+		status(filepath.Join(dir, pid), uid, "0")
+	}
 	for i, command := range append(append([]string{""}, here...), elsewhere...) {
 		process := filepath.Join(dir, fmt.Sprint(100+i))
+		uid, parent := "0\t0\t0\t0", "50"
+		switch who, rest, _ := strings.Cut(command, " "); who {
+		case "user:": // any user's
+			command, uid, parent = rest, "1000\t1000\t1000\t1000", "60"
+		case "suid:": // with the set-user-ID bit
+			command, uid, parent = rest, "1000\t0\t0\t0", "60"
+		case "sudo:": // the same, after it has set its real user ID
+			command, parent = rest, "60"
+		case "orphan:": // the same, and its parent has ended
+			command, parent = rest, "1"
+		}
 		nstest.Must(t, os.MkdirAll(filepath.Join(process, "net"), 0o755))
 		nstest.Must(t, os.WriteFile(filepath.Join(process, "cmdline"), []byte(strings.ReplaceAll(command, " ", "\x00")+"\x00"), 0o600))
+		status(process, uid, parent)
 		if tcp := filepath.Join(process, "net/tcp"); i <= len(here) {
 			nstest.Must(t, os.Link(ours, tcp))
 		} else {
@@ -112,7 +131,13 @@ func TestScan(t *testing.T) {
 		seen            bool
 	}{
 		"nothing of Docker's": {here: []string{"/sbin/init", "grep docker-proxy -host-ip 0.0.0.0", "/usr/bin/dockerd-not"}},
-		"an engine":           {here: []string{"/usr/sbin/dockerd -H fd://"}, seen: true},
+		"any user's": {here: []string{
+			"user: docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 80 -container-ip 172.17.0.2 -container-port 80",
+			"suid: docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 80 -container-ip 172.17.0.2 -container-port 80",
+			"sudo: docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 80 -container-ip 172.17.0.2 -container-port 80",
+			"orphan: docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 80 -container-ip 172.17.0.2 -container-port 80",
+		}},
+		"an engine": {here: []string{"/usr/sbin/dockerd -H fd://"}, seen: true},
 		"real ones": {
 			here: []string{
 				"/usr/sbin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80",

@@ -57,7 +57,6 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 					Host:      netip.AddrPortFrom(host, port.PublicPort),
 					Container: netip.AddrPortFrom(leads, port.PrivatePort),
 					Name:      c.name(),
-					trusted:   true,
 				})
 			}
 		}

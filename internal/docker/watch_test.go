@@ -15,9 +15,7 @@ import (
 func TestWatchLooks(t *testing.T) {
 	service := Service{Port: 443, At: netip.MustParseAddrPort("127.0.0.1:80")}
 	container := netip.MustParseAddrPort("172.17.0.2:80")
-	inFront := Proxy{Host: netip.MustParseAddrPort("0.0.0.0:80"), Container: container, trusted: true}
-	anybodys := inFront
-	anybodys.trusted = false
+	inFront := Proxy{Host: netip.MustParseAddrPort("0.0.0.0:80"), Container: container}
 	otherFamily := inFront
 	otherFamily.Container = netip.MustParseAddrPort("[fd00::2]:80")
 
@@ -44,7 +42,6 @@ func TestWatchLooks(t *testing.T) {
 		{name: "the service", sockets: []listener{{service.At, 1}}, at: service.At},
 		{name: "docker-proxy", sockets: []listener{{inFront.Host, 2}}, proxies: Proxies{inFront}, at: container},
 		{name: "gone", at: service.At},
-		{name: "any user's process", sockets: []listener{{inFront.Host, 3}}, proxies: Proxies{anybodys}, at: service.At, hides: true},
 		{name: "the other family", sockets: []listener{{inFront.Host, 4}}, proxies: Proxies{otherFamily}, at: service.At, hides: true},
 		{name: "the service again", sockets: []listener{{service.At, 5}}, at: service.At},
 	} {

@@ -17,7 +17,6 @@ import (
 const (
 	mendFilter  = "let connections from any address to the service and back pass; a firewall that knows peers only may drop the address of the proof"
 	mendLegacy  = "no nftables rule drops it: look at iptables-legacy"
-	mendQueue   = "no nftables rule drops it: look at iptables-legacy, and whether the service's queue is full (ss -ltn)"
 	mendMasq    = "exclude the service from masquerading, or name another address of it"
 	mendRule    = "give it a higher priority number than ours, or let it not match replies of the service"
 	mendReverse = "set the sysctl net.ipv4.conf.all.src_valid_mark to 0, or rp_filter of the interface to 2"
@@ -56,16 +55,17 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		}
 	case NotSent, Undelivered, Lost:
 		if f.Culprit, f.Mend = m.blameRouting(r); f.Culprit != "" {
+			f.Routing = true
 			break
 		}
 		s, ok := dropped(steps)
 		switch {
 		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
-		case f.Outcome == Undelivered:
-			f.Mend = mendQueue
-		default:
+		case f.Outcome == Lost:
 			f.Mend = mendLegacy
+		default: // a full queue of the service, or of connection tracking, looks alike
+			f.Outcome = NoAnswer
 		}
 	}
 	return f

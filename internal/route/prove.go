@@ -50,9 +50,23 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
+// round is one round of proofs.
+type round struct {
+	claims
+	// diagnosed has one finding of each kind of failure. A diagnosis takes a second,
+	// and what breaks one service mostly breaks others alike. Guarded by Manager.tracing.
+	diagnosed map[failureKind]Finding
+}
+
+// failureKind is what failures of one round must share to have one diagnosis.
+type failureKind struct {
+	family  family
+	outcome Outcome
+}
+
 // prove finds out whether the return route of a service holds. The service does
 // not notice. The error says why that could not be found out.
-func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from claims) (Finding, error) {
+func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from *round) (Finding, error) {
 	mark, _ := m.ready.Load().Has(service)
 	send := func(claim netip.AddrPort) (probe.Result, error) {
 		return probe.Send(ctx, probe.Path{From: claim, To: service, Mark: mark})
@@ -75,8 +89,20 @@ func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from claims
 		return f, nil
 	}
 	defer m.tracing.Unlock()
+	if ctx.Err() != nil {
+		return f, ctx.Err()
+	}
+	kind := failureKind{familyOf(service.Addr()), f.Outcome}
+	if d, ok := from.diagnosed[kind]; ok {
+		f.Culprit, f.Mend, f.Routing = d.Culprit, d.Mend, d.Routing
+		return f, nil
+	}
 	f.Claim = from.with(service.Addr())
-	return m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) }), ctx.Err()
+	f = m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) })
+	if f.Err() != nil && f.Outcome == kind.outcome {
+		from.diagnosed[kind] = f
+	}
+	return f, ctx.Err()
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,17 +85,26 @@ func (m *Manager) proveAgain(ctx context.Context) {
 	m.proveAll(ctx, m.nextServices())
 }
 
-// nextServices returns the services of a round, another part in each if there
-// are many.
+// nextServices returns the services of a round. If there are many, those come first
+// whose peers are refused, and then another part of the rest in each round.
 func (m *Manager) nextServices() []netip.AddrPort {
 	all := m.proofs.services()
 	if len(all) <= mostProofs {
 		return all
 	}
 	first := m.provedUpTo % len(all)
-	part := append(all[first:], all[:first]...)[:mostProofs]
+	all = append(all[first:], all[:first]...)
+	slices.SortStableFunc(all, func(a, b netip.AddrPort) int {
+		switch x, y := m.proofs.refusal(a) != nil, m.proofs.refusal(b) != nil; {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	})
 	m.provedUpTo = first + mostProofs
-	return part
+	return all[:mostProofs]
 }
 
 // unproved returns findings of services whose turn has yet to come.
@@ -111,7 +121,7 @@ func (m *Manager) proveAll(ctx context.Context, services []netip.AddrPort) []Fin
 	if len(services) == 0 {
 		return nil
 	}
-	from := newClaims()
+	from := &round{newClaims(), make(map[failureKind]Finding)}
 	var mu sync.Mutex
 	var findings []Finding
 	var g errgroup.Group
@@ -122,6 +132,9 @@ func (m *Manager) proveAll(ctx context.Context, services []netip.AddrPort) []Fin
 			if err != nil {
 				m.log.Debug("return route could not be proved", slog.String("service", service.String()), slog.Any("error", err))
 				return nil
+			}
+			if f.Err() != nil { // its peers hang until it is noted
+				m.proofs.note([]Finding{f})
 			}
 			mu.Lock()
 			defer mu.Unlock()

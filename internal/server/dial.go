@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"portredirector/internal/relay"
@@ -35,7 +36,7 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 	c.addrs = addrs[1:]
 	p, err := c.dial(service, mark)
 	if err != nil && len(c.addrs) > 0 {
-		c.failed()
+		c.failed(err)
 		return nil, errLater
 	}
 	return p, err
@@ -81,7 +82,7 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 			return
 		}
 		c.addr = addr
-		c.failed()
+		c.failed(err)
 	}
 	if err == nil {
 		err = context.DeadlineExceeded
@@ -127,7 +128,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		Dialed: fd, Peeked: c.head, Done: c.ended,
 		ConnectTimeout: c.timeout(),
 		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
-			c.failed()
+			c.failed(u.Err)
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
 	}
@@ -158,11 +159,21 @@ func (c *conn) ended(r relay.Result) {
 	c.gone(r)
 }
 
-// failed notes that the address did not work.
-func (c *conn) failed() {
-	if c.service.named() {
-		c.tried = append(c.tried, c.addr)
-		c.server.Book.Names.failed(c.question(), c.addr)
+// failed notes that the address did not work for this peer, and if err is a failure of
+// the address and not of the peer, for others as well.
+func (c *conn) failed(err error) {
+	if !c.service.named() {
+		return
+	}
+	c.tried = append(c.tried, c.addr)
+	for _, e := range []error{
+		errNoRoute, relay.ErrTimeout,
+		syscall.ECONNREFUSED, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN,
+	} {
+		if errors.Is(err, e) {
+			c.server.Book.Names.failed(c.question(), c.addr)
+			return
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -95,7 +96,7 @@ func (n *Names) ask(ctx context.Context, q question) error {
 	n.mu.Lock()
 	close(a.asking)
 	a.asking = nil
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errNoDNS) {
 		n.mu.Unlock()
 		return err // says nothing about the name
 	}
@@ -144,8 +145,12 @@ func (n *Names) Run(ctx context.Context) {
 	}
 }
 
+// errNoDNS is the cause of a refresh that takes too long.
+var errNoDNS = errors.New("the name server does not answer")
+
+// refresh looks all names up anew.
 func (n *Names) refresh(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, lookupTimeout, errNoDNS)
 	defer cancel()
 	n.mu.Lock()
 	questions := slices.Collect(maps.Keys(n.known))

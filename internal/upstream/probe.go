@@ -21,8 +21,8 @@ const (
 	// idleAfter is the time without any answer after which an idle program is asked.
 	idleAfter = 10 * time.Second
 	// suspectAfter is the time without an answer to a probe after which peers go to
-	// other servers.
-	suspectAfter = 500 * time.Millisecond
+	// other servers. It allows for a handshake over a long way and a lost SYN.
+	suspectAfter = 1500 * time.Millisecond
 )
 
 // The states of a probe.
@@ -62,9 +62,15 @@ func (d *dialed) startProbe(ctx context.Context, probes *sync.WaitGroup) {
 // ask asks the program. A server that does not answer is left out.
 func (d *dialed) ask(ctx context.Context, at netip.AddrPort) {
 	began := d.set.clock()
-	suspecting := time.AfterFunc(suspectAfter, func() { d.suspect.Store(true) })
+	suspecting := make(chan struct{})
+	timer := time.AfterFunc(suspectAfter, func() {
+		defer close(suspecting)
+		d.suspect.Store(true)
+	})
 	l, err := d.openFirst(ctx, []netip.AddrPort{at})
-	suspecting.Stop()
+	if !timer.Stop() {
+		<-suspecting // what comes now is newer
+	}
 	l.close()
 	switch {
 	case err == nil:
