@@ -55,7 +55,6 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		}
 	case NotSent, Undelivered, Lost:
 		if f.Culprit, f.Mend = m.blameRouting(r); f.Culprit != "" {
-			f.Routing = true
 			break
 		}
 		s, ok := dropped(steps)

@@ -11,8 +11,8 @@ import (
 // Outcome is the result of a proof.
 type Outcome uint8
 
-// The outcomes. After Rewritten, Redirected and NoRoute no peer can be served;
-// after Lost none if routing is to blame.
+// The outcomes. After Rewritten, Redirected, Lost and NoRoute no peer can be
+// served.
 const (
 	Unproved    Outcome = iota // its turn has yet to come
 	Holds                      // a reply arrived, and the source was kept
@@ -49,9 +49,6 @@ type Finding struct {
 	Seen    string // what tells of the outcome; may be empty
 	Culprit string // the rule, chain or setting to blame; empty if it was not found
 	Mend    string // what an administrator can do about it; may be empty
-	// Routing tells that routing is to blame, which concerns all peers. A filter
-	// may concern the claim of the proof alone.
-	Routing bool
 }
 
 // Err returns an error in one line if the return route does not hold.
@@ -65,13 +62,11 @@ func (f Finding) Err() error {
 }
 
 // Refuses reports whether peers are to be refused. They are not if a rule drops
-// the proof or the reply: it may be for the claim of the proof alone.
+// the proof before the service: it may be for the claim of the proof alone.
 func (f Finding) Refuses() bool {
 	switch f.Outcome {
-	case NoRoute, Rewritten, Redirected:
+	case NoRoute, Rewritten, Redirected, Lost:
 		return true
-	case Lost:
-		return f.Routing
 	default:
 		return false
 	}

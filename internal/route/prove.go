@@ -94,7 +94,7 @@ func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from *round
 	}
 	kind := failureKind{familyOf(service.Addr()), f.Outcome}
 	if d, ok := from.diagnosed[kind]; ok {
-		f.Culprit, f.Mend, f.Routing = d.Culprit, d.Mend, d.Routing
+		f.Culprit, f.Mend = d.Culprit, d.Mend
 		return f, nil
 	}
 	f.Claim = from.with(service.Addr())
