@@ -214,8 +214,9 @@ func promised(s stage, ev event, v variant) (w want, ok bool) {
 			return back(map[stage]error{connecting: ErrTimeout, awaitingStatus: ErrNoStatus}[s]), true
 		}
 		return done(Refused, map[stage]error{connecting: ErrTimeout, awaitingStatus: ErrNoStatus}[s]), true
+	default:
+		panic("an event that the test does not know")
 	}
-	panic("an event that the test does not know")
 }
 
 // TestEndings ends a flow by each event in each stage, and checks who is told what, and what

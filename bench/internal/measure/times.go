@@ -23,13 +23,14 @@ type FarTimes struct {
 }
 
 var (
-	// FullTimes are for results to be published, QuickTimes for a look.
+	// FullTimes are for results to be published.
 	FullTimes = times{
 		warmUp: 500 * time.Millisecond, Bulk: 4 * time.Second, Echo: 3 * time.Second,
 		Sustained: 30 * time.Second, Window: 5 * time.Second, burst: 5 * time.Second,
 		settle: 3 * time.Second, samples: 100,
 		Far: FarTimes{WarmUp: 3 * time.Second, Bulk: 8 * time.Second, Samples: map[int]int{1: 30, 200: 1000}},
 	}
+	// QuickTimes are for a look.
 	QuickTimes = times{
 		warmUp: 300 * time.Millisecond, Bulk: time.Second, Echo: time.Second,
 		Sustained: 6 * time.Second, Window: 2 * time.Second, burst: 2 * time.Second,
