@@ -177,16 +177,18 @@ func TestHostileHandshakes(t *testing.T) {
 		whole = 1000 // the answers take so much longer that there would be no time for anybody else
 	}
 	for name, tt := range map[string]struct {
-		said []byte
-		n    int
+		said   []byte
+		n      int
+		option string
 	}{
-		"half a hello, and silence": {hello[:len(hello)/2], horde},
-		"a hello, and silence":      {hello, whole},
+		"half a hello, and silence": {hello[:len(hello)/2], horde, ""},
+		// On a busy machine so few are not all there at once, so the bound is lower.
+		"a hello, and silence": {hello, whole, " --max-handshakes 128"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newKeys(t)
-			newSiege(t, attackers, k.server, k.client).withstand(t, func(ctx context.Context, m *mallory) {
+			newSiege(t, attackers, k.server+tt.option, k.client).withstand(t, func(ctx context.Context, m *mallory) {
 				m.hold(ctx, tt.n, tt.said)
 			}, "handshakes")
 		})
