@@ -11,6 +11,7 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
+	"portredirector/internal/route"
 	"portredirector/internal/server"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
@@ -56,6 +57,8 @@ var (
 		{server.ErrUnknownKey, "--client-key or --clients"},
 		{server.ErrPortDenied, "ports= in --clients, or in the file joined of the state directory"},
 		{server.ErrClaimDenied, "claims= in --clients, or in the file joined of the state directory"},
+		{route.ErrNoTable, "--table"},
+		{route.ErrMarkUsed, "--mark"},
 		{claim.ErrProtected, "--allow-claim"},
 		{claim.ErrForbidden, "--deny-claim"},
 		{auth.ErrKey, "--client-key or --clients here, --server-key there"},

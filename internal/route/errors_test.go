@@ -49,7 +49,7 @@ func TestErrorsNameTheMend(t *testing.T) {
 		"another's mark": {
 			prepare: []string{"ip", "rule", "add", "priority", "500", "fwmark", "0x10000000/0x10000000", "lookup", "500"},
 			service: own4,
-			want:    []string{"0x10000000", "priority 500", "--mark"},
+			want:    []string{"0x10000000", "priority 500", "choose two free bits"},
 		},
 		"marks that are none": {config: "0x7 7700", want: []string{"0x7", "two"}},
 	}
@@ -101,7 +101,7 @@ func TestTakenTables(t *testing.T) {
 		add(table)
 	}
 	line := tryOwner(t, m2, defaults).WaitOutput("error ")
-	for _, w := range []string{"7700", "7731", "--table"} {
+	for _, w := range []string{"7700", "7731", "choose others"} {
 		if !strings.Contains(line, w) {
 			t.Errorf("%q does not say %q", line, w)
 		}

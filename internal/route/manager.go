@@ -47,8 +47,12 @@ type Manager struct {
 	closed         bool            // guarded by mu
 }
 
-// ErrClosed is returned after Close.
-var ErrClosed = errors.New("return routes are closed")
+// Errors of a Manager.
+var (
+	ErrClosed   = errors.New("return routes are closed")
+	ErrNoTable  = errors.New("are all in use: choose others")
+	ErrMarkUsed = errors.New("choose two free bits")
+)
 
 // Open takes a routing table and sweeps what killed servers left. It sets up
 // no return route yet: Mark does, as they are needed. Errors come with their
@@ -117,7 +121,7 @@ func (m *Manager) takeTable(first int) (int, error) {
 		m.lease = lease
 		return t, nil
 	}
-	return 0, fmt.Errorf("routing tables %d to %d are all in use: choose others with --table", first, first+Tables-1)
+	return 0, fmt.Errorf("routing tables %d to %d %w", first, first+Tables-1, ErrNoTable)
 }
 
 // publishLocked lets dials know the plan.

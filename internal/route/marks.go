@@ -43,8 +43,8 @@ func checkMarks(m Marks) error {
 		}
 		for _, r := range rules {
 			if r.Protocol != Protocol && r.Mark&m.both() != 0 {
-				return fmt.Errorf("an ip rule of another program (priority %d, fwmark %#x) uses a bit of our mark %#x: choose two free bits with --mark",
-					r.Priority, r.Mark, m.both())
+				return fmt.Errorf("an ip rule of another program (priority %d, fwmark %#x) uses a bit of our mark %#x: %w",
+					r.Priority, r.Mark, m.both(), ErrMarkUsed)
 			}
 		}
 	}
