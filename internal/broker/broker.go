@@ -42,7 +42,7 @@ const envConfig = "PORTREDIRECTOR_BROKER"
 // startTime bounds the start of a helper, and its end.
 const startTime = 10 * time.Second
 
-// Start starts the helper. Whoever calls it calls Close.
+// Start starts the helper. The caller must call Close.
 func (b *Broker) Start(cfg Config) error {
 	text, err := json.Marshal(cfg)
 	if err != nil {

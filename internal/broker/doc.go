@@ -4,7 +4,7 @@
 // Landlock permits directories, not names: a file that a symbolic link leads to tomorrow is out of
 // reach of a daemon that was confined today. So a helper process, which is the same program started
 // again, keeps the right to read. It serves the paths that the daemon was configured with and nothing
-// else, and hands over descriptors. It resolves names as well, because package net reads
+// else, and hands over descriptors. It resolves any name as well, because package net reads
 // /etc/resolv.conf, /etc/hosts and /etc/nsswitch.conf by itself, wherever links lead.
 //
 // The broker ignores the signals that end a daemon, and ends when the daemon has closed its end of the

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"portredirector/internal/auth"
 	"portredirector/internal/claim"
@@ -45,7 +44,7 @@ func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
 
 func (d *serverDaemon) openServer(context.Context) error {
 	cfg := d.cfg
-	d.dialer = socket.NewTransparentDialer(net.KeepAliveConfig{}) // the relay sets it
+	d.dialer = socket.NewTransparentDialer() // the relay sets it
 	d.server = &server.Server{
 		Services: cfg.Services,
 		Book:     d.book,

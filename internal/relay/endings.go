@@ -100,8 +100,7 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 		w.life.endPreface(s.onError, err)
 	default:
 		if dir := &f.dir[dialed]; e.greet && dir.extra > 0 {
-			// Else whoever gave us the accepted socket would believe that nothing was
-			// connected, and try again.
+			// Without the prefix the client would try again with a peer that was connected.
 			_, _ = f.side[accepted].write(dir.rest[:dir.extra])
 		}
 		w.remove(f, e.action == closeBoth)

@@ -50,7 +50,7 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
-// round is one round of proofs.
+// round holds the claims and the diagnoses of one round of proofs.
 type round struct {
 	claims
 	// diagnosed has one finding of each kind of failure. A diagnosis takes a second,
@@ -58,7 +58,7 @@ type round struct {
 	diagnosed map[failureKind]Finding
 }
 
-// failureKind is what failures of one round must share to have one diagnosis.
+// failureKind groups the failures of one round that have one diagnosis.
 type failureKind struct {
 	family  family
 	outcome Outcome

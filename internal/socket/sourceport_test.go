@@ -23,7 +23,7 @@ func localPorts(t *testing.T, h *testnet.Host, first, last int) {
 func sharingDialer(t *testing.T, h *testnet.Host) (d *socket.TransparentDialer) {
 	t.Helper()
 	if err := h.Do(func() error {
-		d = socket.NewTransparentDialer(net.KeepAliveConfig{})
+		d = socket.NewTransparentDialer()
 		return nil
 	}); err != nil {
 		t.Fatal(err)

@@ -38,10 +38,6 @@ type DialCounts struct {
 // port of each peer from all programs of this machine that leave the choice to the kernel;
 // see [NewTransparentDialer].
 type TransparentDialer struct {
-	// KeepAlive is that of the sockets; the zero value is off. Connections to loopback
-	// have none: nothing can be lost on the way.
-	KeepAlive net.KeepAliveConfig
-
 	shared portRange // the ports that are shared with other programs
 
 	exact, anyPort, refused atomic.Uint64
@@ -49,8 +45,8 @@ type TransparentDialer struct {
 
 // NewTransparentDialer returns a dialer that shares the ports of peers with other programs
 // of this machine, where the kernel can.
-func NewTransparentDialer(alive net.KeepAliveConfig) *TransparentDialer {
-	d := &TransparentDialer{KeepAlive: alive}
+func NewTransparentDialer() *TransparentDialer {
+	d := new(TransparentDialer)
 	d.shared.detect()
 	return d
 }
@@ -132,15 +128,11 @@ func protected(claim netip.AddrPort, err error) bool {
 
 // connect starts one attempt, and returns the source that the kernel has chosen.
 func (d *TransparentDialer) connect(claim, service netip.AddrPort, mark uint32, by portChoice) (fd int, source netip.AddrPort, err error) {
-	alive := d.KeepAlive
-	if service.Addr().IsLoopback() {
-		alive = net.KeepAliveConfig{}
-	}
 	from := netip.AddrPortFrom(scoped(claim.Addr()), claim.Port())
 	if by != boundPort {
 		from = netip.AddrPortFrom(from.Addr(), 0)
 	}
-	fd, err = Connect(from, service, alive, func(fd int) error {
+	fd, err = Connect(from, service, net.KeepAliveConfig{}, func(fd int) error {
 		return prepare(fd, service.Addr().Is4(), mark, by, claim.Port())
 	})
 	if err != nil {

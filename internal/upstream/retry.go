@@ -143,7 +143,7 @@ func (d *dialed) backOffLocked(err error) {
 	case errors.Is(err, ErrForeign):
 		event = "server is not portredirector, leaving it out"
 	}
-	d.set.cfg.Log.Warn(event, slog.String("server", d.name), slog.Any("error", err)) //nolint:sloglint // one of three constants
+	d.set.cfg.Log.Warn(event, slog.String("server", d.name), slog.Any("error", err)) //nolint:sloglint // one of four constants
 }
 
 // works ends the trouble of a server that is in use. Answers to peers that it had taken
