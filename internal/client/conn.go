@@ -56,7 +56,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
 	} else if s != nil {
-		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
+		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey, 0)
 	}
 	if c.Form == wire.Native {
 		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost

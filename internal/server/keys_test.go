@@ -143,7 +143,7 @@ func (l *link) header(t *testing.T, h wire.Header) []byte {
 	t.Helper()
 	b := encode(t, h, wire.Native)
 	if l.HeaderKey != nil {
-		b = wire.Seal(b, l.HeaderKey)
+		b = wire.Seal(b, l.HeaderKey, 0)
 	}
 	return b
 }

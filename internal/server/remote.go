@@ -32,7 +32,7 @@ func (f *remote) String() string { return f.addr.String() }
 // read reads the header of the link.
 func (f *remote) read(r io.Reader) (wire.Header, wire.Form, error) {
 	if f.headerKey != nil {
-		return wire.ReadSealed(r, f.headerKey)
+		return wire.ReadSealed(r, f.headerKey, 0)
 	}
 	return wire.Read(r)
 }

@@ -53,7 +53,7 @@ func (l pooled) write(b []byte) error {
 	case s == nil:
 		return socket.Send(l.fd, b)
 	case s.Conn == nil:
-		return socket.Send(l.fd, wire.Seal(b, s.HeaderKey))
+		return socket.Send(l.fd, wire.Seal(b, s.HeaderKey, 0))
 	default:
 		_, err := s.Conn.Write(b)
 		return err

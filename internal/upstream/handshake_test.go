@@ -112,7 +112,7 @@ func (s *authServer) hear(ctx context.Context, session *auth.Session) {
 				h, _, err := wire.Read(bytes.NewReader(said))
 				return h, err
 			}
-			h, _, err := wire.ReadSealed(bytes.NewReader(said), session.HeaderKey)
+			h, _, err := wire.ReadSealed(bytes.NewReader(said), session.HeaderKey, 0)
 			return h, err
 		}
 		if h, err := read(); errors.Is(err, io.ErrUnexpectedEOF) {

@@ -46,9 +46,16 @@ var (
 	// clients does, so a byte was changed on its way.
 	ErrNoChecksum = errors.New("the header asks for an answer but has no checksum")
 
+	// ErrAnswer means that the header asks for an answer of another version: the other end
+	// is another version of portredirector.
+	ErrAnswer = errors.New("the header asks for an answer of an unknown version")
+
 	// ErrSeal means that the header is not from the other end of the link, or was changed on
 	// the way. Only [ReadSealed] returns it.
 	ErrSeal = errors.New("the seal of the header is not that of its link")
+
+	// ErrFrame means that a frame has an unknown kind, a wrong length, or is out of place.
+	ErrFrame = errors.New("unexpected frame")
 )
 
 // Errors of [Read] and of [Header.Append].

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -30,8 +32,38 @@ var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 // listed at [ErrUnknown].
 func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
 
-// read is Read, or ReadSealed if there is a key.
-func read(r io.Reader, key []byte) (Header, Form, error) {
+// ReadNext is Read, or ReadSealed if there is a key, for a header that is not the first of
+// its link: it is the content of a frame.
+func ReadNext(r io.Reader, key []byte, number uint64) (Header, Form, error) {
+	var head [FrameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Header{}, 0, err
+	}
+	kind, length := Kind(head[0]), int64(binary.BigEndian.Uint32(head[:])&MaxData)
+	if kind != KindHeader || length < v2Fixed || length > v2Fixed+v2Longest {
+		return Header{}, 0, fmt.Errorf("%w in place of a header: kind %#02x, %d bytes", ErrFrame, byte(kind), length)
+	}
+	var s *seal
+	if key != nil {
+		s = &seal{key, number}
+	}
+	content := &io.LimitedReader{R: r, N: length}
+	h, form, err := read(content, s)
+	switch {
+	case errors.Is(err, io.EOF):
+		return h, form, io.ErrUnexpectedEOF
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+		return h, form, err
+	case err != nil && content.N > 0:
+		return h, form, err // there is more to come
+	case err != nil, content.N > 0, form != Native:
+		return Header{}, 0, fmt.Errorf("%w: its content is not one native header", ErrFrame)
+	}
+	return h, form, nil
+}
+
+// read is Read, or ReadSealed if there is a seal.
+func read(r io.Reader, seal *seal) (Header, Form, error) {
 	buf, _ := buffers.Get().(*[pooled]byte)
 	defer buffers.Put(buf)
 
@@ -40,8 +72,8 @@ func read(r io.Reader, key []byte) (Header, Form, error) {
 		return Header{}, 0, err
 	}
 	h, f, err := s.parse(b)
-	if err == nil && key != nil {
-		err = checkSeal(b, key, f)
+	if err == nil && seal != nil {
+		err = seal.check(b, f)
 	}
 	if err != nil {
 		return Header{}, 0, err
