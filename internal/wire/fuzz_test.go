@@ -65,12 +65,12 @@ func FuzzReadV2(f *testing.F) {
 
 // Whatever comes in on a link whose headers are sealed: only what was sealed is taken.
 func FuzzReadSealed(f *testing.F) {
-	sealed := wire.Seal(mustAppend(f, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey)
+	sealed := wire.Seal(mustAppend(f, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey, 0)
 	f.Add(sealed)
 	f.Add(sealed[:len(sealed)-1])
 	f.Add([]byte(v2(0x20, 0x00)))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		_, _, err := wire.ReadSealed(bytes.NewReader(in), sealKey)
+		_, _, err := wire.ReadSealed(bytes.NewReader(in), sealKey, 0)
 		if err == nil && !bytes.HasPrefix(in, sealed) {
 			t.Fatalf("%q was taken", in)
 		}

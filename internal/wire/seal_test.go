@@ -17,10 +17,10 @@ func TestSeal(t *testing.T) {
 		{Local: true, ID: testID},
 		{Source: claim("203.0.113.7:1", "192.0.2.1:2").Source, Destination: claim("203.0.113.7:1", "192.0.2.1:2").Destination},
 	} {
-		b := wire.Seal(mustAppend(t, h, wire.Native), sealKey)
+		b := wire.Seal(mustAppend(t, h, wire.Native), sealKey, 0)
 		b = append(b, "and more"...)
 		for name, read := range map[string]func(*bytes.Reader) (wire.Header, wire.Form, error){
-			"sealed":    func(r *bytes.Reader) (wire.Header, wire.Form, error) { return wire.ReadSealed(r, sealKey) },
+			"sealed":    func(r *bytes.Reader) (wire.Header, wire.Form, error) { return wire.ReadSealed(r, sealKey, 0) },
 			"any other": func(r *bytes.Reader) (wire.Header, wire.Form, error) { return wire.Read(r) },
 		} {
 			r := bytes.NewReader(b)
@@ -36,8 +36,8 @@ func TestSeal(t *testing.T) {
 // TestBrokenSeal: whatever bit is changed, and whoever made it, it is refused. The
 // checksum is made right again, as somebody on the way would.
 func TestBrokenSeal(t *testing.T) {
-	b := wire.Seal(mustAppend(t, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey)
-	if _, _, err := wire.ReadSealed(bytes.NewReader(b), bytes.Repeat([]byte{8}, 32)); !errors.Is(err, wire.ErrSeal) {
+	b := wire.Seal(mustAppend(t, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey, 0)
+	if _, _, err := wire.ReadSealed(bytes.NewReader(b), bytes.Repeat([]byte{8}, 32), 0); !errors.Is(err, wire.ErrSeal) {
 		t.Errorf("another key: %v", err)
 	}
 	const checksum = 16 + 12 + 3
@@ -49,7 +49,7 @@ func TestBrokenSeal(t *testing.T) {
 			changed := bytes.Clone(b)
 			changed[i] ^= 1 << bit
 			resigned := []byte(signed(string(changed[:checksum]) + "CRC!" + string(changed[checksum+4:])))
-			if h, _, err := wire.ReadSealed(bytes.NewReader(resigned), sealKey); err == nil {
+			if h, _, err := wire.ReadSealed(bytes.NewReader(resigned), sealKey, 0); err == nil {
 				t.Errorf("bit %d of byte %d changed: %+v", bit, i, h)
 			}
 		}
@@ -65,7 +65,7 @@ func TestUnsealed(t *testing.T) {
 		all = append(all, mustAppend(t, h, f))
 	}
 	for _, b := range all {
-		if _, _, err := wire.ReadSealed(bytes.NewReader(b), sealKey); !errors.Is(err, wire.ErrSeal) {
+		if _, _, err := wire.ReadSealed(bytes.NewReader(b), sealKey, 0); !errors.Is(err, wire.ErrSeal) {
 			t.Errorf("%q: %v", b, err)
 		}
 	}
