@@ -70,3 +70,34 @@ func TestUnsealed(t *testing.T) {
 		}
 	}
 }
+
+// TestSealedNumber: each header is good in its own place on its link only.
+func TestSealedNumber(t *testing.T) {
+	var sealed [3][]byte
+	for i := range sealed {
+		sealed[i] = wire.Seal(mustAppend(t, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey, uint64(i))
+	}
+	for i, b := range sealed {
+		next := wire.AppendFrame(nil, wire.KindHeader, b...)
+		for number := range uint64(4) {
+			var want error
+			if number != uint64(i) {
+				want = wire.ErrSeal
+			}
+			if _, _, err := wire.ReadSealed(bytes.NewReader(b), sealKey, number); !errors.Is(err, want) {
+				t.Errorf("header %d in place of header %d: error %v, want %v", i, number, err, want)
+			}
+			if _, _, err := wire.ReadNext(bytes.NewReader(next), sealKey, number); !errors.Is(err, want) {
+				t.Errorf("header %d in place of header %d, in a frame: error %v, want %v", i, number, err, want)
+			}
+		}
+	}
+}
+
+// TestSealNeedsAKey: nobody's key is no key.
+func TestSealNeedsAKey(t *testing.T) {
+	b := mustAppend(t, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native)
+	if _, _, err := wire.ReadSealed(bytes.NewReader(b), nil, 0); !errors.Is(err, wire.ErrSeal) {
+		t.Errorf("error %v, want %v", err, wire.ErrSeal)
+	}
+}
