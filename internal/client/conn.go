@@ -99,8 +99,12 @@ func (k *conn) done(r relay.Result) {
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		if errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute() {
+		switch {
+		case errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute():
 			k.link.Fail(upstream.ErrNoAnswer)
+		case errors.Is(r.Err, wire.ErrFrame) && k.link.Carried() == 0:
+			// It may have taken the header and the peer's bytes for a request.
+			k.link.Fail(fmt.Errorf("%w: %w", upstream.ErrForeign, r.Err))
 		}
 		k.warn(slog.LevelWarn, "peer refused", slog.Any("error", k.ofServer(r.Err)))
 	case relay.Failed:

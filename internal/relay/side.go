@@ -16,17 +16,17 @@ type side struct {
 	fd       int
 	layer    Layer   // between it and its bytes, or nil
 	frames   *frames // of a link
-	watched  bool  // the poller reports its events
-	awaited  bool  // and when a write may take something
-	readable bool  // a read may give something
-	writable bool  // a write may take something
-	ending   bool  // FIN has come, behind what is still to be read
-	failed   bool  // there is an error to be asked for
-	broken   bool  // the connection is gone, and needs no reset
-	acked    bool  // it has ended in both directions, and all is acknowledged
-	wrote    bool  // something was sent in this step
-	urgent   bool  // urgent data has come, at which reads stop short
-	closing  bool  // the layer's direction was closed
+	watched  bool    // the poller reports its events
+	awaited  bool    // and when a write may take something
+	readable bool    // a read may give something
+	writable bool    // a write may take something
+	ending   bool    // FIN has come, behind what is still to be read
+	failed   bool    // there is an error to be asked for
+	broken   bool    // the connection is gone, and needs no reset
+	acked    bool    // it has ended in both directions, and all is acknowledged
+	wrote    bool    // something was sent in this step
+	urgent   bool    // urgent data has come, at which reads stop short
+	closing  bool    // the layer's direction was closed
 
 	unackedSince int64 // when something was sent that is not acknowledged, ms on the loop's clock; 0 is nothing
 }
