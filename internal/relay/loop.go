@@ -148,7 +148,7 @@ func (l *loop) step(f *flow) (more bool) {
 	}()
 	more, ev, err := f.step(&l.workspace)
 	l.finish(f, ev, err)
-	return more
+	return !f.ended && (more || ev != nothing) // a link may have to be read on
 }
 
 // addPair adds a pair. Another goroutine may call it.
@@ -170,7 +170,11 @@ func (l *loop) addPreface(p *Preface) *flow {
 	}
 	f := &flow{active: l.clock()}
 	f.startPreface(&l.workspace, p)
-	if err := l.flows.add(f, l.poll, accepted, watched); err != nil {
+	events := uint32(watched)
+	if len(p.Said) > 0 {
+		events |= writable // so that there is an event at once
+	}
+	if err := l.flows.add(f, l.poll, accepted, events); err != nil {
 		f.finishSetup(&l.workspace)
 		f.close(&l.workspace, false)
 		l.life.endPreface(p.OnError, err)

@@ -24,11 +24,26 @@ func (l Link) FD() int { return l.fd }
 // Session returns the session of an authenticated link, and nil of a plain one.
 func (l Link) Session() *auth.Session { return l.session }
 
+// Carried returns the number of headers that the link has carried. It is the number of the
+// next header for wire.Seal.
+func (l Link) Carried() uint64 { return l.carried }
+
 // Server returns the name of the server.
 func (l Link) Server() string { return l.server.name }
 
 // Leave notes that the peer of the link is gone.
 func (l Link) Leave() { l.server.peers.Add(-1) }
+
+// Return gives back a link whose exchange is over, for the next peer. It does not block.
+// The link is closed if it is of no more use. It must be native, since others carry one
+// peer.
+func (l Link) Return() {
+	l.carried++
+	l.PutBack()
+}
+
+// PutBack gives back a link over which nothing was sent. It does not block.
+func (l Link) PutBack() { l.server.set.deliver(l.server, l.pooled) }
 
 // Ready reports whether the link was opened ahead. The server may have closed it just
 // before it was taken, so that its failure does not show that the server fails.

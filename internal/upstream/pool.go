@@ -47,6 +47,7 @@ type pooled struct {
 	fd      int
 	to      netip.AddrPort
 	session *auth.Session // nil if the link is plain
+	carried uint64        // headers that the link has carried
 	late    int           // ticks at which it was still connecting
 	seen    bool          // it was connected at a tick
 }

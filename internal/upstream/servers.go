@@ -24,6 +24,10 @@ type Config struct {
 	// PoolMin and PoolMax bound the number of links that are opened ahead of need to each
 	// server. There are none if PoolMax is 0.
 	PoolMin, PoolMax int
+	// LinkIdle is the time after which an unused link is closed, unless the pool would open
+	// another in its place; 0 is never. Links that a server has opened are closed by the
+	// server.
+	LinkIdle time.Duration
 	// Answers tells that servers answer each header. The answers show that a server works;
 	// of other servers only the connection does.
 	Answers bool
