@@ -24,8 +24,8 @@ const (
 // net.ipv4.tcp_slow_start_after_idle is 0.
 const preferred = "bbr"
 
-// ErrCongestion is the error of an algorithm that the kernel does not have.
-var ErrCongestion = errors.New("no such congestion control")
+// ErrCongestion is found in the errors of an algorithm that links cannot have.
+var ErrCongestion = errors.New("congestion control")
 
 // Congestion is the congestion control of links. It is nil, or the zero value, for that of
 // the system.
@@ -48,7 +48,7 @@ func NewCongestion(name string) (*Congestion, error) {
 		return c, nil
 	}
 	if _, err := socket.TryCongestion(name); errors.Is(err, syscall.ENOENT) {
-		return nil, fmt.Errorf("%w: %q, the kernel has %s", ErrCongestion, name, available())
+		return nil, fmt.Errorf("%w %q: the kernel does not have it, it has %s", ErrCongestion, name, available())
 	}
 	return &Congestion{algorithm: name, named: true}, nil
 }
@@ -69,8 +69,8 @@ func (c *Congestion) Settle(log *slog.Logger) {
 	got, err := socket.TryCongestion(c.algorithm)
 	if err != nil {
 		if c.named {
-			log.Warn("links cannot have this congestion control, they have the system's: add it to net.ipv4.tcp_allowed_congestion_control",
-				slog.String("algorithm", c.algorithm), slog.Any("error", err))
+			log.Warn("links have the system's congestion control: add the other to net.ipv4.tcp_allowed_congestion_control",
+				slog.Any("error", fmt.Errorf("%w %q: %w", ErrCongestion, c.algorithm, err)))
 		}
 		c.algorithm = ""
 		got, _ = socket.TryCongestion("")
