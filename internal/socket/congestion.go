@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -12,7 +13,10 @@ import (
 // It is ENOENT if there is no such algorithm, and EPERM if only CAP_NET_ADMIN may use it
 // (net.ipv4.tcp_allowed_congestion_control).
 func SetCongestion(fd int, algorithm string) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, algorithm))
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, algorithm); err != nil {
+		return fmt.Errorf("set TCP_CONGESTION: %w", err)
+	}
+	return nil
 }
 
 // Congestion returns the congestion control of a socket.
