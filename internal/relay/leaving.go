@@ -74,7 +74,7 @@ func (f *flow) startLeaving(w *workspace) {
 func (f *flow) readLeaving(w *workspace) (event, error) {
 	l, _ := f.link()
 	s := &f.side[l]
-	for s.readable || s.failed {
+	for s.hasMore() || s.failed {
 		s.failed = false
 		n, _, err := s.read(w.buf)
 		f.setup.discarded += n
