@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"portredirector/internal/wire"
 )
@@ -18,9 +19,9 @@ var (
 )
 
 // FarLink is the far end of a link, which a test plays. Read and Write carry the bytes of
-// one exchange; the TCPConn is the link itself.
+// one exchange.
 type FarLink struct {
-	*net.TCPConn
+	Conn    *net.TCPConn // the link itself
 	in      wire.Decoder
 	buf     []byte
 	content []byte // was decoded and not read
@@ -31,7 +32,15 @@ type FarLink struct {
 // NewFarLink returns the far end of a link. If answer is true it plays a client, to which a
 // status comes first.
 func NewFarLink(c *net.TCPConn, answer bool) *FarLink {
-	return &FarLink{TCPConn: c, in: wire.Decoder{Answer: answer}, buf: make([]byte, 128<<10)}
+	return &FarLink{Conn: c, in: wire.Decoder{Answer: answer}, buf: make([]byte, 128<<10)}
+}
+
+// SetReadDeadline bounds the next calls of Read.
+func (f *FarLink) SetReadDeadline(t time.Time) error {
+	if err := f.Conn.SetReadDeadline(t); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	return nil
 }
 
 // Next begins the next exchange.
@@ -48,7 +57,7 @@ func (f *FarLink) Read(b []byte) (int, error) {
 		n := copy(f.buf, f.behind)
 		if f.behind = f.behind[n:]; n == 0 {
 			var err error
-			if n, err = f.TCPConn.Read(f.buf); errors.Is(err, io.EOF) {
+			if n, err = f.Conn.Read(f.buf); errors.Is(err, io.EOF) {
 				f.err = ErrFarFIN
 			} else if err != nil {
 				return 0, err // a deadline, or a reset of the link
@@ -91,13 +100,13 @@ func (f *FarLink) Behind() []byte { return f.behind }
 // Write writes b as a data frame.
 func (f *FarLink) Write(b []byte) (int, error) {
 	head := wire.AppendHead(nil, wire.KindData, len(b))
-	n, err := f.TCPConn.Write(append(head, b...))
+	n, err := f.Conn.Write(append(head, b...))
 	return max(0, n-len(head)), err
 }
 
 // Frame writes a frame.
 func (f *FarLink) Frame(k wire.Kind, content ...byte) error {
-	if _, err := f.TCPConn.Write(wire.AppendFrame(nil, k, content...)); err != nil {
+	if _, err := f.Conn.Write(wire.AppendFrame(nil, k, content...)); err != nil {
 		return fmt.Errorf("write a frame: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
@@ -30,12 +31,9 @@ func newAnswering(t *testing.T, w way, p relay.Pair) *answering {
 	a := &answering{peer, server, make(chan relay.Result, 1), make(chan int, 2)}
 	p.Accepted, p.Dialed, p.DialedLayer, p.Framed = detach(t, acceptedEnd), near.fd, near.layer, relay.DialedLink
 	p.Done = func(r relay.Result) { a.result <- r }
-	p.OnFree = func(link int, said []byte) {
-		closeLink(link, said)
-		a.freed <- link
-	}
+	p.OnFree = func(link int, _ []byte) { a.freed <- link }
 	e.Relay(p)
-	t.Cleanup(func() { _, _ = peer.Close(), server.Close() })
+	t.Cleanup(func() { _, _ = peer.Close(), server.Conn.Close() })
 	return a
 }
 
@@ -43,19 +41,21 @@ func newAnswering(t *testing.T, w way, p relay.Pair) *answering {
 // it the frame in question.
 func (a *answering) wantLink(t *testing.T, free bool, frame error) {
 	t.Helper()
-	if link := <-a.freed; free != (link >= 0) {
+	link := <-a.freed
+	if free != (link >= 0) {
 		t.Errorf("OnFree got the link %d, want it free: %v", link, free)
 	}
 	if !free {
-		wantReset(t, a.server.TCPConn)
+		wantReset(t, a.server.Conn)
 		return
 	}
+	defer socket.Close(link)
 	_, err := io.Copy(io.Discard, a.server)
 	if frame == nil && err != nil || !errors.Is(err, frame) {
 		t.Errorf("the far end reads %v, want %v", err, frame)
 	}
-	if n, err := io.Copy(io.Discard, a.server.TCPConn); n > 0 || err != nil {
-		t.Errorf("then %d bytes, %v, want FIN", n, err)
+	if n := tryRead(a.server.Conn) + len(a.server.Behind()); n > 0 {
+		t.Errorf("and %d bytes more", n)
 	}
 }
 
@@ -106,7 +106,7 @@ func noStatus(t *testing.T, w way) {
 			end: relay.Refused, err: relay.ErrNoStatus,
 		},
 		"ended": {
-			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.TCPConn.CloseWrite()) },
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.Conn.CloseWrite()) },
 			end: relay.Refused,
 		},
 		"not a status": {
@@ -164,7 +164,7 @@ func TestPanicEndsItsPairOnly(t *testing.T) {
 		t.Errorf("it ended as %s: %v", r.End, r.Err)
 	}
 	wantReset(t, peer)
-	wantReset(t, server.TCPConn)
+	wantReset(t, server.Conn)
 	nstest.Must(t, oneWay(other.peer, other.service))
 	nstest.Must(t, oneWay(other.service, other.peer))
 	other.wantResult(t, bulk, bulk, relay.Finished)

@@ -37,7 +37,7 @@ func newAgain(t *testing.T, timeout time.Duration) *again {
 	a.peer, acceptedEnd = tcpPair(t)
 	near, a.first = linked.farLink(t, engine, false)
 	other, a.second = linked.farLink(t, engine, false)
-	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Close(), a.second.Close() })
+	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Conn.Close(), a.second.Conn.Close() })
 	answer := func(s wire.Status) error {
 		return map[wire.Status]error{wire.Draining: errElsewhere}[s]
 	}
@@ -78,7 +78,7 @@ func TestUndelivered(t *testing.T) {
 						_ = a.peer.CloseWrite()
 					}
 				}()
-				wantRead(t, a.first.TCPConn, "[first]")
+				wantRead(t, a.first.Conn, "[first]")
 				wantRead(t, a.first, string(data[:min(size, most)]))
 				if ended && size < most {
 					if b, err := io.ReadAll(a.first); err != nil || len(b) > 0 {
@@ -97,7 +97,7 @@ func TestUndelivered(t *testing.T) {
 				}
 				nstest.Must(t, a.second.Answer(wire.Connected), second(a.second.Write([]byte("welcome"))))
 				wantRead(t, a.peer, "welcome")
-				wantRead(t, a.second.TCPConn, "[second]")
+				wantRead(t, a.second.Conn, "[second]")
 				wantRead(t, a.second, string(data))
 				<-sent
 				if !ended {
@@ -122,16 +122,16 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 		timeout time.Duration
 		act     func(first *relay.FarLink)
 	}{
-		"reset":    {act: func(first *relay.FarLink) { resetting(first.TCPConn) }},
-		"ended":    {act: func(first *relay.FarLink) { _ = first.TCPConn.CloseWrite() }},
+		"reset":    {act: func(first *relay.FarLink) { resetting(first.Conn) }},
+		"ended":    {act: func(first *relay.FarLink) { _ = first.Conn.CloseWrite() }},
 		"too late": {timeout: time.Millisecond, act: func(*relay.FarLink) {}},
 	} {
 		t.Run(name+", silent peer", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
-			wantRead(t, a.first.TCPConn, "[first]")
+			wantRead(t, a.first.Conn, "[first]")
 			tt.act(a.first)
 			<-a.back
-			wantRead(t, a.second.TCPConn, "[second]")
+			wantRead(t, a.second.Conn, "[second]")
 			nstest.Must(t, a.second.Answer(wire.Connected))
 			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
 			wantRead(t, a.second, "hello")
@@ -139,14 +139,14 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 		t.Run(name+", peer that spoke", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
 			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
-			wantRead(t, a.first.TCPConn, "[first]")
+			wantRead(t, a.first.Conn, "[first]")
 			wantRead(t, a.first, "hello")
 			tt.act(a.first)
 			if r := <-a.result; r.End != relay.Refused || r.Err == nil {
 				t.Errorf("it ended as %+v", r)
 			}
 			wantReset(t, a.peer)
-			if n := tryRead(a.second.TCPConn); n > 0 {
+			if n := tryRead(a.second.Conn); n > 0 {
 				t.Errorf("%d bytes went to the other", n)
 			}
 		})
