@@ -83,7 +83,7 @@ func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 	case ev == timedOut && f.stage() == awaitingStatus: // its program may hang
 		return false, false
 	case s.frames.ended:
-		return over == wire.Reset, false
+		return over != 0 && f.dir[1-l].finished, false
 	}
 	return f.sayReset(l), over == 0
 }
