@@ -33,6 +33,14 @@ func (f *flow) link() (l int, ok bool) {
 	return 0, false
 }
 
+// read reads once what is to be relayed, and reports whether the direction has ended.
+func (s *side) read(b []byte) (n int, eof bool, err error) {
+	if s.frames != nil {
+		return s.readFrames(b)
+	}
+	return s.readBytes(b)
+}
+
 // readFrames reads once and decodes what was read: b gets the content of data frames.
 func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr := s.frames
