@@ -30,11 +30,11 @@ func ask(ctx context.Context, l pooled) error {
 		return fmt.Errorf("send: %w", err)
 	}
 	for {
-		var b [1]byte
+		var b [5]byte
 		switch n, err := l.read(b[:]); {
-		case n == 1 && wire.Status(b[0]).Known():
+		case n == 5 && b[0] == 2 && wire.Status(b[4]).Known():
 			return nil
-		case n == 1:
+		case n > 0:
 			return fmt.Errorf("%w: its first byte is %#02x", ErrForeign, b[0])
 		case errors.Is(err, io.EOF):
 			return fmt.Errorf("%w: it ended the link", ErrNoAnswer)

@@ -36,6 +36,7 @@ type Config struct {
 	ConnectTimeout time.Duration       // of one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use
 	Heartbeat      time.Duration       // of unused links that a server has opened
+	Congestion     *dial.Congestion    // of links; nil is the system's
 	Resolver       dial.Resolver       // nil is that of the system
 	Log            *slog.Logger
 }
@@ -69,9 +70,9 @@ func New(cfg Config) *Servers {
 	}
 	ss := &Servers{
 		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
-		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Ports: dial.ReadPorts()},
+		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Ports: dial.ReadPorts(), Congestion: cfg.Congestion},
 	}
-	ss.ahead = &dial.Dialer{KeepAlive: aheadOf(cfg.KeepAlive), Ports: ss.now.Ports}
+	ss.ahead = &dial.Dialer{KeepAlive: aheadOf(cfg.KeepAlive), Ports: ss.now.Ports, Congestion: cfg.Congestion}
 	for _, name := range cfg.Servers {
 		ss.groups = append(ss.groups, newGroup(ss, name))
 	}
