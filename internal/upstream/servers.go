@@ -35,6 +35,7 @@ type Config struct {
 	ConnectTimeout time.Duration       // of one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use, which the relay sets
 	Heartbeat      time.Duration       // of unused links that a server has opened
+	Congestion     *dial.Congestion    // of links; nil is the system's
 	Resolver       dial.Resolver       // nil is that of the system
 	Log            *slog.Logger
 }
@@ -66,7 +67,7 @@ func New(cfg Config) *Servers {
 	}
 	ss := &Servers{
 		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
-		dial: &dial.Dialer{Ports: dial.ReadPorts()},
+		dial: &dial.Dialer{Ports: dial.ReadPorts(), Congestion: cfg.Congestion},
 	}
 	for _, name := range cfg.Servers {
 		ss.groups = append(ss.groups, newGroup(ss, name))
