@@ -70,7 +70,10 @@ func New(cfg Config) *Servers {
 	}
 	ss := &Servers{
 		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
-		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Ports: dial.ReadPorts(), Congestion: cfg.Congestion},
+		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Congestion: cfg.Congestion},
+	}
+	if !cfg.Answers {
+		ss.now.Ports = dial.ReadPorts() // such servers take a connection for each peer
 	}
 	ss.ahead = &dial.Dialer{KeepAlive: aheadOf(cfg.KeepAlive), Ports: ss.now.Ports, Congestion: cfg.Congestion}
 	for _, name := range cfg.Servers {
