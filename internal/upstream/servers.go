@@ -67,7 +67,10 @@ func New(cfg Config) *Servers {
 	}
 	ss := &Servers{
 		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
-		dial: &dial.Dialer{Ports: dial.ReadPorts(), Congestion: cfg.Congestion},
+		dial: &dial.Dialer{Congestion: cfg.Congestion},
+	}
+	if !cfg.Answers {
+		ss.dial.Ports = dial.ReadPorts() // such servers take a connection for each peer
 	}
 	for _, name := range cfg.Servers {
 		ss.groups = append(ss.groups, newGroup(ss, name))
