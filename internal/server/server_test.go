@@ -704,35 +704,61 @@ func TestWrongFrames(t *testing.T) {
 		"a header in v1":           {frame(wire.KindHeader, encode(t, to(80), wire.V1)...), server.Refused{Frame: 1}},
 		"a changed header":         {frame(wire.KindHeader, changed(header)...), server.Refused{Header: 1}},
 		// Behind a header.
-		"a header within an exchange":  {peer(peer()...), server.Refused{Frame: 1}},
-		"a status within an exchange":  {peer(frame(wire.KindStatus, 0)...), server.Refused{Frame: 1}},
-		"bye within an exchange":       {peer(frame(wire.KindBye)...), server.Refused{Frame: 1}},
-		"empty data":                   {peer(frame(wire.KindData)...), server.Refused{Frame: 1}},
-		"an end with content":          {peer(frame(wire.KindEnd, 0)...), server.Refused{Frame: 1}},
-		"a reset with content":         {peer(frame(wire.KindReset, 0)...), server.Refused{Frame: 1}},
-		"an unknown kind behind data":  {peer(append(frame(wire.KindData, 'x'), 9, 0, 0, 0)...), server.Refused{Frame: 1}},
-		"an end twice":                 {peer(append(frame(wire.KindEnd), frame(wire.KindEnd)...)...), server.Refused{Frame: 1}},
-		"data behind an end":           {peer(append(frame(wire.KindEnd), frame(wire.KindData, 'x')...)...), server.Refused{Frame: 1}},
-		"data behind a reset":          {peer(append(frame(wire.KindReset), frame(wire.KindData, 'x')...)...), server.Refused{Frame: 1}},
-		"a header behind data":         {peer(append(frame(wire.KindData, 'x'), peer()...)...), server.Refused{Frame: 1}},
-		"no service, and then nothing": {append(frame(wire.KindHeader, encode(t, to(81), wire.Native)...), frame(7)...), server.Refused{Frame: 1, Service: 1}},
+		"a header within an exchange": {peer(peer()...), server.Refused{Frame: 1}},
+		"a status within an exchange": {peer(frame(wire.KindStatus, 0)...), server.Refused{Frame: 1}},
+		"bye within an exchange":      {peer(frame(wire.KindBye)...), server.Refused{Frame: 1}},
+		"empty data":                  {peer(frame(wire.KindData)...), server.Refused{Frame: 1}},
+		"an end with content":         {peer(frame(wire.KindEnd, 0)...), server.Refused{Frame: 1}},
+		"a reset with content":        {peer(frame(wire.KindReset, 0)...), server.Refused{Frame: 1}},
+		"an unknown kind behind data": {peer(append(frame(wire.KindData, 'x'), 9, 0, 0, 0)...), server.Refused{Frame: 1}},
+		"an end twice":                {peer(append(frame(wire.KindEnd), frame(wire.KindEnd)...)...), server.Refused{Frame: 1}},
+		"data behind an end":          {peer(append(frame(wire.KindEnd), frame(wire.KindData, 'x')...)...), server.Refused{Frame: 1}},
+		"a header behind data":        {peer(append(frame(wire.KindData, 'x'), peer()...)...), server.Refused{Frame: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			l := r.connect(t)
-			say(t, l, to(80), "hello")
-			wantEcho(t, l, "hello")
-			finish(t, l)
-			r.wantPeer(t, claim)
-			_, err := l.Conn.Write(tt.said)
-			nstest.Must(t, err)
-			if _, err := io.Copy(io.Discard, l.Conn); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("got %v, want a reset", err)
-			}
+			r.wantEnded(t, tt.said)
 			r.wantRefused(t, tt.want)
-			r.visit(t)
 		})
 	}
+}
+
+// TestWrongFramesBehindAnExchange has frames that must not be there behind a reset, and behind a refusal.
+func TestWrongFramesBehindAnExchange(t *testing.T) {
+	for name, tt := range map[string]struct {
+		port    uint16
+		behind  wire.Kind
+		content []byte
+	}{
+		"data behind a reset":             {80, wire.KindReset, nil},
+		"data behind the end, refused":    {81, wire.KindEnd, nil},
+		"data behind a reset, refused":    {81, wire.KindReset, nil},
+		"an unknown kind, refused":        {81, 9, nil},
+		"an end with content, refused":    {81, wire.KindEnd, []byte("x")},
+		"a header in an exchange, denied": {81, wire.KindHeader, encode(t, to(80), wire.Native)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := wire.AppendFrame(nil, wire.KindHeader, encode(t, to(tt.port), wire.Native)...)
+			said = wire.AppendFrame(said, tt.behind, tt.content...)
+			newRig(t).wantEnded(t, wire.AppendFrame(said, wire.KindData, 'x'))
+		})
+	}
+}
+
+// wantEnded says something on a link that has carried a peer, and wants the link to be reset, and other links to live on.
+func (r *rig) wantEnded(t *testing.T, said []byte) {
+	t.Helper()
+	l := r.connect(t)
+	say(t, l, to(80), "hello")
+	wantEcho(t, l, "hello")
+	finish(t, l)
+	r.wantPeer(t, claim)
+	_, err := l.Conn.Write(said)
+	nstest.Must(t, err)
+	if _, err := io.Copy(io.Discard, l.Conn); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
+	}
+	r.visit(t)
 }
 
 // changed returns a header with another source.
