@@ -88,6 +88,7 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 	e := endings[f.stage()][ev]
 	if e.action == impossible {
 		e, err = endings[f.stage()][failed], fmt.Errorf("event %d in stage %d: %w", ev, f.stage(), err)
+		ev = failed
 	}
 	if err == nil {
 		err = e.err

@@ -102,6 +102,19 @@ func (e *Engine) ReadPreface(p Preface) Pending {
 	return Pending{loop: l, flow: f}
 }
 
+// Leave takes over a link until it is free. On an engine that is shut down it is reset.
+func (e *Engine) Leave(v Leaving) Pending {
+	if !e.life.enter() {
+		socket.Reset(v.Accepted)
+		v.OnFree(-1, nil)
+		return Pending{}
+	}
+	l := e.nextLoop()
+	f := l.addLeaving(&v)
+	e.cutLate(l)
+	return Pending{loop: l, flow: f}
+}
+
 // Pending is a preface under way.
 type Pending struct {
 	loop *loop

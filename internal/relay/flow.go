@@ -142,14 +142,6 @@ func (f *flow) breakDown(w *workspace, broken int, err error) (event, error) {
 	return brokeEvent(broken), err
 }
 
-// brokeEvent returns the event of a side that broke.
-func brokeEvent(s int) event {
-	if s == accepted {
-		return acceptedBroke
-	}
-	return dialedBroke
-}
-
 // halfClosed reports whether one direction has ended.
 func (f *flow) halfClosed() bool { return f.dir[0].finished || f.dir[1].finished }
 

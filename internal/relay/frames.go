@@ -33,6 +33,14 @@ func (f *flow) link() (l int, ok bool) {
 	return 0, false
 }
 
+// read reads once what is to be relayed, and reports whether the direction has ended.
+func (s *side) read(b []byte) (n int, eof bool, err error) {
+	if s.frames != nil {
+		return s.readFrames(b)
+	}
+	return s.readBytes(b)
+}
+
 // readFrames reads once and decodes what was read: b gets the content of data frames.
 func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr := s.frames
@@ -61,6 +69,9 @@ func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr.raw = append(append([]byte(nil), b[n-rest:n]...), fr.raw...)
 	return content, true, err
 }
+
+// hasMore reports whether a read may give something.
+func (s *side) hasMore() bool { return s.readable || s.frames != nil && len(s.frames.raw) > 0 }
 
 // contentNext reports whether the next bytes of a side are all to be relayed.
 func (s *side) contentNext() bool {

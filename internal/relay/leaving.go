@@ -23,46 +23,6 @@ const (
 	resetBytes = 64 << 10
 )
 
-// Leaving is an accepted link whose exchange this end has ended by a status.
-type Leaving struct {
-	Accepted int    // the descriptor, which the engine owns
-	Layer    Layer  // between it and its bytes, or nil
-	Said     []byte // what was read from it and does not belong to its header
-	// OnFree is called once: with the link when the other end has ended the exchange, too, and
-	// with what was read behind it; or with -1 when the link is lost.
-	OnFree func(link int, said []byte)
-}
-
-// Leave takes over a link until it is free. On an engine that is shut down it is reset.
-func (e *Engine) Leave(v Leaving) Pending {
-	if !e.life.enter() {
-		socket.Reset(v.Accepted)
-		v.OnFree(-1, nil)
-		return Pending{}
-	}
-	l := e.nextLoop()
-	f := l.addLeaving(&v)
-	e.cutLate(l)
-	return Pending{loop: l, flow: f}
-}
-
-// addLeaving adds a link that is to be free. Another goroutine may call it.
-func (l *loop) addLeaving(v *Leaving) *flow {
-	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}
-	f.side[dialed].fd = -1
-	f.meter = new(Meter)
-	f.frame(accepted, false, v.Said, v.OnFree)
-	f.side[accepted].frames.ended = true
-	f.startLeaving(&l.workspace)
-	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {
-		f.finishSetup(&l.workspace)
-		f.close(&l.workspace, false)
-		l.life.live.Done()
-	}
-	return f
-}
-
 // startLeaving makes f a flow whose link is to be free.
 func (f *flow) startLeaving(w *workspace) {
 	f.finishSetup(w)
@@ -74,7 +34,7 @@ func (f *flow) startLeaving(w *workspace) {
 func (f *flow) readLeaving(w *workspace) (event, error) {
 	l, _ := f.link()
 	s := &f.side[l]
-	for s.readable || s.failed {
+	for s.hasMore() || s.failed {
 		s.failed = false
 		n, _, err := s.read(w.buf)
 		f.setup.discarded += n
@@ -123,7 +83,7 @@ func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 	case ev == timedOut && f.stage() == awaitingStatus: // its program may hang
 		return false, false
 	case s.frames.ended:
-		return over == wire.Reset, false
+		return over != 0 && f.dir[1-l].finished, false
 	}
 	return f.sayReset(l), over == 0
 }

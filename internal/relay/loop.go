@@ -181,3 +181,20 @@ func (l *loop) addPreface(p *Preface) *flow {
 	}
 	return f
 }
+
+// addLeaving adds a link that is to be free. Another goroutine may call it.
+func (l *loop) addLeaving(v *Leaving) *flow {
+	f := &flow{active: l.clock()}
+	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}
+	f.side[dialed].fd = -1
+	f.meter = new(Meter)
+	f.frame(accepted, false, v.Said, v.OnFree)
+	f.side[accepted].frames.ended = true
+	f.startLeaving(&l.workspace)
+	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {
+		f.finishSetup(&l.workspace)
+		f.close(&l.workspace, false)
+		l.life.live.Done()
+	}
+	return f
+}

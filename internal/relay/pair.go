@@ -120,6 +120,16 @@ type Next struct {
 	HandOver func(ctx context.Context, fd int)
 }
 
+// Leaving is an accepted link whose exchange this end has ended by a status.
+type Leaving struct {
+	Accepted int    // the descriptor, which the engine owns
+	Layer    Layer  // between it and its bytes, or nil
+	Said     []byte // what was read from it and does not belong to its header
+	// OnFree is called once: with the link when the other end has ended the exchange, too, and
+	// with what was read behind it; or with -1 when the link is lost.
+	OnFree func(link int, said []byte)
+}
+
 // The sides of a pair, and its directions: direction d carries from side d to the other.
 const (
 	accepted = 0

@@ -57,14 +57,6 @@ func (s *side) note(events uint32) {
 	}
 }
 
-// read reads once what is to be relayed, and reports whether the direction has ended.
-func (s *side) read(b []byte) (n int, eof bool, err error) {
-	if s.frames != nil {
-		return s.readFrames(b)
-	}
-	return s.readBytes(b)
-}
-
 // readBytes reads once. At the end of what is there it makes the side unreadable.
 // A short read is that end, unless FIN is behind it, for which there will
 // be no further event, or urgent data, which splits what is there.
@@ -185,12 +177,18 @@ func (s *side) close(finished bool) {
 	switch {
 	case s.fd < 0:
 		return
-	case s.broken || s.acked:
-		socket.Release(s.fd)
-	case finished:
+	case finished && !s.broken && !s.acked:
 		socket.Close(s.fd)
 	default:
-		socket.Reset(s.fd)
+		socket.Release(s.fd) // by RST
 	}
 	s.fd = -1
+}
+
+// brokeEvent returns the event of a side that broke.
+func brokeEvent(s int) event {
+	if s == accepted {
+		return acceptedBroke
+	}
+	return dialedBroke
 }
