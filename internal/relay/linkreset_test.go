@@ -3,6 +3,7 @@ package relay_test
 import (
 	"errors"
 	"io"
+	"runtime"
 	"testing"
 
 	"portredirector/internal/relay"
@@ -227,7 +228,7 @@ func (r *linkRig) wantFull(t *testing.T) {
 // TestUnansweredReset checks that a link is lost whose far end does not answer a reset. All
 // links wait together.
 func TestUnansweredReset(t *testing.T) {
-	fds := descriptors(t)
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
 	var rigs []*linkRig
 	for _, w := range []way{linked, secured} {
 		for _, framed := range []relay.Framed{relay.AcceptedLink, relay.DialedLink} {
@@ -248,9 +249,9 @@ func TestUnansweredReset(t *testing.T) {
 	}
 	for _, r := range rigs {
 		r.wantLost(t)
-		r.fds = 1 << 20
+		r.fds, r.goroutines = 1<<20, 1<<20
 		if r == rigs[len(rigs)-1] {
-			r.fds = fds
+			r.fds, r.goroutines = fds, goroutines
 		}
 		r.close(t)
 	}
