@@ -154,7 +154,7 @@ func (l *loop) step(f *flow) (more bool) {
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer, writable: true}
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
