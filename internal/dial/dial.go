@@ -1,7 +1,7 @@
 // Package dial opens the TCP connections of links.
 //
-// A [Dialer] may choose the source port of each connection itself, so that a client can
-// open more links in a minute than there are ports; see [Ports]. [Dialer.Connect]
+// A [Dialer] may choose the source port of each connection itself, so that it can open
+// more of them in a minute than there are ports; see [Ports]. [Dialer.Connect]
 // begins a connection and does not wait, [Dialer.Race] waits for the first of several
 // addresses that answers. [Congestion] is the congestion control of links, whichever end
 // opens them.

@@ -30,13 +30,11 @@ func (x exchange) frames(t *rapid.T) []byte {
 		b = wire.AppendFrame(b, wire.KindData, left[:n]...)
 		left = left[n:]
 	}
-	switch x.Over {
-	case wire.Ended:
-		b = wire.AppendFrame(b, wire.KindEnd)
-	case wire.Reset:
-		b = wire.AppendFrame(b, wire.KindReset)
+	kind, ok := map[wire.Terminator]wire.Kind{wire.Ended: wire.KindEnd, wire.Reset: wire.KindReset}[x.Over]
+	if !ok {
+		return b
 	}
-	return b
+	return wire.AppendFrame(b, kind)
 }
 
 // drawContent draws what one direction carries, and how it ends.

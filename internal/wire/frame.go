@@ -29,7 +29,9 @@ const (
 
 // AppendHead appends the head of a frame with n bytes of content.
 func AppendHead(b []byte, k Kind, n int) []byte {
-	return append(b, byte(k), byte(n>>16), byte(n>>8), byte(n))
+	b = append(b, make([]byte, FrameHead)...)
+	PutHead(b[len(b)-FrameHead:], k, n)
+	return b
 }
 
 // PutHead writes the head of a frame with n bytes of content to b.
@@ -134,7 +136,7 @@ func (d *Decoder) begin() error {
 	case kind == KindBye && length == 0 && !answered:
 		d.over = Bye
 	case kind == KindData && length > 0 && answered:
-		d.left = int32(length) //nolint:gosec // MaxData at most
+		d.left = int32(length)
 	case kind == KindEnd && length == 0 && answered:
 		d.over = Ended
 	case kind == KindReset && length == 0 && answered:

@@ -71,7 +71,8 @@ func TestUnsealed(t *testing.T) {
 	}
 }
 
-// TestSealedNumber: each header is good in its own place on its link only.
+// TestSealedNumber: a header is accepted only in its own place on the link, so none can be
+// sent again or in another order.
 func TestSealedNumber(t *testing.T) {
 	var sealed [3][]byte
 	for i := range sealed {
@@ -94,7 +95,7 @@ func TestSealedNumber(t *testing.T) {
 	}
 }
 
-// TestSealNeedsAKey: nobody's key is no key.
+// TestSealNeedsAKey: without a key no header is accepted.
 func TestSealNeedsAKey(t *testing.T) {
 	b := mustAppend(t, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native)
 	if _, _, err := wire.ReadSealed(bytes.NewReader(b), nil, 0); !errors.Is(err, wire.ErrSeal) {
