@@ -183,8 +183,8 @@ func TestOldLinks(t *testing.T) {
 		w.wantClosed(fd, true)
 	}
 	young := []int{w.add(1), w.add(1), w.add(1)}
-	w.tick() // closes none that is young, although there are more than there should be
-	w.wantTaken(young[2], young[1], young[0], used[2], used[1], -1)
+	w.tick() // closes the old ones, which the pool has no need of now, and no others
+	w.wantTaken(young[2], young[1], young[0], -1)
 
 	w.maxAge = 0
 	old := w.add(1)
