@@ -50,18 +50,44 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	k.link = l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
-		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefix, Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
 		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
-	} else if s != nil {
-		pair.UpPrefix = wire.Seal(bytes.Clone(k.prefix), s.HeaderKey)
 	}
 	if c.Form == wire.Native {
+		pair.Framed, pair.OnFree = relay.DialedLink, giveBack(l)
 		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost
 	}
 	c.Relay.Relay(pair)
+}
+
+// prefixFor returns the header as a link needs it: sealed if the link is authenticated, and
+// in a frame if it is not the first one there.
+func (k *conn) prefixFor(l upstream.Link) []byte {
+	header := k.prefix
+	if s := l.Session(); s != nil && s.Conn == nil {
+		header = wire.Seal(bytes.Clone(header), s.HeaderKey, l.Carried())
+	}
+	if l.Carried() > 0 {
+		return wire.AppendFrame(make([]byte, 0, headerRoom), wire.KindHeader, header...)
+	}
+	return header
+}
+
+// giveBack returns a function that gives the link back when it is free. A server says nothing
+// between two exchanges but that it closes the link.
+func giveBack(l upstream.Link) func(int, []byte) {
+	return func(link int, said []byte) {
+		switch {
+		case link < 0:
+		case len(said) > 0:
+			socket.Close(link)
+		default:
+			l.Return()
+		}
+	}
 }
 
 // lost returns an error if the server of the link was found not to answer.
@@ -73,8 +99,12 @@ func (k *conn) done(r relay.Result) {
 	k.leave()
 	switch r.End {
 	case relay.Refused:
-		if errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute() {
+		switch {
+		case errors.Is(r.Err, relay.ErrNoStatus) && k.link.Mute():
 			k.link.Fail(upstream.ErrNoAnswer)
+		case errors.Is(r.Err, wire.ErrFrame) && k.link.Carried() == 0:
+			// It may have taken the header and the peer's bytes for a request.
+			k.link.Fail(fmt.Errorf("%w: %w", upstream.ErrForeign, r.Err))
 		}
 		k.warn(slog.LevelWarn, "peer refused", slog.Any("error", k.ofServer(r.Err)))
 	case relay.Failed:

@@ -2,11 +2,9 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"portredirector/internal/relay"
-	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
@@ -29,8 +27,6 @@ func (r Refusal) Error() string {
 		return status.String() + ": the server does not let this client bring a peer with this address"
 	case status == wire.Internal:
 		return status.String() + ", the log of the server has it"
-	case !status.Known():
-		return fmt.Sprintf("its first byte %#02x is no answer of a portredirector server", byte(r))
 	default:
 		return status.String()
 	}
@@ -40,14 +36,7 @@ func (r Refusal) Error() string {
 // promises that no byte of the peer has reached a service.
 var undelivered = []wire.Status{wire.Unreachable, wire.NoService, wire.Draining, wire.Internal, wire.Busy}
 
-// Is makes r a [relay.ErrUndelivered] if another server may serve the peer, and an
-// [upstream.ErrForeign] if no server of this project has written it.
+// Is makes r a [relay.ErrUndelivered] if another server may serve the peer.
 func (r Refusal) Is(target error) bool {
-	switch target {
-	case relay.ErrUndelivered:
-		return slices.Contains(undelivered, wire.Status(r))
-	case upstream.ErrForeign:
-		return !wire.Status(r).Known()
-	}
-	return false
+	return target == relay.ErrUndelivered && slices.Contains(undelivered, wire.Status(r))
 }

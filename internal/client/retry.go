@@ -12,20 +12,16 @@ import (
 	"portredirector/internal/wire"
 )
 
-// onStatus takes the first byte from the server. A draining server may answer many
-// peers and is not back in between. A program that is not ours is left out: it may
-// have taken the header and the peer's bytes for a request.
-func (k *conn) onStatus(b byte) error {
-	switch status := wire.Status(b); {
-	case status == wire.Connected:
-		k.link.Works()
-		return nil
-	case !status.Known():
-		k.link.Fail(Refusal(status))
-	case status != wire.Draining:
+// onStatus takes the status from the server. A draining server may answer many peers and
+// is not back in between.
+func (k *conn) onStatus(status wire.Status) error {
+	if status != wire.Draining {
 		k.link.Works()
 	}
-	return Refusal(b)
+	if status == wire.Connected {
+		return nil
+	}
+	return Refusal(status)
 }
 
 // mostDeaths is the number of links in a row that may end without an answer before the

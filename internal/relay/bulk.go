@@ -4,6 +4,9 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 const (
@@ -16,12 +19,13 @@ const (
 
 // read reads once, and decides by the size of reads whether the direction is bulk.
 func (dir *direction) read(src *side, b []byte) (int, error) {
-	n, err := src.read(b)
-	switch {
-	case err != nil || !src.readable && n == 0:
-		return 0, err
-	case n == 0:
+	n, eof, err := src.read(b)
+	if eof {
 		dir.eof = true
+	}
+	switch {
+	case err != nil || n == 0:
+		return 0, err
 	case n < bulkRead:
 		dir.large = 0
 	default:
@@ -33,14 +37,18 @@ func (dir *direction) read(src *side, b []byte) (int, error) {
 }
 
 // fill moves bytes from the source into a pipe, without copying them.
-func (dir *direction) fill(w *workspace, src *side) error {
+func (dir *direction) fill(w *workspace, src *side) (moved int, err error) {
 	if dir.pipe == nil {
 		if dir.pipe = w.pipes.get(); dir.pipe == nil {
 			dir.bulk = false
-			return nil
+			return 0, nil
 		}
 	}
-	n, errno := splice(src.fd, dir.pipe.w, turnBytes)
+	most := turnBytes
+	if src.frames != nil {
+		most = min(most, src.frames.in.Left())
+	}
+	n, errno := splice(src.fd, dir.pipe.w, most)
 	switch {
 	case errno == unix.EAGAIN:
 		src.readable = false
@@ -48,7 +56,7 @@ func (dir *direction) fill(w *workspace, src *side) error {
 		dir.bulk = false
 		dir.putPipe(w)
 	case errno != 0:
-		return os.NewSyscallError("splice", errno)
+		return 0, os.NewSyscallError("splice", errno)
 	case n == 0:
 		// The end, or urgent data of which no event has come yet: splice(2)
 		// stops at both. A read can tell.
@@ -60,23 +68,54 @@ func (dir *direction) fill(w *workspace, src *side) error {
 			dir.bulk = false
 		}
 	}
-	dir.pipe.add(n)
+	if n <= 0 {
+		return 0, nil
+	}
+	dir.pipe.n += n
+	if src.frames != nil {
+		src.frames.in.Skip(n)
+	}
+	return n, nil
+}
+
+// drain moves bytes from the pipe to the destination. To a link the whole content of the
+// pipe is one data frame.
+func (dir *direction) drain(dst *side) error {
+	p := dir.pipe
+	if dst.frames != nil && !p.framed {
+		return dir.beginFrame(dst)
+	}
+	n, errno := splice(p.r, dst.fd, p.n)
+	if errno == unix.EAGAIN {
+		dst.writable = false
+		return nil
+	}
+	if errno != 0 {
+		return os.NewSyscallError("splice", errno)
+	}
+	p.n -= n
+	p.framed = p.n > 0
+	dst.wrote, dir.sent = true, true
 	return nil
 }
 
-// drain moves bytes from the pipe to the destination.
-func (dir *direction) drain(dst *side) (moved int, err error) {
-	n, errno := splice(dir.pipe.r, dst.fd, dir.pipe.n)
-	if errno == unix.EAGAIN {
+// beginFrame writes the head of the frame that the pipe's content is. The kernel holds it
+// back until the content follows.
+func (dir *direction) beginFrame(dst *side) error {
+	var head [wire.FrameHead]byte
+	wire.PutHead(head[:], wire.KindData, dir.pipe.n)
+	n, errno := socket.SendMore(dst.fd, head[:])
+	switch {
+	case errno == unix.EAGAIN:
 		dst.writable = false
-		return 0, nil
+		return nil
+	case errno != 0:
+		return os.NewSyscallError("send", errno)
+	case n < len(head):
+		dir.rest = append([]byte(nil), head[n:]...)
 	}
-	if errno != 0 {
-		return 0, os.NewSyscallError("splice", errno)
-	}
-	dir.pipe.n -= n
-	dst.wrote = true
-	return n, nil
+	dir.pipe.framed = true
+	return nil
 }
 
 // putPipe returns the direction's pipe to the pool, if it is empty.

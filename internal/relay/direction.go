@@ -1,8 +1,11 @@
 package relay
 
+import "portredirector/internal/wire"
+
 // direction is one direction of a flow.
 type direction struct {
-	// What was read and not written yet is in rest or in pipe, never in both.
+	// What was read and not written yet is in rest, as it will be written, or in pipe.
+	// Rest comes first, and is part of a frame's head if both have something.
 	rest  []byte
 	pipe  *pipe
 	extra int // bytes at the head of rest that are no payload
@@ -10,6 +13,7 @@ type direction struct {
 	large    uint8 // reads in a row that brought much
 	small    uint8 // splices in a row that brought little
 	bulk     bool  // splice instead of read and write
+	sent     bool  // payload was written
 	eof      bool  // the source has ended
 	finished bool  // and that was passed on
 }
@@ -34,10 +38,10 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	defer func() {
 		if moved > 0 {
 			f.meter.moved[d].Add(int64(moved))
-			f.active = w.now
 		}
 		if dst.wrote {
 			dst.wrote = false
+			f.active = w.now
 			w.noteSent(dst)
 		}
 	}()
@@ -46,25 +50,20 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	}
 	for !dir.finished {
 		switch {
-		case dir.pipe != nil && dir.pipe.n > 0:
-			if !dst.writable {
-				return false, 0, nil
-			}
-			n, err := dir.drain(dst)
-			moved += n
-			if err != nil {
-				return false, 1 - d, err
-			}
-		case len(dir.rest) > 0 && !dst.writable:
+		case dir.pending() && !dst.writable:
 			return false, 0, nil
-		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.readable || dir.eof || f.room(d) == 0):
+		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.hasMore() || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
 			n, err := dst.write(dir.rest)
-			moved += dir.payload(n)
 			if err != nil {
 				return false, 1 - d, err
 			}
+			dir.wrote(n)
 			if dir.rest = dir.rest[n:]; len(dir.rest) == 0 {
 				dir.rest = nil
+			}
+		case dir.pipe.filled():
+			if err := dir.drain(dst); err != nil {
+				return false, 1 - d, err
 			}
 		case dir.eof:
 			done, err := dst.closeWrite()
@@ -77,11 +76,13 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 			dir.finished, dst.wrote = true, true
 		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
-		case !src.readable || f.room(d) == 0:
+		case !src.hasMore() || f.room(d) == 0:
 			dir.putPipe(w)
 			return false, 0, nil
-		case dir.bulk && !src.urgent && len(dir.rest) == 0 && f.setup == nil && src.layer == nil && dst.layer == nil:
-			if err := dir.fill(w, src); err != nil {
+		case f.splices(d) && len(dir.rest) == 0 && src.contentNext():
+			n, err := dir.fill(w, src)
+			moved += n
+			if err != nil {
 				return false, d, err
 			}
 		default:
@@ -102,34 +103,52 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 
 // carry reads once into the loop's buffer, behind the rest, and writes both: so a
 // link's header and the first bytes of its peer are one segment. It keeps as the rest what the
-// destination does not take, and returns how much payload it wrote. With an error, writing
+// destination does not take, and returns how much payload it read. With an error, writing
 // reports whether the destination broke.
 func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	dir, src, dst := &f.dir[d], &f.side[d], &f.side[1-d]
 	n := copy(w.buf, dir.rest)
-	end := min(len(w.buf), n+f.room(d))
-	read, err := dir.read(src, w.buf[n:end])
+	body := n + dst.headRoom()
+	end := min(len(w.buf)-dst.headRoom(), body+f.room(d))
+	if f.splices(d) && src.headNext() {
+		end = body + wire.FrameHead // what is behind it is spliced
+	}
+	moved, err = dir.read(src, w.buf[body:end])
 	if err != nil {
+		if n > 0 && dst.writable { // it came before the error
+			_, _ = dst.write(dir.rest)
+		}
 		return 0, false, err
 	}
 	if d == accepted {
-		f.setup.keep(w.buf[n : n+read])
+		f.setup.keep(w.buf[body : body+moved])
 	}
-	if n += read; n == 0 {
+	b := dst.frame(w.buf, n, moved, dir.eof)
+	if len(b) == 0 {
 		return 0, false, nil
 	}
 	wrote := 0
 	if dst.writable {
-		if wrote, err = dst.write(w.buf[:n]); err != nil {
+		if wrote, err = dst.write(b); err != nil {
 			return 0, true, err
 		}
 	}
+	dir.wrote(wrote)
 	dir.rest = nil
-	if wrote < n {
-		dir.rest = append([]byte(nil), w.buf[wrote:n]...)
+	if wrote < len(b) {
+		dir.rest = append([]byte(nil), b[wrote:]...)
 	}
-	return dir.payload(wrote), false, nil
+	return moved, false, nil
 }
+
+// splices reports whether direction d splices. Other bytes than content are read.
+func (f *flow) splices(d int) bool {
+	src, dst := &f.side[d], &f.side[1-d]
+	return f.dir[d].bulk && !src.urgent && f.setup == nil && src.layer == nil && dst.layer == nil
+}
+
+// pending reports whether something was read and not written yet.
+func (dir *direction) pending() bool { return len(dir.rest) > 0 || dir.pipe.filled() }
 
 // room returns how much direction d may read now.
 func (f *flow) room(d int) int {
@@ -139,9 +158,10 @@ func (f *flow) room(d int) int {
 	return bufferSize
 }
 
-// payload returns how much of n bytes that were written is payload.
-func (dir *direction) payload(n int) int {
-	extra := min(n, dir.extra)
-	dir.extra -= extra
-	return n - extra
+// wrote notes that n bytes were written from the rest.
+func (dir *direction) wrote(n int) {
+	if n > dir.extra {
+		dir.sent = true
+	}
+	dir.extra -= min(n, dir.extra)
 }

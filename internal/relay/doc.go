@@ -40,7 +40,9 @@
 //	endings                 how a flow ends: one function, one table
 //	flow, preface, status   one connection, from its first byte to its last
 //	direction, bulk         one direction of it
+//	leaving                 a link that outlives its pair
 //	setup                   the stages of a flow before it is open
+//	frames                  what a socket carries if it is a link
 //	workspace, flows, side  what the flows of a loop share, and one socket
 //	pipe, poll, life        pipes, epoll, and what Shutdown waits for
 //	pair, result, options   the types of the interface

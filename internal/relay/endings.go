@@ -18,6 +18,8 @@ const (
 	giveIdle                     // to OnIdle, if it has said nothing; else report
 	returnAccepted               // to OnUndelivered, if it is set; else resetBoth
 	returnUnsent                 // the same, if no payload was written; else resetBoth
+	free                         // give the link to OnFree
+	lose                         // reset the link
 )
 
 // ending is an entry of the table.
@@ -67,6 +69,15 @@ var endings = [stages][events]ending{
 		cut:           {action: resetBoth, end: Cut},
 		failed:        {action: resetBoth, end: Failed},
 	},
+	leaving: {
+		finished:      {action: free},
+		acceptedBroke: {action: lose},
+		dialedBroke:   {action: lose},
+		timedOut:      {action: lose},
+		expired:       {action: lose},
+		cut:           {action: lose},
+		failed:        {action: lose},
+	},
 }
 
 // finish ends a flow as the table says. Nothing else does.
@@ -77,6 +88,7 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 	e := endings[f.stage()][ev]
 	if e.action == impossible {
 		e, err = endings[f.stage()][failed], fmt.Errorf("event %d in stage %d: %w", ev, f.stage(), err)
+		ev = failed
 	}
 	if err == nil {
 		err = e.err
@@ -91,20 +103,63 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 	case returnAccepted:
 		u := Undelivered{Peeked: s.kept, PeekedEOF: f.dir[accepted].eof, Err: err}
 		w.life.pairs.Add(-1)
-		w.handOver(f, func(ctx context.Context, fd int) {
+		fd := w.takeAccepted(f)
+		w.end(f, ev, err, false)
+		w.life.start(func(ctx context.Context) {
 			u.Accepted = fd
 			s.onUndelivered(ctx, u)
 		})
 	case report:
 		w.remove(f, false)
 		w.life.endPreface(s.onError, err)
+	case free:
+		l, _ := f.link()
+		f.freeLink(w, l)
+		w.remove(f, true)
+		w.life.live.Done()
+	case lose:
+		if s.onError != nil && err != nil {
+			s.onError(err)
+		}
+		w.remove(f, false)
+		w.life.live.Done()
 	default:
 		if dir := &f.dir[dialed]; e.greet && dir.extra > 0 {
 			// Without the prefix the client would try again with a peer that was connected.
-			_, _ = f.side[accepted].write(dir.rest[:dir.extra])
+			n, _ := f.side[accepted].write(dir.rest[:dir.extra])
+			dir.rest, dir.extra = dir.rest[n:], dir.extra-n
 		}
-		w.remove(f, e.action == closeBoth)
-		w.life.endPair(f.done, Result{Up: f.meter.Up(), Down: f.meter.Down(), End: e.end, Err: err})
+		result := Result{Up: f.meter.Up(), Down: f.meter.Down(), End: e.end, Err: err}
+		done := f.done
+		w.end(f, ev, err, e.action == closeBoth)
+		w.life.endPair(done, result)
+	}
+}
+
+// end ends what is left of a pair: it closes its sockets, by RST unless the pair has
+// finished. Its link is free at once, or has the flow live on until it is, or is reset.
+func (w *workspace) end(f *flow, ev event, err error, finished bool) {
+	l, ok := f.link()
+	if !ok {
+		w.remove(f, finished)
+		return
+	}
+	parts, awaits := f.partLink(l, ev, err)
+	if s := &f.side[l]; awaits && !s.watched { // its pair was not connected
+		parts = s.watch(w.poll, f.number, int32(l), watched) == nil //nolint:gosec // 0 or 1
+	}
+	switch {
+	case !parts:
+		w.remove(f, finished)
+	case !awaits:
+		f.freeLink(w, l)
+		w.remove(f, finished)
+	default:
+		f.closeDirections(w)
+		f.side[1-l].close(finished)
+		f.done = nil
+		f.startLeaving(w)
+		w.life.live.Add(1)
 	}
 }
 
@@ -120,7 +175,7 @@ func (e ending) decide(f *flow, ev event) action {
 		}
 		return report
 	case returnUnsent, returnAccepted:
-		if f.setup.onUndelivered == nil || e.action == returnUnsent && f.meter.Up() > 0 {
+		if f.setup.onUndelivered == nil || e.action == returnUnsent && f.dir[accepted].sent {
 			return resetBoth
 		}
 		return returnAccepted
@@ -140,12 +195,17 @@ func (w *workspace) remove(f *flow, finished bool) {
 // handOver removes a flow and gives its accepted socket away, on a goroutine that the
 // engine waits for.
 func (w *workspace) handOver(f *flow, to func(ctx context.Context, fd int)) {
-	a := &f.side[accepted]
-	fd := a.fd
-	if a.watched {
-		w.poll.remove(fd)
-	}
-	a.fd = -1
+	fd := w.takeAccepted(f)
 	w.remove(f, false)
 	w.life.start(func(ctx context.Context) { to(ctx, fd) })
+}
+
+// takeAccepted takes the accepted socket out of a flow.
+func (w *workspace) takeAccepted(f *flow) (fd int) {
+	a := f.side[accepted]
+	if a.watched {
+		w.poll.remove(a.fd)
+	}
+	f.side[accepted] = side{fd: -1, writable: true}
+	return a.fd
 }

@@ -14,6 +14,7 @@ import (
 
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 var errTest = errors.New("the test's error")
@@ -32,7 +33,8 @@ type bench struct {
 	peer     int // the other ends of its sockets
 	service  int // -1 in a preface
 	told     chan told
-	accepted int // that was given away
+	freed    chan int // what OnFree is told
+	accepted int      // that was given away
 }
 
 // socketPair returns both ends of a TCP connection.
@@ -59,9 +61,60 @@ func socketPair(t *testing.T) (dialedEnd, acceptedEnd int) {
 
 // variant has the conditions of an ending beside stage and event.
 type variant struct {
-	returns bool // OnUndelivered is set
-	wrote   bool // payload was written
-	said    bool // the preface has begun
+	returns bool            // OnUndelivered is set
+	wrote   bool            // payload was written
+	said    bool            // the preface has begun
+	framed  Framed          // the link
+	over    wire.Terminator // that was read from the link
+	ended   bool            // the link's direction has ended
+	within  bool            // a frame to the link is not written whole
+}
+
+// link returns the number of the side that is a link.
+func (v variant) link() int {
+	return map[Framed]int{AcceptedLink: accepted, DialedLink: dialed}[v.framed]
+}
+
+// applies reports whether a flow can be in these conditions at an event of a stage.
+func (v variant) applies(s stage, ev event) bool {
+	switch {
+	case v.said && s != prefacing, v.wrote && s != awaitingStatus, v.returns && s != connecting && s != awaitingStatus:
+		return false
+	case s == prefacing && v.framed != NoLink, s == awaitingStatus && v.framed != DialedLink, s == leaving && v.framed == NoLink:
+		return false
+	case (v.over != 0 || v.ended || v.within) && (v.framed == NoLink || s != open && s != awaitingStatus || ev == finished):
+		return false
+	}
+	switch v.over {
+	case wire.Ended, wire.Reset:
+		return s == open
+	case wire.Refusal:
+		return s == awaitingStatus && (ev == refused || ev == declined)
+	case wire.Bye:
+		return s == awaitingStatus && ev == declined
+	default:
+		return true
+	}
+}
+
+func variants() (all []variant) {
+	both := []bool{false, true}
+	for _, returns := range both {
+		for _, wrote := range both {
+			for _, said := range both {
+				for _, framed := range []Framed{NoLink, AcceptedLink, DialedLink} {
+					for _, over := range []wire.Terminator{0, wire.Ended, wire.Reset, wire.Refusal, wire.Bye} {
+						for _, ended := range both {
+							for _, within := range both {
+								all = append(all, variant{returns, wrote, said, framed, over, ended, within})
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
 }
 
 // newBench returns a flow in a stage.
@@ -72,33 +125,57 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 	t.Cleanup(p.close)
 	b := &bench{
 		w:       &workspace{life: newLife(nil), poll: p, buf: make([]byte, bufferSize), start: time.Now()},
-		service: -1, told: make(chan told, 2), accepted: -1, f: &flow{},
+		service: -1, told: make(chan told, 2), freed: make(chan int, 2), accepted: -1, f: &flow{},
 	}
 	b.w.life.enter()
 	var a int
 	b.peer, a = socketPair(t)
+	if s == prefacing {
+		b.startPreface(a, v)
+		nstest.Must(t, b.w.flows.add(b.f, p, accepted, watched))
+		return b
+	}
+	b.startPair(t, a, s, v)
+	nstest.Must(t, b.w.flows.add(b.f, p, dialed, watched|writable))
+	if s > connecting {
+		b.connected(s, v)
+	}
+	if s == leaving {
+		other := brokeEvent(1 - v.link())
+		b.w.finish(b.f, other, errTest)
+		if by := (<-b.told).by; by != "Done" {
+			t.Errorf("%s was called", by)
+		}
+	}
+	return b
+}
+
+func (b *bench) startPreface(a int, v variant) {
 	give := func(by string) func(context.Context, int) {
 		return func(_ context.Context, fd int) {
 			b.accepted = fd
 			b.told <- told{by: by}
 		}
 	}
-	if s == prefacing {
-		b.f.startPreface(b.w, &Preface{
-			Accepted: a, IdleTimeout: time.Hour, OnIdle: give("OnIdle"),
-			OnError: func(err error) { b.told <- told{by: "OnError", err: err} },
-		})
-		b.f.setup.next = give("HandOver")
-		if v.said {
-			b.f.setup.said = []byte("x")
-		}
-		nstest.Must(t, b.w.flows.add(b.f, p, accepted, watched))
-		return b
+	b.f.startPreface(b.w, &Preface{
+		Accepted: a, IdleTimeout: time.Hour, OnIdle: give("OnIdle"),
+		OnError: func(err error) { b.told <- told{by: "OnError", err: err} },
+	})
+	b.f.setup.next = give("HandOver")
+	if v.said {
+		b.f.setup.said = []byte("x")
 	}
+}
+
+func (b *bench) startPair(t *testing.T, a int, s stage, v variant) {
+	t.Helper()
 	pair := Pair{
-		DownPrefix: []byte("connected"), ConnectTimeout: time.Hour,
-		OnStatus: func(byte) error { return nil },
-		Done:     func(r Result) { b.told <- told{"Done", r.End, r.Err} },
+		Framed: v.framed, UpPrefix: []byte("header"), DownPrefix: []byte("connected"), ConnectTimeout: time.Hour,
+		OnFree: func(link int, _ []byte) { b.freed <- link },
+		Done:   func(r Result) { b.told <- told{"Done", r.End, r.Err} },
+	}
+	if s == awaitingStatus {
+		pair.OnStatus = func(wire.Status) error { return nil }
 	}
 	if v.returns {
 		pair.OnUndelivered = func(_ context.Context, u Undelivered) {
@@ -108,18 +185,53 @@ func newBench(t *testing.T, s stage, v variant) *bench {
 	}
 	b.w.life.pairs.Add(1)
 	pair.Dialed, b.service = socketPair(t)
-	b.f.side[accepted] = side{fd: a}
+	b.f.side[accepted] = side{fd: a, writable: v.framed == AcceptedLink} // as a preface leaves it
 	b.f.startPair(b.w, &pair)
-	nstest.Must(t, b.w.flows.add(b.f, p, dialed, watched|writable))
-	switch s {
-	case awaitingStatus:
-		b.f.setup.stage = awaitingStatus
-	case open:
-		b.f.finishSetup(b.w)
+}
+
+// connected brings a pair into a stage in which both sides are connected.
+func (b *bench) connected(s stage, v variant) {
+	f := b.f
+	if s == awaitingStatus {
+		f.setup.stage = awaitingStatus
+	} else {
+		f.finishSetup(b.w)
+	}
+	f.side[accepted].writable, f.side[dialed].writable = true, true
+	f.dir[accepted].rest, f.dir[accepted].extra = nil, 0
+	f.dir[accepted].sent = v.wrote
+	if v.framed == NoLink {
+		return
+	}
+	f.dir[dialed].rest, f.dir[dialed].extra = nil, 0
+	to := &f.dir[1-v.link()]
+	if v.ended {
+		f.side[v.link()].frames.ended, to.eof, to.finished = true, true, !v.within
+	}
+	if v.within {
+		to.rest = []byte("the rest of a frame")
+	}
+	_, _, _ = f.side[v.link()].frames.in.Decode(readBefore(s, v))
+}
+
+// readBefore returns what was read from the link.
+func readBefore(s stage, v variant) (b []byte) {
+	switch v.over {
+	case wire.Refusal:
+		return wire.AppendFrame(nil, wire.KindStatus, byte(wire.Refused))
+	case wire.Bye:
+		return wire.AppendFrame(nil, wire.KindBye)
 	default:
 	}
-	if v.wrote {
-		b.f.meter.moved[accepted].Add(1)
+	if v.framed == DialedLink && s != awaitingStatus {
+		b = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
+	}
+	switch v.over {
+	case wire.Ended:
+		b = wire.AppendFrame(b, wire.KindEnd)
+	case wire.Reset:
+		b = wire.AppendFrame(b, wire.KindReset)
+	default:
 	}
 	return b
 }
@@ -139,20 +251,49 @@ func given(by string) want       { return want{told: told{by: by}, keeps: true} 
 func onError(err error) want     { return want{told: told{by: "OnError", err: err}} }
 func lives() want                { return want{keeps: true} }
 func whole() want                { return want{told: told{"Done", Finished, nil}, fin: true} }
-func variants() (all []variant) {
-	for _, returns := range []bool{false, true} {
-		for _, wrote := range []bool{false, true} {
-			for _, said := range []bool{false, true} {
-				all = append(all, variant{returns, wrote, said})
-			}
-		}
+func nobody() want               { return want{} } // is told, but OnFree
+
+// fate is what becomes of a link.
+type fate string
+
+const (
+	noLink fate = "there is none, or it goes with the accepted socket"
+	isLost fate = "it is reset, and OnFree gets -1"
+	isFree fate = "OnFree gets it"
+	says   fate = "a reset frame goes to the other end, and OnFree gets it"
+	asks   fate = "a reset frame goes to the other end, and OnFree gets it after the answer"
+)
+
+// promisedLink returns what the interface promises of the link of a flow that ends.
+func promisedLink(s stage, ev event, v variant, w want) fate {
+	own := ev == acceptedBroke && v.framed == AcceptedLink || ev == dialedBroke && v.framed == DialedLink
+	switch {
+	case v.framed == NoLink, v.framed == AcceptedLink && w.keeps:
+		return noLink
+	case ev == finished && (s == open || s == leaving):
+		return isFree
+	case w.by == "Done" && (w.end == Cut || w.end == Failed), s == leaving, own && v.over != wire.Reset:
+		return isLost
+	case s == connecting && w.greet:
+		return asks
+	case s == connecting, s == awaitingStatus && ev == timedOut, v.over == wire.Bye, v.within:
+		return isLost
+	case v.ended && v.over == 0: // nothing may be said behind the end
+		return isLost
+	case v.ended:
+		return isFree
+	case v.over != 0:
+		return says
 	}
-	return all
+	return asks
 }
 
 // promised returns what the interface promises of an event in a stage. It knows the promises
 // and not the table. ok is false if the event does not happen there.
 func promised(s stage, ev event, v variant) (w want, ok bool) {
+	if s == leaving && ev != nothing {
+		return nobody(), slices.Contains([]event{finished, acceptedBroke, dialedBroke, timedOut, expired, cut, failed}, ev)
+	}
 	switch ev {
 	case nothing:
 		return lives(), true
@@ -192,6 +333,8 @@ func promised(s stage, ev event, v variant) (w want, ok bool) {
 			return back(errTest), true
 		case s == awaitingStatus:
 			return done(Refused, errTest), true
+		case v.framed != NoLink && s == open: // DownPrefix was written
+			return done(DialedReset, errTest), true
 		}
 		return greeted(DialedReset), true
 	case expired:
@@ -225,7 +368,9 @@ func TestEndings(t *testing.T) {
 	for s := range stages {
 		for ev := range events {
 			for _, v := range variants() {
-				t.Run(fmt.Sprintf("stage %d, event %d, %+v", s, ev, v), func(t *testing.T) { testEnding(t, s, ev, v) })
+				if v.applies(s, ev) {
+					t.Run(fmt.Sprintf("stage %d, event %d, %+v", s, ev, v), func(t *testing.T) { testEnding(t, s, ev, v) })
+				}
 			}
 		}
 	}
@@ -235,39 +380,46 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	b := newBench(t, s, v)
 	w, possible := promised(s, ev, v)
 	cause := errTest
-	if slices.Contains([]event{finished, cut, timedOut, expired, handedOver, nothing}, ev) {
+	switch {
+	case slices.Contains([]event{finished, cut, timedOut, expired, handedOver, nothing}, ev):
 		cause = nil
+	case v.over == wire.Reset && ev == brokeEvent(v.link()):
+		cause, w.err = errLinkReset, errLinkReset
 	}
-	if !possible { // it is a bug, and costs the flow
+	switch { // the impossible is a bug, and costs the flow
+	case possible || s == leaving:
+	case s == prefacing:
+		w = onError(nil)
+	default:
 		w = done(Failed, nil)
-		if s == prefacing {
-			w = onError(nil)
-		}
 	}
-	if ev == finished && possible {
-		for s := range b.f.side { // as pump leaves them; that of the others would hide a reset
-			nstest.Must(t, unix.Shutdown(b.f.side[s].fd, unix.SHUT_WR))
-		}
+	link := promisedLink(s, ev, v, w)
+	if ev == finished && s == open {
+		b.pump(t, v)
 	}
 	b.w.finish(b.f, ev, cause)
-	b.w.finish(b.f, ev, cause) // an ended flow does not end again
-	if w.by == "" {
-		if b.f.ended {
+	if w == lives() {
+		if b.f.ended || s != leaving && b.f.stage() != s || len(b.freed) > 0 {
 			t.Fatal("the flow has ended")
 		}
 		b.w.finish(b.f, cut, nil)
 		return
 	}
-	b.w.life.live.Wait()
-	got := <-b.told
-	if len(b.told) > 0 {
-		t.Errorf("told twice: %+v, %+v", got, <-b.told)
+	got := told{}
+	if w.by != "" {
+		got = <-b.told
 	}
-	if got.by != w.by || got.end != w.end || possible && !errors.Is(got.err, w.err) || !possible && got.err == nil {
+	if got.by != w.by || got.end != w.end || possible && !errors.Is(got.err, w.err) || !possible && w.by != "" && got.err == nil {
 		t.Errorf("told %+v, want %+v", got, w.told)
 	}
 	if n := b.w.life.pairs.Load(); n != 0 {
 		t.Errorf("%d pairs are left", n)
+	}
+	b.wantLink(t, s, v, w, link)
+	b.w.finish(b.f, ev, cause) // an ended flow does not end again
+	b.w.life.live.Wait()
+	if n := len(b.told) + len(b.freed); n > 0 {
+		t.Errorf("told %d times too often", n)
 	}
 	if n := b.w.deadlines.Load(); n != 0 {
 		t.Errorf("%d deadlines are left", n)
@@ -275,8 +427,8 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	if len(b.w.flows.all()) > 0 {
 		t.Error("the flow is still in the loop")
 	}
-	if b.service >= 0 {
-		wantEnd(t, "service", b.service, w.fin, false)
+	if b.service >= 0 && (v.framed != DialedLink) && s != leaving {
+		wantEnd(t, "service", b.service, w.fin, "")
 	}
 	if w.keeps {
 		nstest.Must(t, socket.Send(b.accepted, []byte("x")))
@@ -287,19 +439,86 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 		socket.Close(b.peer)
 		return
 	}
-	wantEnd(t, "peer", b.peer, w.fin, w.greet)
+	if v.framed != AcceptedLink && s != leaving {
+		wantEnd(t, "peer", b.peer, w.fin, w.greeting())
+	}
 }
 
-// wantEnd checks how one end of a connection ends on loopback, where that is known at once.
-func wantEnd(t *testing.T, name string, fd int, fin, greet bool) {
+func (w want) greeting() string {
+	if w.greet {
+		return "connected"
+	}
+	return ""
+}
+
+// pump leaves the sides of a pair as pump does when both directions have ended.
+func (b *bench) pump(t *testing.T, v variant) {
+	t.Helper()
+	for s := range b.f.side {
+		if v.framed == NoLink || s != v.link() {
+			nstest.Must(t, unix.Shutdown(b.f.side[s].fd, unix.SHUT_WR)) // that of the others would hide a reset
+		}
+	}
+	if v.framed != NoLink {
+		b.f.freeLink(b.w, v.link())
+	}
+}
+
+// wantLink checks the fate of a link, and what its other end sees.
+func (b *bench) wantLink(t *testing.T, s stage, v variant, w want, want fate) {
+	t.Helper()
+	if want == noLink {
+		return
+	}
+	far := b.peer
+	if v.framed == DialedLink {
+		far = b.service
+	}
+	before, reset := w.greeting(), string(wire.AppendFrame(nil, wire.KindReset))
+	if v.framed == DialedLink {
+		before = ""
+	}
+	if want == says || want == asks || s == leaving {
+		before += reset
+	}
+	if want == asks {
+		if b.f.ended || len(b.freed) > 0 || b.f.stage() != leaving {
+			t.Fatal("the link is not waited for")
+		}
+		if v.framed == DialedLink && s == awaitingStatus {
+			nstest.Must(t, socket.Send(far, wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))))
+		}
+		nstest.Must(t, socket.Send(far, []byte(reset)))
+		b.f.side[v.link()].readable = true
+		_, ev, err := b.f.step(b.w)
+		b.w.finish(b.f, ev, err)
+	}
+	if !b.f.ended {
+		t.Fatal("the flow lives on")
+	}
+	select {
+	case link := <-b.freed:
+		if (link < 0) != (want == isLost) {
+			t.Errorf("OnFree got %d, want: %s", link, want)
+		}
+		socket.Close(link)
+	default:
+		t.Errorf("OnFree was not called; want: %s", want)
+	}
+	wantEnd(t, "link", far, want != isLost, before)
+}
+
+// wantEnd checks how one end of a connection ends on loopback, where that is known at once,
+// and what it gets before.
+func wantEnd(t *testing.T, name string, fd int, fin bool, before string) {
 	t.Helper()
 	defer socket.Close(fd)
 	buf := make([]byte, 99)
 	n, errno := socket.Recv(fd, buf)
-	if greet != (errno == 0 && n > 0) {
-		t.Errorf("%s: read %q, %v", name, buf[:max(n, 0)], errno)
+	if got := string(buf[:max(n, 0)]); got != before {
+		t.Errorf("%s: read %q, %v, want %q", name, got, errno, before)
 	}
-	if greet {
+	if before != "" {
 		n, errno = socket.Recv(fd, buf)
 	}
 	if fin && (n != 0 || errno != 0 || socket.Error(fd) != nil) || !fin && errno != unix.ECONNRESET {

@@ -77,6 +77,9 @@ func (e *Engine) Relay(p Pair) {
 	if !e.life.enter() {
 		socket.Reset(p.Accepted)
 		socket.Reset(p.Dialed)
+		if p.OnFree != nil {
+			p.OnFree(-1, nil)
+		}
 		if p.Done != nil {
 			p.Done(Result{End: Cut})
 		}
@@ -98,6 +101,19 @@ func (e *Engine) ReadPreface(p Preface) Pending {
 	}
 	l := e.nextLoop()
 	f := l.addPreface(&p)
+	e.cutLate(l)
+	return Pending{loop: l, flow: f}
+}
+
+// Leave takes over a link until it is free. On an engine that is shut down it is reset.
+func (e *Engine) Leave(v Leaving) Pending {
+	if !e.life.enter() {
+		socket.Reset(v.Accepted)
+		v.OnFree(-1, nil)
+		return Pending{}
+	}
+	l := e.nextLoop()
+	f := l.addLeaving(&v)
 	e.cutLate(l)
 	return Pending{loop: l, flow: f}
 }

@@ -54,6 +54,9 @@ func (f *flow) step(w *workspace) (more bool, ev event, err error) {
 		if ev, err := f.finishConnect(w); ev != nothing || f.stage() == connecting {
 			return false, ev, err
 		}
+	case leaving:
+		ev, err := f.readLeaving(w)
+		return false, ev, err
 	default:
 	}
 	if f.stage() == awaitingStatus {
@@ -112,6 +115,9 @@ func (f *flow) pumpBoth(w *workspace) (more bool, ev event, err error) {
 			}
 		}
 	}
+	if l, ok := f.link(); ok && f.linkOver(l) {
+		f.freeLink(w, l)
+	}
 	if f.dir[0].finished && f.dir[1].finished {
 		// Until all is delivered, a drain is not over and the return route stays. The last
 		// acknowledgement changes the state of the socket, which is an event
@@ -136,26 +142,28 @@ func (f *flow) breakDown(w *workspace, broken int, err error) (event, error) {
 	return brokeEvent(broken), err
 }
 
-// brokeEvent returns the event of a side that broke.
-func brokeEvent(s int) event {
-	if s == accepted {
-		return acceptedBroke
-	}
-	return dialedBroke
-}
-
 // halfClosed reports whether one direction has ended.
 func (f *flow) halfClosed() bool { return f.dir[0].finished || f.dir[1].finished }
 
 // close gives back what the flow holds: its sockets by RST unless it has finished.
 func (f *flow) close(w *workspace, finished bool) {
+	f.closeDirections(w)
+	for s := range f.side {
+		fr := f.side[s].frames
+		f.side[s].close(finished)
+		if fr != nil && fr.onFree != nil {
+			f.side[s].frames = nil
+			fr.onFree(-1, nil)
+		}
+	}
+}
+
+// closeDirections discards what is under way.
+func (f *flow) closeDirections(w *workspace) {
 	for d := range f.dir {
 		if p := f.dir[d].pipe; p != nil {
 			w.pipes.put(p)
 		}
 		f.dir[d] = direction{finished: true}
-	}
-	for s := range f.side {
-		f.side[s].close(finished)
 	}
 }

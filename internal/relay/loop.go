@@ -148,13 +148,13 @@ func (l *loop) step(f *flow) (more bool) {
 	}()
 	more, ev, err := f.step(&l.workspace)
 	l.finish(f, ev, err)
-	return more
+	return !f.ended && (more || ev != nothing) // a link may have to be read on
 }
 
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer, writable: true}
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
@@ -170,10 +170,32 @@ func (l *loop) addPreface(p *Preface) *flow {
 	}
 	f := &flow{active: l.clock()}
 	f.startPreface(&l.workspace, p)
-	if err := l.flows.add(f, l.poll, accepted, watched); err != nil {
+	events := uint32(watched)
+	if len(p.Said) > 0 {
+		events |= writable // so that there is an event at once
+	}
+	if err := l.flows.add(f, l.poll, accepted, events); err != nil {
 		f.finishSetup(&l.workspace)
 		f.close(&l.workspace, false)
 		l.life.endPreface(p.OnError, err)
+	}
+	return f
+}
+
+// addLeaving adds a link that is to be free. Another goroutine may call it.
+func (l *loop) addLeaving(v *Leaving) *flow {
+	f := &flow{active: l.clock()}
+	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}
+	f.side[dialed].fd = -1
+	f.meter = new(Meter)
+	f.frame(accepted, false, v.Said, v.OnFree)
+	f.side[accepted].frames.ended = true
+	f.startLeaving(&l.workspace)
+	f.setup.onError = v.OnError
+	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {
+		f.finishSetup(&l.workspace)
+		f.close(&l.workspace, false)
+		l.life.live.Done()
 	}
 	return f
 }

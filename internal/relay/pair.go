@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"time"
+
+	"portredirector/internal/wire"
 )
 
 // Pair is one connection to relay. "Up" is the direction from the accepted socket to the
@@ -12,21 +14,28 @@ type Pair struct {
 	Dialed   int // its connect(2) may be under way
 	// AcceptedLayer and DialedLayer are between the sockets and their bytes, or nil.
 	AcceptedLayer, DialedLayer Layer
+	// Framed says which of the sockets is a link: it carries one pair after another, in
+	// frames (package wire).
+	Framed Framed
+	// OnFree, if set, is called once: with the link when it is free to carry another pair,
+	// and with what was read from it behind this one; or with -1 when it is lost. It is not
+	// called if OnUndelivered gets the link.
+	OnFree func(link int, said []byte)
 
 	UpPrefix   []byte // goes up before anything else
-	Peeked     []byte // goes up next: payload that was read from the accepted socket already
+	Peeked     []byte // goes up next: what was read from the accepted socket already
 	PeekedEOF  bool   // the accepted socket's FIN was read behind Peeked
 	DownPrefix []byte // goes down before anything else, once the dialed socket is connected
 
 	// ConnectTimeout bounds the connect, to a second; 0 is no bound.
 	ConnectTimeout time.Duration
-	// OnStatus, if set, is called with the first byte from the dialed socket, which is
-	// not relayed. Bytes go up meanwhile. An error resets both sockets and ends the pair as
-	// Refused; an ErrUndelivered gives the accepted socket to OnUndelivered.
-	OnStatus func(byte) error
-	// StatusTimeout bounds the wait for that byte, to a few seconds; 0 is no bound.
+	// OnStatus, if set, is called with the status of a dialed link. Bytes go up meanwhile.
+	// An error resets both sockets and ends the pair as Refused; an ErrUndelivered gives
+	// the accepted socket to OnUndelivered.
+	OnStatus func(wire.Status) error
+	// StatusTimeout bounds the wait for the status, to a few seconds; 0 is no bound.
 	StatusTimeout time.Duration
-	// GiveUp, if set, is called once a second while that byte is awaited and none of the
+	// GiveUp, if set, is called once a second while the status is awaited and none of the
 	// payload was written. An error ends the wait like a time-out. It needs a StatusTimeout.
 	GiveUp func() error
 	// OnUndelivered, if set, gets the accepted socket back if none of its payload was
@@ -51,6 +60,16 @@ type Undelivered struct {
 	Err       error  // the reason
 }
 
+// Framed names the side of a pair that is a link, if any.
+type Framed uint8
+
+// The sides that can be links.
+const (
+	NoLink Framed = iota
+	AcceptedLink
+	DialedLink
+)
+
 // MaxKept bounds what goes up before the status of a pair that may be given back.
 const MaxKept = 64 << 10
 
@@ -73,8 +92,9 @@ type Layer interface {
 
 // Preface is an accepted socket that has to say first what it wants.
 type Preface struct {
-	Accepted int   // the descriptor, which the engine owns
-	Layer    Layer // between it and its bytes, or nil
+	Accepted int    // the descriptor, which the engine owns
+	Layer    Layer  // between it and its bytes, or nil
+	Said     []byte // what was read from it already
 
 	// OnData is called with all that the socket has said, whenever there is more, and
 	// decides what is next. It must not keep the slice. An error resets the socket.
@@ -98,6 +118,18 @@ type Next struct {
 	// HandOver, if set, gets the socket on its own goroutine. ctx is canceled when
 	// Shutdown's deadline expires.
 	HandOver func(ctx context.Context, fd int)
+}
+
+// Leaving is an accepted link whose exchange this end has ended by a status.
+type Leaving struct {
+	Accepted int    // the descriptor, which the engine owns
+	Layer    Layer  // between it and its bytes, or nil
+	Said     []byte // what was read from it and does not belong to its header
+	// OnFree is called once: with the link when the other end has ended the exchange, too, and
+	// with what was read behind it; or with -1 when the link is lost.
+	OnFree func(link int, said []byte)
+	// OnError, if set, is called before with the error for which the link is lost.
+	OnError func(error)
 }
 
 // The sides of a pair, and its directions: direction d carries from side d to the other.

@@ -21,16 +21,13 @@ const (
 
 // pipe is a pipe(2) that a direction has borrowed. A pipe in the pool is empty.
 type pipe struct {
-	r, w int
-	n    int // bytes in it
+	r, w   int
+	n      int  // bytes in it
+	framed bool // the head of the frame that they are was written
 }
 
-// add counts bytes into the pipe; a nil pipe has none.
-func (p *pipe) add(n int) {
-	if p != nil && n > 0 {
-		p.n += n
-	}
-}
+// filled reports whether bytes are in the pipe. A nil pipe has none.
+func (p *pipe) filled() bool { return p != nil && p.n > 0 }
 
 // pipes is the pool of one loop.
 type pipes struct {

@@ -13,13 +13,13 @@ const lastWords = 3 * time.Second
 func (f *flow) readPreface(w *workspace) (event, error) {
 	s := &f.side[accepted]
 	for s.readable || s.failed {
-		n, err := s.read(w.buf)
+		n, eof, err := f.readSaid(w.buf)
 		switch {
 		case err != nil:
 			return acceptedBroke, err
-		case n == 0 && s.readable && len(f.setup.said) == 0:
+		case eof && len(f.setup.said) == 0:
 			return rejected, io.EOF
-		case n == 0 && s.readable:
+		case eof:
 			return rejected, io.ErrUnexpectedEOF
 		case n == 0:
 			return nothing, nil
@@ -41,6 +41,15 @@ func (f *flow) readPreface(w *workspace) (event, error) {
 		}
 	}
 	return nothing, nil
+}
+
+// readSaid reads once. What the caller has read already comes first.
+func (f *flow) readSaid(b []byte) (n int, eof bool, err error) {
+	if early := f.setup.early; len(early) > 0 {
+		f.setup.early = nil
+		return copy(b, early), false, nil
+	}
+	return f.side[accepted].readBytes(b)
 }
 
 // hear passes new bytes of a preface to its OnData, behind what it has seen, and keeps them.

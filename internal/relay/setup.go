@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"portredirector/internal/wire"
 )
 
 // stage is a stage of a flow's life.
@@ -14,6 +16,7 @@ const (
 	connecting                  // its dialed socket is being connected
 	awaitingStatus              // its dialed socket has to send a status
 	open                        // bytes go both ways
+	leaving                     // its link is to be free: the other end has to say that it is over
 	stages
 )
 
@@ -24,15 +27,18 @@ type setup struct {
 	timeout  time.Duration // of the rest of the preface, or of the status
 
 	onData  func(said []byte) (Next, error)
+	early   []byte                            // what was read before, for onData
 	said    []byte                            // what onData has seen already
 	next    func(ctx context.Context, fd int) // its decision to hand over
 	onIdle  func(ctx context.Context, fd int)
 	onError func(error)
 
-	onStatus      func(byte) error // nil if there is no status
-	giveUp        func() error     // nil if nobody knows better than the time-out
+	onStatus      func(wire.Status) error // nil if there is no status
+	giveUp        func() error            // nil if nobody knows better than the time-out
 	onUndelivered func(ctx context.Context, u Undelivered)
 	kept          []byte // what was read so far, for onUndelivered
+
+	discarded int // bytes that came from a link that is leaving
 }
 
 // room returns how much more may be read before the status.
@@ -60,8 +66,8 @@ func (f *flow) stage() stage {
 
 // startPreface makes f the flow of a preface.
 func (f *flow) startPreface(w *workspace, p *Preface) {
-	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, onIdle: p.OnIdle, onError: p.OnError}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true}
+	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, early: p.Said, onIdle: p.OnIdle, onError: p.OnError}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true, readable: len(p.Said) > 0}
 	f.side[dialed].fd = -1
 	w.setDeadline(f.setup, p.IdleTimeout)
 }
@@ -81,8 +87,20 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 	if f.meter = p.Meter; f.meter == nil {
 		f.meter = new(Meter)
 	}
-	f.dir[accepted] = direction{rest: append(p.UpPrefix, p.Peeked...), extra: len(p.UpPrefix), eof: p.PeekedEOF}
+	f.dir[accepted] = direction{rest: p.UpPrefix, extra: len(p.UpPrefix), eof: p.PeekedEOF}
 	f.dir[dialed] = direction{rest: p.DownPrefix, extra: len(p.DownPrefix)}
+	switch p.Framed {
+	case NoLink:
+		f.dir[accepted].rest = append(p.UpPrefix, p.Peeked...)
+	case AcceptedLink:
+		f.frame(accepted, false, p.Peeked, p.OnFree)
+	case DialedLink:
+		f.frame(dialed, true, nil, p.OnFree)
+		f.dir[accepted].rest = f.side[dialed].appendFrames(p.UpPrefix, p.Peeked, p.PeekedEOF)
+	}
+	if p.Framed != AcceptedLink {
+		f.meter.moved[accepted].Add(int64(len(p.Peeked)))
+	}
 }
 
 // finishSetup makes a flow open, or ends its setup.

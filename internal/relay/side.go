@@ -14,18 +14,19 @@ import (
 // so a side keeps it until a call shows otherwise.
 type side struct {
 	fd       int
-	layer    Layer // between it and its bytes, or nil
-	watched  bool  // the poller reports its events
-	awaited  bool  // and when a write may take something
-	readable bool  // a read may give something
-	writable bool  // a write may take something
-	ending   bool  // FIN has come, behind what is still to be read
-	failed   bool  // there is an error to be asked for
-	broken   bool  // the connection is gone, and needs no reset
-	acked    bool  // it has ended in both directions, and all is acknowledged
-	wrote    bool  // something was sent in this step
-	urgent   bool  // urgent data has come, at which reads stop short
-	closing  bool  // the layer's direction was closed
+	layer    Layer   // between it and its bytes, or nil
+	frames   *frames // of a link
+	watched  bool    // the poller reports its events
+	awaited  bool    // and when a write may take something
+	readable bool    // a read may give something
+	writable bool    // a write may take something
+	ending   bool    // FIN has come, behind what is still to be read
+	failed   bool    // there is an error to be asked for
+	broken   bool    // the connection is gone, and needs no reset
+	acked    bool    // it has ended in both directions, and all is acknowledged
+	wrote    bool    // something was sent in this step
+	urgent   bool    // urgent data has come, at which reads stop short
+	closing  bool    // the layer's direction was closed
 
 	unackedSince int64 // when something was sent that is not acknowledged, ms on the loop's clock; 0 is nothing
 }
@@ -56,10 +57,10 @@ func (s *side) note(events uint32) {
 	}
 }
 
-// read reads once. At the end of what is there it makes the side unreadable.
+// readBytes reads once. At the end of what is there it makes the side unreadable.
 // A short read is that end, unless FIN is behind it, for which there will
 // be no further event, or urgent data, which splits what is there.
-func (s *side) read(b []byte) (int, error) {
+func (s *side) readBytes(b []byte) (n int, eof bool, err error) {
 	if s.layer != nil {
 		return s.readLayer(b)
 	}
@@ -67,24 +68,26 @@ func (s *side) read(b []byte) (int, error) {
 	switch {
 	case errno == unix.EAGAIN:
 		s.readable = false
-		return 0, nil
+		return 0, false, nil
 	case errno != 0:
-		return 0, os.NewSyscallError("recv", errno)
+		return 0, false, os.NewSyscallError("recv", errno)
 	case n > 0 && n < len(b) && !s.ending && !s.urgent:
 		s.readable = false
 	}
-	return n, nil
+	return n, n == 0, nil
 }
 
-func (s *side) readLayer(b []byte) (int, error) {
-	n, err := s.layer.Read(b)
+func (s *side) readLayer(b []byte) (n int, eof bool, err error) {
+	n, err = s.layer.Read(b)
 	switch {
 	case err == unix.EAGAIN: //nolint:errorlint // a layer returns it bare
 		s.readable = false
-	case n == 0 && err != nil && !errors.Is(err, io.EOF):
-		return 0, err
+	case n == 0 && errors.Is(err, io.EOF):
+		return 0, true, nil
+	case n == 0 && err != nil:
+		return 0, false, err
 	}
-	return n, nil
+	return n, false, nil
 }
 
 // write writes once, and makes the side unwritable if it did not take all.
@@ -129,10 +132,10 @@ func (s *side) flush() error {
 	return err
 }
 
-// closeWrite sends FIN. It reports whether that is done: it has to wait for what the layer
-// has left.
+// closeWrite sends FIN; to a link its frame has been written already. It reports whether
+// that is done: it has to wait for what the layer has left.
 func (s *side) closeWrite() (done bool, err error) {
-	if s.layer != nil && !s.closing {
+	if s.layer != nil && s.frames == nil && !s.closing {
 		s.closing = true
 		if err := s.layer.CloseWrite(); err != nil {
 			return false, err
@@ -141,12 +144,18 @@ func (s *side) closeWrite() (done bool, err error) {
 	if err := s.flush(); err != nil || s.layer != nil && !s.writable {
 		return false, err
 	}
+	if s.frames != nil {
+		return true, nil
+	}
 	return true, os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
 }
 
 // unacked returns the number of bytes that the other end has not acknowledged. FIN
 // counts as one (tcp(7), SIOCOUTQ).
 func (s *side) unacked() int {
+	if s.fd < 0 {
+		return 0
+	}
 	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
 	if err != nil {
 		return 0
@@ -167,11 +176,19 @@ func (s *side) delivered() bool {
 func (s *side) close(finished bool) {
 	switch {
 	case s.fd < 0:
-	case s.broken || s.acked:
-		socket.Release(s.fd)
-	case finished:
+		return
+	case finished && !s.broken && !s.acked:
 		socket.Close(s.fd)
 	default:
-		socket.Reset(s.fd)
+		socket.Release(s.fd) // by RST
 	}
+	s.fd = -1
+}
+
+// brokeEvent returns the event of a side that broke.
+func brokeEvent(s int) event {
+	if s == accepted {
+		return acceptedBroke
+	}
+	return dialedBroke
 }

@@ -1,20 +1,26 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/socket"
+	"portredirector/internal/wire"
 )
 
 // statusGrace is added to the time of a status, which may be on its way when the time is
 // over: the other end may use as much, and checks its clock once a second, too.
 const statusGrace = 2 * time.Second
 
-var errEndsUnanswered = errors.New("ended before its answer")
+var (
+	errEndsUnanswered = errors.New("ended before its answer")
+	errBye            = fmt.Errorf("the server was closing the link: %w", ErrUndelivered)
+)
 
 // finishConnect checks whether the dialed socket is connected, and has the accepted
 // one watched from then on: what comes there earlier has to wait anyway.
@@ -33,10 +39,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 		if err := a.watch(w.poll, f.number, accepted, watched); err != nil {
 			return failed, err
 		}
-		a.writable = true
+		a.readable, a.writable = true, true // perhaps
 	}
 	w.noteConnected(f)
-	a.readable = true // perhaps
 	f.active = w.now
 	if f.setup.onStatus == nil {
 		f.finishSetup(w)
@@ -68,33 +73,47 @@ func (f *flow) failConnect(w *workspace, err error) (event, error) {
 	return dialedBroke, os.NewSyscallError("recv", err)
 }
 
-// readStatus reads the one byte that is not relayed, when it is there. What
-// comes with it is the rest of its direction.
+// readStatus reads the status of a link, when it is there. What comes with it is the
+// beginning of its direction.
 func (f *flow) readStatus(w *workspace) (event, error) {
-	src := &f.side[dialed]
-	if !src.readable {
-		return nothing, nil
+	src, dir := &f.side[dialed], &f.dir[dialed]
+	for src.readable {
+		n, err := dir.read(src, w.buf)
+		status, known := src.frames.in.Status()
+		switch {
+		case known:
+			return f.answered(w, status, w.buf[:n], err)
+		case src.frames.in.Over() == wire.Bye:
+			return declined, errBye
+		case errors.Is(err, wire.ErrFrame):
+			return refused, err
+		case errors.Is(err, errLinkEnded):
+			return dialedBroke, errEndsUnanswered
+		case err != nil:
+			src.broken = true
+			return dialedBroke, err
+		}
 	}
-	n, err := src.read(w.buf)
-	switch {
-	case err != nil:
-		src.broken = true
-		return dialedBroke, err
-	case n == 0 && !src.readable:
-		return nothing, nil
-	case n == 0:
-		return dialedBroke, errEndsUnanswered
-	}
-	switch err := f.setup.onStatus(w.buf[0]); {
+	return nothing, nil
+}
+
+// answered acts on the status. With it came the first bytes of its direction, or the error
+// of the link.
+func (f *flow) answered(w *workspace, status wire.Status, first []byte, broken error) (event, error) {
+	switch err := f.setup.onStatus(status); {
 	case errors.Is(err, ErrUndelivered):
 		return declined, err
 	case err != nil:
 		return refused, err
 	}
-	if n > 1 {
-		f.dir[dialed].rest = append([]byte(nil), w.buf[1:n]...)
+	if len(first) > 0 {
+		f.dir[dialed].rest = bytes.Clone(first)
+		f.meter.moved[dialed].Add(int64(len(first)))
 	}
 	f.active = w.now
 	f.finishSetup(w)
+	if broken != nil {
+		return dialedBroke, broken
+	}
 	return nothing, nil
 }

@@ -10,87 +10,135 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
-// answering relays a pair whose dialed side has to send a status first.
-func answering(t *testing.T, w way, p relay.Pair) (peer, service *net.TCPConn, result chan relay.Result) {
-	t.Helper()
-	peer, acceptedEnd := tcpPair(t)
-	dialedEnd, service := tcpPair(t)
-	p.Accepted, p.Dialed = detach(t, acceptedEnd), detach(t, dialedEnd)
-	result = make(chan relay.Result, 1)
-	p.Done = func(r relay.Result) { result <- r }
-	w.relay(t, newEngine(t, relay.Options{}), p)
-	t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
-	return peer, service, result
+// answering is a pair whose dialed side is a link.
+type answering struct {
+	peer   *net.TCPConn
+	server *relay.FarLink
+	result chan relay.Result
+	freed  chan int // what OnFree is told
 }
 
-func TestStatus(t *testing.T) { bothWays(t, testStatus) }
+func newAnswering(t *testing.T, w way, p relay.Pair) *answering {
+	t.Helper()
+	e := newEngine(t, relay.Options{})
+	peer, acceptedEnd := tcpPair(t)
+	near, server := w.farLink(t, e, false)
+	a := &answering{peer, server, make(chan relay.Result, 1), make(chan int, 2)}
+	p.Accepted, p.Dialed, p.DialedLayer, p.Framed = detach(t, acceptedEnd), near.fd, near.layer, relay.DialedLink
+	p.Done = func(r relay.Result) { a.result <- r }
+	p.OnFree = func(link int, _ []byte) { a.freed <- link }
+	e.Relay(p)
+	t.Cleanup(func() { _, _ = peer.Close(), server.Conn.Close() })
+	return a
+}
+
+// wantLink checks that the link is free, or lost, and that its far end sees that, and before
+// it the frame in question.
+func (a *answering) wantLink(t *testing.T, free bool, frame error) {
+	t.Helper()
+	link := <-a.freed
+	if free != (link >= 0) {
+		t.Errorf("OnFree got the link %d, want it free: %v", link, free)
+	}
+	if !free {
+		wantReset(t, a.server.Conn)
+		return
+	}
+	defer socket.Close(link)
+	_, err := io.Copy(io.Discard, a.server)
+	if frame == nil && err != nil || !errors.Is(err, frame) {
+		t.Errorf("the far end reads %v, want %v", err, frame)
+	}
+	if n := tryRead(a.server.Conn) + len(a.server.Behind()); n > 0 {
+		t.Errorf("and %d bytes more", n)
+	}
+}
+
+func TestStatus(t *testing.T) { eachLink(t, testStatus) }
 
 func testStatus(t *testing.T, w way) {
-	var got byte
-	peer, service, result := answering(t, w, relay.Pair{
+	got := wire.Status(99)
+	a := newAnswering(t, w, relay.Pair{
 		StatusTimeout: time.Minute,
-		OnStatus:      func(b byte) error { got = b; return nil },
+		OnStatus:      func(s wire.Status) error { got = s; return nil },
 	})
 	// Much goes up, and ends, before the answer.
 	data := bytes.Repeat([]byte("0123456789"), 500_000)
 	go func() {
-		_, _ = peer.Write(data)
-		_ = peer.CloseWrite()
+		_, _ = a.peer.Write(data)
+		_ = a.peer.CloseWrite()
 	}()
-	if b, err := io.ReadAll(service); err != nil || !bytes.Equal(b, data) {
+	if b, err := io.ReadAll(a.server); err != nil || !bytes.Equal(b, data) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
-	nstest.Must(t, second(service.Write([]byte("\x07and more"))))
-	nstest.Must(t, service.Close())
-	if b, err := io.ReadAll(peer); err != nil || string(b) != "and more" {
+	nstest.Must(t, a.server.Answer(wire.Connected), second(a.server.Write([]byte("and more"))), a.server.CloseWrite())
+	if b, err := io.ReadAll(a.peer); err != nil || string(b) != "and more" {
 		t.Fatalf("%q, %v", b, err)
 	}
-	if r := <-result; r.End != relay.Finished || r.Up != int64(len(data)) || r.Down != 8 || got != 7 {
+	if r := <-a.result; r.End != relay.Finished || r.Up != int64(len(data)) || r.Down != 8 || got != wire.Connected {
 		t.Errorf("answer %d, %+v", got, r)
 	}
+	a.wantLink(t, true, nil)
 }
 
-func TestNoStatus(t *testing.T) { bothWays(t, noStatus) }
+func TestNoStatus(t *testing.T) { eachLink(t, noStatus) }
 
 func noStatus(t *testing.T, w way) {
 	refusal := errors.New("no")
 	tests := map[string]struct {
 		timeout time.Duration
-		act     func(peer, service *net.TCPConn)
+		act     func(t *testing.T, a *answering)
 		end     relay.End
 		err     error
+		free    bool
 	}{
 		"refused": {
-			act: func(_, service *net.TCPConn) { _, _ = service.Write([]byte("\x01")) },
-			end: relay.Refused, err: refusal,
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.Answer(wire.Refused)) },
+			end: relay.Refused, err: refusal, free: true,
 		},
 		"too late": {
-			timeout: time.Millisecond, act: func(_, _ *net.TCPConn) {},
+			timeout: time.Millisecond, act: func(*testing.T, *answering) {},
 			end: relay.Refused, err: relay.ErrNoStatus,
 		},
 		"ended": {
-			act: func(_, service *net.TCPConn) { _ = service.CloseWrite() },
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.Conn.CloseWrite()) },
 			end: relay.Refused,
 		},
+		"not a status": {
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.CloseWrite()) },
+			end: relay.Refused, err: wire.ErrFrame,
+		},
+		"bye": {
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.Bye()) },
+			end: relay.Refused, err: relay.ErrUndelivered,
+		},
 		"the peer resets": {
-			act: func(peer, _ *net.TCPConn) { resetting(peer) },
-			end: relay.AcceptedReset,
+			act: func(t *testing.T, a *answering) {
+				resetting(a.peer)
+				if _, err := io.Copy(io.Discard, a.server); !errors.Is(err, relay.ErrFarReset) {
+					t.Fatalf("the far end reads %v", err)
+				}
+				nstest.Must(t, a.server.Answer(wire.Connected), a.server.Reset())
+			},
+			end: relay.AcceptedReset, free: true,
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			peer, service, result := answering(t, w, relay.Pair{
-				StatusTimeout: tt.timeout, OnStatus: func(byte) error { return refusal },
+			a := newAnswering(t, w, relay.Pair{
+				StatusTimeout: tt.timeout, OnStatus: func(wire.Status) error { return refusal },
 			})
-			tt.act(peer, service)
+			tt.act(t, a)
 			if name != "the peer resets" {
-				wantReset(t, peer)
+				wantReset(t, a.peer)
 			}
-			wantReset(t, service)
-			if r := <-result; r.End != tt.end || tt.err != nil && !errors.Is(r.Err, tt.err) || r.Err == nil {
+			a.wantLink(t, tt.free, relay.ErrFarReset)
+			if r := <-a.result; r.End != tt.end || tt.err != nil && !errors.Is(r.Err, tt.err) || r.Err == nil {
 				t.Errorf("ended as %s: %v", r.End, r.Err)
 			}
 		})
@@ -101,22 +149,22 @@ func noStatus(t *testing.T, w way) {
 func TestPanicEndsItsPairOnly(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	peer, acceptedEnd := tcpPair(t)
-	dialedEnd, service := tcpPair(t)
+	near, server := linked.farLink(t, engine, false)
 	defer peer.Close()
 	result := make(chan relay.Result, 1)
 	engine.Relay(relay.Pair{
-		Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd),
-		OnStatus: func(byte) error { panic("a bug") },
+		Accepted: detach(t, acceptedEnd), Dialed: near.fd, Framed: relay.DialedLink,
+		OnStatus: func(wire.Status) error { panic("a bug") },
 		Done:     func(r relay.Result) { result <- r },
 	})
-	other := &rig{engine: engine, result: make(chan relay.Result, 1)}
+	other := &rig{engine: engine, way: plain, result: make(chan relay.Result, 1)}
 	other.connect(t)
-	nstest.Must(t, second(service.Write([]byte{0})))
+	nstest.Must(t, server.Answer(wire.Connected))
 	if r := <-result; r.End != relay.Failed || !strings.Contains(r.Err.Error(), "a bug") {
 		t.Errorf("it ended as %s: %v", r.End, r.Err)
 	}
 	wantReset(t, peer)
-	wantReset(t, service)
+	wantReset(t, server.Conn)
 	nstest.Must(t, oneWay(other.peer, other.service))
 	nstest.Must(t, oneWay(other.service, other.peer))
 	other.wantResult(t, bulk, bulk, relay.Finished)

@@ -30,7 +30,7 @@ func (w *workspace) checkTimeouts() {
 // givesUp returns the reason to wait no longer for a status, if the pair has one. A pair
 // that has written payload goes on waiting: it could not be given back.
 func (f *flow) givesUp() error {
-	if f.setup.stage != awaitingStatus || f.setup.giveUp == nil || f.meter.Up() > 0 {
+	if f.setup.stage != awaitingStatus || f.setup.giveUp == nil || f.dir[accepted].sent {
 		return nil
 	}
 	return f.setup.giveUp()

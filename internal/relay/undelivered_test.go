@@ -14,38 +14,46 @@ import (
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 var errElsewhere = fmt.Errorf("try another: %w", relay.ErrUndelivered)
 
 // again relays a peer to one service and, when that gives it back, to another.
 type again struct {
-	peer, first, second *net.TCPConn
-	back                chan relay.Undelivered
-	result              chan relay.Result
+	peer          *net.TCPConn
+	first, second *relay.FarLink
+	back          chan relay.Undelivered
+	result        chan relay.Result
+	freed         chan int // what OnFree of the first is told
 }
 
 func newAgain(t *testing.T, timeout time.Duration) *again {
 	t.Helper()
-	a := &again{back: make(chan relay.Undelivered, 1), result: make(chan relay.Result, 1)}
+	a := &again{back: make(chan relay.Undelivered, 1), result: make(chan relay.Result, 1), freed: make(chan int, 2)}
 	engine := newEngine(t, relay.Options{})
-	var acceptedEnd, firstEnd, secondEnd *net.TCPConn
+	var acceptedEnd *net.TCPConn
+	var near, other linkEnd
 	a.peer, acceptedEnd = tcpPair(t)
-	firstEnd, a.first = tcpPair(t)
-	secondEnd, a.second = tcpPair(t)
-	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Close(), a.second.Close() })
-	other := detach(t, secondEnd)
-	answer := func(b byte) error {
-		return map[byte]error{0: nil, 6: errElsewhere}[b]
+	near, a.first = linked.farLink(t, engine, false)
+	other, a.second = linked.farLink(t, engine, false)
+	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Conn.Close(), a.second.Conn.Close() })
+	answer := func(s wire.Status) error {
+		return map[wire.Status]error{wire.Draining: errElsewhere}[s]
 	}
 	done := func(r relay.Result) { a.result <- r }
 	engine.Relay(relay.Pair{
-		Accepted: detach(t, acceptedEnd), Dialed: detach(t, firstEnd), UpPrefix: []byte("[first]"),
+		Accepted: detach(t, acceptedEnd), Dialed: near.fd, Framed: relay.DialedLink, UpPrefix: []byte("[first]"),
 		OnStatus: answer, StatusTimeout: timeout, Done: done,
+		OnFree: func(link int, said []byte) {
+			closeLink(link, said)
+			a.freed <- link
+		},
 		OnUndelivered: func(_ context.Context, u relay.Undelivered) {
 			engine.Relay(relay.Pair{
-				Accepted: u.Accepted, Dialed: other, UpPrefix: []byte("[second]"), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
-				OnStatus: answer, Done: done,
+				Accepted: u.Accepted, Dialed: other.fd, Framed: relay.DialedLink, UpPrefix: []byte("[second]"),
+				Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
+				OnStatus: answer, Done: done, OnFree: closeLink,
 			})
 			a.back <- u
 		},
@@ -70,8 +78,8 @@ func TestUndelivered(t *testing.T) {
 						_ = a.peer.CloseWrite()
 					}
 				}()
-				want := "[first]" + string(data[:min(size, most)])
-				wantRead(t, a.first, want)
+				wantRead(t, a.first.Conn, "[first]")
+				wantRead(t, a.first, string(data[:min(size, most)]))
 				if ended && size < most {
 					if b, err := io.ReadAll(a.first); err != nil || len(b) > 0 {
 						t.Fatalf("after the payload: %d bytes, %v", len(b), err)
@@ -79,15 +87,18 @@ func TestUndelivered(t *testing.T) {
 				} else if n := tryRead(a.first); n > 0 {
 					t.Fatalf("%d bytes more than are kept went up before the answer", n)
 				}
-				nstest.Must(t, second(a.first.Write([]byte{6})))
+				nstest.Must(t, a.first.Answer(wire.Draining))
 				u := <-a.back
 				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Peeked, data[:len(u.Peeked)]) || len(u.Peeked) > most {
 					t.Fatalf("given back with %d bytes, for %v", len(u.Peeked), u.Err)
 				}
-				wantReset(t, a.first)
-				nstest.Must(t, second(a.second.Write([]byte("\x00welcome"))))
+				if link := <-a.freed; link < 0 {
+					t.Error("the link is lost")
+				}
+				nstest.Must(t, a.second.Answer(wire.Connected), second(a.second.Write([]byte("welcome"))))
 				wantRead(t, a.peer, "welcome")
-				wantRead(t, a.second, "[second]"+string(data))
+				wantRead(t, a.second.Conn, "[second]")
+				wantRead(t, a.second, string(data))
 				<-sent
 				if !ended {
 					nstest.Must(t, a.peer.CloseWrite())
@@ -95,7 +106,7 @@ func TestUndelivered(t *testing.T) {
 				if b, err := io.ReadAll(a.second); err != nil || len(b) > 0 {
 					t.Fatalf("after the payload: %d bytes, %v", len(b), err)
 				}
-				nstest.Must(t, a.second.Close())
+				nstest.Must(t, a.second.CloseWrite())
 				if r := <-a.result; r.End != relay.Finished || r.Up != int64(size) || r.Down != 7 {
 					t.Errorf("it ended as %+v", r)
 				}
@@ -109,32 +120,33 @@ func TestUndelivered(t *testing.T) {
 func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 	for name, tt := range map[string]struct {
 		timeout time.Duration
-		act     func(first *net.TCPConn)
+		act     func(first *relay.FarLink)
 	}{
-		"reset":    {act: func(first *net.TCPConn) { resetting(first) }},
-		"ended":    {act: func(first *net.TCPConn) { _ = first.CloseWrite() }},
-		"too late": {timeout: time.Millisecond, act: func(*net.TCPConn) {}},
+		"reset":    {act: func(first *relay.FarLink) { resetting(first.Conn) }},
+		"ended":    {act: func(first *relay.FarLink) { _ = first.Conn.CloseWrite() }},
+		"too late": {timeout: time.Millisecond, act: func(*relay.FarLink) {}},
 	} {
 		t.Run(name+", silent peer", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
-			wantRead(t, a.first, "[first]")
+			wantRead(t, a.first.Conn, "[first]")
 			tt.act(a.first)
 			<-a.back
-			wantRead(t, a.second, "[second]")
-			nstest.Must(t, second(a.second.Write([]byte("\x00"))))
+			wantRead(t, a.second.Conn, "[second]")
+			nstest.Must(t, a.second.Answer(wire.Connected))
 			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
 			wantRead(t, a.second, "hello")
 		})
 		t.Run(name+", peer that spoke", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
 			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
-			wantRead(t, a.first, "[first]hello")
+			wantRead(t, a.first.Conn, "[first]")
+			wantRead(t, a.first, "hello")
 			tt.act(a.first)
 			if r := <-a.result; r.End != relay.Refused || r.Err == nil {
 				t.Errorf("it ended as %+v", r)
 			}
 			wantReset(t, a.peer)
-			if n := tryRead(a.second); n > 0 {
+			if n := tryRead(a.second.Conn); n > 0 {
 				t.Errorf("%d bytes went to the other", n)
 			}
 		})
@@ -144,15 +156,16 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 // TestFinalStatus checks that a status which is no ErrUndelivered ends the pair.
 func TestFinalStatus(t *testing.T) {
 	final := errors.New("no")
-	peer, service, result := answering(t, plain, relay.Pair{
-		OnStatus:      func(byte) error { return final },
+	a := newAnswering(t, linked, relay.Pair{
+		OnStatus:      func(wire.Status) error { return final },
 		OnUndelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
-	nstest.Must(t, second(service.Write([]byte{1})))
-	wantReset(t, peer)
-	if r := <-result; r.End != relay.Refused || !errors.Is(r.Err, final) {
+	nstest.Must(t, a.server.Answer(wire.Refused))
+	wantReset(t, a.peer)
+	if r := <-a.result; r.End != relay.Refused || !errors.Is(r.Err, final) {
 		t.Errorf("it ended as %+v", r)
 	}
+	a.wantLink(t, true, relay.ErrFarReset)
 }
 
 // TestSilentPreface checks that OnIdle gets a silent socket when its time is over, at
@@ -225,7 +238,7 @@ func TestSilentPreface(t *testing.T) {
 }
 
 // wantRead reads, and fails the test unless it reads want.
-func wantRead(t *testing.T, c *net.TCPConn, want string) {
+func wantRead(t *testing.T, c end, want string) {
 	t.Helper()
 	nstest.Must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
 	b := make([]byte, len(want))
@@ -236,7 +249,7 @@ func wantRead(t *testing.T, c *net.TCPConn, want string) {
 }
 
 // tryRead returns how many bytes come in a moment.
-func tryRead(c *net.TCPConn) int {
+func tryRead(c end) int {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	n, _ := c.Read(make([]byte, 1<<16))
 	_ = c.SetReadDeadline(time.Time{})

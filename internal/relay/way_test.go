@@ -6,35 +6,95 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/relay"
+	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 )
 
-// way connects the peer to the service: by one pair, or by two with an encrypted link
-// between them.
-type way bool
+// way is the way of a peer to its service.
+type way string
 
 const (
-	plain   way = false
-	secured way = true
+	plain   way = "plain"   // one pair
+	linked  way = "linked"  // two pairs, with a link between them
+	secured way = "secured" // the same, and the link is encrypted
 )
 
-// bothWays runs a test on each way.
-func bothWays(t *testing.T, test func(t *testing.T, w way)) {
+// eachWay runs a test on each way.
+func eachWay(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
-	t.Run("plain", func(t *testing.T) { test(t, plain) })
-	t.Run("secured", func(t *testing.T) { test(t, secured) })
+	for _, w := range []way{plain, linked, secured} {
+		t.Run(string(w), func(t *testing.T) { test(t, w) })
+	}
+}
+
+// eachLink runs a test on each kind of link.
+func eachLink(t *testing.T, test func(t *testing.T, w way)) {
+	t.Helper()
+	for _, w := range []way{linked, secured} {
+		t.Run(string(w), func(t *testing.T) { test(t, w) })
+	}
 }
 
 // relay relays a pair that way. Its callbacks are those of its first half.
 func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 	t.Helper()
-	if w == secured {
-		near, far := securedLink(t)
-		e.Relay(relay.Pair{Accepted: far.FD, AcceptedLayer: far.Conn, Dialed: p.Dialed})
-		p.Dialed, p.DialedLayer = near.FD, near.Conn
+	if w == plain {
+		e.Relay(p)
+		return
 	}
+	near, far := w.link(t)
+	e.Relay(relay.Pair{
+		Accepted: far.fd, AcceptedLayer: far.layer, Dialed: p.Dialed, Framed: relay.AcceptedLink,
+		DownPrefix: wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected)), OnFree: closeLink,
+	})
+	p.Dialed, p.DialedLayer, p.Framed = near.fd, near.layer, relay.DialedLink
+	p.OnStatus, p.OnFree = func(wire.Status) error { return nil }, closeLink
 	e.Relay(p)
+}
+
+// closeLink is an OnFree for links that carry one peer.
+func closeLink(link int, _ []byte) {
+	if link >= 0 {
+		socket.Close(link)
+	}
+}
+
+// linkEnd is an end of a link.
+type linkEnd struct {
+	fd    int
+	layer relay.Layer
+}
+
+// link returns both ends of a link.
+func (w way) link(t testing.TB) (client, server linkEnd) {
+	t.Helper()
+	if w == secured {
+		c, s := securedLink(t)
+		return linkEnd{c.FD, c.Conn}, linkEnd{s.FD, s.Conn}
+	}
+	d, a := tcpPair(t)
+	return linkEnd{fd: detach(t, d)}, linkEnd{fd: detach(t, a)}
+}
+
+// farLink returns a link and its far end, which a test plays. If answer is true the far end
+// plays a client.
+func (w way) farLink(t testing.TB, e *relay.Engine, answer bool) (linkEnd, *relay.FarLink) {
+	t.Helper()
+	c, near := tcpPair(t)
+	t.Cleanup(func() { _ = c.Close() })
+	far := relay.NewFarLink(c, answer)
+	if w != secured {
+		return linkEnd{fd: detach(t, near)}, far
+	}
+	// A pair without frames encrypts for the test.
+	client, server := w.link(t)
+	if answer {
+		e.Relay(relay.Pair{Accepted: detach(t, near), Dialed: client.fd, DialedLayer: client.layer})
+		return server, far
+	}
+	e.Relay(relay.Pair{Accepted: server.fd, AcceptedLayer: server.layer, Dialed: detach(t, near)})
+	return client, far
 }
 
 // securedLink returns both ends of an encrypted link.

@@ -35,14 +35,14 @@ func (s *Server) handshake(ctx context.Context, link int, said []byte, from *rem
 		s.refuseLink(from, err, count)
 		return
 	}
-	s.listen(session.FD, authenticated(session, from.addr))
+	s.listen(session.FD, authenticated(session, from.addr), nil)
 }
 
 // Take serves a link that this server has opened to a client, and owns its socket.
 func (s *Server) Take(session *auth.Session, client netip.AddrPort) {
 	from := authenticated(session, client)
 	from.dialed = true
-	s.listen(session.FD, from)
+	s.listen(session.FD, from, nil)
 }
 
 // authenticated returns the remote of a session.

@@ -10,13 +10,18 @@ import (
 	"portredirector/internal/wire"
 )
 
-// healthCheck ends the link of a load balancer's health check in good order.
+// healthCheck answers a client that asks whether the server works. It ends the link of a
+// load balancer's health check in good order.
 func (c *conn) healthCheck(_ context.Context, link int) {
 	c.server.Log.Debug("health check", slog.Any("link", c.from))
-	if c.header.Answer {
-		_ = c.from.sayLast(link, wire.Connected)
+	switch {
+	case !c.header.Answer:
+		socket.Close(link)
+	case c.from.answer(link, wire.Connected) != nil:
+		socket.Reset(link)
+	default:
+		c.server.listen(link, c.from, c.head)
 	}
-	socket.Close(link)
 }
 
 // ownAddress serves a link whose header claims the link's own source. HAProxy's health

@@ -133,7 +133,8 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		},
 	}
 	if c.header.Answer {
-		p.DownPrefix = []byte{byte(wire.Connected)}
+		p.Framed, p.OnFree = relay.AcceptedLink, c.server.listenAgain(c.from)
+		p.DownPrefix = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
 	}
 	return p, nil
 }

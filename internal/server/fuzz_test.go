@@ -74,7 +74,7 @@ func FuzzServer(f *testing.F) {
 		if way == sealed && herr == nil {
 			b, err := h.Append(nil, wire.Native)
 			if served = err == nil; served { // a line of py has no destination
-				data, h.Answer = append(wire.Seal(b, c.mac), rest...), true
+				data, h.Answer = append(wire.Seal(b, c.mac, 0), rest...), true
 			}
 		}
 		got, err := c.talk(data, cuts)
@@ -133,7 +133,7 @@ func FuzzRoundTrip(f *testing.F) {
 		data, err := h.Append(nil, form)
 		nstest.Must(t, err)
 		if c.mac != nil {
-			data = wire.Seal(data, c.mac)
+			data = wire.Seal(data, c.mac, 0)
 		}
 		others := r.dialer.Counts().AnyPort
 		want := payload

@@ -27,17 +27,30 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 		s.refuseLink(r, ErrNotAllowed, &s.refused.allow)
 		return
 	}
-	s.listen(link, r)
+	s.listen(link, r, nil)
 }
 
-// listen waits for the header of a link, or for its handshake.
-func (s *Server) listen(link int, from *remote) {
+// listenAgain waits for the next header of a link, unless the link is lost. said was read
+// from it already. Server.LinkIdle bounds the wait where this server has opened the link.
+func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
+	return func(link int, said []byte) {
+		if link >= 0 {
+			s.listen(link, from, said)
+		}
+	}
+}
+
+// listen waits for a header of a link, or for its handshake. said was read from it already.
+func (s *Server) listen(link int, from *remote, said []byte) {
 	among, silence := &s.Unfinished, time.Duration(0)
 	switch {
 	case from.authenticated:
 		among = &s.Known
 	case s.Secure != nil:
 		silence = s.HeaderTimeout // a client with a key sends its hello at once
+	}
+	if from.dialed {
+		silence = s.LinkIdle
 	}
 	waits, tooMany := among.Add(from.origin)
 	if tooMany {
@@ -48,7 +61,7 @@ func (s *Server) listen(link int, from *remote) {
 	}
 	heard := false
 	opened := s.Relay.ReadPreface(relay.Preface{
-		Accepted: link, Layer: from.layer, IdleTimeout: silence, Timeout: s.HeaderTimeout,
+		Accepted: link, Layer: from.layer, Said: said, IdleTimeout: silence, Timeout: s.HeaderTimeout,
 		OnData: func(said []byte) (relay.Next, error) {
 			heard = true
 			next, err := s.next(said, from)
@@ -76,7 +89,7 @@ func (s *Server) listen(link int, from *remote) {
 func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	there := bytes.NewReader(said)
 	h, form, err := from.read(there)
-	hello := errors.Is(err, wire.ErrTLS)
+	hello := errors.Is(err, wire.ErrTLS) && from.carried == 0
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return relay.Next{}, nil // there is more to come
@@ -90,6 +103,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	case err != nil:
 		return relay.Next{}, err
 	}
+	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
 	switch {
 	case s.Secure != nil && !from.authenticated:
@@ -102,16 +116,16 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	return c.next()
 }
 
-// dismiss ends a silent link. In a drain a header may be under way, and the link waits
+// dismiss ends an idle link. In a drain a header may be under way, and the link waits
 // for it. Otherwise there are too many links, and waiting would keep one more.
 func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	switch {
 	case s.Secure != nil && !from.authenticated:
 		socket.Close(link)
 	case s.Relay.Draining():
-		farewell(ctx, link, from, wire.Draining)
+		farewell(ctx, link, from)
 	default:
-		_ = from.sayLast(link, wire.Draining)
+		_ = from.bye(link)
 		socket.Close(link)
 	}
 }
@@ -129,6 +143,8 @@ func (s *Server) lost(from *remote, err error, silent bool) {
 		err = errNoHeader
 	case errors.Is(err, wire.ErrSeal):
 		count = &s.refused.seal
+	case errors.Is(err, wire.ErrFrame):
+		count = &s.refused.frame
 	case errors.Is(err, relay.ErrExpired):
 		count = &s.refused.ended // which Unfinished and Known count
 	}

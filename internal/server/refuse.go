@@ -16,7 +16,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Bounds on reading from a refused link, so that its status arrives.
+// Bounds on reading from a link after the last frame, so that the frame arrives.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
@@ -35,22 +35,30 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
 	})
-	if !c.header.Answer || ctx.Err() != nil {
+	if !c.header.Answer || ctx.Err() != nil || c.from.answer(link, status) != nil {
 		socket.Reset(link)
 		return
 	}
-	ctx, end := context.WithCancel(ctx)
-	defer end()
 	waits, _ := c.server.Farewells.Add(c.from.origin)
-	defer waits.Over()
-	waits.Began(end)
-	farewell(ctx, link, c.from, status)
+	leaving := c.server.Relay.Leave(relay.Leaving{
+		Accepted: link, Layer: c.from.layer, Said: c.head,
+		OnFree: func(link int, said []byte) {
+			waits.Over()
+			c.server.listenAgain(c.from)(link, said)
+		},
+		OnError: func(err error) {
+			if errors.Is(err, wire.ErrFrame) {
+				c.server.refuseLink(c.from, err, &c.server.refused.frame)
+			}
+		},
+	})
+	waits.Began(leaving.Expire)
 }
 
-// farewell ends a link by a status. Closing a socket with unread bytes sends a RST, which
-// may overtake the status. So it sends a FIN and reads on for a moment.
-func farewell(ctx context.Context, link int, to *remote, status wire.Status) {
-	if err := to.sayLast(link, status); err != nil {
+// farewell ends an idle link. Closing a socket with unread bytes sends a RST, which may
+// overtake the frame. So it sends a FIN and reads on for a moment.
+func farewell(ctx context.Context, link int, to *remote) {
+	if err := to.bye(link); err != nil {
 		socket.Reset(link)
 		return
 	}

@@ -15,7 +15,8 @@ type remote struct {
 	addr   netip.AddrPort // its end of the link
 	origin Origin
 
-	dialed bool // this server has opened the link
+	dialed  bool   // this server has opened the link
+	carried uint64 // headers that the link has carried
 
 	authenticated bool         // as the origin says
 	still         func() error // checks its certificate again
@@ -29,29 +30,40 @@ func (f *remote) prefix() netip.Prefix { return limit.SourcePrefix(f.addr.Addr()
 // String returns its address, for the log.
 func (f *remote) String() string { return f.addr.String() }
 
-// read reads the header of the link.
+// read reads the next header of the link.
 func (f *remote) read(r io.Reader) (wire.Header, wire.Form, error) {
-	if f.headerKey != nil {
-		return wire.ReadSealed(r, f.headerKey)
+	switch {
+	case f.carried > 0:
+		return wire.ReadNext(r, f.headerKey, f.carried)
+	case f.headerKey != nil:
+		return wire.ReadSealed(r, f.headerKey, 0)
 	}
 	return wire.Read(r)
 }
 
-// say writes a status to the link.
-func (f *remote) say(link int, status wire.Status) error {
-	if f.layer == nil {
-		return socket.Send(link, []byte{byte(status)})
-	}
-	_, err := f.layer.Write([]byte{byte(status)})
-	return err
+// answer writes a status to the link.
+func (f *remote) answer(link int, status wire.Status) error {
+	return f.say(link, wire.AppendFrame(nil, wire.KindStatus, byte(status)))
 }
 
-// sayLast writes a status to the link, and ends this direction of an encrypted one.
-func (f *remote) sayLast(link int, status wire.Status) error {
-	if err := f.say(link, status); err != nil || f.layer == nil {
+// bye tells the client that the idle link is being closed, and ends this direction of an
+// encrypted one.
+func (f *remote) bye(link int) error {
+	if err := f.say(link, wire.AppendFrame(nil, wire.KindBye)); err != nil || f.layer == nil {
 		return err
 	}
 	if err := f.layer.CloseWrite(); err != nil {
+		return err
+	}
+	return f.layer.Flush()
+}
+
+// say writes a few bytes to the link.
+func (f *remote) say(link int, b []byte) error {
+	if f.layer == nil {
+		return socket.Send(link, b)
+	}
+	if _, err := f.layer.Write(b); err != nil {
 		return err
 	}
 	return f.layer.Flush()

@@ -31,6 +31,7 @@ type Server struct {
 	Claims  Claims              // the peers that links may speak for; nil allows all
 
 	KeepAlive      net.KeepAliveConfig // of links that this server has opened, once they have a peer
+	LinkIdle       time.Duration       // after which this server closes an unused link that it has opened
 	HeaderTimeout  time.Duration       // for a header that has begun, and for a handshake
 	ConnectTimeout time.Duration       // for reaching the service, including its name
 

@@ -22,6 +22,12 @@ func SendSome(fd int, b []byte) (n int, errno unix.Errno) {
 	return call(unix.SYS_SENDTO, fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
+// SendMore is SendSome for bytes that others follow at once. The kernel sends them together
+// (MSG_MORE, send(2)).
+func SendMore(fd int, b []byte) (n int, errno unix.Errno) {
+	return call(unix.SYS_SENDTO, fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|unix.MSG_MORE)
+}
+
 func call(trap uintptr, fd int, b []byte, flags uintptr) (int, unix.Errno) {
 	for {
 		r, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)

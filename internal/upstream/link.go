@@ -13,6 +13,7 @@ type Link struct {
 
 	server *server
 	ready  bool  // it was connected when it was taken
+	missed bool  // the peer found no such link at first
 	taken  int64 // when it was, on the clock of Servers
 
 	Timeout time.Duration // of the rest of connecting
@@ -24,11 +25,34 @@ func (l Link) FD() int { return l.fd }
 // Session returns the session of an authenticated link, and nil of a plain one.
 func (l Link) Session() *auth.Session { return l.session }
 
+// Carried returns the number of headers that the link has carried. It is the number of the
+// next header for wire.Seal.
+func (l Link) Carried() uint64 { return l.carried }
+
 // Server returns the name of the server.
 func (l Link) Server() string { return l.server.name }
 
 // Leave notes that the peer of the link is gone.
 func (l Link) Leave() { l.server.peers.Add(-1) }
+
+// Return gives back a link whose exchange is over, for the next peer. It does not block.
+// The link is closed if it is of no more use. It must be native, since others carry one
+// peer.
+func (l Link) Return() {
+	s := l.server
+	l.carried, l.seen = l.carried+1, true
+	if l.missed && s.set.clock()-l.taken < int64(time.Second) {
+		s.pool.unmiss()
+	}
+	if s.best.Load() == nil || l.Lost() != nil {
+		l.close()
+		return
+	}
+	l.PutBack()
+}
+
+// PutBack gives back a link over which nothing was sent. It does not block.
+func (l Link) PutBack() { l.server.set.deliver(l.server, l.pooled) }
 
 // Ready reports whether the link was opened ahead. The server may have closed it just
 // before it was taken, so that its failure does not show that the server fails.

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -30,8 +32,39 @@ var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 // listed at [ErrUnknown].
 func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
 
-// read is Read, or ReadSealed if there is a key.
-func read(r io.Reader, key []byte) (Header, Form, error) {
+// ReadNext reads the header of a later exchange of a link, which is the content of a frame,
+// and consumes no byte beyond it. With a key the header must be sealed, see [ReadSealed].
+// Only the Native form is allowed.
+func ReadNext(r io.Reader, key []byte, number uint64) (Header, Form, error) {
+	var head [FrameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Header{}, 0, err
+	}
+	kind, length := Kind(head[0]), int64(binary.BigEndian.Uint32(head[:])&MaxData)
+	if kind != KindHeader || length < v2Fixed || length > v2Fixed+v2Longest {
+		return Header{}, 0, fmt.Errorf("%w in place of a header: kind %#02x, %d bytes", ErrFrame, byte(kind), length)
+	}
+	var s *seal
+	if key != nil {
+		s = &seal{key, number}
+	}
+	content := &io.LimitedReader{R: r, N: length}
+	h, form, err := read(content, s)
+	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	switch {
+	case cut && content.N > 0:
+		err = io.ErrUnexpectedEOF
+	case cut, err == nil && (content.N > 0 || form != Native):
+		err = fmt.Errorf("%w: its content is not one native header", ErrFrame)
+	}
+	if err != nil {
+		return Header{}, 0, err
+	}
+	return h, form, nil
+}
+
+// read reads one header, and checks its seal unless seal is nil.
+func read(r io.Reader, seal *seal) (Header, Form, error) {
 	buf, _ := buffers.Get().(*[pooled]byte)
 	defer buffers.Put(buf)
 
@@ -40,8 +73,8 @@ func read(r io.Reader, key []byte) (Header, Form, error) {
 		return Header{}, 0, err
 	}
 	h, f, err := s.parse(b)
-	if err == nil && key != nil {
-		err = checkSeal(b, key, f)
+	if err == nil && seal != nil {
+		err = seal.check(b, f)
 	}
 	if err != nil {
 		return Header{}, 0, err

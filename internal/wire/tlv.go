@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -18,8 +19,9 @@ const (
 	tlvSeal   = 0xe1
 
 	// answerMe is the whole value of tlvAnswer: a name that no other sender
-	// writes, and the version of the answer.
-	answerMe = "portredirector\x01"
+	// writes, and the version of the answer. Version 2 has frames.
+	answerMe   = answerName + "\x02"
+	answerName = "portredirector"
 
 	tlvFixed = 3 // type and length
 	crcLen   = 4
@@ -70,8 +72,12 @@ func findTLVs(b []byte, at int) (found, error) {
 				f.id = ID(value)
 			}
 		case tlvAnswer:
-			if string(value) == answerMe {
+			switch {
+			case string(value) == answerMe:
 				f.answer = true
+			case bytes.HasPrefix(value, []byte(answerName)):
+				version := value[len(answerName):min(len(value), len(answerMe))]
+				return f, fmt.Errorf("%w: %q", ErrAnswer, version)
 			}
 		case tlvSeal:
 			if size == sealLen {
