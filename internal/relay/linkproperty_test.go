@@ -184,6 +184,10 @@ func (c *chain) live(t *testing.T, l life) {
 		Peeked: pattern(up, 0, l.Peeked), PeekedEOF: l.Peeked == l.Peer.Size && !l.Peer.Resets && l.Peeked > 0,
 		OnFree: func(link int, said []byte) { free <- freed{link, string(said)} },
 		Done:   func(r relay.Result) { result <- r },
+		OnUndelivered: func(_ context.Context, u relay.Undelivered) {
+			socket.Reset(u.Accepted)
+			result <- relay.Result{End: relay.Refused, Err: u.Err}
+		},
 	})
 	c.ends.Go(func() { v.got[1], v.err[1] = c.play(peer, l.Peer, up, l.Peeked, v.key(1)); v.ended[1].Store(true) })
 	if l.Dies != "" {
@@ -193,7 +197,7 @@ func (c *chain) live(t *testing.T, l life) {
 	select {
 	case v.freed = <-free:
 	case <-time.After(20 * time.Second):
-		t.Fatalf("life %d: the link is neither free nor lost: %+v", v.number, l)
+		t.Fatalf("life %d, %s: the link is neither free nor lost: %+v, client %d, server %d", v.number, c.way, l, c.client.Len(), c.server.Len())
 	}
 	c.ends.Go(func() {
 		select {
@@ -445,7 +449,6 @@ func (c *chain) close() error {
 func (v *living) check() error {
 	peer, service, dies := v.Peer, v.Service, v.Dies != "" || v.doomed
 	orderly := !peer.Resets && !service.Resets && v.Refuses == "" && !dies
-	resets := peer.Resets || service.Resets || v.Refuses != "" && peer.Size > relay.MaxKept // with much under way
 	lost := v.freed.link < 0
 	switch {
 	case v.served.Load() && v.err[0] == nil && (peer.Resets || v.got[0] != peer.Size):
@@ -456,7 +459,7 @@ func (v *living) check() error {
 		return fmt.Errorf("the service got %d bytes and %w, and the peer %d and %w; it ended as %+v", v.got[0], v.err[0], v.got[1], v.err[1], v.result)
 	case orderly && (v.result.End != relay.Finished || v.result.Up != int64(peer.Size) || v.result.Down != int64(service.Size)):
 		return fmt.Errorf("it ended as %+v", v.result)
-	case lost && !dies && !resets:
+	case lost && !dies && !peer.Resets && !service.Resets:
 		return fmt.Errorf("the link is lost: %+v", v.result)
 	case v.Refuses != "" && (v.got[1] > 0 || v.err[1] == nil):
 		return fmt.Errorf("a refused peer got %d bytes and %w", v.got[1], v.err[1])
