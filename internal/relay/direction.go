@@ -115,6 +115,9 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	}
 	moved, err = dir.read(src, w.buf[body:end])
 	if err != nil {
+		if n > 0 && dst.writable { // it came before the error
+			_, _ = dst.write(dir.rest)
+		}
 		return 0, false, err
 	}
 	if d == accepted {

@@ -118,6 +118,9 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 		w.remove(f, true)
 		w.life.live.Done()
 	case lose:
+		if s.onError != nil && err != nil {
+			s.onError(err)
+		}
 		w.remove(f, false)
 		w.life.live.Done()
 	default:
@@ -142,6 +145,9 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 		return
 	}
 	parts, awaits := f.partLink(l, ev, err)
+	if s := &f.side[l]; awaits && !s.watched { // its pair was not connected
+		parts = s.watch(w.poll, f.number, int32(l), watched) == nil //nolint:gosec // 0 or 1
+	}
 	switch {
 	case !parts:
 		w.remove(f, finished)

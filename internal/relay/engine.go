@@ -77,6 +77,9 @@ func (e *Engine) Relay(p Pair) {
 	if !e.life.enter() {
 		socket.Reset(p.Accepted)
 		socket.Reset(p.Dialed)
+		if p.OnFree != nil {
+			p.OnFree(-1, nil)
+		}
 		if p.Done != nil {
 			p.Done(Result{End: Cut})
 		}

@@ -44,6 +44,9 @@ func (s *side) read(b []byte) (n int, eof bool, err error) {
 // readFrames reads once and decodes what was read: b gets the content of data frames.
 func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr := s.frames
+	if fr.in.Over() == wire.Reset {
+		return 0, false, errLinkReset
+	}
 	if len(fr.raw) > 0 {
 		n = copy(b, fr.raw)
 		if fr.raw = fr.raw[n:]; len(fr.raw) == 0 {
@@ -59,15 +62,19 @@ func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	switch fr.in.Over() {
-	case 0:
+	over := fr.in.Over()
+	if over == 0 {
 		return content, false, nil
-	case wire.Reset:
-		err = errLinkReset
-	default:
 	}
 	fr.raw = append(append([]byte(nil), b[n-rest:n]...), fr.raw...)
-	return content, true, err
+	switch {
+	case over != wire.Reset:
+		return content, true, nil
+	case content == 0:
+		return 0, false, errLinkReset
+	}
+	s.readable = true // the content goes before the reset, which is next
+	return content, false, nil
 }
 
 // hasMore reports whether a read may give something.
@@ -75,12 +82,12 @@ func (s *side) hasMore() bool { return s.readable || s.frames != nil && len(s.fr
 
 // contentNext reports whether the next bytes of a side are all to be relayed.
 func (s *side) contentNext() bool {
-	return s.frames == nil || s.frames.in.Left() > 0 && s.frames.raw == nil
+	return s.frames == nil || s.frames.in.Left() > 0 && len(s.frames.raw) == 0
 }
 
 // headNext reports whether the next bytes of a side are the head of a frame.
 func (s *side) headNext() bool {
-	return s.frames != nil && s.frames.in.Left() == 0 && s.frames.raw == nil
+	return s.frames != nil && s.frames.in.Left() == 0 && s.frames.in.Over() == 0 && len(s.frames.raw) == 0
 }
 
 // headRoom returns the number of bytes in front of those that are written to a side.

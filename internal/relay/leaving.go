@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -28,6 +29,8 @@ func (f *flow) startLeaving(w *workspace) {
 	f.finishSetup(w)
 	f.setup = &setup{stage: leaving}
 	w.setDeadline(f.setup, leaveTimeout)
+	l, _ := f.link()
+	f.side[l].readable = true // what was read may say so already
 }
 
 // readLeaving discards what a link says, until the other end has ended the exchange.
@@ -39,6 +42,8 @@ func (f *flow) readLeaving(w *workspace) (event, error) {
 		n, _, err := s.read(w.buf)
 		f.setup.discarded += n
 		switch {
+		case s.frames.in.Over() == wire.Bye:
+			return brokeEvent(l), errBye
 		case s.frames.in.Over() != 0:
 			return finished, nil
 		case err != nil:
@@ -92,13 +97,15 @@ func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 // be said now.
 func (f *flow) sayReset(l int) bool {
 	s, dir := &f.side[l], &f.dir[1-l]
-	within := len(dir.rest) > 0 || dir.pipe.filled() && dir.pipe.framed
-	if within || dir.extra > 0 || !s.writable ||
+	status := dir.rest[:dir.extra] // was not written so far
+	within := len(status) == 0 && len(dir.rest) > 0 || dir.pipe.filled() && dir.pipe.framed
+	if within || len(status) > 0 && f.setup != nil || !s.writable ||
 		f.meter.moved[1-l].Load() > resetBytes && s.unacked() > resetBytes {
 		return false
 	}
-	n, err := s.write(wire.AppendHead(nil, wire.KindReset, 0))
-	s.frames.ended = err == nil && n == wire.FrameHead && s.writable
+	b := wire.AppendHead(bytes.Clone(status), wire.KindReset, 0)
+	n, err := s.write(b)
+	s.frames.ended = err == nil && n == len(b) && s.writable
 	return s.frames.ended
 }
 

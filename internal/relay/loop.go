@@ -154,7 +154,7 @@ func (l *loop) step(f *flow) (more bool) {
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer, writable: true}
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
@@ -191,6 +191,7 @@ func (l *loop) addLeaving(v *Leaving) *flow {
 	f.frame(accepted, false, v.Said, v.OnFree)
 	f.side[accepted].frames.ended = true
 	f.startLeaving(&l.workspace)
+	f.setup.onError = v.OnError
 	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
 		f.close(&l.workspace, false)

@@ -46,8 +46,12 @@ func newRig(t testing.TB, o relay.Options, w way) *rig {
 	return r
 }
 
-// TestMain adds a processor for everything but the loops, as the daemon does.
+// TestMain adds a processor for everything but the loops, as the daemon does. It has the
+// runtime open its poller, so that tests can count descriptors.
 func TestMain(m *testing.M) {
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		_ = l.Close()
+	}
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	os.Exit(m.Run())
 }

@@ -274,17 +274,22 @@ func TestSecuredPool(t *testing.T) {
 func TestSecuredPoolOfTheDead(t *testing.T) {
 	s := serveAuth(t)
 	cfg := s.config(t, false)
-	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 5, 5, true
+	cfg.PoolMin, cfg.PoolMax, cfg.Answers = 8, 8, true
 	s.answers.Store(true)
 	ls := newServers(t, cfg)
-	nstest.WaitFor(t, "pool", func() bool { return s.count() == 5 })
+	nstest.WaitFor(t, "pool", func() bool { return s.count() == 8 })
 	s.hangUp()
-	for range 10 {
-		l, ok := open(t, ls)
-		if !ok {
-			t.Fatal("the server is left out")
+	dead := 0
+	for range 16 {
+		l := wait(t, ls, new(upstream.Tried)) // the server is left out if a handshake was under way
+		if !socket.Look(l.FD()).Connected {
+			dead++
+			continue
 		}
 		wantAuth(t, l, s, false)
+	}
+	if dead > 4 { // else they were at the server, and not in the pool yet
+		t.Errorf("%d links are dead", dead)
 	}
 }
 
@@ -610,4 +615,45 @@ func TestOutOfDescriptors(t *testing.T) {
 	if _, ok := open(t, ls); !ok {
 		t.Error("the server is left out")
 	}
+}
+
+// TestSecuredLinkComesBack: a peer that waits while a handshake hangs gets the link that
+// comes back; the end of an encrypted link that is of no more use is that of TLS.
+func TestSecuredLinkComesBack(t *testing.T) {
+	s := serveAuth(t)
+	cfg := s.config(t, false)
+	cfg.PoolMax = 5
+	ls := newServers(t, cfg)
+	l, ok := open(t, ls)
+	if !ok {
+		t.Fatal("there is no link")
+	}
+	goOn := make(chan struct{})
+	s.judges(func() (wire.Status, error) {
+		<-goOn
+		return wire.Connected, nil
+	})
+	defer close(goOn)
+	for { // until the pool has no more
+		tried := new(upstream.Tried)
+		if _, ok := take(t, ls, tried); ok {
+			continue
+		}
+		nstest.WaitFor(t, "handshake", func() bool { return s.under.Load() > 0 })
+		l.Return()
+		if again := wait(t, ls, tried); again.FD() != l.FD() || again.Carried() != 1 {
+			t.Errorf("the peer has link %d that has carried %d, want %d", again.FD(), again.Carried(), l.FD())
+		}
+		break
+	}
+	l.Fail(errors.New("test"))
+	s.mu.Lock()
+	end := s.sessions[0]
+	s.mu.Unlock()
+	l.Return()
+	b := make([]byte, 1)
+	nstest.WaitFor(t, "end of TLS", func() bool {
+		_, err := end.Conn.Read(b)
+		return errors.Is(err, io.EOF)
+	})
 }
