@@ -24,6 +24,7 @@ func TestServerDrains(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			c := newChain(t, service, "--drain-timeout 1m")
+			c.warm(t, 100)
 			live := c.connect(t)
 			finish := transfer(t, live.peer, live.service)
 			before := nstest.Snapshot(t, c.m2)
@@ -84,6 +85,7 @@ func TestDrainDelivers(t *testing.T) {
 func TestClientDrains(t *testing.T) {
 	t.Parallel()
 	c := newChain(t, loopback80, "--drain-timeout 1m")
+	c.warm(t, 100)
 	live := c.connect(t)
 	finish := transfer(t, live.peer, live.service)
 	c.client.Signal(syscall.SIGINT)
@@ -108,12 +110,12 @@ func TestLateHeaders(t *testing.T) {
 	if answer, err := l.ReadStatus(); err != nil || answer != wire.Draining {
 		t.Errorf("the server answers %d (%v), want status %d", answer, err, wire.Draining)
 	}
+	introduce(t, v2, c.bob, wire.V2)
+	wantReset(t, v2)
 	nstest.Must(t, l.CloseWrite())
 	if got, err := io.ReadAll(native); err != nil || string(got) != string(wire.AppendFrame(nil, wire.KindBye)) {
 		t.Errorf("the server ends the link by %q (%v), want bye", got, err)
 	}
-	introduce(t, v2, c.bob, wire.V2)
-	wantReset(t, v2)
 	nstest.Must(t, native.Close())
 	live.talk(t)
 	nstest.Must(t, live.peer.Close())
