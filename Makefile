@@ -29,7 +29,7 @@ fuzz: ## run each fuzz test for FUZZTIME (40s)
 	@{ grep -roE --include='*_test.go' '^func Fuzz\w+' . || echo 'no fuzz tests' >&2; } | while IFS=: read -r file func; do \
 		(set -x; go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$${file%/*}") || exit; done
 
-bench: ## compare with HAProxy on this machine; about three quarters of an hour, BENCHFLAGS=-quick for a look
+bench: ## compare with HAProxy on this machine; about an hour, BENCHFLAGS=-quick for a look
 	go run ./bench $(BENCHFLAGS)
 
 lint: ## check the code, and look for known vulnerabilities; the first run builds the linter and takes minutes

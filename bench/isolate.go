@@ -34,21 +34,20 @@ func isolate(ctx context.Context, std load.Streams, opts options) (exitCode int,
 	return testnet.Isolate()
 }
 
-// provideBinary puts the product at path: the given binary, or one that it builds as the Makefile does.
+// provideBinary puts the product at path: the given binary, or one that it builds as the Makefile does. The earlier one is put
+// beside it.
 func provideBinary(ctx context.Context, std load.Streams, opts options, path string) error {
 	needed := slices.ContainsFunc(opts.plan.Contenders, func(c contender.Contender) bool { return strings.HasPrefix(c.Name(), contender.Product) })
+	if opts.before != "" {
+		if err := link(opts.before, path+contender.Before); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !needed:
 		return nil
 	case opts.binary != "":
-		binary, err := filepath.Abs(opts.binary)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(binary); err != nil {
-			return err
-		}
-		return os.Symlink(binary, path)
+		return link(opts.binary, path)
 	}
 	version := "dev"
 	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
@@ -62,4 +61,16 @@ func provideBinary(ctx context.Context, std load.Streams, opts options, path str
 		return fmt.Errorf("build portredirector: %w\n%s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// link puts a given binary at path.
+func link(binary, path string) error {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return err
+	}
+	return os.Symlink(binary, path)
 }

@@ -5,6 +5,7 @@
 //	go run ./bench -quick       # one short round, to see that it works
 //	go run ./bench -rows bulk   # only the rows that match
 //	go run ./bench -rows tls    # the rows about secured links, which the first one leaves out
+//	go run ./bench -before PATH # everything, and an earlier binary of portredirector beside the present one
 //
 // It needs Linux, iproute2 and Debian's haproxy, and either root or permission to create user namespaces. The rows over a long
 // distance need /dev/net/tun. Everything happens in network namespaces: three hosts, for the peers, M1 and M2. They are created

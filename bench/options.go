@@ -15,6 +15,7 @@ type options struct {
 	plan   measure.Plan
 	json   string // a file for the samples
 	binary string // the product, if it need not be built
+	before string // an earlier one to compare with
 	quick  bool
 }
 
@@ -28,6 +29,7 @@ func parseOptions(std load.Streams, args []string) (options, error) {
 	f.IntVar(&opts.plan.Rounds, "rounds", 5, "how often to measure everything")
 	f.StringVar(&opts.json, "json", "", "write all samples to this `file`")
 	f.StringVar(&opts.binary, "binary", "", "the portredirector to measure, in place of building one")
+	f.StringVar(&opts.before, "before", "", "an earlier portredirector to measure, too, as contenders that end in "+contender.Before)
 	f.BoolVar(&opts.quick, "quick", false, "one short round, to see that it works")
 	f.StringVar(&contenders, "contenders", strings.Join(contender.Names(contender.All()[:contender.DefaultCount]), ","), "a `list` of "+all)
 	f.Func("rows", "measure the rows that match this `regexp` (default all without -tls at the end): "+strings.Join(measure.RowNames(measure.AllRows()), ", "), func(s string) (err error) {
@@ -49,6 +51,9 @@ func parseOptions(std load.Streams, args []string) (options, error) {
 	if err != nil {
 		fmt.Fprintln(std.Stderr, "bench:", err)
 		return options{}, err
+	}
+	if opts.before != "" {
+		opts.plan.Contenders = contender.WithBefore(opts.plan.Contenders)
 	}
 	if opts.plan.Rows == nil {
 		opts.plan.Rows = measure.PlainRows()

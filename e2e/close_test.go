@@ -76,19 +76,22 @@ func readSlowly(t *testing.T, from, to *net.TCPConn) {
 	}
 }
 
+// resets lists states of a connection in which one end resets it, and how to come into them.
+var resets = []struct {
+	state string
+	enter func(t *testing.T, resetter, other *net.TCPConn, much int64)
+}{
+	{"idle", func(*testing.T, *net.TCPConn, *net.TCPConn, int64) {}},
+	{"resetter is sending", func(t *testing.T, resetter, other *net.TCPConn, much int64) { flowOf(t, resetter, other, much) }},
+	{"resetter has half-closed", func(t *testing.T, resetter, other *net.TCPConn, _ int64) { halfClose(t, resetter, other) }},
+	{"other has half-closed", func(t *testing.T, resetter, other *net.TCPConn, _ int64) { halfClose(t, other, resetter) }},
+}
+
 // TestReset resets one end in each state that a connection can be in: the other end is reset.
 func TestReset(t *testing.T) {
-	for _, tt := range []struct {
-		state string
-		enter func(t *testing.T, resetter, other *net.TCPConn)
-	}{
-		{"idle", func(*testing.T, *net.TCPConn, *net.TCPConn) {}},
-		{"resetter is sending", func(t *testing.T, resetter, other *net.TCPConn) { flow(t, resetter, other) }},
-		{"resetter has half-closed", func(t *testing.T, resetter, other *net.TCPConn) { halfClose(t, resetter, other) }},
-		{"other has half-closed", func(t *testing.T, resetter, other *net.TCPConn) { halfClose(t, other, resetter) }},
-	} {
+	for _, tt := range resets {
 		eachResetter(t, tt.state, func(t *testing.T, resetter, other *net.TCPConn) {
-			tt.enter(t, resetter, other)
+			tt.enter(t, resetter, other, bulk)
 			reset(t, resetter)
 			wantReset(t, other)
 		})
@@ -123,12 +126,18 @@ func eachResetter(t *testing.T, name string, test func(t *testing.T, resetter, o
 // flow sends bulk until it fails, and returns when much of it has arrived at the other end. The channel receives the error.
 func flow(t *testing.T, from, to *net.TCPConn) (sent <-chan error) {
 	t.Helper()
+	return flowOf(t, from, to, bulk)
+}
+
+// flowOf is flow with less than bulk.
+func flowOf(t *testing.T, from, to *net.TCPConn, much int64) (sent <-chan error) {
+	t.Helper()
 	ended := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(struct{ io.Writer }{from}, random())
 		ended <- err
 	}()
-	_, err := io.CopyN(io.Discard, to, bulk)
+	_, err := io.CopyN(io.Discard, to, much)
 	nstest.Must(t, err)
 	return ended
 }

@@ -14,6 +14,7 @@ import (
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // TestServerDrains shuts a server down while it has a peer. It must accept no others, finish that one's transfer, end, and only
@@ -23,6 +24,7 @@ func TestServerDrains(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			c := newChain(t, service, "--drain-timeout 1m")
+			c.warm(t, 100)
 			live := c.connect(t)
 			finish := transfer(t, live.peer, live.service)
 			before := nstest.Snapshot(t, c.m2)
@@ -83,6 +85,7 @@ func TestDrainDelivers(t *testing.T) {
 func TestClientDrains(t *testing.T) {
 	t.Parallel()
 	c := newChain(t, loopback80, "--drain-timeout 1m")
+	c.warm(t, 100)
 	live := c.connect(t)
 	finish := transfer(t, live.peer, live.service)
 	c.client.Signal(syscall.SIGINT)
@@ -102,12 +105,17 @@ func TestLateHeaders(t *testing.T) {
 	c.server.Signal(syscall.SIGTERM)
 	waitClosed(t, c.m1, addrPort(t, linkTo))
 
-	introduce(t, native, c.bob, wire.Native)
-	if answer, err := io.ReadAll(native); err != nil || string(answer) != string(byte(wire.Draining)) {
-		t.Errorf("the server answers %q (%v), want status %d", answer, err, wire.Draining)
+	l := wiretest.Client(native)
+	nstest.Must(t, l.SendHeader(wire.Header{Source: netip.AddrPortFrom(c.bob.addr, 20000), Destination: c.bob.at(80), Answer: true}))
+	if answer, err := l.ReadStatus(); err != nil || answer != wire.Draining {
+		t.Errorf("the server answers %d (%v), want status %d", answer, err, wire.Draining)
 	}
 	introduce(t, v2, c.bob, wire.V2)
 	wantReset(t, v2)
+	nstest.Must(t, l.CloseWrite())
+	if got, err := io.ReadAll(native); err != nil || string(got) != string(wire.AppendFrame(nil, wire.KindBye)) {
+		t.Errorf("the server ends the link by %q (%v), want bye", got, err)
+	}
 	nstest.Must(t, native.Close())
 	live.talk(t)
 	nstest.Must(t, live.peer.Close())

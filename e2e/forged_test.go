@@ -35,12 +35,14 @@ type middle struct {
 	up    func(out *net.TCPConn, b []byte) error // takes what comes from the client, if it is set; guarded by mu
 	down  func(out *net.TCPConn, b []byte) error // the same from the server; guarded by mu
 	said  map[*net.TCPConn][]byte                // what clients said, by the end at the server; guarded by mu
+	heads map[*net.TCPConn][][]byte              // the headers of that; guarded by mu
+	back  map[*net.TCPConn]*net.TCPConn          // the other end; guarded by mu
 	conns []*net.TCPConn                         // guarded by mu
 }
 
 func newMiddle(t *testing.T, w *world) *middle {
 	t.Helper()
-	m := &middle{world: w, server: addrPort(t, linkTo), listener: listen(t, w.m1, middleAt), said: make(map[*net.TCPConn][]byte)}
+	m := &middle{world: w, server: addrPort(t, linkTo), listener: listen(t, w.m1, middleAt), said: make(map[*net.TCPConn][]byte), heads: make(map[*net.TCPConn][][]byte), back: make(map[*net.TCPConn]*net.TCPConn)}
 	m.pumps.Go(m.accept)
 	t.Cleanup(func() {
 		_ = m.listener.Close()
@@ -67,6 +69,7 @@ func (m *middle) accept() {
 		}
 		m.mu.Lock()
 		m.conns = append(m.conns, client, server)
+		m.back[server] = client
 		m.mu.Unlock()
 		m.pumps.Go(func() { m.pump(client, server, true) })
 		m.pumps.Go(func() { m.pump(server, client, false) })
@@ -108,22 +111,63 @@ func write(to *net.TCPConn, b []byte) error {
 	return err
 }
 
+// introduction is a header on its way from a client, and what came with it.
+type introduction struct {
+	out            *net.TCPConn // the end at the server
+	before, behind []byte
+	head           []byte
+	framed         bool // it is not the first of its link
+}
+
+// findHeader finds a header in what comes from a client.
+func findHeader(out *net.TCPConn, b []byte) (h introduction, ok bool) {
+	const fixed = 16
+	at := bytes.Index(b, []byte("\r\n\r\n\x00\r\nQUIT\n"))
+	if at < 0 {
+		return h, false
+	}
+	end := at + fixed + int(binary.BigEndian.Uint16(b[at+fixed-2:]))
+	b = bytes.Clone(b)
+	h = introduction{out: out, before: b[:at], head: b[at:end], behind: b[end:]}
+	if h.framed = at >= wire.FrameHead; h.framed {
+		h.before = b[:at-wire.FrameHead]
+	}
+	return h, true
+}
+
+// send sends a header in place of this one.
+func (h introduction) send(head []byte) {
+	b := bytes.Clone(h.before)
+	if h.framed {
+		b = wire.AppendHead(b, wire.KindHeader, len(head))
+	}
+	_ = write(h.out, append(append(b, head...), h.behind...))
+}
+
 // onHeaders has take the next n headers that come from the client, and lets everything else pass.
-func (m *middle) onHeaders(n int, take func(out *net.TCPConn, head []byte)) {
-	const signature = "\r\n\r\n\x00\r\nQUIT\n"
+func (m *middle) onHeaders(n int, take func(h introduction)) {
+	m.onSome(n, func(introduction) bool { return true }, take)
+}
+
+// onSome has take the next n headers that match, and lets everything else pass.
+func (m *middle) onSome(n int, match func(h introduction) bool, take func(h introduction)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.up = func(out *net.TCPConn, b []byte) error {
+		h, ok := findHeader(out, b)
 		m.mu.Lock()
-		mine := n > 0 && bytes.HasPrefix(b, []byte(signature))
+		mine := ok && n > 0 && match(h)
 		if mine {
 			n--
+		}
+		if ok {
+			m.heads[out] = append(m.heads[out], h.head)
 		}
 		m.mu.Unlock()
 		if !mine {
 			return write(out, b)
 		}
-		take(out, bytes.Clone(b))
+		take(h)
 		return nil
 	}
 }
@@ -145,7 +189,7 @@ func TestForgedHeaders(t *testing.T) {
 	k := newKeys(t)
 	server := w.server(t, "-p 80 --auth-only "+k.server)
 	client := start(t, w.m1, "client", "-c "+middleAt+" -p 80 --auth-only "+k.client)
-	sessions, seals, headers := 0, 0, 0
+	sessions, seals, headers, frames := 0, 0, 0, 0
 	visit := func(p peer) {
 		t.Helper()
 		s := newSession(t, p, 80, service)
@@ -156,28 +200,25 @@ func TestForgedHeaders(t *testing.T) {
 
 	// What is stolen is alice's.
 	var stolen, whole []byte
-	m.onHeaders(1, func(out *net.TCPConn, head []byte) {
+	m.onHeaders(1, func(h introduction) {
 		m.mu.Lock()
-		stolen, whole = head, bytes.Clone(m.said[out])
+		stolen, whole = bytes.Clone(h.head), bytes.Clone(m.said[h.out])
 		m.mu.Unlock()
-		_ = write(out, head)
+		h.send(h.head)
 	})
 	visit(w.alice)
 
 	// On a link of the thief's own, alone and with all that was said before it.
 	link := dial(t, w.m1, m.server)
 	nstest.Must(t, write(link, stolen))
-	if got, err := io.ReadAll(link); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
-		t.Errorf("a stolen header is answered by %q (%v)", got, err)
-	}
+	wantNext(t, link, string(wire.AppendFrame(nil, wire.KindStatus, byte(wire.NotAuthorized))))
+	nstest.Must(t, link.Close())
 	link = dial(t, w.m1, m.server)
 	nstest.Must(t, write(link, whole))
 	_, _ = io.Copy(io.Discard, link)
 
 	// In place of another.
-	m.onHeaders(1, func(out *net.TCPConn, _ []byte) {
-		_ = write(out, stolen)
-	})
+	m.onHeaders(1, func(h introduction) { h.send(stolen) })
 	visit(w.bob)
 	seals++
 
@@ -185,13 +226,14 @@ func TestForgedHeaders(t *testing.T) {
 	const source, port, id, checksum = 16 + 3, 16 + 11, 16 + 12 + 7 + 3, 16 + 12 + 3
 	for _, at := range []int{source, port, id, len(stolen) - 1} {
 		for _, sign := range []bool{true, false} {
-			m.onHeaders(1, func(out *net.TCPConn, head []byte) {
+			m.onHeaders(1, func(h introduction) {
+				head := bytes.Clone(h.head)
 				head[at] ^= 1
 				if sign {
 					clear(head[checksum : checksum+4])
 					binary.BigEndian.PutUint32(head[checksum:], crc32.Checksum(head, crc32.MakeTable(crc32.Castagnoli)))
 				}
-				_ = write(out, head)
+				h.send(head)
 			})
 			visit(w.alice)
 			if sign {
@@ -203,17 +245,17 @@ func TestForgedHeaders(t *testing.T) {
 	}
 
 	// Those of two links, each in place of the other.
-	var first *net.TCPConn
-	var firstHead []byte
+	var first *introduction
 	var swap sync.Mutex
-	m.onHeaders(2, func(out *net.TCPConn, head []byte) {
+	m.onHeaders(2, func(h introduction) {
 		swap.Lock()
 		defer swap.Unlock()
 		if first == nil {
-			first, firstHead = out, head
+			first = &h
 			return
 		}
-		_ = errors.Join(write(out, firstHead), write(first, head))
+		h.send(first.head)
+		first.send(h.head)
 	})
 	one, other := dial(t, w.alice.Host, w.alice.at(80)), dial(t, w.bob.Host, w.bob.at(80))
 	byAddr := map[netip.AddrPort]*net.TCPConn{localAddr(one): one, localAddr(other): other}
@@ -230,18 +272,84 @@ func TestForgedHeaders(t *testing.T) {
 		seals++
 	}
 
+	// On links that have carried a peer: that of an earlier exchange, one whose predecessor was taken away, and a part of one.
+	used := func(h introduction) bool { return h.framed && len(m.heads[h.out]) > 0 }
+	visitUntil := func(done <-chan struct{}) {
+		t.Helper()
+		for {
+			visit(w.alice)
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	}
+	attack := func(take func(h introduction)) {
+		t.Helper()
+		done := make(chan struct{})
+		m.onSome(1, used, func(h introduction) {
+			take(h)
+			close(done)
+		})
+		visitUntil(done)
+	}
+	attack(func(h introduction) {
+		m.mu.Lock()
+		earlier := m.heads[h.out][0]
+		m.mu.Unlock()
+		h.send(earlier)
+	})
+	seals++
+	attack(func(h introduction) { h.send(h.head[:len(h.head)-1]) })
+	frames++
+	visitUntil(m.takeAway(t, w.alice, used))
+	seals++
+
 	for _, d := range []*daemon{client, server} {
 		d.Signal(syscall.SIGTERM)
 		d.wantEnd(t)
 	}
 	line := server.WaitOutput("server has ended")
 	for name, want := range map[string]int{
-		"dials": sessions, `refused\.seal`: seals, `refused\.header`: headers, `refused\.authorization`: 1, `refused\.proof`: 1,
+		"dials": sessions, `refused\.seal`: seals, `refused\.frame`: frames, `refused\.header`: headers, `refused\.authorization`: 1, `refused\.proof`: 1,
 	} {
 		if counted(t, line, name) != want {
 			t.Errorf("logged %s, want %s %d times", line, name, want)
 		}
 	}
+}
+
+// takeAway serves a peer in place of the server, on a link that has carried others. The link's next header comes to the server as
+// if it were this one. Then the channel is closed.
+func (m *middle) takeAway(t *testing.T, p peer, used func(h introduction) bool) <-chan struct{} {
+	t.Helper()
+	taken := make(chan introduction, 1)
+	m.onSome(1, used, func(h introduction) { taken <- h })
+	c := dial(t, p.Host, p.at(80))
+	h := <-taken
+	m.mu.Lock()
+	client, others, passed := m.back[h.out], m.up, make(chan struct{})
+	m.up = func(out *net.TCPConn, b []byte) error {
+		if out != h.out {
+			return others(out, b)
+		}
+		next, ok := findHeader(out, b)
+		if ok {
+			next.before = nil // what is left of the exchange
+			next.send(next.head)
+			close(passed)
+		}
+		return nil
+	}
+	m.mu.Unlock()
+	answer := wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
+	nstest.Must(t, write(client, wire.AppendFrame(answer, wire.KindEnd)))
+	if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
+		t.Errorf("the peer got %q, %v", got, err)
+	}
+	nstest.Must(t, c.Close())
+	return passed
 }
 
 // TestReadInTheMiddle has somebody read what goes over links: there is nothing to be read, unless they are only authenticated.

@@ -11,6 +11,7 @@ import (
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // TestHAProxyAsClient runs HAProxy on M1 in place of our client. Its health checks must succeed without reaching the service.
@@ -116,20 +117,28 @@ listen web
 	}
 }
 
-// TestHealthCheck sends headers that claim nobody: the server ends the link in good order, and does not dial the service.
+// TestHealthCheck sends headers that claim nobody: the server ends the link in good order, and does not dial the service. A native
+// link lives on.
 func TestHealthCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	service := listen(t, w.m2, "127.0.0.1:80")
 	w.server(t, "-p 80")
-	for form, answer := range map[wire.Form]string{wire.V1: "", wire.V2: "", wire.Native: "\x00"} {
+	for _, form := range []wire.Form{wire.V1, wire.V2} {
 		head, err := wire.Header{Local: true}.Append(nil, form)
 		nstest.Must(t, err)
 		link := dial(t, w.m1, addrPort(t, linkTo))
 		_, err = link.Write(head)
 		nstest.Must(t, err)
-		if got, err := io.ReadAll(link); err != nil || string(got) != answer {
-			t.Errorf("%v: the server answers %q (%v), want %q", form, got, err, answer)
+		if got, err := io.ReadAll(link); err != nil || len(got) > 0 {
+			t.Errorf("%v: the server answers %q (%v)", form, got, err)
+		}
+	}
+	link := wiretest.Client(dial(t, w.m1, addrPort(t, linkTo)))
+	for range 3 {
+		nstest.Must(t, link.SendHeader(wire.Header{Local: true, Answer: true}))
+		if got, err := link.ReadStatus(); err != nil || got != wire.Connected {
+			t.Errorf("the server answers %d (%v)", got, err)
 		}
 	}
 	w.client(t, "-p 80")

@@ -248,7 +248,8 @@ func plainHeaders(t *testing.T) (list []badHeader) {
 		nstest.Must(t, err)
 		answer := ""
 		if form == wire.Native {
-			answer = string(byte(wire.NotAuthorized))
+			answer = string(wire.AppendFrame(nil, wire.KindStatus, byte(wire.NotAuthorized)))
+			head = wire.AppendFrame(wire.AppendFrame(head, wire.KindEnd), wire.KindEnd) // of which the second is wrong
 		}
 		list = append(list, badHeader{form.String(), head, answer})
 	}

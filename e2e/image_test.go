@@ -67,19 +67,11 @@ func buildImage(t *testing.T, e *nstest.Engine, with nstest.Builder) {
 // frequent.
 func runImage(t *testing.T, e *nstest.Engine, options, program string) (id string) {
 	t.Helper()
-	args := append(strings.Fields(options), "--health-interval", "200ms", "--health-retries", "1", "--health-start-period", "0s", "portredirector")
+	args := append(strings.Fields(options), "--health-interval", "1s", "--health-retries", "1", "--health-start-period", "0s", "portredirector")
 	id = e.Run(t, append(args, strings.Fields(program)...)...)
 	t.Cleanup(func() { e.Stop(t, id) })
 	e.WaitLog(t, id, "is ready")
 	return id
-}
-
-// waitStatus waits until the engine takes a container for healthy, or unhealthy.
-func waitStatus(t *testing.T, e *nstest.Engine, id, want string) {
-	t.Helper()
-	nstest.WaitFor(t, "signs of being "+want, func() bool {
-		return e.Docker(t, "inspect", "--format", "{{.State.Health.Status}}", id) == want
-	})
 }
 
 // TestImage runs both ends in our image, the original's commands first. They have one capability and, unless the test says
@@ -121,8 +113,8 @@ func TestImage(t *testing.T) {
 				newSession(t, p, 80, service80).talk(t)
 				newSession(t, p, 443, service443).talk(t)
 			}
-			waitStatus(t, w.onM2, server, "healthy")
-			waitStatus(t, w.onM1, client, "healthy")
+			w.onM2.WaitHealth(t, server, "healthy")
+			w.onM1.WaitHealth(t, client, "healthy")
 			wantUser(t, w.onM2, server, tt.user)
 			wantUser(t, w.onM1, client, tt.user)
 		})
@@ -166,7 +158,7 @@ func stopDrains(t *testing.T, w imageWorld, service *net.TCPListener) {
 		e.WaitLog(t, id, "draining")
 	}
 	stop(w.onM2, server)
-	waitStatus(t, w.onM1, client, "unhealthy")
+	w.onM1.WaitHealth(t, client, "unhealthy")
 	live.talk(t)
 	stop(w.onM1, client)
 	live.talk(t)
@@ -200,7 +192,7 @@ func TestSidecar(t *testing.T) {
 			w.client(t, "-p 80")
 			wantSeen(t, w.alice)
 			wantSeen(t, w.bob)
-			waitStatus(t, engine, server, "healthy")
+			engine.WaitHealth(t, server, "healthy")
 			if after := w.direct(t, "192.0.2.2:80"); after != before {
 				t.Errorf("visitors of M2 were seen as %v, and are as %v", before, after)
 			}

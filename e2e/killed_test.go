@@ -117,7 +117,7 @@ type streams struct {
 func newStreams(t *testing.T, w *world, service *net.TCPListener) *streams {
 	t.Helper()
 	l := &streams{
-		bits:    23,
+		bits:    21,
 		report:  t.Errorf,
 		connect: func() (*net.TCPConn, error) { return w.alice.Dial(t.Context(), netip.AddrPort{}, w.alice.at(80)) },
 	}

@@ -167,6 +167,7 @@ func TestBurstBehindNAT(t *testing.T) {
 func TestNATForgets(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
+	c.warm(t, 100)
 	c.connect(t).talk(t)
 	forget(t, nat)
 	c.server.WaitOutput("client cannot be reached")
@@ -177,6 +178,7 @@ func TestNATForgets(t *testing.T) {
 func TestNATMoves(t *testing.T) {
 	t.Parallel()
 	c, nat := newNATChain(t, newKeys(t), natOptions)
+	c.warm(t, 100)
 	c.connect(t).talk(t)
 	nstest.Run(t, nat, "sh", "-c", "ip addr add 10.0.0.10/24 dev m1 && ip addr del "+wan+" dev m1 && ip addr add 10.0.0.10/24 dev m1 || true")
 	c.wantDialedAgain(t)
@@ -286,6 +288,7 @@ func (d *daemon) publicKey(t *testing.T) string {
 func TestDrainBehindNAT(t *testing.T) {
 	t.Parallel()
 	c, _ := newNATChain(t, newKeys(t), "")
+	c.warm(t, 100)
 	s := c.connect(t)
 	c.server.Signal(syscall.SIGTERM)
 	c.client.WaitOutput("server has gone")

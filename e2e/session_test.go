@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"portredirector/internal/testnet/nstest"
 )
@@ -72,6 +73,8 @@ func (s session) talk(t *testing.T) {
 		from, to *net.TCPConn
 		text     string
 	}{{s.peer, s.service, "how are you?"}, {s.service, s.peer, "fine, thank you"}} {
+		deadline := time.Now().Add(patience)
+		nstest.Must(t, way.from.SetWriteDeadline(deadline), way.to.SetReadDeadline(deadline))
 		_, err := io.WriteString(way.from, way.text)
 		nstest.Must(t, err)
 		wantNext(t, way.to, way.text)

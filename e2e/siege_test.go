@@ -92,7 +92,7 @@ func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mall
 	close(stop)
 	running.Wait()
 
-	s.load.want(t, 0)
+	s.load.want(t, nobody)
 	for i, d := range under {
 		waitDescriptors(t, d, before[i].descriptors)
 		before[i].wantNoMore(t, d)

@@ -81,7 +81,7 @@ func reset(t *testing.T, c *net.TCPConn) {
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
 	raw, err := c.SyscallConn()
-	nstest.Must(t, err)
+	nstest.Must(t, err, c.SetReadDeadline(time.Now().Add(patience)))
 	info := new(unix.TCPInfo)
 	var pending int
 	var infoErr, pendingErr error

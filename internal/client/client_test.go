@@ -19,6 +19,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // rig is a client between a peer and a server that the test plays.
@@ -112,29 +113,49 @@ func (r *rig) visit(t *testing.T) *net.TCPConn {
 }
 
 // link is the server's end of the next link, its header read.
-func (r *rig) link(t *testing.T) (*net.TCPConn, wire.Header, wire.Form) {
+func (r *rig) link(t *testing.T) (*wiretest.End, wire.Header) {
 	t.Helper()
 	return linkTo(t, r.server)
 }
 
 // linkTo is the end of the next link to a server.
-func linkTo(t *testing.T, server *net.TCPListener) (*net.TCPConn, wire.Header, wire.Form) {
+func linkTo(t *testing.T, server *net.TCPListener) (*wiretest.End, wire.Header) {
 	t.Helper()
 	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
 	for {
-		l, err := server.AcceptTCP()
+		c, err := server.AcceptTCP()
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = l.Close() })
-		h, form, err := wire.Read(l)
+		t.Cleanup(func() { _ = c.Close() })
+		l := wiretest.Server(c)
+		h, err := l.ReadHeader()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !h.Local {
-			return l, h, form
+			return l, h
 		}
-		write(t, l, "\x00") // it asks whether we answer
+		answer(t, l, wire.Connected) // it asks whether we answer
+	}
+}
+
+// answer sends a status, and the first bytes of the service.
+func answer(t *testing.T, l *wiretest.End, s wire.Status, more ...string) {
+	t.Helper()
+	if err := l.SendStatus(s); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range more {
+		write(t, l, m)
+	}
+}
+
+// end ends the direction of the service.
+func end(t *testing.T, l *wiretest.End) {
+	t.Helper()
+	if err := l.CloseWrite(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -151,7 +172,8 @@ func (r *rig) wantLog(t *testing.T, want ...string) {
 	t.Fatalf("the log does not say %q: %s", want, r.log.String())
 }
 
-func wantReset(t *testing.T, c *net.TCPConn) {
+// wantReset wants the reset of a connection, or of what a link carries.
+func wantReset(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err := io.Copy(io.Discard, c)
@@ -163,14 +185,14 @@ func wantReset(t *testing.T, c *net.TCPConn) {
 	}
 }
 
-func write(t *testing.T, c *net.TCPConn, s string) {
+func write(t *testing.T, c io.Writer, s string) {
 	t.Helper()
 	if _, err := io.WriteString(c, s); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func read(t *testing.T, c *net.TCPConn, want string) {
+func read(t *testing.T, c net.Conn, want string) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	b := make([]byte, len(want))
@@ -185,9 +207,10 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 			r := newRig(t, form)
 			peer := r.visit(t)
 			write(t, peer, "hello")
-			l, h, got := r.link(t)
-			if got != form {
-				t.Errorf("the form is %s", got)
+			end, h := r.link(t)
+			l := net.Conn(end)
+			if form != wire.Native {
+				l = end.Conn
 			}
 			if h.Source.String() != peer.LocalAddr().String() {
 				t.Errorf("the source is %s, want %s", h.Source, peer.LocalAddr())
@@ -201,7 +224,7 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 			// The peer's bytes do not wait for an answer.
 			read(t, l, "hello")
 			if h.Answer {
-				write(t, l, "\x00")
+				answer(t, end, wire.Connected)
 			}
 			write(t, l, "welcome")
 			read(t, peer, "welcome")
@@ -215,8 +238,8 @@ func TestHeaderTellsWhoThePeerIs(t *testing.T) {
 func TestServerSpeaksFirst(t *testing.T) {
 	r := newRig(t, wire.Native)
 	peer := r.visit(t)
-	l, _, _ := r.link(t)
-	write(t, l, "\x00220 ready\r\n")
+	l, _ := r.link(t)
+	answer(t, l, wire.Connected, "220 ready\r\n")
 	read(t, peer, "220 ready\r\n")
 }
 
@@ -228,14 +251,14 @@ func TestPeerHalfClosesBeforeTheAnswer(t *testing.T) {
 	if err := peer.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	l, _, _ := r.link(t)
+	l, _ := r.link(t)
 	read(t, l, "request")
-	write(t, l, "\x00")
+	answer(t, l, wire.Connected)
 	if n, err := l.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("the server read %d, %v, want the end", n, err)
 	}
 	write(t, l, "reply")
-	_ = l.Close()
+	end(t, l)
 	if b, err := io.ReadAll(peer); err != nil || string(b) != "reply" {
 		t.Fatalf("the peer read %q, %v", b, err)
 	}
@@ -251,12 +274,12 @@ func TestMuchBeforeTheAnswer(t *testing.T) {
 		_, _ = peer.Write(data)
 		_ = peer.CloseWrite()
 	}()
-	l, _, _ := r.link(t)
+	l, _ := r.link(t)
 	early := make([]byte, 64<<10)
 	if _, err := io.ReadFull(l, early); err != nil {
 		t.Fatal(err)
 	}
-	write(t, l, "\x00")
+	answer(t, l, wire.Connected)
 	rest, err := io.ReadAll(l)
 	if err != nil || !bytes.Equal(append(early, rest...), data) {
 		t.Fatalf("%d bytes arrived, %v", len(early)+len(rest), err)
@@ -272,9 +295,10 @@ func TestRefusals(t *testing.T) {
 				r.client.OpenTimeout = 0
 			}
 			peer := r.visit(t)
-			l, _, _ := r.link(t)
-			write(t, l, string([]byte{byte(status)}))
+			l, _ := r.link(t)
+			answer(t, l, status)
 			wantReset(t, peer)
+			wantReset(t, l)
 			r.wantLog(t, "peer refused", status.String(), r.server.Addr().String(), peer.LocalAddr().String())
 		})
 	}
@@ -282,8 +306,8 @@ func TestRefusals(t *testing.T) {
 		r := newRig(t, wire.Native)
 		peer := r.visit(t)
 		go func() { _, _ = peer.Write(make([]byte, 1<<20)) }()
-		l, _, _ := r.link(t)
-		write(t, l, "\x01")
+		l, _ := r.link(t)
+		answer(t, l, wire.Refused)
 		_ = l.Close() // with unread bytes: a reset follows the answer
 		wantReset(t, peer)
 		r.wantLog(t, "peer refused", wire.Refused.String())
@@ -292,16 +316,16 @@ func TestRefusals(t *testing.T) {
 		r := newRig(t, wire.Native)
 		r.client.OpenTimeout = 50 * time.Millisecond
 		peer := r.visit(t)
-		l, _, _ := r.link(t)
+		l, _ := r.link(t)
 		wantReset(t, peer)
-		wantReset(t, l)
+		wantReset(t, l.Conn)
 		r.wantLog(t, "peer refused", "no answer in time")
 	})
 	t.Run("no answer at all", func(t *testing.T) {
 		r := newRig(t, wire.Native)
 		r.client.OpenTimeout = 200 * time.Millisecond
 		peer := r.visit(t)
-		l, _, _ := r.link(t)
+		l, _ := r.link(t)
 		_ = l.Close()
 		wantReset(t, peer)
 	})
@@ -315,19 +339,19 @@ func TestRefusals(t *testing.T) {
 	t.Run("the client is cut", func(t *testing.T) {
 		r := newRig(t, wire.Native)
 		peer := r.visit(t)
-		l, _, _ := r.link(t)
+		l, _ := r.link(t)
 		r.cut()
 		_ = r.client.Relay.Shutdown(r.ctx)
 		wantReset(t, peer)
-		wantReset(t, l)
+		wantReset(t, l.Conn)
 	})
 }
 
-// TestPeerResetsBeforeTheAnswer: the server hears of it.
+// TestPeerResetsBeforeTheAnswer: the server hears of it, by a frame.
 func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	r := newRig(t, wire.Native)
 	peer := r.visit(t)
-	l, _, _ := r.link(t)
+	l, _ := r.link(t)
 	_ = peer.SetLinger(0)
 	_ = peer.Close()
 	wantReset(t, l)

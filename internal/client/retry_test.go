@@ -2,14 +2,16 @@ package client_test
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // again are the answers after which a peer is offered to the next server.
@@ -20,7 +22,7 @@ var again = map[wire.Status]bool{
 // TestEachStatus goes through the answers that are no consent, with a second server
 // there: either that one gets the peer, and all that it said once, or the peer is reset.
 func TestEachStatus(t *testing.T) {
-	for _, status := range []wire.Status{1, 2, 3, 4, 5, 6, 7, 8, 9, 'H', 0xff} {
+	for status := wire.Refused; status.Known(); status++ {
 		for _, size := range []int{0, 5, 64 << 10, 1 << 20} {
 			t.Run(status.String(), func(t *testing.T) {
 				t.Parallel()
@@ -31,32 +33,27 @@ func TestEachStatus(t *testing.T) {
 					_, _ = peer.Write(data)
 					_ = peer.CloseWrite()
 				}()
-				first, h, _ := r.link(t)
+				first, h := r.link(t)
 				if size > 0 {
 					read(t, first, string(data[:min(size, 64<<10)]))
 				}
-				write(t, first, string([]byte{byte(status)}))
+				answer(t, first, status)
 				if !again[status] {
 					wantReset(t, peer)
-					text := status.String()
-					if !status.Known() {
-						text = fmt.Sprintf("%#02x", byte(status))
-						r.wantLog(t, "server is not portredirector, leaving it out")
-					}
-					r.wantLog(t, "peer refused", text)
+					r.wantLog(t, "peer refused", status.String())
 					wantNoLink(t, r.other)
 					return
 				}
-				second, h2, _ := linkTo(t, r.other)
+				second, h2 := linkTo(t, r.other)
 				if h2 != h {
 					t.Errorf("the second server is told %v, the first was told %v", h2, h)
 				}
-				write(t, second, "\x00welcome")
+				answer(t, second, wire.Connected, "welcome")
 				read(t, peer, "welcome")
 				if b, err := io.ReadAll(second); err != nil || !bytes.Equal(b, data) {
 					t.Errorf("%d bytes of %d arrived, %v", len(b), size, err)
 				}
-				wantReset(t, first)
+				wantOver(t, first)
 				if strings.Contains(r.log.String(), "peer refused") {
 					t.Error("the log says that the peer was refused")
 				}
@@ -65,14 +62,52 @@ func TestEachStatus(t *testing.T) {
 	}
 }
 
+// wantOver wants the end of what a link carries, by which the link is free, or a reset.
+func wantOver(t *testing.T, l *wiretest.End) {
+	t.Helper()
+	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, l); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want the end or a reset", err)
+	}
+}
+
+// TestForeignServer has a server that answers by what is no status. It may have taken the header and the peer's bytes for a
+// request, so the peer is reset, and the server is left out.
+func TestForeignServer(t *testing.T) {
+	for name, said := range map[string]string{
+		"HTTP":             "HTTP/1.1 400 Bad Request\r\n",
+		"a status only":    "\x00SSH-2.0-OpenSSH",
+		"an unknown one":   string(wire.AppendFrame(nil, wire.KindStatus, 9)),
+		"a long one":       string(wire.AppendFrame(nil, wire.KindStatus, 0, 0)),
+		"data":             string(wire.AppendFrame(nil, wire.KindData, 'x')),
+		"the end":          string(wire.AppendFrame(nil, wire.KindEnd)),
+		"a reset":          string(wire.AppendFrame(nil, wire.KindReset)),
+		"an unknown frame": string(wire.AppendFrame(nil, 7)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRigOf(t, wire.Native, 2)
+			peer := r.visit(t)
+			write(t, peer, "hello")
+			l, _ := r.link(t)
+			read(t, l, "hello")
+			write(t, l.Conn, said)
+			wantReset(t, peer)
+			wantReset(t, l.Conn)
+			r.wantLog(t, "peer refused", "unexpected frame", "server is not portredirector, leaving it out")
+			wantNoLink(t, r.other)
+		})
+	}
+}
+
 // TestBothRefuse: when all servers were asked, the peer is reset.
 func TestBothRefuse(t *testing.T) {
 	r := newRigOf(t, wire.Native, 2)
 	peer := r.visit(t)
-	l, _, _ := r.link(t)
-	write(t, l, "\x02")
-	l, _, _ = linkTo(t, r.other)
-	write(t, l, "\x03")
+	l, _ := r.link(t)
+	answer(t, l, wire.Unreachable)
+	l, _ = linkTo(t, r.other)
+	answer(t, l, wire.NoService)
 	wantReset(t, peer)
 	r.wantLog(t, "peer refused", "no service", r.other.Addr().String())
 	wantNoLink(t, r.server)
@@ -85,12 +120,12 @@ func TestDeadLink(t *testing.T) {
 		r := newRigOf(t, wire.Native, 2)
 		peer := r.visit(t)
 		write(t, peer, said)
-		l, _, _ := r.link(t)
+		l, _ := r.link(t)
 		read(t, l, said)
 		_ = l.Close()
 		if said == "" {
-			second, _, _ := linkTo(t, r.other)
-			write(t, second, "\x00welcome")
+			second, _ := linkTo(t, r.other)
+			answer(t, second, wire.Connected, "welcome")
 			read(t, peer, "welcome")
 			continue
 		}
@@ -104,11 +139,11 @@ func TestOneServerDrains(t *testing.T) {
 	r := newRig(t, wire.Native)
 	peer := r.visit(t)
 	write(t, peer, "hello")
-	l, _, _ := r.link(t)
+	l, _ := r.link(t)
 	read(t, l, "hello")
 	addr := r.server.Addr().(*net.TCPAddr)
 	_ = r.server.Close()
-	write(t, l, "\x06")
+	answer(t, l, wire.Draining)
 	wantReset(t, l)
 	time.Sleep(300 * time.Millisecond) // away for some tries
 	back, err := net.ListenTCP("tcp", addr)
@@ -116,9 +151,9 @@ func TestOneServerDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer back.Close()
-	second, _, _ := linkTo(t, back)
+	second, _ := linkTo(t, back)
 	read(t, second, "hello")
-	write(t, second, "\x00welcome")
+	answer(t, second, wire.Connected, "welcome")
 	read(t, peer, "welcome")
 	r.wantLog(t, "server drains", "server is back")
 }
@@ -127,13 +162,13 @@ func TestOneServerDrains(t *testing.T) {
 func TestDrainIsToldOnce(t *testing.T) {
 	r := newRigOf(t, wire.Native, 2)
 	first, second := r.visit(t), r.visit(t)
-	l1, _, _ := r.link(t)
-	l2, _, _ := r.link(t)
+	l1, _ := r.link(t)
+	l2, _ := r.link(t)
 	_ = r.server.Close()
-	for _, l := range []*net.TCPConn{l1, l2} {
-		write(t, l, "\x06")
-		next, _, _ := linkTo(t, r.other)
-		write(t, next, "\x00welcome")
+	for _, l := range []*wiretest.End{l1, l2} {
+		answer(t, l, wire.Draining)
+		next, _ := linkTo(t, r.other)
+		answer(t, next, wire.Connected, "welcome")
 	}
 	read(t, first, "welcome")
 	read(t, second, "welcome")
@@ -147,11 +182,11 @@ func TestOthersAreNotAsked(t *testing.T) {
 	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
 		r := newRigOf(t, form, 2)
 		peer := r.visit(t)
-		l, h, _ := r.link(t)
+		l, h := r.link(t)
 		if h.Answer {
 			t.Error("an answer is asked for")
 		}
-		write(t, l, "\x06bytes")
+		write(t, l.Conn, "\x06bytes")
 		read(t, peer, "\x06bytes")
 		_ = l.Close()
 		wantNoLink(t, r.other)
@@ -179,11 +214,11 @@ func TestServerHangs(t *testing.T) {
 	for range 2 {
 		r.link(t) // its header is read, and not answered
 	}
-	l, h, _ := linkTo(t, r.other)
+	l, h := linkTo(t, r.other)
 	if h.Source.String() != quiet.LocalAddr().String() {
 		t.Errorf("the other server got %s", h.Source)
 	}
-	write(t, l, "\x00welcome")
+	answer(t, l, wire.Connected, "welcome")
 	read(t, quiet, "welcome")
 	wantNoLink(t, r.other)
 	r.wantLog(t, "leaving it out", r.server.Addr().String(), "does not answer")

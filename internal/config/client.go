@@ -30,6 +30,8 @@ type Client struct {
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of peers and links
 	Heartbeat      time.Duration       // of links without a peer, of servers that dial
+	LinkIdle       time.Duration       // after which an unused link is closed that this end has opened
+	LinkCongestion string              // see dial.NewCongestion
 	Handshakes     Bounds              // of these servers
 	Trust          Trust
 	Peers          Bounds   // Each and NewEach for an IPv4 address or IPv6 /64
@@ -76,8 +78,9 @@ func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
-		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
-		Heartbeat:  f.Heartbeat,
+		Peers:     Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Heartbeat: f.Heartbeat,
+		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 	}
 	var err error

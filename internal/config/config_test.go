@@ -18,6 +18,7 @@ func flags(set func(*config.Flags)) config.Flags {
 		Mark: 0x30000000, Table: 7700,
 		ConnectTimeout: config.DefaultConnectTimeout,
 		Heartbeat:      config.DefaultHeartbeat,
+		LinkIdle:       config.DefaultLinkIdle,
 		HeaderTimeout:  config.DefaultHeaderTimeout,
 		DrainTimeout:   config.DefaultDrainTimeout,
 	}
@@ -30,7 +31,7 @@ func TestKeepAlive(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
 		f := config.Flags{
 			Connect: []string{"m2:1"}, Ports: []string{"80"}, DeadAfter: d,
-			ConnectTimeout: time.Second, DrainTimeout: time.Second, Heartbeat: time.Second,
+			ConnectTimeout: time.Second, DrainTimeout: time.Second, Heartbeat: time.Second, LinkIdle: time.Second,
 		}
 		c, err := f.Client()
 		if err != nil {
@@ -70,7 +71,7 @@ func TestClient(t *testing.T) {
 			}
 			want := config.Client{
 				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: wire.Py,
-				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second,
+				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second, LinkIdle: time.Minute,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
@@ -207,6 +208,7 @@ func TestErrors(t *testing.T) {
 		"replace, no port":       {with(func(f *config.Flags) { f.Replace = []string{"80.x"} }), []string{"-r", `"x"`}},
 		"replaces nothing":       {with(func(f *config.Flags) { f.Replace = []string{"81.82"} }), []string{"-r 81.82", "there is no -p 81"}},
 		"no time to connect":     {with(func(f *config.Flags) { f.ConnectTimeout = 0 }), []string{"--connect-timeout 0s"}},
+		"links never idle":       {dial(func(f *config.Flags) { f.LinkIdle = 0 }), []string{"--link-idle 0s", "at least 1s"}},
 		"negative drain":         {with(func(f *config.Flags) { f.DrainTimeout = -1 }), []string{"--drain-timeout"}},
 		"no time for a header":   {with(func(f *config.Flags) { f.HeaderTimeout = 0 }), []string{"--header-timeout 0s"}},
 		"the server's own port":  {serve("12345", "80", "12300-12400"), []string{"port 12345", "-l"}},
@@ -267,12 +269,12 @@ func TestContainers(t *testing.T) {
 
 func TestNotes(t *testing.T) {
 	got, err := flags(func(f *config.Flags) {
-		f.Listen, f.Ports, f.Interface, f.Threads = "1", []string{"80"}, "eth1", 4
+		f.Listen, f.Ports, f.Interface, f.Threads, f.LinkIdle = "1", []string{"80"}, "eth1", 4, time.Hour
 	}).Server()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"-i eth1", "-t 4"} {
+	for i, want := range []string{"-i eth1", "-t 4", "--link-idle"} {
 		if i >= len(got.Notes) || !strings.Contains(got.Notes[i], want) {
 			t.Errorf("notes are %q, want one on %s", got.Notes, want)
 		}

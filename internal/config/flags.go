@@ -34,6 +34,8 @@ type Flags struct {
 	HalfCloseTimeout time.Duration
 	DeadAfter        time.Duration
 	Heartbeat        time.Duration
+	LinkIdle         time.Duration
+	LinkCongestion   string
 
 	InviteFrom *string // --invite, with the host that servers find this one by, or ""
 	Join       string  // --join

@@ -33,6 +33,8 @@ type Server struct {
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of links and services
 	Heartbeat      time.Duration       // of links without a peer, to clients that are dialed
+	LinkIdle       time.Duration       // after which an unused link is closed that this end has opened
+	LinkCongestion string              // see dial.NewCongestion
 	Trust          Trust
 	Allow          []netip.Prefix // from where links are taken; none is anywhere
 	AllowClaim     []netip.Prefix
@@ -102,6 +104,7 @@ func (f Flags) Server() (Server, error) {
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 		Heartbeat:  f.Heartbeat,
+		LinkIdle:   f.LinkIdle, LinkCongestion: f.LinkCongestion,
 	}
 	if f.Listen == "" && len(f.Connect) == 0 && f.Join == "" {
 		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
@@ -119,6 +122,9 @@ func (f Flags) Server() (Server, error) {
 	}
 	if s.Listen == "" && len(s.Allow) > 0 {
 		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
+	}
+	if len(s.Clients) == 0 && f.LinkIdle != DefaultLinkIdle {
+		s.Notes = append(s.Notes, "--link-idle is about links that this server opens (-c)")
 	}
 	if f.Table < 1 || f.Table > maxTable {
 		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)

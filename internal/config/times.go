@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"portredirector/internal/dial"
 )
 
 // Defaults of the time limits; those of the original where it has them.
@@ -14,7 +16,11 @@ const (
 	DefaultDrainTimeout   = 10 * time.Second
 	DefaultDeadAfter      = 30 * time.Second
 	DefaultHeartbeat      = 25 * time.Second
+	DefaultLinkIdle       = time.Minute
 )
+
+// DefaultLinkCongestion is BBR where it may be used.
+const DefaultLinkCongestion = dial.AutoCongestion
 
 // Bounds of --dead-after and --heartbeat. Keepalive counts in seconds, and in no more than 32,767 of
 // them (include/net/tcp.h in the kernel).
@@ -42,6 +48,7 @@ func (f Flags) checkTimes() error {
 		atLeast("--drain-timeout", f.DrainTimeout, 0),
 		atLeast("--idle-timeout", f.IdleTimeout, 0),
 		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0),
+		atLeast("--link-idle", f.LinkIdle, time.Second),
 		f.checkHeartbeat(),
 		f.checkDeadAfter())
 }

@@ -12,6 +12,7 @@ import (
 	"portredirector/internal/claim"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
+	"portredirector/internal/dial"
 	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
@@ -39,6 +40,7 @@ type clientDaemon struct {
 	tlsDialer *auth.Dialer  // nil if links are plain
 	listeners []*net.TCPListener
 	incoming  *linkListener // nil if no server dials
+	links     *dial.Congestion
 	engine    *relay.Engine
 	servers   *upstream.Servers
 	client    *client.Client
@@ -62,6 +64,10 @@ func (d *clientDaemon) steps() []step {
 			raiseLimit()
 			raise(d.log, sandbox.NetBindService)
 			return nil
+		}},
+		{"congestion control", func(context.Context) (err error) {
+			d.links, err = dial.NewCongestion(d.cfg.LinkCongestion)
+			return err
 		}},
 		{"credentials", d.openCredentials},
 		{"listeners", func(ctx context.Context) (err error) {
@@ -89,6 +95,13 @@ func (d *clientDaemon) steps() []step {
 			confine(nil, files, d.log)
 			return nil
 		}},
+		{"congestion control of links", func(context.Context) error {
+			var listeners []*net.TCPListener
+			if d.incoming != nil {
+				listeners = append(listeners, d.incoming.listener)
+			}
+			return setCongestion(d.links, d.log, listeners...)
+		}},
 	}
 }
 
@@ -107,7 +120,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 	d.servers = upstream.New(upstream.Config{
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
 		Answers: cfg.Header == wire.Native, Auth: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
-		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, Resolver: &d.broker,
+		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, LinkIdle: cfg.LinkIdle, Congestion: d.links, Resolver: &d.broker,
 	})
 	d.client = &client.Client{
 		Servers:     d.servers,

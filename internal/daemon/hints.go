@@ -9,6 +9,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/claim"
 	"portredirector/internal/client"
+	"portredirector/internal/dial"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
 	"portredirector/internal/route"
@@ -32,6 +33,7 @@ type hints []hint
 var (
 	clientHints = hints{
 		{errDrainOver, "--drain-timeout"},
+		{dial.ErrCongestion, "--link-congestion"},
 		{auth.Refusal(wire.NotAuthorized), "--client-key or --clients there"},
 		{reverse.ErrUnknownServer, "--server-key"},
 		{reverse.ErrNoInvitations, "the server has --join, and this client has --key"},
@@ -50,6 +52,7 @@ var (
 	}
 	serverHints = hints{
 		{errDrainOver, "--drain-timeout"},
+		{dial.ErrCongestion, "--link-congestion"},
 		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
 		{server.ErrNotAllowed, "--allow"},
 		{server.ErrNoKey, "--key or --tls-cert"},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"syscall"
 
+	"portredirector/internal/dial"
 	"portredirector/internal/socket"
 )
 
@@ -23,6 +25,22 @@ func (c *closers) listen(ctx context.Context, alive net.KeepAliveConfig, addrs .
 		listeners = append(listeners, l)
 	}
 	return listeners, nil
+}
+
+// setCongestion settles the congestion control of links, and gives it to the listeners on which they
+// are accepted.
+func setCongestion(c *dial.Congestion, log *slog.Logger, listeners ...*net.TCPListener) error {
+	c.Settle(log)
+	for _, l := range listeners {
+		raw, err := l.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { c.Set(int(fd)) })
+		}
+		if err != nil {
+			return fmt.Errorf("set congestion control on %s: %w", l.Addr(), err)
+		}
+	}
+	return nil
 }
 
 // explainListen adds the mend of common errors.

@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
 	"portredirector/internal/config"
+	"portredirector/internal/dial"
 	"portredirector/internal/docker"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
@@ -45,6 +46,7 @@ type serverDaemon struct {
 	dialer     *socket.TransparentDialer
 	server     *server.Server
 	callers    *reverse.Dialer
+	links      *dial.Congestion
 }
 
 // serverCapabilities lists what a server keeps.
@@ -65,6 +67,10 @@ func (d *serverDaemon) steps() []step {
 			raiseLimit()
 			raise(d.log, serverCapabilities...)
 			return nil
+		}},
+		{"congestion control", func(context.Context) (err error) {
+			d.links, err = dial.NewCongestion(d.cfg.LinkCongestion)
+			return err
 		}},
 		{"join", d.join},
 		{"credentials", d.openCredentials},
@@ -99,6 +105,9 @@ func (d *serverDaemon) steps() []step {
 			}
 			confine(serverCapabilities, files, d.log)
 			return nil
+		}},
+		{"congestion control of links", func(context.Context) error {
+			return setCongestion(d.links, d.log, d.listeners...)
 		}},
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/claim"
-	"portredirector/internal/dial"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
 	"portredirector/internal/reverse"
@@ -54,6 +53,7 @@ func (d *serverDaemon) openServer(context.Context) error {
 		Routes:   d.routes,
 
 		KeepAlive:      cfg.KeepAlive,
+		LinkIdle:       cfg.LinkIdle,
 		HeaderTimeout:  cfg.HeaderTimeout,
 		ConnectTimeout: cfg.ConnectTimeout,
 
@@ -79,7 +79,7 @@ func (d *serverDaemon) openCallers(context.Context) error {
 	d.callers = &reverse.Dialer{
 		Clients: d.cfg.Clients, Take: d.server.Take,
 		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log, Resolver: &d.broker,
-		Ports: dial.ReadPorts(), // the sandbox puts /proc out of reach
+		Congestion: d.links,
 	}
 	if len(d.cfg.Clients) == 0 {
 		return nil

@@ -1,9 +1,10 @@
 // Package dial opens the TCP connections of links.
 //
-// A [Dialer] chooses the source port of each connection itself, so that a client can
-// open more links in a minute than there are ports; see [Ports]. [Dialer.Connect]
+// A [Dialer] may choose the source port of each connection itself, so that it can open
+// more of them in a minute than there are ports; see [Ports]. [Dialer.Connect]
 // begins a connection and does not wait, [Dialer.Race] waits for the first of several
-// addresses that answers.
+// addresses that answers. [Congestion] is the congestion control of links, whichever end
+// opens them.
 package dial
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 
@@ -25,8 +27,9 @@ var ErrTimeout = errors.New("connect: no answer")
 
 // Dialer opens connections. Its methods may be called concurrently.
 type Dialer struct {
-	KeepAlive net.KeepAliveConfig // of the connections
-	Ports     *Ports              // nil leaves the choice of source ports to the kernel
+	KeepAlive  net.KeepAliveConfig // of the connections
+	Ports      *Ports              // nil leaves the choice of source ports to the kernel
+	Congestion *Congestion         // nil is that of the system
 }
 
 // Connect begins to open a connection and does not wait; see [socket.Connect]. The
@@ -43,7 +46,7 @@ func (d *Dialer) Connect(to netip.AddrPort) (fd int, err error) {
 		case to.Port():
 			continue // it might connect to itself (RFC 9293, 3.5, simultaneous open)
 		default:
-			fd, err = socket.Connect(netip.AddrPortFrom(anyAddr, port), to, d.KeepAlive, reuseAddr)
+			fd, err = socket.Connect(netip.AddrPortFrom(anyAddr, port), to, d.KeepAlive, d.prepareBound)
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			return fd, wrap(err)
@@ -54,7 +57,7 @@ func (d *Dialer) Connect(to netip.AddrPort) (fd int, err error) {
 
 // connectFromAny leaves the source port to the kernel.
 func (d *Dialer) connectFromAny(to netip.AddrPort) (fd int, err error) {
-	fd, err = socket.Connect(netip.AddrPort{}, to, d.KeepAlive, nil)
+	fd, err = socket.Connect(netip.AddrPort{}, to, d.KeepAlive, d.prepare)
 	return fd, wrap(err)
 }
 
@@ -65,10 +68,19 @@ func wrap(err error) error {
 	return fmt.Errorf("open link: %w", err)
 }
 
-// reuseAddr lets a socket use a source port whose last connection is in TIME_WAIT, or
+// prepareBound lets a socket use a source port whose last connection is in TIME_WAIT, or
 // has another destination.
-func reuseAddr(fd int) error {
-	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+func (d *Dialer) prepareBound(fd int) error {
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return d.prepare(fd)
+}
+
+// prepare sets the options that all links have.
+func (d *Dialer) prepare(fd int) error {
+	d.Congestion.Set(fd)
+	return nil
 }
 
 // Exhausted reports whether err is a local failure that no other server would avoid.

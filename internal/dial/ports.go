@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// Ports gives out the source ports of links in turn.
+// Ports gives out source ports in turn, for servers that take a connection for each peer.
 //
-// All links of a client have one destination, and the end that closes a connection
+// All connections to a server have one destination, and the end that closes a connection
 // first keeps its port for a minute (TIME_WAIT). If the kernel chooses the ports it has
 // none left at 470 links a second, and long before that it takes ever longer to find a
 // free one. A port that is chosen beforehand, by a bind(2) with SO_REUSEADDR, takes over

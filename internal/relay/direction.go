@@ -52,7 +52,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 		switch {
 		case dir.pending() && !dst.writable:
 			return false, 0, nil
-		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.readable || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
+		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.hasMore() || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
 			n, err := dst.write(dir.rest)
 			if err != nil {
 				return false, 1 - d, err
@@ -76,7 +76,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 			dir.finished, dst.wrote = true, true
 		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
-		case !src.readable || f.room(d) == 0:
+		case !src.hasMore() || f.room(d) == 0:
 			dir.putPipe(w)
 			return false, 0, nil
 		case f.splices(d) && len(dir.rest) == 0 && src.contentNext():

@@ -118,6 +118,9 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 		w.remove(f, true)
 		w.life.live.Done()
 	case lose:
+		if s.onError != nil && err != nil {
+			s.onError(err)
+		}
 		w.remove(f, false)
 		w.life.live.Done()
 	default:

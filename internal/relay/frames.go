@@ -77,6 +77,9 @@ func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	return content, false, nil
 }
 
+// hasMore reports whether a read may give something.
+func (s *side) hasMore() bool { return s.readable || s.frames != nil && len(s.frames.raw) > 0 }
+
 // contentNext reports whether the next bytes of a side are all to be relayed.
 func (s *side) contentNext() bool {
 	return s.frames == nil || s.frames.in.Left() > 0 && len(s.frames.raw) == 0

@@ -30,15 +30,13 @@ func (f *flow) startLeaving(w *workspace) {
 	f.finishSetup(w)
 	f.setup = &setup{stage: leaving}
 	w.setDeadline(f.setup, leaveTimeout)
-	l, _ := f.link()
-	f.side[l].readable = true // what was read may say so already
 }
 
 // readLeaving discards what a link says, until the other end has ended the exchange.
 func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 	l, _ := f.link()
 	s := &f.side[l]
-	for reads := 0; s.readable || s.failed; reads++ {
+	for reads := 0; s.hasMore() || s.failed; reads++ {
 		if reads >= turnReads {
 			return true, nothing, nil
 		}

@@ -191,6 +191,7 @@ func (l *loop) addLeaving(v *Leaving) *flow {
 	f.frame(accepted, false, v.Said, v.OnFree)
 	f.side[accepted].frames.ended = true
 	f.startLeaving(&l.workspace)
+	f.setup.onError = v.OnError
 	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
 		f.close(&l.workspace, false)

@@ -177,12 +177,10 @@ func (s *side) close(finished bool) {
 	switch {
 	case s.fd < 0:
 		return
-	case s.broken || s.acked:
-		socket.Release(s.fd)
-	case finished:
+	case finished && !s.broken && !s.acked:
 		socket.Close(s.fd)
 	default:
-		socket.Reset(s.fd)
+		socket.Release(s.fd) // by RST
 	}
 	s.fd = -1
 }

@@ -39,10 +39,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 		if err := a.watch(w.poll, f.number, accepted, watched); err != nil {
 			return failed, err
 		}
-		a.writable = true
+		a.readable, a.writable = true, true // perhaps
 	}
 	w.noteConnected(f)
-	a.readable = true // perhaps
 	f.active = w.now
 	if f.setup.onStatus == nil {
 		f.finishSetup(w)

@@ -21,7 +21,8 @@ import (
 type Dialer struct {
 	Clients []string // "host:port", where they listen
 	Auth    *auth.Dialer
-	Ports   *dial.Ports // source ports of links
+	// Congestion is that of links; nil is the system's.
+	Congestion *dial.Congestion
 	// Take is given each link to a client, and owns its socket. A peer may come over the
 	// link from then on.
 	Take func(s *auth.Session, client netip.AddrPort)
@@ -87,7 +88,7 @@ type client struct {
 
 func (d *Dialer) client(name string) *client {
 	alive := net.KeepAliveConfig{Enable: true, Idle: d.Heartbeat, Interval: d.Heartbeat, Count: 1}
-	return &client{Dialer: d, name: name, dial: &dial.Dialer{KeepAlive: alive, Ports: d.Ports}}
+	return &client{Dialer: d, name: name, dial: &dial.Dialer{KeepAlive: alive, Congestion: d.Congestion}}
 }
 
 // run keeps a control stream to the client.

@@ -123,12 +123,17 @@ func tryOwner(t *testing.T, h *testnet.Host, cfg string, wrap ...string) *owner 
 func (o *owner) need(t *testing.T, services ...string) {
 	t.Helper()
 	for _, service := range services {
+		have, failed := "have "+service+" mark ", "error "+service+": "
+		before := strings.Count(o.Output(), have)
 		if _, err := fmt.Fprintln(o.in, service); err != nil {
 			t.Fatal(err)
 		}
-		if line := o.WaitOutput(" " + service); !strings.HasPrefix(line, "have ") {
-			t.Fatal(line)
-		}
+		nstest.WaitFor(t, "the return route to "+service, func() bool {
+			if out := o.Output(); strings.Contains(out, failed) {
+				t.Fatal(out[strings.Index(out, failed):])
+			}
+			return strings.Count(o.Output(), have) > before
+		})
 	}
 }
 

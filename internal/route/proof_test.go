@@ -97,24 +97,36 @@ func TestBreaksAndHeals(t *testing.T) {
 			const other4, other6 = "127.0.0.1:81", "[::1]:81"
 			o.need(t, tt.service, other4, other6)
 			nstest.Run(t, m2, "sh", "-ec", tt.does)
-			line := o.WaitOutput("return route does not hold")
+			line := o.waitLog(t, "return route does not hold", tt.service)
 			for _, w := range tt.want {
 				if !strings.Contains(line, w) {
 					t.Errorf("%q does not say %q", line, w)
 				}
 			}
-			if !strings.Contains(line, "service="+tt.service) && !strings.Contains(line, fmt.Sprintf("service=%q", tt.service)) {
-				t.Errorf("%q does not name %s", line, tt.service)
-			}
 			if name != "a rule in front" { // which is in front of all
 				o.need(t, other6, other4)
 			}
 			nstest.Run(t, m2, "sh", "-c", tt.undo)
-			o.WaitOutput("return route holds again")
+			o.waitLog(t, "return route holds again", tt.service)
 			o.need(t, tt.service)
 			o.end(t)
 		})
 	}
+}
+
+// waitLog waits until the child logs the message about the service, and returns that line. Another service may be first.
+func (o *owner) waitLog(t *testing.T, message, service string) (line string) {
+	t.Helper()
+	nstest.WaitFor(t, fmt.Sprintf("%q of %s", message, service), func() bool {
+		for line = range strings.Lines(o.Output()) {
+			names := strings.Contains(line, "service="+service) || strings.Contains(line, fmt.Sprintf("service=%q", service))
+			if names && strings.Contains(line, message) && strings.HasSuffix(line, "\n") {
+				return true
+			}
+		}
+		return false
+	})
+	return line
 }
 
 // newServed returns the host of newM2 with services on all of its addresses and

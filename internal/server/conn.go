@@ -83,9 +83,12 @@ func (c *conn) relay(link int, p *relay.Pair) {
 // gone logs the end of a peer.
 func (c *conn) gone(r relay.Result) {
 	c.leave()
-	if r.End == relay.Failed {
+	switch {
+	case r.End == relay.Failed:
 		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
 		return
+	case errors.Is(r.Err, wire.ErrFrame):
+		c.server.refuseLink(c.from, r.Err, &c.server.refused.frame)
 	}
 	c.debug("peer gone", slog.Any("result", r))
 }

@@ -25,6 +25,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // keyRig is a server that takes links from clients that it knows by key.
@@ -58,13 +59,13 @@ func (r *keyRig) know(all ...*auth.Client) {
 
 // link is a client's end of one that the server is sure of.
 type link struct {
-	*auth.Session
+	*wiretest.End
 
-	plain *net.TCPConn // it, if it is only authenticated
+	session *auth.Session
 }
 
-// connect opens a link with a key.
-func (r *keyRig) connect(t *testing.T, own auth.PrivateKey, only bool) (*link, error) {
+// connectAs opens a link with a key.
+func (r *keyRig) connectAs(t *testing.T, own auth.PrivateKey, only bool) (*link, error) {
 	t.Helper()
 	return r.over(t, r.open(t, nil), own, only)
 }
@@ -80,41 +81,41 @@ func (r *keyRig) over(t *testing.T, c *net.TCPConn, own auth.PrivateKey, only bo
 	if err != nil {
 		return nil, err
 	}
-	l := &link{Session: s}
+	l := &link{session: s}
 	if s.Conn == nil {
-		l.plain, err = socket.Conn(s.FD)
+		plain, err := socket.Conn(s.FD)
 		nstest.Must(t, err)
-		t.Cleanup(func() { _ = l.plain.Close() })
+		t.Cleanup(func() { _ = plain.Close() })
+		_ = plain.SetReadDeadline(time.Now().Add(10 * time.Second))
+		l.End = wiretest.Client(plain)
+		l.Key = s.HeaderKey
 		return l, nil
 	}
 	t.Cleanup(func() { socket.Close(s.FD) })
+	l.End = wiretest.Client(waiting{layer: s.Conn})
 	return l, nil
 }
 
 // mustConnect does so with the key that the server knows.
 func (r *keyRig) mustConnect(t *testing.T, only bool) *link {
 	t.Helper()
-	l, err := r.connect(t, r.mine, only)
+	l, err := r.connectAs(t, r.mine, only)
 	nstest.Must(t, err)
 	return l
 }
 
-// Write and Read wait.
+// waiting is an encrypted link whose Read waits.
+type waiting struct {
+	net.Conn // is nil
 
-func (l *link) Write(b []byte) (int, error) {
-	if l.plain != nil {
-		return l.plain.Write(b)
-	}
-	return l.Conn.Write(b)
+	layer *auth.Conn
 }
 
-func (l *link) Read(b []byte) (int, error) {
-	if l.plain != nil {
-		_ = l.plain.SetReadDeadline(time.Now().Add(10 * time.Second))
-		return l.plain.Read(b)
-	}
+func (w waiting) Write(b []byte) (int, error) { return w.layer.Write(b) }
+
+func (w waiting) Read(b []byte) (int, error) {
 	for range 10_000 {
-		n, err := l.Conn.Read(b)
+		n, err := w.layer.Read(b)
 		if n > 0 {
 			return n, nil
 		}
@@ -128,38 +129,40 @@ func (l *link) Read(b []byte) (int, error) {
 
 // alive reports whether the link has neither ended nor said anything.
 func (l *link) alive() bool {
-	if l.plain != nil {
-		_ = l.plain.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		_, err := l.plain.Read(make([]byte, 1))
-		ne, ok := errors.AsType[net.Error](err)
-		return ok && ne.Timeout()
+	if l.session.Conn == nil {
+		_ = l.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, err := l.Conn.Read(make([]byte, 1))
+		_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+		return errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	n, err := l.Conn.Read(make([]byte, 1))
+	n, err := l.session.Conn.Read(make([]byte, 1))
 	return n == 0 && errors.Is(err, syscall.EAGAIN)
 }
 
-// header is one that fits the link.
-func (l *link) header(t *testing.T, h wire.Header) []byte {
+// header returns the header of the exchange with this number, which is sealed if the link needs that.
+func (l *link) header(t *testing.T, h wire.Header, number uint64) []byte {
 	t.Helper()
 	b := encode(t, h, wire.Native)
-	if l.HeaderKey != nil {
-		b = wire.Seal(b, l.HeaderKey, 0)
+	if l.Key != nil {
+		b = wire.Seal(b, l.Key, number)
 	}
 	return b
 }
 
-// say sends a header, and something behind it.
-func (l *link) say(t *testing.T, h wire.Header, more string) {
-	t.Helper()
-	_, err := l.Write(append(l.header(t, h), more...))
-	nstest.Must(t, err)
-}
-
-// wantRefusal wants a status, and the end behind it.
+// wantRefusal wants a status, by which the exchange is over and not the link.
 func (l *link) wantRefusal(t *testing.T, want wire.Status) {
 	t.Helper()
-	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(want)) {
-		t.Errorf("got %q, %v, want status %d and the end", got, err, want)
+	wantStatus(t, l.End, want)
+	nstest.Must(t, l.CloseWrite())
+	say(t, l.End, wire.Header{Local: true, Answer: true}, "")
+	wantStatus(t, l.End, wire.Connected)
+}
+
+// wantBye wants that the server says that it closes the link, and does.
+func (l *link) wantBye(t *testing.T) {
+	t.Helper()
+	if got, err := io.ReadAll(l.Conn); err != nil || string(got) != bye {
+		t.Errorf("got %q, %v, want %q", got, err, bye)
 	}
 }
 
@@ -196,22 +199,16 @@ func bothKinds(t *testing.T, test func(t *testing.T, only bool)) {
 func TestKnownClient(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
-		for _, piece := range []int{1, 7, 1000} {
+		for i, size := range []int{1, 7, 1000} {
 			l := r.mustConnect(t, only)
-			all := append(l.header(t, to(80)), "hello"...)
-			for len(all) > 0 {
-				n := min(piece, len(all))
-				_, err := l.Write(all[:n])
-				nstest.Must(t, err)
-				all = all[n:]
-				time.Sleep(time.Millisecond)
-			}
-			if got := <-r.service.peers; piece == 1 && got != claim.String() {
-				t.Errorf("the service saw %s", got)
-			}
-			b := make([]byte, 6)
-			if _, err := io.ReadFull(l, b); err != nil || string(b) != "\x00hello" {
-				t.Errorf("got %q, %v", b, err)
+			l.Conn = pieces{l.Conn, size}
+			for j := range uint16(10) {
+				h := to(80)
+				h.Source = netip.AddrPortFrom(claim.Addr(), 4444+10*uint16(i)+j)
+				say(t, l.End, h, "hello")
+				r.wantPeer(t, h.Source)
+				wantEcho(t, l.End, "hello")
+				finish(t, l.End)
 			}
 		}
 		r.wantRefused(t, server.Refused{})
@@ -247,7 +244,7 @@ func TestUnknownKey(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
 		for range 3 {
-			_, err := r.connect(t, auth.NewKey(), only)
+			_, err := r.connectAs(t, auth.NewKey(), only)
 			if refusal, ok := errors.AsType[auth.Refusal](err); !ok || wire.Status(refusal) != wire.NotAuthorized {
 				t.Errorf("got %v", err)
 			}
@@ -261,9 +258,11 @@ func TestUnproved(t *testing.T) {
 	for name, h := range map[string]wire.Header{"a peer": to(80), "no service": to(81), "nobody": {Local: true}} {
 		t.Run(name, func(t *testing.T) {
 			r := newKeyRig(t)
-			c := r.open(t, append(encode(t, h, wire.Native), "hello"...))
-			if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
-				t.Errorf("got %q, %v", got, err)
+			l := r.connect(t)
+			for range 2 {
+				say(t, l, h, "hello")
+				wantStatus(t, l, wire.NotAuthorized)
+				nstest.Must(t, l.CloseWrite())
 			}
 			for _, form := range []wire.Form{wire.V2, wire.V1} {
 				c := r.open(t, encode(t, h, form))
@@ -271,7 +270,7 @@ func TestUnproved(t *testing.T) {
 					t.Errorf("%s: got %q, %v, want a reset", form, got, err)
 				}
 			}
-			r.wantRefused(t, server.Refused{Authorization: 3})
+			r.wantRefused(t, server.Refused{Authorization: 4})
 			r.noService(t)
 		})
 	}
@@ -283,10 +282,9 @@ func TestManyFarewells(t *testing.T) {
 	r := newKeyRig(t)
 	r.server.Farewells.MostEach = 2
 	nstest.WaitFor(t, "one too many", func() bool {
-		c := r.open(t, encode(t, to(80), wire.Native))
-		if got, err := io.ReadAll(c); err != nil || string(got) != string(byte(wire.NotAuthorized)) {
-			t.Errorf("got %q, %v", got, err)
-		}
+		l := r.connect(t)
+		say(t, l, to(80), "") // and it does not end that
+		wantStatus(t, l, wire.NotAuthorized)
 		if n := r.server.Farewells.Counts().Waiting; n > 2 {
 			t.Errorf("there are %d", n)
 		}
@@ -298,7 +296,7 @@ func TestManyFarewells(t *testing.T) {
 func TestHelloWithoutKeys(t *testing.T) {
 	r := newKeyRig(t)
 	r.server.Secure, r.server.Clients = nil, nil
-	_, err := r.connect(t, r.mine, false)
+	_, err := r.connectAs(t, r.mine, false)
 	if err == nil {
 		t.Error("it is served")
 	}
@@ -326,13 +324,10 @@ func TestRights(t *testing.T) {
 				c.Name, c.Key = "one", r.mine.Public()
 				r.know(&c, &auth.Client{Name: "two", Key: auth.NewKey().Public()}) // who may do everything
 				l := r.mustConnect(t, only)
-				l.say(t, to(80), "hello")
+				say(t, l.End, to(80), "hello")
 				if tt.want == wire.Connected {
 					<-r.service.peers
-					b := make([]byte, 6)
-					if _, err := io.ReadFull(l, b); err != nil || string(b) != "\x00hello" {
-						t.Errorf("got %q, %v", b, err)
-					}
+					wantEcho(t, l.End, "hello")
 				} else {
 					l.wantRefusal(t, tt.want)
 					r.noService(t)
@@ -354,12 +349,18 @@ func prefixes(list ...string) (all []netip.Prefix) {
 func TestKeyIsTakenAway(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
-		l := r.mustConnect(t, only)
+		l, used := r.mustConnect(t, only), r.mustConnect(t, only)
+		say(t, used.End, to(80), "hello")
+		wantEcho(t, used.End, "hello")
+		finish(t, used.End)
+		<-r.service.peers
 		r.know()
-		l.say(t, to(80), "hello")
-		l.wantRefusal(t, wire.NotAuthorized)
+		for _, l := range []*link{l, used} {
+			say(t, l.End, to(80), "hello")
+			l.wantRefusal(t, wire.NotAuthorized)
+		}
 		r.noService(t)
-		r.wantRefused(t, server.Refused{Authorization: 1})
+		r.wantRefused(t, server.Refused{Authorization: 2})
 	})
 }
 
@@ -371,15 +372,39 @@ func TestSeal(t *testing.T) {
 		"none, v2":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), wire.V2) },
 		"none, v1":               func(t *testing.T, _, _ *link) []byte { return encode(t, to(80), wire.V1) },
 		"none, nobody":           func(t *testing.T, _, _ *link) []byte { return encode(t, wire.Header{Local: true}, wire.V1) },
-		"that of another link":   func(t *testing.T, _, other *link) []byte { return other.header(t, to(80)) },
+		"that of another link":   func(t *testing.T, _, other *link) []byte { return other.header(t, to(80), 0) },
 		"that of another header": func(t *testing.T, l, _ *link) []byte { return resealed(t, l) },
+		"that of a later header": func(t *testing.T, l, _ *link) []byte { return l.header(t, to(80), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newKeyRig(t)
 			l, other := r.mustConnect(t, true), r.mustConnect(t, true)
-			_, err := l.Write(append(forge(t, l, other), "hello"...))
+			_, err := l.Conn.Write(append(forge(t, l, other), "hello"...))
 			nstest.Must(t, err)
-			if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
+			if got, err := io.ReadAll(l.Conn); err == nil || len(got) != 0 {
+				t.Errorf("got %q, %v, want a reset", got, err)
+			}
+			r.noService(t)
+			r.wantRefused(t, server.Refused{Seal: 1})
+		})
+	}
+}
+
+// TestSealOfLaterHeaders replays, skips and swaps the headers of a link that has carried some.
+func TestSealOfLaterHeaders(t *testing.T) {
+	for name, number := range map[string]uint64{"of the first": 0, "of the last": 2, "of the next but one": 4} {
+		t.Run(name, func(t *testing.T) {
+			r := newKeyRig(t)
+			l := r.mustConnect(t, true)
+			for range 3 {
+				say(t, l.End, to(80), "hello")
+				wantEcho(t, l.End, "hello")
+				finish(t, l.End)
+				<-r.service.peers
+			}
+			_, err := l.Conn.Write(wire.AppendFrame(nil, wire.KindHeader, l.header(t, to(80), number)...))
+			nstest.Must(t, err)
+			if got, err := io.ReadAll(l.Conn); err == nil || len(got) != 0 {
 				t.Errorf("got %q, %v, want a reset", got, err)
 			}
 			r.noService(t)
@@ -394,9 +419,9 @@ func resealed(t *testing.T, l *link) []byte {
 	t.Helper()
 	const tail = 3 + 32 // the seal's TLV
 	h := to(80)
-	mine := l.header(t, h)
+	mine := l.header(t, h, 0)
 	h.ID = wire.NewID()
-	b := l.header(t, h)
+	b := l.header(t, h, 0)
 	copy(b[len(b)-tail:], mine[len(mine)-tail:])
 	checksum := bytes.Index(b, []byte{3, 0, 4}) + 3
 	clear(b[checksum : checksum+4])
@@ -413,7 +438,7 @@ func TestManyKnown(t *testing.T) {
 		r.know(&auth.Client{Name: "one", Key: r.mine.Public()}, &auth.Client{Name: "two", Key: two.Public()})
 		r.server.Known = limit.Oldest[server.Origin]{Most: 100, MostEach: 3}
 		r.server.Unfinished = limit.Oldest[server.Origin]{Most: 2, MostEach: 2}
-		others, err := r.connect(t, two, only)
+		others, err := r.connectAs(t, two, only)
 		nstest.Must(t, err)
 		var links []*link
 		for range 3 {
@@ -429,9 +454,7 @@ func TestManyKnown(t *testing.T) {
 			}
 		}
 		fourth := r.mustConnect(t, only) // for which a stranger has gone, too
-		if got, err := io.ReadAll(links[0]); err != nil || string(got) != string(byte(wire.Draining)) {
-			t.Errorf("the oldest got %q, %v", got, err)
-		}
+		links[0].wantBye(t)
 		for i, l := range append(links[1:], others, fourth) {
 			if !l.alive() {
 				t.Errorf("link %d has ended", i)
@@ -439,7 +462,7 @@ func TestManyKnown(t *testing.T) {
 		}
 		r.wantRefused(t, server.Refused{Unfinished: 8 + 2})
 		// One that has spoken is not counted any more.
-		fourth.say(t, to(80), "")
+		say(t, fourth.End, to(80), "")
 		<-r.service.peers
 		r.mustConnect(t, only)
 		r.wantRefused(t, server.Refused{Unfinished: 8 + 2})
@@ -550,9 +573,11 @@ func TestDrainEndsWhatIsKnown(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- r.server.Relay.Shutdown(ctx) }()
 		nstest.WaitFor(t, "drain", r.server.Relay.Draining)
-		late.say(t, to(80), "hello")
-		late.wantRefusal(t, wire.Draining)
-		l.wantRefusal(t, wire.Draining)
+		say(t, late.End, to(80), "hello")
+		wantStatus(t, late.End, wire.Draining)
+		nstest.Must(t, late.CloseWrite())
+		late.wantBye(t)
+		l.wantBye(t)
 		cut()
 		nstest.Must(t, <-ended)
 		if n, err := stuck.Read(make([]byte, 1)); n != 0 || err == nil {
@@ -567,9 +592,9 @@ func TestHealthCheckOfAKnownClient(t *testing.T) {
 	bothKinds(t, func(t *testing.T, only bool) {
 		r := newKeyRig(t)
 		l := r.mustConnect(t, only)
-		l.say(t, wire.Header{Local: true}, "")
-		if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(wire.Connected)) {
-			t.Errorf("got %q, %v", got, err)
+		for range 3 {
+			say(t, l.End, wire.Header{Local: true, Answer: true}, "")
+			wantStatus(t, l.End, wire.Connected)
 		}
 	})
 }
@@ -578,8 +603,8 @@ func TestHealthCheckOfAKnownClient(t *testing.T) {
 func TestAltered(t *testing.T) {
 	r := newKeyRig(t)
 	l := r.mustConnect(t, false)
-	nstest.Must(t, socket.Send(l.FD, append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)))
-	if got, err := io.ReadAll(l); err == nil || len(got) != 0 {
+	nstest.Must(t, socket.Send(l.session.FD, append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...)))
+	if got, err := io.ReadAll(l.Conn); err == nil || len(got) != 0 {
 		t.Errorf("got %q, %v, want a reset", got, err)
 	}
 	r.noService(t)

@@ -143,6 +143,8 @@ func (s *Server) lost(from *remote, err error, silent bool) {
 		err = errNoHeader
 	case errors.Is(err, wire.ErrSeal):
 		count = &s.refused.seal
+	case errors.Is(err, wire.ErrFrame):
+		count = &s.refused.frame
 	case errors.Is(err, relay.ErrExpired):
 		count = &s.refused.ended // which Unfinished and Known count
 	}

@@ -46,6 +46,11 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 			waits.Over()
 			c.server.listenAgain(c.from)(link, said)
 		},
+		OnError: func(err error) {
+			if errors.Is(err, wire.ErrFrame) {
+				c.server.refuseLink(c.from, err, &c.server.refused.frame)
+			}
+		},
 	})
 	waits.Began(leaving.Expire)
 }

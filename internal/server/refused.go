@@ -15,6 +15,7 @@ type Refused struct {
 	Claim         uint64 // a claim that is not allowed
 	Header        uint64 // the header is missing, malformed, or late
 	Seal          uint64 // the seal of the header is wrong
+	Frame         uint64 // a frame is unknown or out of place
 	Unfinished    uint64 // evicted in favor of later links without a header
 	Handshakes    uint64 // evicted in favor of later links in their handshake
 	Busy          uint64 // too many peers
@@ -27,7 +28,7 @@ func (s *Server) Refused() Refused {
 	unfinished, known, handshakes := s.Unfinished.Counts(), s.Known.Counts(), s.Handshakes.Counts()
 	return Refused{
 		Allow: r.allow.Load(), Proof: r.proof.Load(), Authorization: r.authorization.Load(), Claim: r.claim.Load(),
-		Header: r.header.Load(), Seal: r.seal.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
+		Header: r.header.Load(), Seal: r.seal.Load(), Frame: r.frame.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
 		Unfinished: unfinished.All + unfinished.Each + known.All + known.Each,
 		Handshakes: handshakes.All + handshakes.Each,
 	}
@@ -46,6 +47,7 @@ func (r Refused) LogValue() slog.Value {
 		{"claim", r.Claim},
 		{"header", r.Header},
 		{"seal", r.Seal},
+		{"frame", r.Frame},
 		{"unfinished", r.Unfinished},
 		{"handshakes", r.Handshakes},
 		{"busy", r.Busy},
@@ -60,7 +62,7 @@ func (r Refused) LogValue() slog.Value {
 
 // refusals holds the counters.
 type refusals struct {
-	allow, proof, authorization, claim, header, seal, busy, service, ended atomic.Uint64
+	allow, proof, authorization, claim, header, seal, frame, busy, service, ended atomic.Uint64
 }
 
 // of returns the counter of a status.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -195,6 +198,86 @@ func (r *rig) open(t *testing.T, b []byte) *net.TCPConn {
 	return c
 }
 
+// connect opens a native link, whose frames the test sends and reads.
+func (r *rig) connect(t *testing.T) *wiretest.End {
+	t.Helper()
+	return wiretest.Client(r.open(t, nil))
+}
+
+// say begins an exchange.
+func say(t *testing.T, l *wiretest.End, h wire.Header, more string) {
+	t.Helper()
+	nstest.Must(t, l.SendHeader(h))
+	_, err := io.WriteString(l, more)
+	nstest.Must(t, err)
+}
+
+// wantStatus wants an answer.
+func wantStatus(t *testing.T, l *wiretest.End, want wire.Status) {
+	t.Helper()
+	if got, err := l.ReadStatus(); err != nil || got != want {
+		t.Errorf("got status %d, %v, want %d", got, err, want)
+	}
+}
+
+// wantEcho wants that the service returns what was said.
+func wantEcho(t *testing.T, l *wiretest.End, want string) {
+	t.Helper()
+	wantStatus(t, l, wire.Connected)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(l, got); err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}
+
+// finish ends an exchange that was served, in order.
+func finish(t *testing.T, l *wiretest.End) {
+	t.Helper()
+	nstest.Must(t, l.CloseWrite())
+	if got, err := io.ReadAll(l); err != nil || len(got) > 0 {
+		t.Errorf("got %q, %v, want the end", got, err)
+	}
+}
+
+// split is a connection whose first write is in two pieces.
+type split struct {
+	net.Conn
+
+	at      int
+	between func()
+}
+
+func (s *split) Write(b []byte) (int, error) {
+	if s.between == nil {
+		return s.Conn.Write(b)
+	}
+	n, err := s.Conn.Write(b[:s.at])
+	if err != nil {
+		return n, err
+	}
+	s.between()
+	s.between = nil
+	m, err := s.Conn.Write(b[s.at:])
+	return n + m, err
+}
+
+// pieces is a connection whose writes are in pieces of so many bytes.
+type pieces struct {
+	net.Conn
+
+	size int
+}
+
+func (p pieces) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = p.Conn.Write(b[n:min(n+p.size, len(b))])
+		n += m
+		time.Sleep(time.Millisecond)
+	}
+	return n, err
+}
+
 func encode(t *testing.T, h wire.Header, f wire.Form) []byte {
 	t.Helper()
 	b, err := h.Append(nil, f)
@@ -212,17 +295,12 @@ func to(port uint16) wire.Header {
 }
 
 func TestServiceSeesTheClaim(t *testing.T) {
-	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
+	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
 		t.Run(form.String(), func(t *testing.T) {
 			r := newRig(t)
 			c := r.open(t, append(encode(t, to(80), form), "hello"...))
-			if got := <-r.service.peers; got != claim.String() {
-				t.Errorf("the service saw %s, want %s", got, claim)
-			}
-			want := "hello"
-			if form == wire.Native {
-				want = "\x00hello"
-			}
+			r.wantPeer(t, claim)
+			const want = "hello"
 			b := make([]byte, len(want))
 			if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
 				t.Errorf("got %q, %v, want %q", b, err, want)
@@ -231,7 +309,55 @@ func TestServiceSeesTheClaim(t *testing.T) {
 	}
 }
 
-// TestAnswers looks at the status byte for everything that can be wrong, and
+// wantPeer wants that the service sees a peer.
+func (r *rig) wantPeer(t *testing.T, want netip.AddrPort) {
+	t.Helper()
+	if got := <-r.service.peers; got != want.String() {
+		t.Errorf("the service saw %s, want %s", got, want)
+	}
+}
+
+// TestLinkCarriesManyPeers has peers come over one link, one after another, each with an address of its own.
+func TestLinkCarriesManyPeers(t *testing.T) {
+	r := newRig(t)
+	l := r.connect(t)
+	for i := range uint16(50) {
+		h := to(80)
+		h.Source = netip.AddrPortFrom(claim.Addr(), claim.Port()+i)
+		say(t, l, h, "hello")
+		r.wantPeer(t, h.Source)
+		wantEcho(t, l, "hello")
+		finish(t, l)
+	}
+	if got := r.server.Refused(); got != (server.Refused{}) {
+		t.Errorf("refused are %v", got)
+	}
+}
+
+// TestResetsOfExchanges resets exchanges at each moment. The link lives on.
+func TestResetsOfExchanges(t *testing.T) {
+	r := newRig(t)
+	l := r.connect(t)
+	for _, served := range []bool{true, false, true, false, true} {
+		say(t, l, to(80), "hello")
+		if served {
+			wantEcho(t, l, "hello")
+		}
+		nstest.Must(t, l.Reset())
+		wantStatus(t, l, wire.Connected)
+		if _, err := io.Copy(io.Discard, l); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %v, want a reset", err)
+		}
+		<-r.service.peers
+	}
+	say(t, l, to(81), "")
+	wantStatus(t, l, wire.NoService)
+	nstest.Must(t, l.Reset())
+	say(t, l, to(80), "hello")
+	wantEcho(t, l, "hello")
+}
+
+// TestAnswers looks at the status for everything that can be wrong, and
 // at what a client sees that did not ask for one.
 func TestAnswers(t *testing.T) {
 	tests := map[string]struct {
@@ -304,13 +430,18 @@ func TestAnswers(t *testing.T) {
 				}
 				// The peer's bytes are there already: they must not keep the
 				// answer from arriving.
-				c := r.open(t, append(encode(t, h, form), strings.Repeat("early", 1000)...))
-				got, err := io.ReadAll(c)
+				early := strings.Repeat("early", 1000)
 				if form == wire.Native {
-					if err != nil || len(got) != 1 || wire.Status(got[0]) != tt.want {
-						t.Errorf("got %q, %v, want status %d and the end", got, err, tt.want)
+					l := r.connect(t)
+					for range 3 { // the link lives on
+						say(t, l, h, early)
+						wantStatus(t, l, tt.want)
+						nstest.Must(t, l.CloseWrite())
 					}
-				} else if err == nil || len(got) != 0 {
+					return
+				}
+				c := r.open(t, append(encode(t, h, form), early...))
+				if got, err := io.ReadAll(c); err == nil || len(got) != 0 {
 					t.Errorf("got %q, %v, want a reset", got, err)
 				}
 			})
@@ -321,11 +452,10 @@ func TestAnswers(t *testing.T) {
 // visit has a peer reach the service of a rig.
 func (r *rig) visit(t *testing.T) {
 	t.Helper()
-	c := r.open(t, encode(t, to(80), wire.Native))
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Close()
+	l := r.connect(t)
+	say(t, l, to(80), "")
+	wantStatus(t, l, wire.Connected)
+	finish(t, l)
 	<-r.service.peers
 }
 
@@ -366,10 +496,9 @@ func TestNameThatMoved(t *testing.T) {
 	moved.set("127.0.0.9")
 	r.server.Book.Names = cache(moved)
 	r.server.Services[80] = server.Service{Host: "svc", Port: r.service.port}
-	refused := r.open(t, encode(t, to(80), wire.Native))
-	if got, err := io.ReadAll(refused); err != nil || string(got) != string(byte(wire.Refused)) {
-		t.Fatalf("got %q, %v", got, err)
-	}
+	refused := r.connect(t)
+	say(t, refused, to(80), "")
+	wantStatus(t, refused, wire.Refused)
 	r.wantMarks(t, "127.0.0.9")
 	moved.set("127.0.0.1")
 	time.Sleep(time.Second) // between two lookups of a name
@@ -384,14 +513,10 @@ func TestContainer(t *testing.T) {
 	r.server.Services[80] = server.Service{Host: "docker:web", Port: r.service.port}
 	c := containers{"web": {"127.0.0.1"}}
 	r.server.Book.Containers = c
-	link := r.open(t, encode(t, to(80), wire.Native))
-	answer := make([]byte, 1)
-	if _, err := io.ReadFull(link, answer); err != nil || wire.Status(answer[0]) != wire.Connected {
-		t.Fatalf("answer %d, %v", answer, err)
-	}
-	if got := <-r.service.peers; got != claim.String() {
-		t.Errorf("the service saw %s, want %s", got, claim)
-	}
+	link := r.connect(t)
+	say(t, link, to(80), "")
+	wantStatus(t, link, wire.Connected)
+	r.wantPeer(t, claim)
 	if len(r.marked) > 0 {
 		t.Errorf("a mark was waited for, to %s", <-r.marked)
 	}
@@ -453,17 +578,23 @@ func TestNoHeader(t *testing.T) {
 
 // TestHealthCheck: a header that claims nobody reaches no service.
 func TestHealthCheck(t *testing.T) {
-	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1} {
-		r := newRig(t)
+	r := newRig(t)
+	for _, form := range []wire.Form{wire.V2, wire.V1} {
 		c := r.open(t, encode(t, wire.Header{Local: true}, form))
-		got, err := io.ReadAll(c)
-		if want := form == wire.Native; err != nil || (len(got) == 1) != want {
+		if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
 			t.Errorf("%s: got %q, %v", form, got, err)
 		}
-		if len(r.marked) != 0 {
-			t.Errorf("%s: a service was looked for", form)
-		}
 	}
+	l := r.connect(t)
+	for range 3 { // each is a whole exchange
+		say(t, l, wire.Header{Local: true, Answer: true}, "")
+		wantStatus(t, l, wire.Connected)
+	}
+	if len(r.marked) != 0 {
+		t.Error("a service was looked for")
+	}
+	say(t, l, to(80), "hello")
+	wantEcho(t, l, "hello")
 }
 
 // TestCheckThroughNAT sends headers that describe the link itself, before a NAT has changed its destination or both
@@ -501,19 +632,19 @@ func TestCheckThroughNAT(t *testing.T) {
 // does not come is cut.
 func TestDraining(t *testing.T) {
 	r := newRig(t)
-	late, never := r.open(t, []byte("\r\n\r\n")), r.open(t, []byte("PROXY "))
+	late, never := r.open(t, nil), r.open(t, []byte("PROXY "))
 	ctx, cut := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.server.Relay.Shutdown(ctx) }()
-	for !r.server.Relay.Draining() {
-		time.Sleep(time.Millisecond)
-	}
-	if _, err := late.Write(encode(t, to(80), wire.Native)[4:]); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(late); err != nil || string(got) != string(byte(wire.Draining)) {
-		t.Errorf("got %q, %v, want status %d and the end", got, err, wire.Draining)
-	}
+	l := wiretest.Client(&split{Conn: late, at: 4, between: func() {
+		go func() { ended <- r.server.Relay.Shutdown(ctx) }()
+		for !r.server.Relay.Draining() {
+			time.Sleep(time.Millisecond)
+		}
+	}})
+	say(t, l, to(80), "")
+	wantStatus(t, l, wire.Draining)
+	nstest.Must(t, l.CloseWrite())
+	wantBye(t, late)
 	cut()
 	if got, err := io.ReadAll(never); len(got) != 0 || err == nil {
 		t.Errorf("got %q, %v, want a reset", got, err)
@@ -525,23 +656,114 @@ func TestDraining(t *testing.T) {
 
 // TestHeaderByteByByte: however a header comes in, what is behind it is the peer's.
 func TestHeaderByteByByte(t *testing.T) {
-	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
+	for _, form := range []wire.Form{wire.V2, wire.V1, wire.Py} {
 		r := newRig(t)
 		c := r.open(t, nil)
-		for _, b := range append(encode(t, to(80), form), "hello"...) {
-			if _, err := c.Write([]byte{b}); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Millisecond)
-		}
+		_, err := pieces{c, 1}.Write(append(encode(t, to(80), form), "hello"...))
+		nstest.Must(t, err)
 		<-r.service.peers
-		want := "hello"
-		if form == wire.Native {
-			want = "\x00hello"
-		}
-		got := make([]byte, len(want))
-		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		got := make([]byte, 5)
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != "hello" {
 			t.Errorf("%s: got %q, %v", form, got, err)
 		}
 	}
+	r := newRig(t)
+	l := wiretest.Client(pieces{r.open(t, nil), 1})
+	for range 2 { // the first is bare, the second in a frame
+		say(t, l, to(80), "hello")
+		wantEcho(t, l, "hello")
+		finish(t, l)
+	}
+}
+
+// TestWrongFrames has frames that must not be there, on new links and on one that has carried a peer. The link is reset, and
+// counted.
+func TestWrongFrames(t *testing.T) {
+	header := encode(t, to(80), wire.Native)
+	peer := func(more ...byte) []byte { return append(wire.AppendFrame(nil, wire.KindHeader, header...), more...) }
+	frame := func(k wire.Kind, content ...byte) []byte { return wire.AppendFrame(nil, k, content...) }
+	for name, tt := range map[string]struct {
+		said []byte
+		want server.Refused
+	}{
+		// In place of a header.
+		"an unknown kind":          {frame(7), server.Refused{Frame: 1}},
+		"kind 0":                   {frame(0), server.Refused{Frame: 1}},
+		"data":                     {frame(wire.KindData, 'x'), server.Refused{Frame: 1}},
+		"the end":                  {frame(wire.KindEnd), server.Refused{Frame: 1}},
+		"a reset":                  {frame(wire.KindReset), server.Refused{Frame: 1}},
+		"a status":                 {frame(wire.KindStatus, 0), server.Refused{Frame: 1}},
+		"bye":                      {frame(wire.KindBye), server.Refused{Frame: 1}},
+		"a header without a frame": {header, server.Refused{Frame: 1}},
+		"an empty header":          {frame(wire.KindHeader), server.Refused{Frame: 1}},
+		"a header of 16 MiB":       {wire.AppendHead(nil, wire.KindHeader, wire.MaxData), server.Refused{Frame: 1}},
+		"a truncated header":       {frame(wire.KindHeader, header[:len(header)-1]...), server.Refused{Frame: 1}},
+		"a header and a byte":      {frame(wire.KindHeader, append(bytes.Clone(header), 0)...), server.Refused{Frame: 1}},
+		"two headers in a frame":   {frame(wire.KindHeader, append(bytes.Clone(header), header...)...), server.Refused{Frame: 1}},
+		"a header in v2":           {frame(wire.KindHeader, encode(t, to(80), wire.V2)...), server.Refused{Frame: 1}},
+		"a header in v1":           {frame(wire.KindHeader, encode(t, to(80), wire.V1)...), server.Refused{Frame: 1}},
+		"a changed header":         {frame(wire.KindHeader, changed(header)...), server.Refused{Header: 1}},
+		// Behind a header.
+		"a header within an exchange": {peer(peer()...), server.Refused{Frame: 1}},
+		"a status within an exchange": {peer(frame(wire.KindStatus, 0)...), server.Refused{Frame: 1}},
+		"bye within an exchange":      {peer(frame(wire.KindBye)...), server.Refused{Frame: 1}},
+		"empty data":                  {peer(frame(wire.KindData)...), server.Refused{Frame: 1}},
+		"an end with content":         {peer(frame(wire.KindEnd, 0)...), server.Refused{Frame: 1}},
+		"a reset with content":        {peer(frame(wire.KindReset, 0)...), server.Refused{Frame: 1}},
+		"an unknown kind behind data": {peer(append(frame(wire.KindData, 'x'), 9, 0, 0, 0)...), server.Refused{Frame: 1}},
+		"an end twice":                {peer(append(frame(wire.KindEnd), frame(wire.KindEnd)...)...), server.Refused{Frame: 1}},
+		"data behind an end":          {peer(append(frame(wire.KindEnd), frame(wire.KindData, 'x')...)...), server.Refused{Frame: 1}},
+		"a header behind data":        {peer(append(frame(wire.KindData, 'x'), peer()...)...), server.Refused{Frame: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.wantEnded(t, tt.said)
+			r.wantRefused(t, tt.want)
+		})
+	}
+}
+
+// TestWrongFramesBehindAnExchange has frames that must not be there behind a reset, and behind a refusal.
+func TestWrongFramesBehindAnExchange(t *testing.T) {
+	for name, tt := range map[string]struct {
+		port    uint16
+		behind  wire.Kind
+		content []byte
+	}{
+		"data behind a reset":             {80, wire.KindReset, nil},
+		"data behind the end, refused":    {81, wire.KindEnd, nil},
+		"data behind a reset, refused":    {81, wire.KindReset, nil},
+		"an unknown kind, refused":        {81, 9, nil},
+		"an end with content, refused":    {81, wire.KindEnd, []byte("x")},
+		"a header in an exchange, denied": {81, wire.KindHeader, encode(t, to(80), wire.Native)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := wire.AppendFrame(nil, wire.KindHeader, encode(t, to(tt.port), wire.Native)...)
+			said = wire.AppendFrame(said, tt.behind, tt.content...)
+			newRig(t).wantEnded(t, wire.AppendFrame(said, wire.KindData, 'x'))
+		})
+	}
+}
+
+// wantEnded says something on a link that has carried a peer, and wants the link to be reset, and other links to live on.
+func (r *rig) wantEnded(t *testing.T, said []byte) {
+	t.Helper()
+	l := r.connect(t)
+	say(t, l, to(80), "hello")
+	wantEcho(t, l, "hello")
+	finish(t, l)
+	r.wantPeer(t, claim)
+	_, err := l.Conn.Write(said)
+	nstest.Must(t, err)
+	if _, err := io.Copy(io.Discard, l.Conn); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
+	}
+	r.visit(t)
+}
+
+// changed returns a header with another source.
+func changed(header []byte) []byte {
+	b := bytes.Clone(header)
+	b[16+3] ^= 1
+	return b
 }

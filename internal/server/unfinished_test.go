@@ -11,7 +11,9 @@ import (
 
 	"portredirector/internal/limit"
 	"portredirector/internal/server"
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // TestSilentLinks: links may say nothing for longer than a header may take, and of
@@ -27,24 +29,21 @@ func TestSilentLinks(t *testing.T) {
 			r.server.HeaderTimeout = 10 * time.Millisecond
 			speaking := r.open(t, encode(t, to(80), wire.Native))
 			<-r.service.peers
+			_, err := io.ReadFull(speaking, make([]byte, len(wire.AppendFrame(nil, wire.KindStatus, 0))))
+			nstest.Must(t, err)
 			var links []*net.TCPConn
 			for range 5 {
 				links = append(links, r.open(t, nil))
 			}
 			for _, l := range links[:2] {
-				wantDraining(t, l)
+				wantBye(t, l)
 			}
 			time.Sleep(50 * time.Millisecond) // for longer than a header may take
-			h := encode(t, to(80), wire.Native)
-			for _, l := range links[2:] {
-				if _, err := l.Write(append(h, "hello"...)); err != nil {
-					t.Fatal(err)
-				}
+			for _, c := range links[2:] {
+				l := wiretest.Client(c)
+				say(t, l, to(80), "hello")
 				<-r.service.peers
-				got := make([]byte, 6)
-				if _, err := io.ReadFull(l, got); err != nil || string(got) != "\x00hello" {
-					t.Errorf("got %q, %v", got, err)
-				}
+				wantEcho(t, l, "hello")
 				_ = l.Close()
 			}
 			// Those that have spoken are not counted any more.
@@ -64,20 +63,24 @@ func TestDrainEndsSilentLinks(t *testing.T) {
 	l := r.open(t, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- r.server.Relay.Shutdown(context.Background()) }()
-	wantDraining(t, l)
+	wantBye(t, l)
 	_ = l.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }
 
-func wantDraining(t *testing.T, l *net.TCPConn) {
+// wantBye wants that the server says that it closes a link, and does.
+func wantBye(t *testing.T, l *net.TCPConn) {
 	t.Helper()
 	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if got, err := io.ReadAll(l); err != nil || string(got) != string(byte(wire.Draining)) {
-		t.Errorf("got %q, %v, want status %d", got, err, wire.Draining)
+	if got, err := io.ReadAll(l); err != nil || string(got) != bye {
+		t.Errorf("got %q, %v, want %q", got, err, bye)
 	}
 }
+
+// bye is the last frame on a link that the server closes.
+var bye = string(wire.AppendFrame(nil, wire.KindBye))
 
 func wantAlive(t *testing.T, l *net.TCPConn) {
 	t.Helper()

@@ -1,7 +1,8 @@
 package socket
 
 import (
-	"os"
+	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,5 +38,8 @@ func resetOnClose(fd int, reset bool) error {
 	if reset {
 		l.Onoff = 1
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &l))
+	if errno := setsockopt(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&l), unsafe.Sizeof(l)); errno != 0 {
+		return fmt.Errorf("set SO_LINGER: %w", errno)
+	}
+	return nil
 }

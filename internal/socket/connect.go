@@ -47,13 +47,17 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 	return fd, nil
 }
 
-// setCommon sets the options that all sockets have: no Nagle delay, urgent data among
-// other bytes (RFC 6093), death as a reset, and keepalive unless c is its zero value.
+// common are the options of all sockets: no Nagle delay, urgent data among other bytes
+// (RFC 6093).
+var common = []option{
+	{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+	{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
+}
+
+// setCommon sets the common options, death as a reset, and keepalive unless c is its zero
+// value.
 func setCommon(fd int, c net.KeepAliveConfig) error {
-	err := set(fd, []option{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.SOL_SOCKET, unix.SO_OOBINLINE, 1},
-	})
+	err := set(fd, common...)
 	if err == nil {
 		err = resetOnClose(fd, true)
 	}
@@ -64,22 +68,9 @@ func setCommon(fd int, c net.KeepAliveConfig) error {
 }
 
 func setKeepAlive(fd int, c net.KeepAliveConfig) error {
-	return set(fd, []option{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count},
-	})
-}
-
-// option is an option of setsockopt(2).
-type option struct{ level, name, value int }
-
-func set(fd int, options []option) error {
-	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return nil
+	return set(fd,
+		option{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		option{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle / time.Second)},
+		option{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval / time.Second)},
+		option{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count})
 }

@@ -27,16 +27,11 @@ func (c portChoice) set(fd int, port uint16) error {
 	if c == boundPort {
 		return nil
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-		return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+	err := set(fd, option{"IP_BIND_ADDRESS_NO_PORT", unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1})
+	if err != nil || c == anyPort {
+		return err
 	}
-	if c == anyPort {
-		return nil
-	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16|int(port)); err != nil {
-		return fmt.Errorf("set IP_LOCAL_PORT_RANGE: %w", err)
-	}
-	return nil
+	return set(fd, option{"IP_LOCAL_PORT_RANGE", unix.IPPROTO_IP, unix.IP_LOCAL_PORT_RANGE, int(port)<<16 | int(port)})
 }
 
 // portRange holds the range of ports that the kernel chooses from. IP_LOCAL_PORT_RANGE

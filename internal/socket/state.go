@@ -2,7 +2,6 @@ package socket
 
 import (
 	"net"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +35,7 @@ func Look(fd int) State {
 
 // StopKeepAlive turns keepalive off.
 func StopKeepAlive(fd int) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0))
+	return set(fd, option{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0})
 }
 
 // Heartbeat makes the kernel probe the other end after so much silence. The connection
@@ -49,7 +48,7 @@ func Heartbeat(fd int, every time.Duration) error {
 	if err := KeepAlive(fd, c); err != nil {
 		return err
 	}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(2*every, most)/time.Millisecond)))
+	return set(fd, option{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(2*every, most) / time.Millisecond)})
 }
 
 // KeepAlive sets keepalive. The zero value of c turns it off.

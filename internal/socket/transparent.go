@@ -172,18 +172,13 @@ func prepare(fd int, is4 bool, mark uint32, by portChoice, port uint16) error {
 	}
 	// Several connections of one peer leave from one ip:port, each to another
 	// service. A local service may listen on the port of a peer.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("set SO_REUSEADDR: %w", err)
-	}
-	if err := by.set(fd, port); err != nil {
+	if err := set(fd, option{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}); err != nil {
 		return err
 	}
-	if mark != 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
-			return fmt.Errorf("set SO_MARK: %w", err)
-		}
+	if err := by.set(fd, port); err != nil || mark == 0 {
+		return err
 	}
-	return nil
+	return set(fd, option{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark)})
 }
 
 // CheckTransparent returns an error if this process may not dial transparently.
@@ -198,13 +193,7 @@ func CheckTransparent() error {
 
 func setTransparent(fd int, is4 bool) error {
 	if !is4 {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1); err != nil {
-			return fmt.Errorf("set IPV6_TRANSPARENT: %w", err)
-		}
-		return nil
+		return set(fd, option{"IPV6_TRANSPARENT", unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1})
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1); err != nil {
-		return fmt.Errorf("set IP_TRANSPARENT: %w", err)
-	}
-	return nil
+	return set(fd, option{"IP_TRANSPARENT", unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1})
 }

@@ -15,63 +15,54 @@ import (
 // program does not answer.
 var ErrNoAnswer = errors.New("it accepts connections and does not answer")
 
-// ask sends a header without a peer over a link and waits for the status. So it finds out
-// whether the program at the other end serves; that a link is connected shows only that
-// its kernel does. The link carries nothing more, and is still the caller's.
-func ask(ctx context.Context, l pooled) error {
+// ask sends a header without a peer over a new link and waits for the status. So it finds
+// out whether the program at the other end serves; that a link is connected shows only
+// that its kernel does. It returns the link, which is still the caller's, and reports
+// whether it may carry peers.
+func ask(ctx context.Context, l pooled) (_ pooled, usable bool, err error) {
 	if err := socket.Wait(ctx, l.fd); err != nil {
-		return err
+		return l, false, err
 	}
 	header, err := wire.Header{Local: true, ID: wire.NewID()}.Append(nil, wire.Native)
 	if err != nil {
-		return err
+		return l, false, err
+	}
+	if l.session != nil && l.session.Conn == nil {
+		header = wire.Seal(header, l.session.HeaderKey, l.carried)
 	}
 	if err := l.write(header); err != nil {
-		return fmt.Errorf("send: %w", err)
+		return l, false, fmt.Errorf("send: %w", err)
 	}
-	for {
-		var b [1]byte
-		switch n, err := l.read(b[:]); {
-		case n == 1 && wire.Status(b[0]).Known():
-			return nil
-		case n == 1:
-			return fmt.Errorf("%w: its first byte is %#02x", ErrForeign, b[0])
+	l.carried, l.seen = l.carried+1, true
+	status, err := l.readStatus(ctx)
+	return l, status == wire.Connected, err
+}
+
+// readStatus reads the answer to a header without a peer. A server that ends the link by
+// bye is one that drains.
+func (l pooled) readStatus(ctx context.Context) (wire.Status, error) {
+	answer := wire.Decoder{Answer: true}
+	var b [wire.FrameHead + 1]byte
+	for have := 0; ; {
+		n, err := l.read(b[have:])
+		switch {
 		case errors.Is(err, io.EOF):
-			return fmt.Errorf("%w: it ended the link", ErrNoAnswer)
-		case !errors.Is(err, syscall.EAGAIN):
-			return fmt.Errorf("receive: %w", err)
+			return 0, fmt.Errorf("%w: it ended the link", ErrNoAnswer)
+		case n == 0 && !errors.Is(err, syscall.EAGAIN):
+			return 0, fmt.Errorf("receive: %w", err)
+		}
+		if _, _, err := answer.Decode(b[have : have+max(0, n)]); err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrForeign, err)
+		}
+		have += max(0, n)
+		if status, known := answer.Status(); known {
+			return status, nil
+		}
+		if answer.Over() == wire.Bye {
+			return wire.Draining, nil
 		}
 		if err := socket.WaitReadable(ctx, l.fd); err != nil {
-			return err
+			return 0, err
 		}
 	}
-}
-
-// write sends b, which must be short enough for the buffer of the socket.
-func (l pooled) write(b []byte) error {
-	switch s := l.session; {
-	case s == nil:
-		return socket.Send(l.fd, b)
-	case s.Conn == nil:
-		return socket.Send(l.fd, wire.Seal(b, s.HeaderKey, 0))
-	default:
-		_, err := s.Conn.Write(b)
-		return err
-	}
-}
-
-// read receives without blocking. The error is io.EOF at the end, and syscall.EAGAIN if
-// nothing is there yet.
-func (l pooled) read(b []byte) (int, error) {
-	if l.session != nil && l.session.Conn != nil {
-		return l.session.Conn.Read(b)
-	}
-	n, errno := socket.Recv(l.fd, b)
-	switch {
-	case errno != 0:
-		return 0, errno
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
 }

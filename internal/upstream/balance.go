@@ -37,18 +37,8 @@ func (b *Balance) Type() string { return "way" }
 // choose returns a server that is in use and not among tried, and nil if there is none.
 // Of the servers of one SRV name only those of the lowest priority that is in use count.
 // A suspect is chosen only if there is no other.
-func (ss *Servers) choose(tried *Tried) *server { return ss.chooseFrom(*ss.all.Load(), tried) }
-
-// chooseForQueue returns the server that a queued peer is to get a link of. A dialed one
-// is chosen only where the first in use serves everybody.
-func (ss *Servers) chooseForQueue(tried *Tried) *server {
-	if ss.cfg.Balance == Failover {
-		return ss.choose(tried)
-	}
-	return ss.chooseFrom(*ss.reverse.Load(), tried)
-}
-
-func (ss *Servers) chooseFrom(all []*server, tried *Tried) *server {
+func (ss *Servers) choose(tried *Tried) *server {
+	all := *ss.all.Load()
 	usable := func(s *server) bool { return s.best.Load() != nil && !tried.has(s) }
 	if s := ss.chooseOf(all, func(s *server) bool { return !s.suspect.Load() && usable(s) }); s != nil {
 		return s

@@ -22,7 +22,7 @@ type dialed struct {
 
 	host       string // for its certificate
 	woken      chan struct{}
-	handshakes handshakes
+	handshakes handshakes // only if links are authenticated
 	stop       context.CancelFunc
 	troubled   atomic.Bool  // it has failed since it worked last
 	probe      atomic.Int32 // one of probeNone and so on
@@ -42,7 +42,10 @@ func newDialed(g *group, e endpoint) *dialed {
 	d := &dialed{
 		server: &server{
 			name: e.name, set: ss, group: g,
-			pool: &pool{least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, trips: 1, idle: aheadIdle},
+			pool: &pool{
+				least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, maxAge: ss.cfg.LinkIdle,
+				alive: unusedAlive(ss.cfg.KeepAlive), onRequest: ss.cfg.Auth != nil,
+			},
 		},
 		host: e.host, woken: make(chan struct{}, 1), handshakes: newHandshakes(), stop: func() {},
 		retry: backoff.Backoff{Min: minBackoff, Max: maxBackoff},
@@ -107,18 +110,17 @@ func (d *dialed) maintain() {
 // refill opens links for the pool. Whether a failure lasts shows when a peer has it, too.
 func (d *dialed) refill(n int) {
 	if d.set.cfg.Auth != nil {
-		d.orderHandshakes(n)
+		d.set.demand()
 		return
 	}
 	best := d.best.Load()
 	for range n {
-		l := none
 		if best != nil && d.proven() {
-			if fd, err := d.set.ahead.Connect(*best); err == nil {
-				l = pooled{fd: fd, to: *best}
+			if fd, err := d.set.dial.Connect(*best); err == nil {
+				d.pool.put(pooled{fd: fd, to: *best})
 			}
 		}
-		d.pool.put(l, true)
+		d.pool.settle()
 	}
 }
 
@@ -134,7 +136,7 @@ func (d *dialed) connect(to netip.AddrPort) (pooled, error) {
 	case !d.proven() && d.peers.Load() >= mostUnanswered:
 		return none, errUnproven
 	}
-	fd, err := d.set.now.Connect(to)
+	fd, err := d.set.dial.Connect(to)
 	switch {
 	case err == nil:
 		return pooled{fd: fd, to: to}, nil
@@ -147,42 +149,32 @@ func (d *dialed) connect(to netip.AddrPort) (pooled, error) {
 
 // open opens a link. A server with which that fails is left out.
 func (d *dialed) open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error) {
+	if d.set.cfg.Auth != nil {
+		return d.await(ctx, tried, changed)
+	}
 	d.set.leave(tried) // the queue is for links that have to be requested
 	l, err := d.take()
-	if errors.Is(err, errUnproven) {
-		select {
-		case <-changed:
-			return Link{}, errTryOthers
-		case <-ctx.Done():
-			return Link{}, context.Cause(ctx)
-		}
-	}
-	if !errors.Is(err, errNotReady) {
+	if !errors.Is(err, errUnproven) {
 		return l, err
 	}
-	l, err = d.openAuthenticated(ctx)
-	if err != nil && ctx.Err() == nil && !dial.Exhausted(err) {
-		return Link{}, errLeftOut
+	select {
+	case <-changed:
+		return Link{}, errTryOthers
+	case <-ctx.Done():
+		return Link{}, context.Cause(ctx)
 	}
-	return l, err
 }
 
-// aheadIdle is the silence after which keepalive probes an unused link. It is shorter
+// unusedIdle is the silence after which keepalive probes an unused link. It is shorter
 // than in use, because a peer is about to get the link.
-const aheadIdle = 5 * time.Second
+const unusedIdle = 5 * time.Second
 
-// aheadOf returns the keepalive of unused links.
-func aheadOf(inUse net.KeepAliveConfig) net.KeepAliveConfig {
+// unusedAlive returns the keepalive of unused links.
+func unusedAlive(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	c := inUse
 	if !c.Enable {
-		c = net.KeepAliveConfig{Enable: true, Idle: aheadIdle, Interval: aheadIdle, Count: 3}
+		c = net.KeepAliveConfig{Enable: true, Idle: unusedIdle, Interval: unusedIdle, Count: 3}
 	}
-	c.Idle = min(aheadIdle, max(c.Idle, time.Second))
+	c.Idle = min(unusedIdle, max(c.Idle, time.Second))
 	return c
 }
-
-// A dialed server is not asked for links: each peer's goroutine opens its own.
-
-func (d *dialed) order(int)    {}
-func (d *dialed) pending() int { return 0 }
-func (d *dialed) missed()      {}

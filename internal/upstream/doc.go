@@ -1,6 +1,6 @@
 // Package upstream knows the servers of a client and the links to them. A link is one
-// connection between client and server. It carries one peer; its header goes first, see
-// package wire.
+// connection between client and server. A native link carries one peer after another, others
+// carry one. The header of each peer goes first, see package wire.
 //
 // [Servers] chooses the server of each peer, opens links ahead of need, and finds out
 // which servers can be reached. A peer never waits for a name, for a server that is away
@@ -8,6 +8,7 @@
 //
 //   - [Servers.Take] returns a link at once and does not block. The link is one of the
 //     pool, or its connection has just begun.
+//   - [Link.Return] gives a link back for the next peer.
 //   - [Servers.Run] resolves names, tries failed servers again, and finds the address
 //     that answers first, in the background.
 //   - [Servers.Wait] waits until a server is in use.

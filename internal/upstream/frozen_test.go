@@ -80,14 +80,15 @@ func TestStuckReverseServer(t *testing.T) {
 	first, second := attach(t, ss, "first"), attach(t, ss, "second")
 	nstest.WaitFor(t, "requests", func() bool { return first.orders() > 0 && second.orders() > 0 })
 	first.open(t)
-	second.open(t)
+	ahead := second.open(t)
 	l, ok := take(t, ss, new(upstream.Tried)) // the first is asked for another in its place
 	if !ok || l.Server() != "first" {
 		t.Fatal("the first peer got no link of the first server")
 	}
 	peers := queued(t, ss, 3)
 	nstest.WaitFor(t, "requests of the second for the peers that wait", func() bool { return second.orders() >= 4 })
-	for _, p := range peers {
+	wantFD(t, peers[0], ahead)
+	for _, p := range peers[1:] {
 		wantFD(t, p, second.open(t))
 	}
 	nstest.WaitFor(t, "peer that is given back", func() bool { return errors.Is(l.Lost(), upstream.ErrNoAnswer) })

@@ -14,31 +14,38 @@ import (
 )
 
 // An authenticated link takes a handshake, which costs processor time and waits for
-// round trips. So handshakes run on goroutines. Those for the pool belong to the task of
-// the server, and a peer that finds a link ahead never waits for one.
+// round trips. So links are ordered of the task of the server, as those of a reverse
+// server are requested of it, and handshakes run on goroutines of the task. A peer that
+// finds no link waits in the queue, for the first one that is opened or comes back.
 
 // mostHandshakes is the number of handshakes with a server at a time.
 const mostHandshakes = 32
 
 // handshakes counts the handshakes of a server.
 type handshakes struct {
-	ordered atomic.Int64  // by the pool, for the task to open
+	ordered atomic.Int64  // that have not begun
 	under   chan struct{} // has one element for each handshake under way
 }
 
 func newHandshakes() handshakes { return handshakes{under: make(chan struct{}, mostHandshakes)} }
 
-// orderHandshakes makes the task of the server open n links for the pool.
-func (d *dialed) orderHandshakes(n int) {
-	if n > 0 {
+func (d *dialed) order(n int) {
+	if d.set.cfg.Auth != nil { // else each peer opens its link
+		d.pool.expect(n)
 		d.handshakes.ordered.Add(int64(n))
 		d.wake()
 	}
 }
 
-// openAhead opens as many of the ordered links as may be under way at once.
-func (d *dialed) openAhead(ctx context.Context, openers *sync.WaitGroup) {
+// openOrdered opens as many of the ordered links as may be under way at once. It opens
+// none in place of those that have come back meanwhile.
+func (d *dialed) openOrdered(ctx context.Context, openers *sync.WaitGroup) {
 	for d.handshakes.ordered.Load() > 0 {
+		if !d.pool.needs(d.set.queue.len()) {
+			d.handshakes.ordered.Add(-1)
+			d.pool.settle()
+			continue
+		}
 		select {
 		case d.handshakes.under <- struct{}{}:
 		default:
@@ -48,66 +55,43 @@ func (d *dialed) openAhead(ctx context.Context, openers *sync.WaitGroup) {
 		openers.Go(func() {
 			defer d.wake()
 			defer func() { <-d.handshakes.under }()
-			d.pool.put(d.openOneAhead(ctx), true)
+			l, err := d.openAuthenticated(ctx)
+			d.pool.settle()
+			if err == nil {
+				d.set.deliver(d.server, l)
+			}
 		})
 	}
 }
 
-// openOneAhead opens a link ahead of need. It returns none if that fails.
-func (d *dialed) openOneAhead(ctx context.Context) pooled {
-	best := d.best.Load()
-	if best == nil || !d.proven() {
-		return none
-	}
-	fd, err := d.set.ahead.Connect(*best)
-	if err != nil {
-		return none // whether it lasts shows when a peer has it, too
-	}
-	l, err := d.authenticateInTime(ctx, fd, *best)
-	if err != nil {
-		return none
-	}
-	return l
-}
-
-// openAuthenticated opens a link for a peer that waits for it. If that fails the server
-// is left out.
-func (d *dialed) openAuthenticated(ctx context.Context) (Link, error) {
-	select {
-	case d.handshakes.under <- struct{}{}:
-		defer d.wake() // the pool may wait for its turn
-		defer func() { <-d.handshakes.under }()
-	case <-ctx.Done():
-		return Link{}, context.Cause(ctx)
-	}
+// openAuthenticated opens a link. If that fails the server is left out.
+func (d *dialed) openAuthenticated(ctx context.Context) (pooled, error) {
 	best := d.best.Load()
 	if best == nil {
-		return Link{}, errLeftOut
+		return none, errLeftOut
 	}
-	l := Link{server: d.server, Timeout: d.set.timeout(d.server), taken: d.set.clock()}
-	fd, err := d.set.now.Connect(*best)
-	if err != nil {
-		if !dial.Exhausted(err) {
-			d.fail(*best, err)
-		}
-		return Link{}, err
-	}
-	if l.pooled, err = d.authenticateInTime(ctx, fd, *best); err != nil {
-		return Link{}, err
-	}
-	d.gave(l)
-	return l, nil
-}
-
-// authenticateInTime is like authenticate, and leaves the server out if it fails.
-func (d *dialed) authenticateInTime(ctx context.Context, fd int, to netip.AddrPort) (pooled, error) {
-	tctx, cancel := context.WithTimeoutCause(ctx, d.set.timeout(d.server), dial.ErrTimeout)
-	defer cancel()
-	l, err := d.authenticate(tctx, fd, to)
-	if err != nil && ctx.Err() == nil && !dial.Exhausted(err) {
-		d.fail(to, err)
+	l, err := d.tryAuthenticated(ctx, *best)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case dial.Exhausted(err):
+		d.mu.Lock()
+		d.failed = err
+		d.mu.Unlock()
+	default:
+		d.fail(*best, err)
 	}
 	return l, err
+}
+
+// tryAuthenticated opens a link to an address, and gives up after a while.
+func (d *dialed) tryAuthenticated(ctx context.Context, to netip.AddrPort) (pooled, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.set.timeout(d.server), dial.ErrTimeout)
+	defer cancel()
+	fd, err := d.set.dial.Connect(to)
+	if err != nil {
+		return none, err
+	}
+	return d.authenticate(ctx, fd, to)
 }
 
 // authenticate runs the handshake over a socket, which it owns.
@@ -119,5 +103,5 @@ func (d *dialed) authenticate(ctx context.Context, fd int, to netip.AddrPort) (p
 	if err != nil {
 		return none, fmt.Errorf("authenticate the server: %w", err)
 	}
-	return pooled{fd: session.FD, to: to, session: session}, nil
+	return pooled{fd: session.FD, to: to, session: session, seen: true}, nil
 }

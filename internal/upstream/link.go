@@ -13,6 +13,7 @@ type Link struct {
 
 	server *server
 	ready  bool  // it was connected when it was taken
+	missed bool  // the peer found no such link at first
 	taken  int64 // when it was, on the clock of Servers
 
 	Timeout time.Duration // of the rest of connecting
@@ -38,7 +39,15 @@ func (l Link) Leave() { l.server.peers.Add(-1) }
 // The link is closed if it is of no more use. It must be native, since others carry one
 // peer.
 func (l Link) Return() {
-	l.carried++
+	s := l.server
+	l.carried, l.seen = l.carried+1, true
+	if l.missed && s.set.clock()-l.taken < int64(time.Second) {
+		s.pool.unmiss()
+	}
+	if s.best.Load() == nil || l.Lost() != nil {
+		l.close()
+		return
+	}
 	l.PutBack()
 }
 

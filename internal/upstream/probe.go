@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"portredirector/internal/dial"
-	"portredirector/internal/socket"
 )
 
 // A server can hang and not die: it is stopped, its disk or virtual machine is stuck, it
@@ -71,10 +70,10 @@ func (d *dialed) ask(ctx context.Context, at netip.AddrPort) {
 	if !timer.Stop() {
 		<-suspecting // what comes now is newer
 	}
-	l.close()
 	switch {
 	case err == nil:
 		d.answers()
+		d.set.deliver(d.server, l)
 		d.maintain()
 	case ctx.Err() != nil || dial.Exhausted(err) || d.answered.Load() > began:
 		d.suspect.Store(false) // it shows nothing of the server
@@ -84,12 +83,12 @@ func (d *dialed) ask(ctx context.Context, at netip.AddrPort) {
 }
 
 // openFirst opens a link to the address that answers first. If servers answer, the
-// program must do so, and nothing is left of the link but the address. An error has the
-// address, too, if it connected.
+// program must do so. The address is that of the link, also if nothing else is left of
+// it, and also with an error if it connected.
 func (d *dialed) openFirst(ctx context.Context, addrs []netip.AddrPort) (pooled, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, min(tryTimeout, d.set.cfg.ConnectTimeout), dial.ErrTimeout)
 	defer cancel()
-	fd, winner, err := d.set.ahead.Race(ctx, addrs)
+	fd, winner, err := d.set.dial.Race(ctx, addrs)
 	if err != nil {
 		return none, err
 	}
@@ -102,14 +101,17 @@ func (d *dialed) openFirst(ctx context.Context, addrs []netip.AddrPort) (pooled,
 	if !d.set.cfg.Answers {
 		return l, nil
 	}
-	defer l.close()
-	answered := pooled{fd: -1, to: winner}
-	if err := ask(ctx, l); errors.Is(err, dial.ErrTimeout) {
-		return answered, ErrNoAnswer
-	} else if err != nil {
-		return answered, fmt.Errorf("ask the server: %w", err)
+	l, usable, err := ask(ctx, l)
+	if err != nil || !usable {
+		l.close()
+		l = pooled{fd: -1, to: winner}
 	}
-	return answered, nil
+	if errors.Is(err, dial.ErrTimeout) {
+		return l, ErrNoAnswer
+	} else if err != nil {
+		return l, fmt.Errorf("ask the server: %w", err)
+	}
+	return l, nil
 }
 
 // lose leaves out a server whose program does not answer. Its links are closed, because
@@ -117,13 +119,6 @@ func (d *dialed) openFirst(ctx context.Context, addrs []netip.AddrPort) (pooled,
 func (d *dialed) lose(at netip.AddrPort, err error) {
 	d.lost.Store(d.set.clock())
 	d.fail(at, err)
-	d.pool.drop(func(l pooled) bool { return l.to == at })
+	d.pool.drop(func(l *pooled) bool { return l.to == at })
 	d.suspect.Store(false)
-}
-
-// close closes a link that is not none.
-func (l pooled) close() {
-	if l.fd >= 0 {
-		socket.Close(l.fd)
-	}
 }

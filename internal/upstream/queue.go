@@ -1,14 +1,22 @@
 package upstream
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
+
+	"portredirector/internal/socket"
 )
 
-// queue has the peers for which no link is at hand, in the order of their arrival. It is
-// for reverse servers, which must be asked for links. For a dialed server the goroutine
-// of each peer opens a link.
+// queue has the peers for which no link is at hand, in the order of their arrival. Each
+// gets the first link that is opened or comes back. It is for links that have to be
+// requested: those of reverse servers, and authenticated ones. A plain link to a dialed
+// server is opened by its peer.
 type queue struct {
+	waiting atomic.Int64 // peers in line
+
 	mu    sync.Mutex
 	line  []*waiter // guarded by mu
 	picky int       // peers in line that have tried a server; guarded by mu
@@ -23,6 +31,7 @@ type waiter struct {
 // pushLocked adds a peer at the end.
 func (q *queue) pushLocked(w *waiter) {
 	q.line = append(q.line, w)
+	q.waiting.Add(1)
 	if len(w.tried.servers) > 0 {
 		q.picky++
 	}
@@ -32,18 +41,15 @@ func (q *queue) pushLocked(w *waiter) {
 func (q *queue) removeLocked(i int) *waiter {
 	w := q.line[i]
 	q.line = slices.Delete(q.line, i, i+1)
+	q.waiting.Add(-1)
 	if len(w.tried.servers) > 0 {
 		q.picky--
 	}
 	return w
 }
 
-// busy reports whether peers are queued.
-func (q *queue) busy() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.line) > 0
-}
+// len returns the number of queued peers.
+func (q *queue) len() int { return int(q.waiting.Load()) }
 
 // place returns the channel on which a queued peer gets its link. It is nil, on which
 // none ever comes, for a peer that is not queued.
@@ -54,9 +60,27 @@ func (t *Tried) place() <-chan Link {
 	return t.waiter.got
 }
 
+// await takes a link, or queues the peer until one comes.
+func (s *server) await(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error) {
+	if tried.waiter == nil { // else it has its place already, and others are before it
+		if l, err := s.take(); !errors.Is(err, errNotReady) {
+			return l, err
+		}
+	}
+	s.set.enter(tried)
+	select {
+	case l := <-tried.place():
+		return l, nil
+	case <-changed:
+		return Link{}, errTryOthers
+	case <-ctx.Done():
+		return Link{}, context.Cause(ctx)
+	}
+}
+
 // enter queues a peer, unless it is queued.
 func (ss *Servers) enter(tried *Tried) {
-	if !ss.cfg.Reverse || tried.waiter != nil {
+	if !ss.queues() || tried.waiter != nil {
 		return
 	}
 	tried.waiter = &waiter{tried: tried, got: make(chan Link, 1)}
@@ -81,66 +105,59 @@ func (ss *Servers) leave(tried *Tried) {
 	select {
 	case l := <-w.got:
 		l.Leave()
-		ss.deliver(l.server, l.pooled)
+		l.PutBack()
 	default:
 	}
 }
 
-// deliver gives a link to the first queued peer that has not tried s, or to the pool.
+// deliver gives a link to the first queued peer that waits for one of s, or to the pool.
 func (ss *Servers) deliver(s *server, p pooled) {
+	switch {
+	case p.fd < 0:
+	case ss.queue.len() == 0:
+		s.pool.put(p)
+	case !socket.Look(p.fd).Connected:
+		p.close()
+		ss.demand() // another in its place
+	default:
+		ss.deliverQueued(s, p)
+	}
+}
+
+func (ss *Servers) deliverQueued(s *server, p pooled) {
 	ss.queue.mu.Lock()
 	defer ss.queue.mu.Unlock()
-	i := slices.IndexFunc(ss.queue.line, func(w *waiter) bool { return !w.tried.has(s) })
-	if i < 0 || s.best.Load() == nil {
-		s.pool.put(p, false)
+	i := slices.IndexFunc(ss.queue.line, func(w *waiter) bool { return ss.waitsFor(w, s) })
+	if i < 0 {
+		s.pool.put(p)
 		return
 	}
+	ss.giveLocked(i, s, p)
+}
+
+// giveLocked gives a link to the queued peer at index i.
+func (ss *Servers) giveLocked(i int, s *server, p pooled) {
 	w := ss.queue.removeLocked(i)
-	l := Link{pooled: p, server: s, ready: true, taken: ss.clock(), Timeout: ss.timeout(s)}
+	l := Link{pooled: p, server: s, ready: true, missed: true, taken: ss.clock(), Timeout: ss.timeout(s)}
 	s.gave(l)
 	w.got <- l
 }
 
-// demand requests the links that reverse servers lack: one for each queued peer, of a
-// server that it has not tried, and those of the pools.
-func (ss *Servers) demand() {
-	ss.queue.mu.Lock()
-	defer ss.queue.mu.Unlock()
-	spare, all := make(map[*server]int), 0 // links under way that the pools do not need
-	reverse := *ss.reverse.Load()
-	trusted := slices.ContainsFunc(reverse, func(s *server) bool { return s.best.Load() != nil && !s.suspect.Load() })
-	for _, s := range reverse {
-		if s.best.Load() == nil || trusted && s.suspect.Load() {
-			continue
-		}
-		lacks, more := s.pool.lacks()
-		if lacks > 0 {
-			s.source.order(lacks)
-		}
-		spare[s] = more
-		all += more
-	}
-	line := ss.queue.line
-	if ss.queue.picky == 0 { // any link will do for any peer
-		line, spare = line[min(all, len(line)):], nil
-	}
-	for _, w := range line {
-		if w.covered(spare) {
-			continue
-		}
-		if s := ss.chooseForQueue(w.tried); s != nil {
-			s.source.order(1)
-		}
+// waitsFor reports whether a queued peer may get a link of s.
+func (ss *Servers) waitsFor(w *waiter, s *server) bool {
+	switch {
+	case s.best.Load() == nil || w.tried.has(s):
+		return false
+	case ss.cfg.Balance == Failover:
+		return ss.choose(w.tried) == s
+	default:
+		return true
 	}
 }
 
-// covered reports whether a link under way will do for the peer, and takes it out of spare.
-func (w *waiter) covered(spare map[*server]int) bool {
-	for s, n := range spare {
-		if n > 0 && !w.tried.has(s) {
-			spare[s]--
-			return true
-		}
-	}
-	return false
+// awaited reports whether a queued peer may get a link of s.
+func (ss *Servers) awaited(s *server) bool {
+	ss.queue.mu.Lock()
+	defer ss.queue.mu.Unlock()
+	return slices.ContainsFunc(ss.queue.line, func(w *waiter) bool { return ss.waitsFor(w, s) })
 }

@@ -1,9 +1,6 @@
 package upstream
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // requestTimeout is the time in which a link must come if any are requested. Then they
 // are requested anew.
@@ -14,8 +11,16 @@ const requestTimeout = 5 * time.Second
 func (p *pool) lacks() (n, spare int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n = int(math.Ceil(p.size)) - len(p.links) - p.coming
+	n = p.lackLocked()
 	return max(0, n), max(0, min(-n, p.coming))
+}
+
+// needs reports whether all links that are coming are needed, for the pool or for the
+// queued peers.
+func (p *pool) needs(queued int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lackLocked()+queued >= 0
 }
 
 // expect notes that n links were requested.
@@ -35,16 +40,8 @@ func (p *pool) expected() int {
 	return p.coming
 }
 
-// miss notes a peer that would have found no link.
-func (p *pool) miss() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken++
-	p.size = min(max(p.size, float64(p.least))+1, float64(p.most))
-}
-
-// arrive notes that a requested link is there, and its round-trip time.
-func (p *pool) arrive(rtt time.Duration) {
+// arrive notes that a requested link of a reverse server is there.
+func (p *pool) arrive() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -53,7 +50,6 @@ func (p *pool) arrive(rtt time.Duration) {
 	}
 	p.coming = max(0, p.coming-1)
 	p.arrived = now
-	p.rtt = rtt.Seconds() * p.trips
 }
 
 // overdue returns the time for which no link has arrived: since links were requested, if
@@ -71,9 +67,11 @@ func (p *pool) overdue() (overdue, quiet time.Duration) {
 	return 0, since
 }
 
-// expireRequestsLocked forgets the requests if no link has come for long.
-func (p *pool) expireRequestsLocked() {
-	if p.onRequest && p.coming > 0 && time.Since(p.arrived) > requestTimeout {
+// expireRequests forgets the requests if no link has come for long.
+func (p *pool) expireRequests() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.coming > 0 && time.Since(p.arrived) > requestTimeout {
 		p.coming = 0
 	}
 }

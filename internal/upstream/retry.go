@@ -27,7 +27,7 @@ const (
 func (d *dialed) run(ctx context.Context) {
 	var openers sync.WaitGroup
 	for ctx.Err() == nil {
-		d.openAhead(ctx, &openers)
+		d.openOrdered(ctx, &openers)
 		d.startProbe(ctx, &openers)
 		pause := d.untilTry()
 		if pause == 0 {
@@ -86,25 +86,31 @@ func (d *dialed) try(ctx context.Context) {
 		d.group.resolveSoon()
 		return
 	}
-	if d.set.pooling() || d.set.waiting.Load() > 0 {
-		d.pool.put(l, false)
-	} else {
-		l.close()
-	}
 	d.best.Store(&l.to)
 	d.mu.Unlock()
 	d.answers()
+	d.set.deliver(d.server, l)
 	d.set.announce()
 	d.maintain()
 }
 
 func (d *dialed) fail(at netip.AddrPort, err error) {
+	if d.leaveOut(at, err) {
+		d.wake()
+		d.set.announce() // the peers that wait for it choose anew
+		d.set.demand()
+	}
+}
+
+// leaveOut leaves the server out after a failure of an address, and reports whether it was
+// in use there.
+func (d *dialed) leaveOut(at netip.AddrPort, err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.self = d.self || errors.Is(err, ErrSelf)
 	best := d.best.Load()
 	if best == nil || *best != at {
-		return // it is left out already
+		return false
 	}
 	d.best.Store(nil)
 	d.pool.giveUp(at)
@@ -112,7 +118,7 @@ func (d *dialed) fail(at netip.AddrPort, err error) {
 	if len(d.addrs) > 1 && d.retry.Failures() == 1 {
 		d.pause = 0 // another address may do
 	}
-	d.wake()
+	return true
 }
 
 // backOffLocked notes a failure and sets the pause before the next try.

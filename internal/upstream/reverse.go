@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"portredirector/internal/auth"
-	"portredirector/internal/socket"
 )
 
 // ReverseServer is a server that has dialed the client, because the client cannot dial
@@ -31,7 +30,7 @@ func (ss *Servers) Attach(name string, at netip.AddrPort, post func(n int)) *Rev
 		server: &server{
 			name: name, set: ss, weight: 1,
 			pool: &pool{
-				least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, trips: reverseTrips, idle: ss.cfg.Heartbeat,
+				least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, alive: reverseAlive(ss.cfg.Heartbeat),
 				onRequest: true, allowed: []netip.AddrPort{at}, arrived: time.Now(),
 			},
 		},
@@ -48,10 +47,6 @@ func (ss *Servers) Attach(name string, at netip.AddrPort, post func(n int)) *Rev
 	ss.announce()
 	return r
 }
-
-// reverseTrips is the number of round trips until a requested link is there: half of one
-// for the request, one for TCP, one and a half for TLS and its last word.
-const reverseTrips = 3
 
 // attach replaces the attached server of the same name, and returns it.
 func (ss *Servers) attach(s *server) (before *server) {
@@ -92,34 +87,19 @@ func (s *server) close() {
 
 // Put adds a link that the server has opened, and owns its socket.
 func (r *ReverseServer) Put(session *auth.Session) {
-	_ = socket.KeepAlive(session.FD, unusedAlive(r.set.cfg.Heartbeat))
-	r.pool.arrive(socket.Look(session.FD).RTT)
+	r.pool.arrive()
 	r.opens()
 	r.set.deliver(r.server, pooled{fd: session.FD, to: r.at, session: session, seen: true})
 }
 
-// unusedAlive returns the keepalive settings of an unused link of a reverse server. They
+// reverseAlive returns the keepalive settings of an unused link of a reverse server. They
 // keep the state of a NAT alive, and detect its loss within two intervals.
-func unusedAlive(every time.Duration) net.KeepAliveConfig {
+func reverseAlive(every time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
 }
 
-// open queues the peer until a link comes.
 func (r *ReverseServer) open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error) {
-	if tried.waiter == nil { // else it has its place already, and others are before it
-		if l, err := r.take(); !errors.Is(err, errNotReady) {
-			return l, err
-		}
-	}
-	r.set.enter(tried)
-	select {
-	case l := <-tried.place():
-		return l, nil
-	case <-changed:
-		return Link{}, errTryOthers
-	case <-ctx.Done():
-		return Link{}, context.Cause(ctx)
-	}
+	return r.await(ctx, tried, changed)
 }
 
 func (r *ReverseServer) connect(netip.AddrPort) (pooled, error) { return none, errNotReady }
@@ -133,10 +113,6 @@ func (r *ReverseServer) order(n int) {
 	r.post(n)
 }
 
-func (r *ReverseServer) pending() int { return r.pool.expected() }
-
-func (r *ReverseServer) missed() { r.pool.miss() }
-
 // maintain uses the server again after it said that it drains: it also says so when it
 // has too many unused links.
 func (r *ReverseServer) maintain() {
@@ -144,6 +120,7 @@ func (r *ReverseServer) maintain() {
 	if !r.stuck.Load() {
 		r.use()
 	}
+	r.pool.expireRequests()
 	_, _, _ = r.pool.tick() // its links are connected, and it opens none by itself
 	r.set.demand()
 }

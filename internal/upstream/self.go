@@ -38,7 +38,7 @@ func (r *ReverseServer) dials(netip.AddrPort) bool { return false }
 // reported by own. Nothing that is sent over them is answered.
 func (ss *Servers) DropForeign(own func(netip.Addr) bool) {
 	for _, s := range *ss.all.Load() {
-		n := s.pool.drop(func(l pooled) bool {
+		n := s.pool.drop(func(l *pooled) bool {
 			a := socket.Local(l.fd).Addr()
 			return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !own(a)
 		})

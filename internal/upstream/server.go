@@ -39,14 +39,10 @@ type source interface {
 	// open returns a link for a peer that may wait for it. It returns errLeftOut or
 	// errTryOthers if the server has to be chosen anew; changed is closed then.
 	open(ctx context.Context, tried *Tried, changed <-chan struct{}) (Link, error)
-	// refill opens n links for the pool, which counts them already.
+	// refill opens or requests n links that the pool lacks.
 	refill(n int)
-	// order requests n links for queued peers.
+	// order requests n links, for the pool or for queued peers.
 	order(n int)
-	// pending returns the number of requested links.
-	pending() int
-	// missed notes a peer that was queued behind others.
-	missed()
 
 	// dials reports whether at is an address of the server.
 	dials(at netip.AddrPort) bool
@@ -72,16 +68,24 @@ func (s *server) take() (Link, error) {
 	}
 	l := Link{server: s, Timeout: s.set.timeout(s), taken: s.set.clock()}
 	var want int
-	if l.pooled, l.ready, want = s.pool.take(); l.fd < 0 {
+	l.pooled, l.ready, want = s.pool.take()
+	l.missed = !l.ready
+	if l.fd < 0 {
 		var err error
 		if l.pooled, err = s.source.connect(*best); err != nil {
-			s.source.refill(want)
+			s.refill(want)
 			return Link{}, err
 		}
 	}
 	s.gave(l)
-	s.source.refill(want)
+	s.refill(want)
 	return l, nil
+}
+
+func (s *server) refill(n int) {
+	if n > 0 {
+		s.source.refill(n)
+	}
 }
 
 // gave notes that a peer has a link.
@@ -118,4 +122,4 @@ const silentAfter = time.Second
 
 // load returns the number of peers of the server, and of peers that wait for a link that
 // was requested.
-func (s *server) load() int64 { return s.peers.Load() + int64(s.source.pending()) }
+func (s *server) load() int64 { return s.peers.Load() + int64(s.pool.expected()) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +33,9 @@ type Config struct {
 	// Auth authenticates servers; nil is plain links.
 	Auth           *auth.Dialer
 	ConnectTimeout time.Duration       // of one link
-	KeepAlive      net.KeepAliveConfig // of links that are in use
+	KeepAlive      net.KeepAliveConfig // of links that are in use, which the relay sets
 	Heartbeat      time.Duration       // of unused links that a server has opened
+	Congestion     *dial.Congestion    // of links; nil is the system's
 	Resolver       dial.Resolver       // nil is that of the system
 	Log            *slog.Logger
 }
@@ -44,14 +44,12 @@ type Config struct {
 type Servers struct {
 	cfg   Config
 	start time.Time
-	now   *dial.Dialer // for peers that wait
-	ahead *dial.Dialer // for the pools
+	dial  *dial.Dialer // sets no keepalive: the relay does for links in use, the pool for others
 
 	groups []*group
 	queue  queue
 
 	all     atomic.Pointer[[]*server] // those of the groups in their order, then the attached
-	reverse atomic.Pointer[[]*server] // the attached servers
 	turns   sync.Mutex                // guards server.current, priority and weight
 	waiting atomic.Int64              // peers in Wait
 
@@ -69,9 +67,11 @@ func New(cfg Config) *Servers {
 	}
 	ss := &Servers{
 		cfg: cfg, start: time.Now(), changed: make(chan struct{}),
-		now: &dial.Dialer{KeepAlive: cfg.KeepAlive, Ports: dial.ReadPorts()},
+		dial: &dial.Dialer{Congestion: cfg.Congestion},
 	}
-	ss.ahead = &dial.Dialer{KeepAlive: aheadOf(cfg.KeepAlive), Ports: ss.now.Ports}
+	if !cfg.Answers {
+		ss.dial.Ports = dial.ReadPorts() // such servers take a connection for each peer
+	}
 	for _, name := range cfg.Servers {
 		ss.groups = append(ss.groups, newGroup(ss, name))
 	}
@@ -88,7 +88,7 @@ func (ss *Servers) Run(ctx context.Context) error {
 	for _, g := range ss.groups {
 		g.start(ctx)
 	}
-	if !ss.pooling() && !ss.cfg.Reverse && !ss.cfg.Answers {
+	if !ss.pooling() && !ss.queues() && !ss.cfg.Answers {
 		<-ctx.Done()
 		return nil
 	}
@@ -116,9 +116,7 @@ func (ss *Servers) publish() {
 		all = append(all, g.servers...)
 	}
 	all = append(all, ss.attached...)
-	reverse := slices.Clone(ss.attached)
 	ss.all.Store(&all)
-	ss.reverse.Store(&reverse)
 }
 
 // announce wakes the peers that wait for a server.
@@ -140,6 +138,9 @@ func (ss *Servers) changes() <-chan struct{} {
 func (ss *Servers) clock() int64 { return int64(time.Since(ss.start)) }
 
 func (ss *Servers) pooling() bool { return ss.cfg.PoolMax > 0 }
+
+// queues reports whether there can be peers in the queue.
+func (ss *Servers) queues() bool { return ss.cfg.Reverse || ss.cfg.Auth != nil }
 
 // tryTimeout bounds an attempt if there is something else to try. It allows for two SYNs
 // and some time for an answer.

@@ -32,18 +32,14 @@ type fake struct {
 	conns []*net.TCPConn // guarded by mu
 }
 
-// hear answers a probe, which is no link then.
+// hear answers a probe. The link may carry peers then.
 func (f *fake) hear(c *net.TCPConn) {
 	h, _, err := wire.Read(c)
 	if err != nil || !h.Local || f.hangs.Load() {
 		return
 	}
-	f.mu.Lock()
-	f.conns = slices.DeleteFunc(f.conns, func(o *net.TCPConn) bool { return o == c })
-	f.mu.Unlock()
 	f.probes.Add(1)
-	_, _ = c.Write([]byte{byte(wire.Connected)})
-	_ = c.Close()
+	_, _ = c.Write(wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected)))
 }
 
 // serve starts one. addr may have port 0.

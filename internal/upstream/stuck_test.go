@@ -27,7 +27,7 @@ func TestStuckLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.put(pooled{fd: fd, to: to}, false)
+		p.put(pooled{fd: fd, to: to})
 	}
 	add(silent)
 	add(works)

@@ -31,17 +31,27 @@ var (
 // queued behind all peers for which that was so before. An error is a failure of this
 // machine.
 func (ss *Servers) Take(tried *Tried) (l Link, ok bool, err error) {
-	if ss.cfg.Reverse && ss.queue.busy() {
-		if s := ss.choose(tried); s != nil {
-			s.source.missed()
-		}
-	} else {
+	if !ss.mustQueue(tried) {
 		l, ok, err = ss.take(tried)
 	}
 	if !ok && err == nil {
 		ss.enter(tried)
 	}
 	return l, ok, err
+}
+
+// mustQueue reports whether queued peers wait for the server that would be chosen for a
+// peer, which is behind them then.
+func (ss *Servers) mustQueue(tried *Tried) bool {
+	if ss.queue.len() == 0 {
+		return false
+	}
+	s := ss.choose(tried)
+	if s == nil || !ss.awaited(s) {
+		return false
+	}
+	s.pool.miss()
+	return true
 }
 
 func (ss *Servers) take(tried *Tried) (l Link, ok bool, err error) {

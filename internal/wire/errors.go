@@ -2,7 +2,7 @@ package wire
 
 import "errors"
 
-// Errors of [Read]. A reader that ends before the first byte gives io.EOF, one that ends
+// Errors of [Read], [ReadSealed] and [ReadNext]. A reader that ends before the first byte gives io.EOF, one that ends
 // within a header io.ErrUnexpectedEOF. Other errors of the reader are returned unchanged.
 var (
 	// ErrUnknown means that the first bytes begin none of the forms.
@@ -51,10 +51,11 @@ var (
 	ErrAnswer = errors.New("the header asks for an answer of an unknown version")
 
 	// ErrSeal means that the header is not from the other end of the link, or was changed on
-	// the way. Only [ReadSealed] returns it.
+	// the way, or is not the next one. Only [ReadSealed] and [ReadNext] return it.
 	ErrSeal = errors.New("the seal of the header is not that of its link")
 
-	// ErrFrame means that a frame has an unknown kind, a wrong length, or is out of place.
+	// ErrFrame means that a frame has an unknown kind, a wrong length, an unknown status, or
+	// is out of place. Only [ReadNext] and [Decoder.Decode] return it.
 	ErrFrame = errors.New("unexpected frame")
 )
 

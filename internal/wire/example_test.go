@@ -48,3 +48,19 @@ func ExampleParseForm() {
 	// v2 <nil>
 	// unknown header form (there are native, v2, v1 and py): "v3"
 }
+
+func ExampleDecoder() {
+	up := wire.AppendFrame(nil, wire.KindData, []byte("EHLO peer.example\r\n")...)
+	up = wire.AppendFrame(up, wire.KindEnd)
+	up = append(up, "the next header"...)
+
+	var d wire.Decoder
+	content, rest, err := d.Decode(up)
+	if err != nil {
+		fmt.Println("decode frames:", err)
+		return
+	}
+	fmt.Printf("%q %t %q\n", up[:content], d.Over() == wire.Ended, up[len(up)-rest:])
+	// Output:
+	// "EHLO peer.example\r\n" true "the next header"
+}

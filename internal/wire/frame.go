@@ -5,22 +5,23 @@ import (
 	"fmt"
 )
 
-// Kind is the kind of a frame. Frames carry one peer after another over a native link,
-// see PROTOCOL.md.
+// Kind is the first byte of a frame. Frames carry one peer after another over a native
+// link, see PROTOCOL.md.
 type Kind byte
 
-// The kinds of frames.
+// The kinds of frames. Up is the direction from the client to the server.
 const (
 	KindHeader Kind = 1 + iota // up: the header of the next peer
 	KindStatus                 // down: the answer to a header, one byte
 	KindData                   // bytes of the peer or of the service
 	KindEnd                    // this direction is over (FIN)
 	KindReset                  // both directions are over (RST)
-	KindBye                    // down: nothing that comes after it is delivered
+	KindBye                    // down: no later header is answered
 )
 
 const (
-	// FrameHead is the length of a frame's head in bytes: kind and length of the content.
+	// FrameHead is the length of a frame's head in bytes: the kind and the length of the
+	// content.
 	FrameHead = 4
 	// MaxData is the longest content of a data frame in bytes.
 	MaxData = 1<<24 - 1
@@ -28,7 +29,9 @@ const (
 
 // AppendHead appends the head of a frame with n bytes of content.
 func AppendHead(b []byte, k Kind, n int) []byte {
-	return append(b, byte(k), byte(n>>16), byte(n>>8), byte(n))
+	b = append(b, make([]byte, FrameHead)...)
+	PutHead(b[len(b)-FrameHead:], k, n)
+	return b
 }
 
 // PutHead writes the head of a frame with n bytes of content to b.
@@ -41,10 +44,11 @@ func AppendFrame(b []byte, k Kind, content ...byte) []byte {
 	return append(AppendHead(b, k, len(content)), content...)
 }
 
-// Terminator is the frame that ends a direction of an exchange.
+// Terminator tells which frame ended a direction of an exchange. The zero value means that
+// none has come yet.
 type Terminator uint8
 
-// The terminators. The zero value is none so far.
+// The terminators.
 const (
 	Ended   Terminator = 1 + iota // KindEnd
 	Reset                         // KindReset
@@ -55,14 +59,14 @@ const (
 // Decoder decodes the frames of one direction of an exchange. An exchange is what a link
 // carries for one peer. The zero value decodes the frames behind a header.
 type Decoder struct {
-	// Answer makes the decoder one of the other direction, in which a status comes first.
+	// Answer selects the direction down, in which a status comes first.
 	Answer bool
 
 	status Status
 	over   Terminator
-	known  bool // the status is there
-	have   uint8
-	head   [FrameHead + 1]byte // the first have bytes of a frame, and the content of a status
+	known  bool                // the status has come
+	have   uint8               // how many bytes of head have come
+	head   [FrameHead + 1]byte // of the next frame, with the content of a status
 	left   int32               // bytes of the current data frame that are still to come
 }
 
@@ -79,46 +83,44 @@ func (d *Decoder) Left() int { return int(d.left) }
 // Skip notes that n of the bytes that Left has returned were taken elsewhere.
 func (d *Decoder) Skip(n int) { d.left -= int32(n) } //nolint:gosec // at most Left
 
-// Missing returns how many bytes at least are missing until more content can follow.
-func (d *Decoder) Missing() int { return FrameHead - min(FrameHead, int(d.have)) }
+// Missing returns how many bytes at least come between those of Left and more content.
+// Until the terminator has come, the next Left and Missing bytes belong to the exchange.
+func (d *Decoder) Missing() int {
+	if d.have < FrameHead {
+		return FrameHead - int(d.have)
+	}
+	return len(d.head) - int(d.have)
+}
 
 // Decode decodes b, the next bytes of the direction. It moves the content of data frames
 // to the front of b and returns its length. The last rest bytes of b are behind the
-// terminator, and do not belong to the exchange.
+// terminator, and do not belong to the exchange; they are unchanged. After an error the
+// link must be ended.
 func (d *Decoder) Decode(b []byte) (content, rest int, err error) {
 	for i := 0; i < len(b); {
-		if d.left > 0 {
-			n := min(int(d.left), len(b)-i)
+		switch {
+		case d.left > 0:
+			n := min(d.Left(), len(b)-i)
 			if content < i {
 				copy(b[content:], b[i:i+n])
 			}
 			content, i = content+n, i+n
 			d.Skip(n)
-			continue
-		}
-		if d.over != 0 {
+		case d.over != 0:
 			return content, len(b) - i, nil
-		}
-		n := copy(d.head[d.have:d.headLen()], b[i:])
-		i += n
-		d.have += uint8(n) //nolint:gosec // FrameHead at most
-		if err := d.begin(); err != nil {
-			return content, len(b) - i, err
+		default:
+			n := copy(d.head[d.have:int(d.have)+d.Missing()], b[i:])
+			i += n
+			d.have += uint8(n) //nolint:gosec // len(d.head) at most
+			if err := d.begin(); err != nil {
+				return content, len(b) - i, err
+			}
 		}
 	}
 	return content, 0, nil
 }
 
-// headLen returns how long the frame that begins is without the content of a data frame,
-// as far as that is known.
-func (d *Decoder) headLen() int {
-	if d.have >= FrameHead {
-		return FrameHead + 1
-	}
-	return FrameHead
-}
-
-// begin takes the head of a frame, once it is there.
+// begin begins a frame, once its head has come.
 func (d *Decoder) begin() error {
 	if d.have < FrameHead {
 		return nil
@@ -128,13 +130,13 @@ func (d *Decoder) begin() error {
 	switch {
 	case kind == KindStatus && length == 1 && !answered:
 		if d.have == FrameHead {
-			return nil // the status itself is still to come
+			return nil // its content is still to come
 		}
 		return d.answer(Status(d.head[FrameHead]))
 	case kind == KindBye && length == 0 && !answered:
 		d.over = Bye
 	case kind == KindData && length > 0 && answered:
-		d.left = int32(length) //nolint:gosec // MaxData at most
+		d.left = int32(length)
 	case kind == KindEnd && length == 0 && answered:
 		d.over = Ended
 	case kind == KindReset && length == 0 && answered:
@@ -146,7 +148,7 @@ func (d *Decoder) begin() error {
 	return nil
 }
 
-// answer takes the status.
+// answer records the status.
 func (d *Decoder) answer(s Status) error {
 	if !s.Known() {
 		return fmt.Errorf("%w: %v", ErrFrame, s)

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/wire"
 )
@@ -65,12 +68,12 @@ func FuzzReadV2(f *testing.F) {
 
 // Whatever comes in on a link whose headers are sealed: only what was sealed is taken.
 func FuzzReadSealed(f *testing.F) {
-	sealed := wire.Seal(mustAppend(f, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey)
+	sealed := wire.Seal(mustAppend(f, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native), sealKey, 0)
 	f.Add(sealed)
 	f.Add(sealed[:len(sealed)-1])
 	f.Add([]byte(v2(0x20, 0x00)))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		_, _, err := wire.ReadSealed(bytes.NewReader(in), sealKey)
+		_, _, err := wire.ReadSealed(bytes.NewReader(in), sealKey, 0)
 		if err == nil && !bytes.HasPrefix(in, sealed) {
 			t.Fatalf("%q was taken", in)
 		}
@@ -137,5 +140,129 @@ func FuzzAppend(f *testing.F) {
 			t.Fatalf("form %v, %d bytes left, %v", f, r.Len(), err)
 		}
 		wantHeader(t, got, carried(h, f))
+	})
+}
+
+// Whatever comes in on a link in either direction: the decoder does what a simple one does
+// that has all of it at once, however it is cut.
+func FuzzDecoder(f *testing.F) {
+	for _, d := range directions {
+		f.Add(d.answer, []byte(d.in), uint(len(d.in)/2))
+	}
+	f.Fuzz(func(t *testing.T, answer bool, in []byte, cut uint) {
+		want := decodeSimply(answer, string(in))
+		at := cut % uint(len(in)+1)
+		for _, pieces := range [][]string{{string(in)}, {string(in[:at]), string(in[at:])}, strings.Split(string(in), "")} {
+			if diff := cmp.Diff(want, decode(t, answer, pieces...)); diff != "" {
+				t.Fatalf("%d pieces (-simple +decoder):\n%s", len(pieces), diff)
+			}
+		}
+	})
+}
+
+// decodeSimply decodes a direction that has come as far as it will.
+func decodeSimply(answer bool, in string) (x decoded) {
+	for len(in) >= wire.FrameHead && x.Over == 0 && !x.Failed {
+		kind, n := wire.Kind(in[0]), int(in[1])<<16|int(in[2])<<8|int(in[3])
+		content := in[wire.FrameHead:min(wire.FrameHead+n, len(in))]
+		open := !answer || x.Known
+		switch {
+		case !open && kind == wire.KindStatus && n == 1 && content == "":
+			return x // it has not come
+		case !open && kind == wire.KindStatus && n == 1 && content[0] <= byte(wire.Busy):
+			x.Status, x.Known = wire.Status(content[0]), true
+			if x.Status != wire.Connected {
+				x.Over = wire.Refusal
+			}
+		case !open && kind == wire.KindBye && n == 0:
+			x.Over = wire.Bye
+		case open && kind == wire.KindData && n > 0:
+			x.Content += content
+		case open && kind == wire.KindEnd && n == 0:
+			x.Over = wire.Ended
+		case open && kind == wire.KindReset && n == 0:
+			x.Over = wire.Reset
+		default:
+			x.Failed = true
+		}
+		in = in[wire.FrameHead+len(content):]
+	}
+	if x.Over != 0 {
+		x.Rest = in
+	}
+	return x
+}
+
+// Whatever is sent in frames of whatever size is decoded to what was sent.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte("content"), []byte{3, 1}, []byte("rest"), true)
+	f.Add([]byte{}, []byte{}, []byte{}, false)
+	f.Fuzz(func(t *testing.T, content, sizes, rest []byte, answer bool) {
+		want := decoded{Content: string(content), Rest: string(rest), Over: wire.Ended, Known: answer}
+		var in []byte
+		if answer {
+			in = wire.AppendFrame(in, wire.KindStatus, byte(wire.Connected))
+		}
+		for len(content) > 0 {
+			n := len(content)
+			if len(sizes) > 0 {
+				n, sizes = min(n, 1+int(sizes[0])), sizes[1:]
+			}
+			in = wire.AppendFrame(in, wire.KindData, content[:n]...)
+			content = content[n:]
+		}
+		in = append(wire.AppendFrame(in, wire.KindEnd), rest...)
+		if diff := cmp.Diff(want, decode(t, answer, string(in))); diff != "" {
+			t.Fatalf("(-sent +decoded):\n%s", diff)
+		}
+	})
+}
+
+// Whatever comes in as a later header: ReadNext takes one frame with one native header, and
+// nothing behind it. With fix, in is the end of such a header, and its lengths and its
+// checksum are made right.
+func FuzzReadNext(f *testing.F) {
+	native := mustAppend(f, claim("203.0.113.7:51234", "192.0.2.1:443"), wire.Native)
+	f.Add(wire.AppendFrame(nil, wire.KindHeader, native...), false, false)
+	f.Add(wire.AppendFrame(nil, wire.KindHeader, wire.Seal(native, sealKey, 3)...), false, true)
+	f.Add(wire.AppendFrame(nil, wire.KindHeader, mustAppend(f, wire.Header{Local: true}, wire.Native)...), false, false)
+	f.Add([]byte(answerMe), true, false)
+	f.Add([]byte(answerMe+tlv(0xe1, strings.Repeat("x", 32))), true, true)
+	f.Fuzz(func(t *testing.T, in []byte, fix, sealed bool) {
+		if fix && len(in) < 5000 {
+			in = []byte(frame(wire.KindHeader, signed(v2(0x21, 0x11, addrs4, tlv(0x03, "CRC!"), string(in)))))
+		}
+		var key []byte
+		if sealed {
+			key = sealKey
+		}
+		r := bytes.NewReader(in)
+		h, form, err := wire.ReadNext(r, key, 3)
+		n := len(in) - r.Len()
+		one := bytes.NewReader(in)
+		h1, form1, err1 := wire.ReadNext(iotest.OneByteReader(one), key, 3)
+		if (err == nil) != (err1 == nil) || h != h1 || form != form1 {
+			t.Fatalf("at once: %+v, %v, %v; byte by byte: %+v, %v, %v", h, form, err, h1, form1, err1)
+		}
+		if err != nil {
+			if n > wire.FrameHead+16+4096 {
+				t.Fatalf("%d bytes read", n)
+			}
+			return
+		}
+		first, _, err := wire.Read(bytes.NewReader(in[wire.FrameHead:n]))
+		if err != nil || form != wire.Native || len(in)-one.Len() != n {
+			t.Fatalf("form %v, %d bytes read; as a first header: %v", form, n, err)
+		}
+		wantHeader(t, h, first)
+		if string(in[:wire.FrameHead]) != frame(wire.KindHeader, string(in[wire.FrameHead:n]))[:wire.FrameHead] {
+			t.Fatalf("%x was taken, %d bytes", in, n)
+		}
+		if _, _, err := wire.ReadNext(bytes.NewReader(in[:n-1]), key, 3); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("without its last byte: %v, want %v", err, io.ErrUnexpectedEOF)
+		}
+		if want := wire.Seal(bytes.Clone(native), sealKey, 3); sealed && !bytes.Equal(in[wire.FrameHead:n], want) {
+			t.Fatalf("%q was taken", in)
+		}
 	})
 }

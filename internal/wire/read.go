@@ -32,8 +32,9 @@ var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 // listed at [ErrUnknown].
 func Read(r io.Reader) (Header, Form, error) { return read(r, nil) }
 
-// ReadNext is Read, or ReadSealed if there is a key, for a header that is not the first of
-// its link: it is the content of a frame.
+// ReadNext reads the header of a later exchange of a link, which is the content of a frame,
+// and consumes no byte beyond it. With a key the header must be sealed, see [ReadSealed].
+// Only the Native form is allowed.
 func ReadNext(r io.Reader, key []byte, number uint64) (Header, Form, error) {
 	var head [FrameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -49,20 +50,20 @@ func ReadNext(r io.Reader, key []byte, number uint64) (Header, Form, error) {
 	}
 	content := &io.LimitedReader{R: r, N: length}
 	h, form, err := read(content, s)
+	cut := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
-	case errors.Is(err, io.EOF):
-		return h, form, io.ErrUnexpectedEOF
-	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
-		return h, form, err
-	case err != nil && content.N > 0:
-		return h, form, err // there is more to come
-	case err != nil, content.N > 0, form != Native:
-		return Header{}, 0, fmt.Errorf("%w: its content is not one native header", ErrFrame)
+	case cut && content.N > 0:
+		err = io.ErrUnexpectedEOF
+	case cut, err == nil && (content.N > 0 || form != Native):
+		err = fmt.Errorf("%w: its content is not one native header", ErrFrame)
+	}
+	if err != nil {
+		return Header{}, 0, err
 	}
 	return h, form, nil
 }
 
-// read is Read, or ReadSealed if there is a seal.
+// read reads one header, and checks its seal unless seal is nil.
 func read(r io.Reader, seal *seal) (Header, Form, error) {
 	buf, _ := buffers.Get().(*[pooled]byte)
 	defer buffers.Put(buf)

@@ -12,11 +12,11 @@ import (
 const sealLen = sha256.Size
 
 // Seal adds a seal to the header b, and returns it. Only a holder of the key can make the
-// seal, and it is wrong after any change. b is the result of Append for the Native form,
-// and nothing else. Seal allocates only if b must grow.
+// seal, and any change breaks it. b must be the result of Append for the Native form, and
+// nothing else. Seal allocates only if b must grow.
 //
-// The key must be of one link only, and number the number of headers that the link has
-// carried before. Otherwise the header could be sent again.
+// A key must not be used for two links. The number counts the headers that were sent on
+// the link before, so that none can be sent again.
 func Seal(b, key []byte, number uint64) []byte {
 	checksum := v2Fixed + blockLen(b[13]) + tlvFixed
 	clear(b[checksum : checksum+crcLen])
@@ -34,8 +34,8 @@ type seal struct {
 	number uint64
 }
 
-// ReadSealed is Read for a link with sealed headers. A header without the right seal is
-// ErrSeal.
+// ReadSealed is Read for the first header of a link with sealed headers. A header without
+// the seal for the key and the number is ErrSeal.
 func ReadSealed(r io.Reader, key []byte, number uint64) (Header, Form, error) {
 	return read(r, &seal{key, number})
 }
@@ -59,7 +59,7 @@ func (s *seal) check(b []byte, f Form) error {
 	return nil
 }
 
-// sealOf returns the seal of a header whose seal and checksum are zero.
+// sealOf returns the seal of the header b, whose seal and checksum are zero.
 func sealOf(b, key []byte, number uint64) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write(binary.BigEndian.AppendUint64(nil, number))

@@ -2,9 +2,8 @@ package wire
 
 import "fmt"
 
-// Status is the byte that a server writes before the bytes of the service, if the sender
-// asked for it ([Header].Answer). After any Status but [Connected] the server ends the
-// link, and no byte of the peer has reached a service.
+// Status is the answer of a server to a header that asks for it ([Header].Answer). Any
+// Status but [Connected] ends the exchange, and no byte of the peer has reached a service.
 type Status byte
 
 // The status codes of the wire format, see PROTOCOL.md.
@@ -33,8 +32,7 @@ var statusNames = [...]string{
 	Busy:          "busy",
 }
 
-// Known reports whether a server of this project writes s. Any other first byte
-// comes from a program that has skipped the request for an answer, and it promises
+// Known reports whether a server of this project writes s. Any other byte promises
 // nothing.
 func (s Status) Known() bool { return s <= Busy }
 

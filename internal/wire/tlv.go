@@ -19,7 +19,7 @@ const (
 	tlvSeal   = 0xe1
 
 	// answerMe is the whole value of tlvAnswer: a name that no other sender
-	// writes, and the version of the answer. Version 2 is in frames.
+	// writes, and the version of the answer. Version 2 has frames.
 	answerMe   = answerName + "\x02"
 	answerName = "portredirector"
 
@@ -76,7 +76,8 @@ func findTLVs(b []byte, at int) (found, error) {
 			case string(value) == answerMe:
 				f.answer = true
 			case bytes.HasPrefix(value, []byte(answerName)):
-				return f, fmt.Errorf("%w: %d", ErrAnswer, value[len(answerName):])
+				version := value[len(answerName):min(len(value), len(answerMe))]
+				return f, fmt.Errorf("%w: %q", ErrAnswer, version)
 			}
 		case tlvSeal:
 			if size == sealLen {

@@ -14,7 +14,7 @@ import (
 const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 	addrs4    = "\xcb\x00\x71\x07\xc0\x00\x02\x01\xc8\x22\x01\xbb" // 203.0.113.7:51234 to 192.0.2.1:443
-	answerMe  = "\xe0\x00\x0fportredirector\x01"
+	answerMe  = "\xe0\x00\x0fportredirector\x02"
 )
 
 // addrs6 is the address block of an IPv6 header.
@@ -85,11 +85,7 @@ func TestV2Accepts(t *testing.T) {
 		"2.2.6 SSL with broken sub-TLVs":      {v2(0x21, 0x11, addrs4, tlv(0x20, "\x01\x00\x00\x00\x00\x21\xff")), bare, wire.V2},
 		"2.2.8 others":                        {v2(0x21, 0x11, addrs4, tlv(0xea, "\x01vpce"), tlv(0xee, "\x01abcd"), tlv(0xff, "")), bare, wire.V2},
 		"2.2.8 Google's use of E0":            {v2(0x21, 0x11, addrs4, tlv(0xe0, "\x00\x00\x00\x00\x00\x00\x00\x01")), bare, wire.V2},
-		"another version of the answer":       {v2(0x21, 0x11, addrs4, tlv(0xe0, "portredirector\x02")), bare, wire.V2},
-		"an answer and a byte":                {v2(0x21, 0x11, addrs4, tlv(0xe0, "portredirector\x01\x01")), bare, wire.V2},
 		"another sender's E0 of one byte":     {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "\x01"))), bare, wire.V2},
-		"the name alone in E0":                {v2(0x21, 0x11, addrs4, tlv(0xe0, "portredirector")), bare, wire.V2},
-		"two versions of the answer":          {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector\x02"), answerMe)), asking, wire.Native},
 		"answer before checksum":              {signed(v2(0x21, 0x11, addrs4, answerMe, crc)), asking, wire.Native},
 		"answer, IPv6, id": {
 			signed(v2(0x21, 0x21, addrs6("[2001:db8::7]:51234", "[::ffff:192.0.2.1]:443"), crc, tlv(0x05, string(testID[:])), answerMe)),
@@ -149,7 +145,14 @@ func TestV2Refuses(t *testing.T) {
 		"2.2.3 ..., LOCAL, addresses":    {v2(0x20, 0x11, addrs4, crc), wire.ErrChecksum},
 		"2.2.3 zero checksum":            {v2(0x21, 0x11, addrs4, tlv(0x03, "\x00\x00\x00\x00")), wire.ErrChecksum},
 		"answer without a checksum":      {v2(0x21, 0x11, addrs4, answerMe), wire.ErrNoChecksum},
-		"..., LOCAL":                     {v2(0x20, 0x00, answerMe), wire.ErrNoChecksum},
+		"..., and LOCAL":                 {v2(0x20, 0x00, answerMe), wire.ErrNoChecksum},
+		"version 1 of the answer":        {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector\x01"))), wire.ErrAnswer},
+		"version 3 of the answer":        {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector\x03"))), wire.ErrAnswer},
+		"..., without a checksum":        {v2(0x21, 0x11, addrs4, tlv(0xe0, "portredirector\x01")), wire.ErrAnswer},
+		"..., LOCAL":                     {signed(v2(0x20, 0x00, crc, tlv(0xe0, "portredirector\x01"))), wire.ErrAnswer},
+		"two versions of the answer":     {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector\x01"), answerMe)), wire.ErrAnswer},
+		"an answer and a byte":           {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector\x02\x02"))), wire.ErrAnswer},
+		"the name alone in E0":           {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "portredirector"))), wire.ErrAnswer},
 		"source port 0":                  {v2(0x21, 0x11, "\xcb\x00\x71\x07\xc0\x00\x02\x01\x00\x00\x01\xbb"), wire.ErrSource},
 		"destination port 0":             {v2(0x21, 0x11, "\xcb\x00\x71\x07\xc0\x00\x02\x01\xc8\x22\x00\x00"), wire.ErrDestination},
 		"source 0.0.0.0":                 {v2(0x21, 0x11, "\x00\x00\x00\x00\xc0\x00\x02\x01\xc8\x22\x01\xbb"), wire.ErrSource},

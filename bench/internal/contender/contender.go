@@ -79,6 +79,21 @@ func All() []Contender {
 // Binary is the name of the product's binary in the scratch directory.
 const Binary = "portredirector"
 
+// Before is the suffix of an earlier binary of the product, and of the contenders that run it.
+const Before = "-before"
+
+// WithBefore returns the contenders, with each portredirector followed by the same one of the earlier binary.
+func WithBefore(contenders []Contender) (all []Contender) {
+	for _, c := range contenders {
+		all = append(all, c)
+		if p, ok := c.(portredirector); ok {
+			p.suffix = Before
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // DefaultCount is the number of contenders, the first of all, that are measured unless others are named.
 const DefaultCount = 9
 

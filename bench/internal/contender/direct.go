@@ -3,6 +3,7 @@ package contender
 import (
 	"context"
 	"net/netip"
+	"strings"
 
 	"portredirector/bench/internal/world"
 )
@@ -12,8 +13,10 @@ type direct struct{}
 
 func (direct) Name() string { return Direct }
 
-// Takes omits rows about the processes of a proxy or about secured links, and later rounds, since no ratio depends on it.
-func (direct) Takes(r Subject, round int) bool { return !r.Proxies && !r.Secured && round < 3 }
+// Takes omits rows about the processes of a proxy, most of those about secured links, and later rounds.
+func (direct) Takes(r Subject, round int) bool {
+	return !r.Proxies && (!r.Secured || strings.HasPrefix(r.Name, "answer-far-")) && round < 3
+}
 
 func (direct) Setup(_ context.Context, w *world.World) (deployment, error) {
 	return deployment{Target: netip.AddrPortFrom(world.M2Link.Addr(), world.ServicePort)}, w.M1.SetSysctl("net.ipv4.ip_forward", "1")

@@ -14,6 +14,8 @@ import (
 // portredirector is the product, started as its README says.
 type portredirector struct {
 	name string
+	// suffix is that of the binary and the name, see Before.
+	suffix string
 	// noPool disables links ahead of need. It is measured where they matter most.
 	noPool bool
 	// keys secures the links: by TLS, or with authOnly by authentication alone.
@@ -22,7 +24,7 @@ type portredirector struct {
 	dials bool
 }
 
-func (p portredirector) Name() string { return p.name }
+func (p portredirector) Name() string { return p.name + p.suffix }
 
 // Takes reports whether a row concerns the pool, the keys or the direction that the contender differs in.
 func (p portredirector) Takes(r Subject, _ int) bool {
@@ -38,7 +40,7 @@ func (p portredirector) Takes(r Subject, _ int) bool {
 }
 
 func (p portredirector) Setup(ctx context.Context, w *world.World) (deployment, error) {
-	binary := filepath.Join(w.Scratch, Binary)
+	binary := filepath.Join(w.Scratch, Binary+p.suffix)
 	daemon := func(h *testnet.Host, args ...string) (*world.Process, error) {
 		p, err := w.Start(ctx, h, binary, args...)
 		if err != nil {

@@ -46,15 +46,7 @@ func arrive(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 			return Outcome{}, err
 		}
 	}
-	if len(s.took) == 0 {
-		return Outcome{}, errors.New("no peer was served: " + s.problem)
-	}
-	slices.Sort(s.took)
-	return Outcome{Problem: s.problem, Values: Values{
-		"p50-ms": milliseconds(percentile(s.took, 0.50)),
-		"p99-ms": milliseconds(percentile(s.took, 0.99)),
-		"errors": 100 * float64(s.failures) / float64(all),
-	}}, nil
+	return s.outcome(all)
 }
 
 // there returns how many peers are there. Those that are late go.
@@ -109,4 +101,17 @@ func (s *stream) note(err error) {
 	if s.problem == "" {
 		s.problem = err.Error()
 	}
+}
+
+// outcome returns the latencies, and the share of failures of all peers.
+func (s *stream) outcome(all int) (Outcome, error) {
+	if len(s.took) == 0 {
+		return Outcome{}, errors.New("no peer was served: " + s.problem)
+	}
+	slices.Sort(s.took)
+	return Outcome{Problem: s.problem, Values: Values{
+		"p50-ms": milliseconds(percentile(s.took, 0.50)),
+		"p99-ms": milliseconds(percentile(s.took, 0.99)),
+		"errors": 100 * float64(s.failures) / float64(all),
+	}}, nil
 }

@@ -26,7 +26,7 @@ type crowd struct {
 }
 
 // connect makes new connections, with one echo on each, a fixed number at a time. It measures the rate and the latencies of the
-// beginning, the end and the whole time, and the share of failures.
+// first second, the beginning, the end and the whole time, and the share of failures.
 func connect(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	poll, err := newPoller()
 	if err != nil {
@@ -45,6 +45,7 @@ func connect(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 	values["errors"] = 100 * float64(all.failures) / float64(max(1, all.failures+len(all.done)))
 	addWindow(values, "", all.done, 0, c.length)
 	if c.window > 0 {
+		addWindow(values, "-second", all.done, 0, time.Second)
 		addWindow(values, "-first", all.done, 0, c.window)
 		addWindow(values, "-last", all.done, c.length-c.window, c.length)
 	}

@@ -16,6 +16,7 @@ const RoleLoad = "load"
 
 // The kinds of load.
 const (
+	KindAnswers   = "answers"
 	KindArrive    = "arrive"
 	KindBulk      = "bulk"
 	KindConnect   = "connect"
@@ -50,6 +51,8 @@ func RunPeers(ctx context.Context, e Streams, args []string) error {
 	p := newPeers(c.target)
 	var o Outcome
 	switch args[0] {
+	case KindAnswers:
+		o, err = answers(ctx, p, c)
 	case KindArrive:
 		o, err = arrive(ctx, p, c)
 	case KindBulk:

@@ -23,6 +23,7 @@ const (
 	ModeClose  = "close"  // send one message back and close
 	ModeSink   = "sink"   // take all there is
 	ModeSource = "source" // send for ever
+	ModeAnswer = "answer" // send 100 KB for each message
 )
 
 // messageSize is the size of a message, in bytes.
@@ -69,6 +70,8 @@ func RunService(ctx context.Context, e Streams, args []string) error {
 		serve = serveBulk(net.Conn.Read)
 	case ModeSource:
 		serve = serveBulk(net.Conn.Write)
+	case ModeAnswer:
+		serve = serveBulk(answer)
 	default:
 		return fmt.Errorf("no mode %q", mode)
 	}

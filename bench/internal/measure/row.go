@@ -36,6 +36,7 @@ var (
 	}
 	sustainedMetrics = []Metric{
 		{Key: "rate", Title: "all the time", Unit: "conn/s"},
+		{Key: "rate-second", Title: "in the first second", Unit: "conn/s"},
 		{Key: "rate-first", Title: "at first", Unit: "conn/s"},
 		{Key: "rate-last", Title: "at last", Unit: "conn/s"},
 		{Key: "p50-first", Title: "p50 at first", Unit: "µs"},
@@ -74,6 +75,8 @@ func PlainRows() []Row {
 		firstByteRow(),
 		firstByteFarRow("first-byte-far-1", "first byte over 50 ms, 1 peer/s", 1, 3),
 		firstByteFarRow("first-byte-far-200", "first byte over 50 ms, 200 peers/s", 200, 0),
+		answerFarRow("answer-far-1", "100 KB over 50 ms, 1 peer/s", 1, 2),
+		answerFarRow("answer-far-50", "100 KB over 50 ms, 50 peers/s", 50, 3),
 		bulkFarRow("bulk-far-up", "bulk over 50 ms, 1 stream up", false, 0),
 		bulkFarRow("bulk-far-down", "bulk over 50 ms, 1 stream down", true, 0),
 		bulkFarRow("bulk-far-loss-up", "bulk over 50 ms, 0.1 % lost, 1 stream up", false, farLoss),

@@ -29,6 +29,19 @@ func farPath(loss float64) far.Path {
 // firstByteFarRow measures how long a new peer waits. A link that is connected for the peer takes a round trip, and the first
 // byte another one.
 func firstByteFarRow(name, title string, rate, rounds int) Row {
+	return arriveFarRow(name, title, load.KindArrive, rate, rounds)
+}
+
+// answerFarRow measures how long a new peer waits for the last byte of 100 KB. The window of a new connection is small, so its answer
+// takes several round trips. Contenders with and without secured links are in the same row.
+func answerFarRow(name, title string, rate, rounds int) Row {
+	r := arriveFarRow(name, title, load.KindAnswers, rate, rounds)
+	r.mode, r.Secured = load.ModeAnswer, true
+	return r
+}
+
+// arriveFarRow measures peers that arrive at a steady rate.
+func arriveFarRow(name, title, kind string, rate, rounds int) Row {
 	return Row{
 		Subject: contender.Subject{Name: name}, Title: title, mode: load.ModeEcho, rounds: rounds, way: farPath(0),
 		Metrics: []Metric{
@@ -40,7 +53,7 @@ func firstByteFarRow(name, title string, rate, rounds int) Row {
 			return t.Far.WarmUp + time.Duration(t.Far.Samples[rate])*time.Second/time.Duration(rate)
 		},
 		measure: func(ctx context.Context, m *measurement) (load.Outcome, error) {
-			return m.load(ctx, load.KindArrive, fmt.Sprint("-rate=", rate), fmt.Sprint("-warm-up=", m.times.Far.WarmUp),
+			return m.load(ctx, kind, fmt.Sprint("-rate=", rate), fmt.Sprint("-warm-up=", m.times.Far.WarmUp),
 				fmt.Sprint("-samples=", m.times.Far.Samples[rate]))
 		},
 	}

@@ -17,9 +17,9 @@ type times struct {
 
 // FarTimes are the times of rows in which M1 and M2 are far from each other.
 type FarTimes struct {
-	WarmUp  time.Duration // until a stream is as fast as it gets, and a pool as large
+	WarmUp  time.Duration // until a stream or link is as fast as it gets, and a pool as large
 	Bulk    time.Duration // the window after that, for bytes
-	Samples map[int]int   // of a first byte, by the rate at which peers come
+	Samples map[int]int   // of a first byte or an answer, by the rate at which peers come
 }
 
 var (
@@ -28,13 +28,13 @@ var (
 		warmUp: 500 * time.Millisecond, Bulk: 4 * time.Second, Echo: 3 * time.Second,
 		Sustained: 30 * time.Second, Window: 5 * time.Second, burst: 5 * time.Second,
 		settle: 3 * time.Second, samples: 100,
-		Far: FarTimes{WarmUp: 3 * time.Second, Bulk: 8 * time.Second, Samples: map[int]int{1: 30, 200: 1000}},
+		Far: FarTimes{WarmUp: 5 * time.Second, Bulk: 8 * time.Second, Samples: map[int]int{1: 20, 50: 200, 200: 1000}},
 	}
 	// QuickTimes are for a look.
 	QuickTimes = times{
 		warmUp: 300 * time.Millisecond, Bulk: time.Second, Echo: time.Second,
 		Sustained: 6 * time.Second, Window: 2 * time.Second, burst: 2 * time.Second,
 		settle: time.Second, samples: 25,
-		Far: FarTimes{WarmUp: time.Second, Bulk: 2 * time.Second, Samples: map[int]int{1: 5, 200: 400}},
+		Far: FarTimes{WarmUp: time.Second, Bulk: 2 * time.Second, Samples: map[int]int{1: 5, 50: 100, 200: 400}},
 	}
 )

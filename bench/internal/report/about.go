@@ -27,13 +27,14 @@ type About struct {
 	Go      string `json:"go"`
 	HAProxy string `json:"haproxy"`
 	Product string `json:"portredirector"`
+	Before  string `json:"before,omitempty"` // the earlier binary
 	Rounds  int    `json:"rounds"`
 	Quick   bool   `json:"quick"`
 }
 
 // ReadAbout collects the description.
 func ReadAbout(ctx context.Context, scratch string, rounds int, quick bool) About {
-	return About{
+	a := About{
 		Date:    time.Now().Format(time.RFC3339),
 		Kernel:  readLine("/proc/sys/kernel/osrelease"),
 		Cores:   runtime.NumCPU(),
@@ -46,6 +47,11 @@ func ReadAbout(ctx context.Context, scratch string, rounds int, quick bool) Abou
 		Rounds:  rounds,
 		Quick:   quick,
 	}
+	before := filepath.Join(scratch, contender.Binary+contender.Before)
+	if _, err := os.Stat(before); err == nil {
+		a.Before = firstLine(ctx, before, "--version")
+	}
+	return a
 }
 
 // Print prints the description.
@@ -65,8 +71,12 @@ func (a About) Print(w io.Writer) {
 		{"Go", a.Go},
 		{"HAProxy", a.HAProxy},
 		{"portredirector", a.Product},
+		{"before", a.Before},
 		{"rounds", rounds},
 	} {
+		if line[1] == "" {
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
 	}
 	_ = t.Flush()

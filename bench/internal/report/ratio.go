@@ -11,14 +11,18 @@ type ratio struct{ of, to string }
 
 func (q ratio) String() string { return q.of + " ÷ " + q.to }
 
-// securedRatios are the ratios of the rows about secured links: the cost of securing them, TLS against TLS, and the effect of
-// which end dials.
+// securedRatios are the ratios of the rows about secured links: the cost of securing them, TLS against TLS, the effect of
+// which end dials, and the gain over no proxy.
 var securedRatios = []ratio{
 	{contender.HAProxyTLS, contender.HAProxy},
+	{contender.Product, contender.HAProxy},
 	{contender.ProductTLS, contender.Product},
 	{contender.ProductAuth, contender.Product},
 	{contender.ProductTLS, contender.HAProxyTLS},
 	{contender.Dials, contender.ProductTLS},
+	{contender.Product, contender.Direct},
+	{contender.ProductTLS, contender.Direct},
+	{contender.ProductAuth, contender.Direct},
 }
 
 // ratiosToHAProxy returns the ratios of the other rows.

@@ -67,14 +67,14 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportSecured checks a report of two tables.
+// TestReportSecured checks a report of two tables, with an earlier binary.
 func TestReportSecured(t *testing.T) {
 	p := measure.Plan{
 		Rows: []measure.Row{
 			{Subject: contender.Subject{Name: "rate"}, Title: "a rate", Metrics: []measure.Metric{{Key: "rate", Title: "rate", Unit: "conn/s"}}},
 			{Subject: contender.Subject{Name: "rate-tls", Secured: true}, Title: "a rate, TLS", Metrics: []measure.Metric{{Key: "rate", Title: "rate", Unit: "conn/s"}}},
 		},
-		Contenders: contender.All(),
+		Contenders: contender.WithBefore(contender.All()),
 	}
 	var samples []measure.Sample
 	s := func(row, contender string, rate float64) {
@@ -82,15 +82,16 @@ func TestReportSecured(t *testing.T) {
 	}
 	s("rate", contender.HAProxy, 100)
 	s("rate", contender.Product, 200)
+	s("rate", contender.Product+contender.Before, 160)
 	s("rate-tls", contender.HAProxyTLS, 20)
 	s("rate-tls", contender.Product, 300)
 	s("rate-tls", contender.ProductTLS, 30)
 	var out strings.Builder
 	New(p, samples).Print(&out)
 	want := `
-|        | median of the rounds | unit   | haproxy | portredirector | portredirector ÷ haproxy |
-| ------ | -------------------- | ------ | ------: | -------------: | -----------------------: |
-| a rate | rate                 | conn/s |     100 |            200 |                     2.00 |
+|        | median of the rounds | unit   | haproxy | portredirector | portredirector-before | portredirector ÷ haproxy | portredirector-before ÷ haproxy | portredirector ÷ portredirector-before |
+| ------ | -------------------- | ------ | ------: | -------------: | --------------------: | -----------------------: | ------------------------------: | -------------------------------------: |
+| a rate | rate                 | conn/s |     100 |            200 |                   160 |                     2.00 |                            1.60 |                                   1.25 |
 
 |             | median of the rounds | unit   | haproxy-tls | portredirector | portredirector-tls | portredirector-tls ÷ portredirector | portredirector-tls ÷ haproxy-tls |
 | ----------- | -------------------- | ------ | ----------: | -------------: | -----------------: | ----------------------------------: | -------------------------------: |

@@ -3,6 +3,7 @@ package report
 import (
 	"slices"
 
+	"portredirector/bench/internal/contender"
 	"portredirector/bench/internal/measure"
 )
 
@@ -30,6 +31,9 @@ func (r *Report) sections() []section {
 		s.ratios = ratiosToHAProxy(s.contenders)
 		if secured {
 			s.ratios = slices.Clone(securedRatios)
+		}
+		for _, c := range s.contenders {
+			s.ratios = append(s.ratios, ratio{c, c + contender.Before})
 		}
 		s.ratios = slices.DeleteFunc(s.ratios, func(q ratio) bool {
 			return !slices.Contains(s.contenders, q.of) || !slices.Contains(s.contenders, q.to)

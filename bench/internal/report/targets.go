@@ -29,7 +29,9 @@ var targets = []target{
 	{text: "bulk, 1 stream: throughput ÷ HAProxy", least: true, limit: 2.5, value: toHAProxy(slices.Min, "gbit", "bulk-1-up", "bulk-1-down")},
 	{text: "bulk, 16 streams: throughput ÷ HAProxy", least: true, limit: 3, value: toHAProxy(slices.Min, "gbit", "bulk-16-up", "bulk-16-down")},
 	{text: "bulk, 1 stream: CPU time per GB ÷ HAProxy", limit: 0.4, value: toHAProxy(slices.Max, "cpu", "bulk-1-up", "bulk-1-down")},
-	{text: "peers reset: conn/s ÷ HAProxy", least: true, limit: 1.3, value: toHAProxy(slices.Min, "rate", "conn-reset")},
+	{text: "peers reset: conn/s ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate", "conn-reset")},
+	{text: "peers reset: conn/s in the first second ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate-second", "conn-reset")},
+	{text: "peers close first: conn/s in the first second ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate-second", "conn-peer-fin")},
 	{text: "peers close first: conn/s at last ÷ its own at first", least: true, limit: 0.9, value: lastToFirst("conn-peer-fin")},
 	{text: "peers close first: conn/s at last ÷ HAProxy", least: true, limit: 5, value: toHAProxy(slices.Min, "rate-last", "conn-peer-fin")},
 	{text: "64 B echo, 1 connection: p50 ÷ HAProxy", limit: 0.8, value: toHAProxy(slices.Max, "p50", "echo-1")},
@@ -39,6 +41,12 @@ var targets = []target{
 	{text: "first byte over 50 ms, 1 peer/s: p99, ms less than HAProxy", least: true, limit: farLimit, value: lessThanHAProxy("p99-ms", "first-byte-far-1")},
 	{text: "first byte over 50 ms, 200 peers/s: p50, ms less than HAProxy", least: true, limit: farLimit, value: lessThanHAProxy("p50-ms", "first-byte-far-200")},
 	{text: "first byte over 50 ms, 200 peers/s: p99, ms less than HAProxy", least: true, limit: farLimit, value: lessThanHAProxy("p99-ms", "first-byte-far-200")},
+	{text: "100 KB over 50 ms: p50 ÷ direct", limit: 0.5, value: answers(contender.Product, contender.Direct)},
+	{text: "100 KB over 50 ms: p50 ÷ HAProxy", limit: 0.5, value: answers(contender.Product, contender.HAProxy)},
+	{text: "100 KB over 50 ms, encrypted: p50 ÷ direct", limit: 0.5, value: answers(contender.ProductTLS, contender.Direct)},
+	{text: "100 KB over 50 ms, encrypted: p50 ÷ HAProxy", limit: 0.5, value: answers(contender.ProductTLS, contender.HAProxy)},
+	{text: "100 KB over 50 ms, authenticated: p50 ÷ direct", limit: 0.5, value: answers(contender.ProductAuth, contender.Direct)},
+	{text: "100 KB over 50 ms, authenticated: p50 ÷ HAProxy", limit: 0.5, value: answers(contender.ProductAuth, contender.HAProxy)},
 	{text: "bulk over 50 ms: throughput ÷ direct", least: true, limit: 1, value: ratioTo(contender.Direct, slices.Min, "mbit", "bulk-far-up", "bulk-far-down")},
 	{text: "bulk over 50 ms, 0.1 % lost: throughput ÷ direct", least: true, limit: 1, value: ratioTo(contender.Direct, slices.Min, "mbit", "bulk-far-loss-up", "bulk-far-loss-down")},
 	{text: "RSS of an idle peer, each process, of 1,000, KB", limit: 1.5, value: highestIdle("rss", measure.FewPeers)},
@@ -47,8 +55,10 @@ var targets = []target{
 	{text: "9,500 peers at once", limit: 0, show: measure.LostPeers, value: func(r *Report) float64 { return r.product("held", "failed", true) }},
 	{text: "bulk, 1 stream, TLS: throughput ÷ HAProxy", least: true, limit: 1, value: withTLS("gbit", "bulk-1-up-tls", "bulk-1-down-tls")},
 	{text: "bulk, 16 streams, TLS: throughput ÷ HAProxy", least: true, limit: 1, value: withTLS("gbit", "bulk-16-up-tls", "bulk-16-down-tls")},
-	{text: "peers reset, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-reset-tls")},
-	{text: "peers close first, TLS: conn/s ÷ HAProxy", least: true, limit: 1, value: withTLS("rate", "conn-peer-fin-tls")},
+	{text: "peers reset, TLS: conn/s ÷ HAProxy", least: true, limit: 4, value: withTLS("rate", "conn-reset-tls")},
+	{text: "peers close first, TLS: conn/s ÷ HAProxy", least: true, limit: 4, value: withTLS("rate", "conn-peer-fin-tls")},
+	{text: "new connections, encrypted: conn/s ÷ plain", least: true, limit: 0.75, value: toPlain(contender.ProductTLS)},
+	{text: "new connections, authenticated: conn/s ÷ plain", least: true, limit: 0.9, value: toPlain(contender.ProductAuth)},
 	{text: "first byte over 50 ms, the server dials: p50 ÷ the client dials", limit: 1, value: dials("p50-ms")},
 	{text: "first byte over 50 ms, the server dials: p99 ÷ the client dials", limit: 1, value: dials("p99-ms")},
 }
@@ -76,6 +86,16 @@ func withTLS(key string, rows ...string) func(*Report) float64 {
 // dials returns the ratio of a server that dials to a client that dials, the higher of both rates of peers.
 func dials(key string) func(*Report) float64 {
 	return ratio{contender.Dials, contender.ProductTLS}.worst(slices.Max, key, "first-byte-far-1-tls", "first-byte-far-200-tls")
+}
+
+// toPlain returns the lower ratio of new connections over secured links to those over plain ones.
+func toPlain(secured string) func(*Report) float64 {
+	return ratio{secured, contender.Product}.worst(slices.Min, "rate", "conn-reset-tls", "conn-peer-fin-tls")
+}
+
+// answers returns the ratio of the time until the last byte of an answer, the higher of both rates of peers.
+func answers(of, to string) func(*Report) float64 {
+	return ratio{of, to}.worst(slices.Max, "p50-ms", "answer-far-1", "answer-far-50")
 }
 
 // worst returns the worst ratio in some rows.

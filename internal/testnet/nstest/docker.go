@@ -3,7 +3,10 @@ package nstest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -90,6 +93,27 @@ func (e *Engine) Stop(tb testing.TB, id string) {
 	}
 }
 
+// WaitHealth waits until the engine takes a container for healthy, or unhealthy. It does not run a program each time.
+func (e *Engine) WaitHealth(tb testing.TB, id, want string) {
+	tb.Helper()
+	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", e.Socket()) }
+	client := http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	var container struct {
+		State struct{ Health struct{ Status string } }
+	}
+	WaitFor(tb, "signs of being "+want, func() bool {
+		time.Sleep(50 * time.Millisecond)
+		answer, err := client.Get("http://docker/containers/" + id + "/json")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer answer.Body.Close()
+		err = json.NewDecoder(answer.Body).Decode(&container)
+		return err == nil && container.State.Health.Status == want
+	})
+}
+
 // gone matches what the engine says of a container that was run with --rm and has ended.
 var gone = regexp.MustCompile(`No such container|is already in progress`)
 
@@ -110,9 +134,11 @@ func (e *Engine) Log(tb testing.TB, id string) string {
 // WaitLog waits until a container has printed substring.
 func (e *Engine) WaitLog(tb testing.TB, id, substring string) {
 	tb.Helper()
-	var text string
+	file := e.Docker(tb, "inspect", "--format", "{{.LogPath}}", id)
+	var text []byte
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if text = e.Log(tb, id); strings.Contains(text, substring) {
+		text, _ = os.ReadFile(file)
+		if bytes.Contains(text, []byte(substring)) {
 			return
 		}
 	}

@@ -1,0 +1,63 @@
+package upstream
+
+import (
+	"io"
+	"net/netip"
+	"time"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/socket"
+)
+
+// pooled is a link that may be in the pool.
+type pooled struct {
+	fd      int
+	to      netip.AddrPort
+	session *auth.Session // nil if the link is plain
+	carried uint64        // headers that the link has carried
+
+	since time.Time // it is in the pool
+	late  int       // ticks at which it was still connecting
+	seen  bool      // it was connected at a tick, or before
+	alive bool      // it has the keepalive of unused links
+}
+
+// none is a link that could not be opened.
+var none = pooled{fd: -1}
+
+// close closes a link that is not none, in order.
+func (l pooled) close() {
+	if l.fd < 0 {
+		return
+	}
+	if l.session != nil && l.session.Conn != nil {
+		_ = l.session.Conn.CloseWrite()
+		_ = l.session.Conn.Flush()
+	}
+	socket.Close(l.fd)
+}
+
+// write sends b, which must be short enough for the buffer of the socket.
+func (l pooled) write(b []byte) error {
+	if l.session != nil && l.session.Conn != nil {
+		_, err := l.session.Conn.Write(b)
+		return err
+	}
+	return socket.Send(l.fd, b)
+}
+
+// read receives without blocking. The error is io.EOF at the end, and syscall.EAGAIN if
+// nothing is there yet.
+func (l pooled) read(b []byte) (int, error) {
+	if l.session != nil && l.session.Conn != nil {
+		return l.session.Conn.Read(b)
+	}
+	n, errno := socket.Recv(l.fd, b)
+	switch {
+	case errno != 0:
+		return 0, errno
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
