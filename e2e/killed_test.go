@@ -30,7 +30,7 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 				t.Parallel()
 				keys := newTrust(t)
 				w := newWorld(t)
-				load := newStreams(t, w, listen(t, w.m2, loopback80), 23)
+				load := newStreams(t, w, listen(t, w.m2, loopback80), 21)
 				startServer := func() *daemon { return w.server(t, "-p 80 "+keys.server) }
 				startClient := func() *daemon { return w.client(t, "-p 80 --connect-timeout 4s "+keys.client) }
 				server, client := startServer(), startClient()

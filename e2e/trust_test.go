@@ -114,37 +114,34 @@ func writePEM(t *testing.T, kind string, der []byte) (path string) {
 	return path
 }
 
-// TestSecuredLinks serves peers over links of every kind, by services that are dialed in different ways, with and without the
-// pool.
+// TestSecuredLinks serves peers over links of every kind, each with both ways to dial a service, and with and without the pool.
 func TestSecuredLinks(t *testing.T) {
 	for kind, make := range kinds {
-		for _, service := range []string{loopback80, guest80} {
-			for _, pool := range []string{"", "--pool-max 0"} {
-				t.Run(fmt.Sprint(kind, " ", service, " ", pool), func(t *testing.T) {
-					t.Parallel()
-					c := chain{world: newWorld(t)}
-					host, k := c.m2, make(t)
-					if service == guest80 {
-						host = c.guest
-					}
-					c.service = listen(t, host, service)
-					c.world.server(t, "-p 80="+service+" "+k.server)
-					c.world.client(t, "-p 80 "+pool+" "+k.client)
-					c.connect(t).talk(t)
-					s := c.connect(t)
-					transfer(t, s.peer, s.service)()
-					transfer(t, s.service, s.peer)()
-					s = c.connect(t)
-					sent := flow(t, s.peer, s.service)
-					reset(t, s.service)
-					wantSenderReset(t, sent)
-					s = c.connect(t)
-					reset(t, s.peer)
-					wantReset(t, s.service)
-					nstest.Must(t, c.service.Close())
-					c.wantRefused(t, c.alice, 80)
-				})
-			}
+		for service, pool := range map[string]string{loopback80: "", guest80: "--pool-max 0"} {
+			t.Run(fmt.Sprint(kind, " ", service, " ", pool), func(t *testing.T) {
+				t.Parallel()
+				c := chain{world: newWorld(t)}
+				host, k := c.m2, make(t)
+				if service == guest80 {
+					host = c.guest
+				}
+				c.service = listen(t, host, service)
+				c.world.server(t, "-p 80="+service+" "+k.server)
+				c.world.client(t, "-p 80 "+pool+" "+k.client)
+				c.connect(t).talk(t)
+				s := c.connect(t)
+				transfer(t, s.peer, s.service)()
+				transfer(t, s.service, s.peer)()
+				s = c.connect(t)
+				sent := flow(t, s.peer, s.service)
+				reset(t, s.service)
+				wantSenderReset(t, sent)
+				s = c.connect(t)
+				reset(t, s.peer)
+				wantReset(t, s.service)
+				nstest.Must(t, c.service.Close())
+				c.wantRefused(t, c.alice, 80)
+			})
 		}
 	}
 }

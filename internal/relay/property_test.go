@@ -58,6 +58,13 @@ func randomScript(r *rand.Rand) script {
 	return s
 }
 
+// randomData is made once. Each life has a part of it, which differs from those of others.
+var randomData = sync.OnceValue(func() []byte {
+	data := make([]byte, 2<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
+	return data
+})
+
 func randomLife(t *testing.T, engine *relay.Engine, w way, r *rand.Rand) error {
 	t.Helper()
 	peer, acceptedEnd := tcpPair(t)
@@ -66,8 +73,7 @@ func randomLife(t *testing.T, engine *relay.Engine, w way, r *rand.Rand) error {
 	meter := new(relay.Meter)
 	w.relay(t, engine, relay.Pair{Meter: meter, Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd), Done: func(r relay.Result) { result <- r }})
 	up, down := randomScript(r), randomScript(r)
-	data := make([]byte, 1<<20)
-	_, _ = rand.NewChaCha8([32]byte{byte(r.Uint32())}).Read(data)
+	data := randomData()[r.IntN(1<<20):][:1<<20]
 	var ends sync.WaitGroup
 	var got [2][]byte
 	var errs [2]error

@@ -172,17 +172,19 @@ func TestOldLinks(t *testing.T) {
 	w.maxAge = time.Minute
 	fresh := []int{w.add(0), w.add(0)}
 	used := []int{w.add(1), w.add(1), w.add(1)}
-	young := w.add(1)
-	for i := range w.links {
-		if w.links[i].fd != young {
+	age := func() {
+		for i := range w.links {
 			w.links[i].since = time.Now().Add(-2 * w.maxAge)
 		}
 	}
+	age()
 	w.tick()
-	for _, fd := range []int{fresh[0], fresh[1], used[0], used[1]} {
+	for _, fd := range []int{fresh[0], fresh[1], used[0]} {
 		w.wantClosed(fd, true)
 	}
-	w.wantTaken(young, used[2], -1)
+	young := []int{w.add(1), w.add(1), w.add(1)}
+	w.tick() // closes the old ones, which the pool has no need of now, and no others
+	w.wantTaken(young[2], young[1], young[0], -1)
 
 	w.maxAge = 0
 	old := w.add(1)
