@@ -30,7 +30,7 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 				t.Parallel()
 				keys := newTrust(t)
 				w := newWorld(t)
-				load := newStreams(t, w, listen(t, w.m2, loopback80))
+				load := newStreams(t, w, listen(t, w.m2, loopback80), 21)
 				startServer := func() *daemon { return w.server(t, "-p 80 "+keys.server) }
 				startClient := func() *daemon { return w.client(t, "-p 80 --connect-timeout 4s "+keys.client) }
 				server, client := startServer(), startClient()
@@ -80,10 +80,9 @@ func TestOrderlyEndsAreWhole(t *testing.T) {
 				nstest.ConnectFar(t, w.m1, nstest.Prefixes("10.0.0.1/24"), w.m2, nstest.Prefixes("10.0.0.2/24"),
 					far.Path{Delay: 5 * time.Millisecond, Loss: 0.02})
 			})
-			load := newStreams(t, w, listen(t, w.m2, loopback80))
+			load := newStreams(t, w, listen(t, w.m2, loopback80), 17)
 			server := w.server(t, "-p 80 --drain-timeout 1m "+keys.server)
 			client := w.client(t, "-p 80 --drain-timeout 1m "+keys.client)
-			load.bits = 17
 			load.start(t)
 			nstest.WaitFor(t, "streams to end", func() bool { return load.whole.Load() > 100 })
 			load.stop.Store(true)
@@ -114,10 +113,10 @@ type streams struct {
 	bits       int          // of the longest stream's length
 }
 
-func newStreams(t *testing.T, w *world, service *net.TCPListener) *streams {
+func newStreams(t *testing.T, w *world, service *net.TCPListener, bits int) *streams {
 	t.Helper()
 	l := &streams{
-		bits:    21,
+		bits:    bits,
 		report:  t.Errorf,
 		connect: func() (*net.TCPConn, error) { return w.alice.Dial(t.Context(), netip.AddrPort{}, w.alice.at(80)) },
 	}

@@ -23,6 +23,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // Ways in which what is fuzzed comes to a server.
@@ -35,9 +36,8 @@ const (
 	waysOfLinks        // how many there are
 )
 
-// Whatever comes, on whatever link, in whatever pieces: nothing panics, the link ends, what
-// is served gets an echo and everything else nothing but a status, if it asked for one.
-// Descriptors come back.
+// FuzzServer sends whatever comes, on whatever link, in whatever pieces: nothing panics, the link ends, what is served gets an
+// echo and everything else nothing but a status, if it asked for one. Descriptors come back.
 func FuzzServer(f *testing.F) {
 	r := newFuzzRig(f)
 	for _, form := range []wire.Form{wire.Native, wire.V2, wire.V1, wire.Py} {
@@ -49,11 +49,11 @@ func FuzzServer(f *testing.F) {
 			f.Add(b[:len(b)-1], []byte{12}, way)
 		}
 	}
-	for _, h := range []wire.Header{to(81), {Local: true}, {Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}} {
-		b, err := h.Append(nil, wire.Native)
-		nstest.Must(f, err)
+	for _, data := range linksOfPeers(f) {
 		for way := range byte(waysOfLinks) {
-			f.Add(b, []byte{5}, way)
+			f.Add(data, []byte{5}, way)
+			f.Add(data[:len(data)-1], []byte{70, 5, 70}, way)
+			f.Add(append(bytes.Clone(data), 7, 0, 0, 1), []byte{1, 200}, way)
 		}
 	}
 	for way := range byte(waysOfLinks) {
@@ -66,41 +66,168 @@ func FuzzServer(f *testing.F) {
 		way %= waysOfLinks
 		c := r.connect(t, way)
 		h, form, herr := wire.Read(bytes.NewReader(data))
-		rest := data
-		if herr == nil {
-			rest = after(data)
+		peers, rest := peersOf(data)
+		if way == sealed {
+			data = sealAll(peers, rest, c.mac)
 		}
-		served := herr == nil && way != authentic
-		if way == sealed && herr == nil {
-			b, err := h.Append(nil, wire.Native)
-			if served = err == nil; served { // a line of py has no destination
-				data, h.Answer = append(wire.Seal(b, c.mac, 0), rest...), true
-			}
-		}
+		native := herr == nil && form == wire.Native
 		got, err := c.talk(data, cuts)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			t.Fatal("the link lives on")
-		case !served && len(got) > 0 && (way != toKeyed || !errors.Is(herr, wire.ErrTLS)):
-			t.Errorf("%q was answered by %q", data, got)
-		case served && h.Answer && len(got) == 0:
-			t.Errorf("a header of form %v got no answer, but %v", form, err)
-		case served && way == toKeyed && (len(got) > 1 || h.Answer && wire.Status(got[0]) != wire.NotAuthorized):
-			t.Errorf("without a key it got %q", got)
-		case served && h.Answer && wire.Status(got[0]) != wire.Connected && len(got) > 1:
-			t.Errorf("behind status %d came %q", got[0], got[1:])
-		case way == toKeyed:
-		case served && h.Local && len(got) > 1 || served && h.Local && !h.Answer && len(got) > 0:
-			t.Errorf("nobody got %q", got)
-		case served && h.Answer && !h.Local && wire.Status(got[0]) == wire.Connected && !bytes.Equal(got[1:], rest):
-			if h.Source != c.from { // HAProxy's health check
-				t.Errorf("%d bytes came back of %d: %q", len(got)-1, len(rest), got[1:])
+		case way == toKeyed && native:
+			wantDenials(t, got)
+		case way == toKeyed && errors.Is(herr, wire.ErrTLS): // an alert
+		case native && way != authentic:
+			wantAnswers(t, c, peers, got)
+		case herr != nil, way == toKeyed, way == authentic, way == sealed, h.Local:
+			if len(got) > 0 {
+				t.Errorf("%q was answered by %q", data, got)
 			}
-		case served && !h.Answer && !h.Local && err == nil && len(got) > 0 && !bytes.Equal(got, rest):
-			t.Errorf("%d bytes came back of %d: %q", len(got), len(rest), got)
+		case err == nil && len(got) > 0 && !bytes.Equal(got, after(data)):
+			t.Errorf("%d bytes came back of %d: %q", len(got), len(after(data)), got)
 		}
 		r.check(t)
 	})
+}
+
+// linksOfPeers returns what clients say on native links that carry one peer after another.
+func linksOfPeers(f *testing.F) (list [][]byte) {
+	f.Helper()
+	local := wire.Header{Local: true}
+	own := wire.Header{Source: netip.MustParseAddrPort("127.0.0.1:1"), Destination: netip.MustParseAddrPort("127.0.0.1:80")}
+	data := wire.AppendFrame(nil, wire.KindData, []byte("hello")...)
+	ended, isReset := wire.AppendFrame(nil, wire.KindEnd), wire.AppendFrame(nil, wire.KindReset)
+	for _, headers := range [][]wire.Header{
+		{to(80)},
+		{to(81)},
+		{local},
+		{own},
+		{to(80), to(80), to(80)},
+		{to(81), to(80), local, to(80)},
+		{local, local, to(80)},
+	} {
+		for _, behind := range [][]byte{ended, isReset, append(bytes.Clone(data), ended...), append(bytes.Clone(data), isReset...)} {
+			var all []byte
+			for i, h := range headers {
+				b, err := h.Append(nil, wire.Native)
+				nstest.Must(f, err)
+				if i > 0 {
+					b = wire.AppendFrame(nil, wire.KindHeader, b...)
+				}
+				all = append(all, b...)
+				if !h.Local {
+					all = append(all, behind...)
+				}
+			}
+			list = append(list, all)
+		}
+	}
+	return list
+}
+
+// carried is what a client says of one peer.
+type carried struct {
+	header  wire.Header
+	frames  []byte // what is behind the header
+	content []byte
+	over    wire.Terminator // 0 if there is none
+}
+
+// peersOf returns what native data says, as far as that is without an error, and the rest.
+func peersOf(data []byte) (list []carried, rest []byte) {
+	r := bytes.NewReader(data)
+	h, form, err := wire.Read(r)
+	if form != wire.Native {
+		return nil, data
+	}
+	for err == nil {
+		said := data[len(data)-r.Len():]
+		p := carried{header: h, over: wire.Ended}
+		if !h.Local {
+			var d wire.Decoder
+			b := bytes.Clone(said)
+			n, left, derr := d.Decode(b)
+			p.content, p.over = b[:n], d.Over()
+			if p.over == 0 || derr != nil {
+				return append(list, p), said
+			}
+			p.frames, said = said[:len(said)-left], said[len(said)-left:]
+		}
+		list, rest = append(list, p), said
+		r = bytes.NewReader(data)
+		_, _ = r.Seek(int64(len(data)-len(said)), io.SeekStart)
+		h, _, err = wire.ReadNext(r, nil, 0)
+	}
+	return list, rest
+}
+
+// sealAll says the same on a link whose headers are sealed.
+func sealAll(list []carried, rest, key []byte) (b []byte) {
+	for i, p := range list {
+		h, err := p.header.Append(nil, wire.Native)
+		if err != nil {
+			return b
+		}
+		h = wire.Seal(h, key, uint64(i))
+		if i > 0 {
+			h = wire.AppendFrame(nil, wire.KindHeader, h...)
+		}
+		b = append(append(b, h...), p.frames...)
+	}
+	return append(b, rest...)
+}
+
+// wantDenials wants nothing but refusals.
+func wantDenials(t *testing.T, got []byte) {
+	t.Helper()
+	denied := wire.AppendFrame(nil, wire.KindStatus, byte(wire.NotAuthorized))
+	if len(got) == 0 || len(bytes.ReplaceAll(got, denied, nil)) > 0 {
+		t.Errorf("without a key it got %q", got)
+	}
+}
+
+// wantAnswers wants an answer for each peer, and an echo for each that was served and has ended.
+func wantAnswers(t *testing.T, c *fuzzLink, list []carried, got []byte) {
+	t.Helper()
+	for i, p := range list {
+		if p.header.Source == c.from { // HAProxy's health check
+			return
+		}
+		d := wire.Decoder{Answer: true}
+		b := bytes.Clone(got)
+		if p.header.Local {
+			b = b[:min(len(b), wire.FrameHead+1)]
+		}
+		n, left, err := d.Decode(b)
+		if p.header.Local {
+			left = len(got) - len(b)
+		}
+		status, known := d.Status()
+		served := known && status == wire.Connected && !p.header.Local
+		switch {
+		case err != nil:
+			t.Errorf("answer %d: %v", i, err)
+			return
+		case !known && p.over == wire.Ended:
+			t.Errorf("answer %d of %d is missing", i, len(list))
+			return
+		case served && p.over == wire.Ended && (d.Over() != wire.Ended || !bytes.Equal(b[:n], p.content)):
+			t.Errorf("%d bytes of %d came back, and terminator %d", n, len(p.content), d.Over())
+		case n > 0 && p.over != wire.Ended:
+			t.Errorf("%d bytes came back for a peer that has not ended", n)
+		case p.header.Local && known && status != wire.Connected:
+			t.Errorf("nobody got status %d", status)
+		}
+		if p.over != wire.Ended && (!known || d.Over() == 0) {
+			got = got[:0] // the link was reset
+			break
+		}
+		got = got[len(got)-left:]
+	}
+	if len(got) > 0 {
+		t.Errorf("%q came for nobody", got)
+	}
 }
 
 // after has the bytes behind the header.
@@ -110,7 +237,8 @@ func after(data []byte) []byte {
 	return data[len(data)-there.Len():]
 }
 
-// A peer comes to the service as itself, and so do its bytes, in whatever pieces.
+// FuzzRoundTrip brings peers to the service as themselves, and so their bytes, in whatever pieces, and several over one native
+// link.
 func FuzzRoundTrip(f *testing.F) {
 	r := newFuzzRig(f)
 	for way := range byte(waysOfLinks) {
@@ -123,32 +251,73 @@ func FuzzRoundTrip(f *testing.F) {
 		if way == sealed || way == authentic {
 			way, form = sealed, wire.Native
 		}
-		h := to(80)
-		// No broadcast or unspecified address; nor the one that all else here is from.
-		h.Source = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(host>>16) | 1, byte(host >> 8), max(1, min(byte(host), 254))}), max(port, 1))
 		if way == toKeyed {
 			way = encrypted
 		}
+		h := to(80)
+		// No broadcast or unspecified address; nor the one that all else here is from.
+		addr := netip.AddrFrom4([4]byte{127, byte(host>>16) | 1, byte(host >> 8), max(1, min(byte(host), 254))})
+		h.Source = netip.AddrPortFrom(addr, max(port, 1))
 		c := r.connect(t, way)
-		data, err := h.Append(nil, form)
-		nstest.Must(t, err)
-		if c.mac != nil {
-			data = wire.Seal(data, c.mac, 0)
+		wantPeer := func(others uint64) {
+			t.Helper()
+			if from := <-r.peers; from != h.Source && (from.Addr() != h.Source.Addr() || r.dialer.Counts().AnyPort == others) {
+				t.Errorf("the service saw %s, want %s", from, h.Source)
+			}
 		}
-		others := r.dialer.Counts().AnyPort
-		want := payload
-		if form == wire.Native {
-			want = append([]byte{byte(wire.Connected)}, payload...)
-		}
-		if got, err := c.talk(append(data, payload...), cuts); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("got %q, %v, want %q", got, err, want)
+		if form != wire.Native {
+			data, err := h.Append(nil, form)
+			nstest.Must(t, err)
+			others := r.dialer.Counts().AnyPort
+			if got, err := c.talk(append(data, payload...), cuts); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("got %q, %v, want %q", got, err, payload)
+				return
+			}
+			wantPeer(others)
+			r.check(t)
 			return
 		}
-		if from := <-r.peers; from != h.Source && (from.Addr() != h.Source.Addr() || r.dialer.Counts().AnyPort == others) {
-			t.Errorf("the service saw %s, want %s", from, h.Source)
+		defer c.tcp.Close()
+		_ = c.tcp.SetDeadline(time.Now().Add(20 * time.Second))
+		l := wiretest.Client(&cutting{c.conn, cuts})
+		l.Key = c.mac
+		for i := range uint16(3) {
+			h.Source = netip.AddrPortFrom(addr, max(port+i, 1))
+			others := r.dialer.Counts().AnyPort
+			nstest.Must(t, l.SendHeader(h))
+			_, err := l.Write(payload)
+			nstest.Must(t, err, l.CloseWrite())
+			wantStatus(t, l, wire.Connected)
+			if got, err := io.ReadAll(l); err != nil || !bytes.Equal(got, payload) {
+				t.Errorf("peer %d got %q, %v, want %q", i, got, err, payload)
+				return
+			}
+			wantPeer(others)
 		}
+		nstest.Must(t, c.tcp.Close())
 		r.check(t)
 	})
+}
+
+// cutting is a connection whose first bytes go in pieces.
+type cutting struct {
+	net.Conn
+
+	cuts []byte
+}
+
+func (c *cutting) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		piece := b[n:]
+		if len(c.cuts) > 0 {
+			piece, c.cuts = piece[:min(int(c.cuts[0]), len(piece))], c.cuts[1:]
+		}
+		var m int
+		m, err = c.Conn.Write(piece)
+		n += m
+		runtime.Gosched()
+	}
+	return n, err
 }
 
 // fuzzRig is a server with keys and one without, an engine for both and a service.
@@ -273,7 +442,7 @@ func (l *badLines) Handle(_ context.Context, r slog.Record) error {
 // fuzzLink is the client's end of a link.
 type fuzzLink struct {
 	tcp  *net.TCPConn
-	conn io.ReadWriter // it, or what is between it and the bytes
+	conn net.Conn // it, or what is between it and the bytes
 	mac  []byte
 	from netip.AddrPort
 }
