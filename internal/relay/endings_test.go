@@ -525,3 +525,35 @@ func wantEnd(t *testing.T, name string, fd int, fin bool, before string) {
 		t.Errorf("%s: read %d, %v; want FIN: %v", name, n, errno, fin)
 	}
 }
+
+// TestLinkIsFreeOnceItsEndIsWritten ends both directions of a link that takes nothing: it is not
+// free before it has taken the end frame.
+func TestLinkIsFreeOnceItsEndIsWritten(t *testing.T) {
+	for _, v := range []variant{{framed: AcceptedLink}, {framed: DialedLink}} {
+		b := newBench(t, open, v)
+		far, other := b.peer, b.service
+		if v.framed == DialedLink {
+			far, other = other, far
+		}
+		s := &b.f.side[v.link()]
+		s.writable, s.awaited = false, true
+		b.f.side[accepted].readable, b.f.side[dialed].readable = true, true
+		end := wire.AppendFrame(nil, wire.KindEnd)
+		nstest.Must(t, socket.Send(far, end), unix.Shutdown(other, unix.SHUT_WR))
+		for range 3 {
+			if _, ev, err := b.f.step(b.w); ev != nothing || len(b.freed) > 0 {
+				t.Fatalf("event %d, %v; the link is free: %v", ev, err, len(b.freed) > 0)
+			}
+			b.f.side[accepted].readable, b.f.side[dialed].readable = true, true
+		}
+		s.writable = true
+		_, ev, err := b.f.step(b.w)
+		b.w.finish(b.f, ev, err)
+		if len(b.freed) != 1 || ev != finished {
+			t.Fatalf("event %d, %v; the link is free: %v", ev, err, len(b.freed) > 0)
+		}
+		socket.Close(<-b.freed)
+		wantEnd(t, "link", far, true, string(end))
+		wantEnd(t, "other", other, true, "")
+	}
+}
