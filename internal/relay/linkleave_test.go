@@ -101,7 +101,7 @@ func testLeave(t *testing.T, w way) {
 		"FIN": {want: freed{link: -1}, act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
 			nstest.Must(t, far.Conn.CloseWrite())
 		}},
-		"RST": {want: freed{link: -1}, act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"RST": {want: freed{link: -1}, act: func(_ *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
 			resetting(far.Conn)
 		}},
 		"nonsense":        {said: []byte("nonsense"), want: freed{link: -1}},

@@ -130,7 +130,7 @@ var resetCases = map[string]linkCase{
 		nstest.Must(t, second(r.far.Conn.Write(make([]byte, 91))), r.far.Reset())
 		r.wantFree(t, "")
 	}},
-	"both sockets are reset": {act: func(t *testing.T, r *linkRig) {
+	"both sockets are reset": {act: func(_ *testing.T, r *linkRig) {
 		resetting(r.other)
 		resetting(r.far.Conn)
 		<-r.result
