@@ -557,3 +557,26 @@ func TestLinkIsFreeOnceItsEndIsWritten(t *testing.T) {
 		wantEnd(t, "other", other, true, "")
 	}
 }
+
+// TestResetBehindMuch resets a pair with much on the way to the link: a reset frame would wait
+// behind it, so the link is lost.
+func TestResetBehindMuch(t *testing.T) {
+	b := newBench(t, open, variant{framed: DialedLink})
+	s := &b.f.side[dialed]
+	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
+	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
+	sent := 0
+	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
+		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
+	}
+	if s.unacked() <= resetBytes {
+		t.Skipf("the kernel has taken %d bytes at the far end", sent)
+	}
+	b.f.meter.moved[accepted].Store(int64(sent))
+	b.w.finish(b.f, acceptedBroke, errTest)
+	if link := <-b.freed; link != -1 {
+		t.Errorf("OnFree got %d", link)
+	}
+	socket.Close(b.service)
+	socket.Close(b.peer)
+}
