@@ -580,3 +580,15 @@ func TestResetBehindMuch(t *testing.T) {
 	socket.Close(b.service)
 	socket.Close(b.peer)
 }
+
+// TestWrongFrameLosesLink checks that nothing more is said to a server that breaks the rules in
+// place of a status.
+func TestWrongFrameLosesLink(t *testing.T) {
+	b := newBench(t, awaitingStatus, variant{framed: DialedLink})
+	b.w.finish(b.f, refused, fmt.Errorf("%w: kind 9", wire.ErrFrame))
+	if !b.f.ended || len(b.freed) != 1 || <-b.freed != -1 {
+		t.Error("the link is not lost")
+	}
+	wantEnd(t, "link", b.service, false, "")
+	wantEnd(t, "peer", b.peer, false, "")
+}
