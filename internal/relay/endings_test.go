@@ -525,3 +525,70 @@ func wantEnd(t *testing.T, name string, fd int, fin bool, before string) {
 		t.Errorf("%s: read %d, %v; want FIN: %v", name, n, errno, fin)
 	}
 }
+
+// TestLinkIsFreeOnceItsEndIsWritten ends both directions of a link that takes nothing: it is not
+// free before it has taken the end frame.
+func TestLinkIsFreeOnceItsEndIsWritten(t *testing.T) {
+	for _, v := range []variant{{framed: AcceptedLink}, {framed: DialedLink}} {
+		b := newBench(t, open, v)
+		far, other := b.peer, b.service
+		if v.framed == DialedLink {
+			far, other = other, far
+		}
+		s := &b.f.side[v.link()]
+		s.writable, s.awaited = false, true
+		b.f.side[accepted].readable, b.f.side[dialed].readable = true, true
+		end := wire.AppendFrame(nil, wire.KindEnd)
+		nstest.Must(t, socket.Send(far, end), unix.Shutdown(other, unix.SHUT_WR))
+		for range 3 {
+			if _, ev, err := b.f.step(b.w); ev != nothing || len(b.freed) > 0 {
+				t.Fatalf("event %d, %v; the link is free: %v", ev, err, len(b.freed) > 0)
+			}
+			b.f.side[accepted].readable, b.f.side[dialed].readable = true, true
+		}
+		s.writable = true
+		_, ev, err := b.f.step(b.w)
+		b.w.finish(b.f, ev, err)
+		if len(b.freed) != 1 || ev != finished {
+			t.Fatalf("event %d, %v; the link is free: %v", ev, err, len(b.freed) > 0)
+		}
+		socket.Close(<-b.freed)
+		wantEnd(t, "link", far, true, string(end))
+		wantEnd(t, "other", other, true, "")
+	}
+}
+
+// TestResetBehindMuch resets a pair with much on the way to the link: a reset frame would wait
+// behind it, so the link is lost.
+func TestResetBehindMuch(t *testing.T) {
+	b := newBench(t, open, variant{framed: DialedLink})
+	s := &b.f.side[dialed]
+	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
+	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
+	sent := 0
+	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
+		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
+	}
+	if s.unacked() <= resetBytes {
+		t.Skipf("the kernel has taken %d bytes at the far end", sent)
+	}
+	b.f.meter.moved[accepted].Store(int64(sent))
+	b.w.finish(b.f, acceptedBroke, errTest)
+	if link := <-b.freed; link != -1 {
+		t.Errorf("OnFree got %d", link)
+	}
+	socket.Close(b.service)
+	socket.Close(b.peer)
+}
+
+// TestWrongFrameLosesLink checks that nothing more is said to a server that breaks the rules in
+// place of a status.
+func TestWrongFrameLosesLink(t *testing.T) {
+	b := newBench(t, awaitingStatus, variant{framed: DialedLink})
+	b.w.finish(b.f, refused, fmt.Errorf("%w: kind 9", wire.ErrFrame))
+	if !b.f.ended || len(b.freed) != 1 || <-b.freed != -1 {
+		t.Error("the link is not lost")
+	}
+	wantEnd(t, "link", b.service, false, "")
+	wantEnd(t, "peer", b.peer, false, "")
+}

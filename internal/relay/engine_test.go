@@ -82,14 +82,14 @@ func TestIdlePairsAreLean(t *testing.T) {
 func TestPipesAreBorrowed(t *testing.T) {
 	engine := newEngine(t, relay.Options{Loops: 1})
 	fds := descriptors(t)
-	const pairs, kept = 100, 2 * 16 // what the loop keeps, two descriptors each
+	const pairs, kept = 50, 2 * 16 // what the loop keeps, two descriptors each
 	for range pairs {
 		peer, acceptedEnd := tcpPair(t)
 		dialedEnd, service := tcpPair(t)
 		engine.Relay(relay.Pair{Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd)})
 		t.Cleanup(func() { _, _ = peer.Close(), service.Close() })
 		sent := make(chan error, 1)
-		const much = 4 << 20
+		const much = 1 << 20
 		go func() { sent <- second(peer.Write(make([]byte, much))) }()
 		nstest.Must(t, second(io.CopyN(io.Discard, service, much)))
 		nstest.Must(t, <-sent)
