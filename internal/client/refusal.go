@@ -18,14 +18,14 @@ var errOwnLink = errors.New("it is a link of this client")
 type Refusal wire.Status
 
 func (r Refusal) Error() string {
-	switch status := wire.Status(r); {
-	case status == wire.NoService:
+	switch status := wire.Status(r); status {
+	case wire.NoService:
 		return status.String() + " for this port and address family"
-	case status == wire.NotAuthorized:
+	case wire.NotAuthorized:
 		return status.String() + ": the server does not let this client use the port"
-	case status == wire.ClaimDenied:
+	case wire.ClaimDenied:
 		return status.String() + ": the server does not let this client bring a peer with this address"
-	case status == wire.Internal:
+	case wire.Internal:
 		return status.String() + ", the log of the server has it"
 	default:
 		return status.String()

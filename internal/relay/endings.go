@@ -145,8 +145,8 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 		return
 	}
 	parts, awaits := f.partLink(l, ev, err)
-	if s := &f.side[l]; awaits && !s.watched { // its pair was not connected
-		parts = s.watch(w.poll, f.number, int32(l), watched) == nil //nolint:gosec // 0 or 1
+	if s := &f.side[l]; parts && awaits && !s.watched { // its pair was not connected
+		parts = s.watch(w.poll, f.number, int32(l), watched) == nil
 	}
 	switch {
 	case !parts:

@@ -55,8 +55,7 @@ func (f *flow) step(w *workspace) (more bool, ev event, err error) {
 			return false, ev, err
 		}
 	case leaving:
-		ev, err := f.readLeaving(w)
-		return false, ev, err
+		return f.readLeaving(w)
 	default:
 	}
 	if f.stage() == awaitingStatus {

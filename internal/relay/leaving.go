@@ -17,9 +17,10 @@ import (
 
 const (
 	// leaveTimeout bounds the wait for the other end's word, and leaveBytes what comes
-	// before it.
+	// before it. The other end may count on the link as soon as it has sent that word, with as much
+	// before it as the kernel has taken for this end: a receive buffer (tcp_rmem).
 	leaveTimeout = 2 * time.Second
-	leaveBytes   = 256 << 10
+	leaveBytes   = 16 << 20
 	// resetBytes is the most that may be under way before the frame of a reset.
 	resetBytes = 64 << 10
 )
@@ -29,30 +30,31 @@ func (f *flow) startLeaving(w *workspace) {
 	f.finishSetup(w)
 	f.setup = &setup{stage: leaving}
 	w.setDeadline(f.setup, leaveTimeout)
-	l, _ := f.link()
-	f.side[l].readable = true // what was read may say so already
 }
 
 // readLeaving discards what a link says, until the other end has ended the exchange.
-func (f *flow) readLeaving(w *workspace) (event, error) {
+func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 	l, _ := f.link()
 	s := &f.side[l]
-	for s.hasMore() || s.failed {
+	for reads := 0; s.hasMore() || s.failed; reads++ {
+		if reads >= turnReads {
+			return true, nothing, nil
+		}
 		s.failed = false
 		n, _, err := s.read(w.buf)
 		f.setup.discarded += n
 		switch {
 		case s.frames.in.Over() == wire.Bye:
-			return brokeEvent(l), errBye
+			return false, brokeEvent(l), errBye
 		case s.frames.in.Over() != 0:
-			return finished, nil
+			return false, finished, nil
 		case err != nil:
-			return brokeEvent(l), err
+			return false, brokeEvent(l), err
 		case f.setup.discarded > leaveBytes:
-			return timedOut, nil
+			return false, timedOut, nil
 		}
 	}
-	return nothing, nil
+	return false, nothing, nil
 }
 
 // linkOver reports whether the exchange of side l is over: each end has said so.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"runtime"
 	"testing"
@@ -258,9 +259,7 @@ func testLinkExchanges(t *testing.T, w way) {
 func linkCases() map[string]linkCase {
 	all := map[string]linkCase{}
 	for _, cases := range []map[string]linkCase{orderlyCases, resetCases, refusalCases, brokenCases()} {
-		for name, c := range cases {
-			all[name] = c
-		}
+		maps.Copy(all, cases)
 	}
 	return all
 }

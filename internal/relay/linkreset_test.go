@@ -130,7 +130,7 @@ var resetCases = map[string]linkCase{
 		nstest.Must(t, second(r.far.Conn.Write(make([]byte, 91))), r.far.Reset())
 		r.wantFree(t, "")
 	}},
-	"both sockets are reset": {act: func(t *testing.T, r *linkRig) {
+	"both sockets are reset": {act: func(_ *testing.T, r *linkRig) {
 		resetting(r.other)
 		resetting(r.far.Conn)
 		<-r.result
@@ -171,6 +171,13 @@ var resetCases = map[string]linkCase{
 		resetting(r.other)
 		r.wantFar(t, "", relay.ErrFarReset)
 		nstest.Must(t, r.far.Frame(wire.KindHeader, 1, 2, 3))
+		r.wantEnd(t, r.otherReset())
+	}},
+	"a reset is answered behind much that was under way": {free: true, act: func(t *testing.T, r *linkRig) {
+		resetting(r.other)
+		r.wantFar(t, "", relay.ErrFarReset)
+		nstest.Must(t, second(r.far.Write(make([]byte, 4<<20))), r.far.Reset())
+		r.wantFree(t, "")
 		r.wantEnd(t, r.otherReset())
 	}},
 	"a reset is answered by a flood": {act: func(t *testing.T, r *linkRig) {

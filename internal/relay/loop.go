@@ -171,7 +171,7 @@ func (l *loop) addPreface(p *Preface) *flow {
 	f := &flow{active: l.clock()}
 	f.startPreface(&l.workspace, p)
 	events := uint32(watched)
-	if len(p.Said) > 0 {
+	if p.there() {
 		events |= writable // so that there is an event at once
 	}
 	if err := l.flows.add(f, l.poll, accepted, events); err != nil {

@@ -67,10 +67,13 @@ func (f *flow) stage() stage {
 // startPreface makes f the flow of a preface.
 func (f *flow) startPreface(w *workspace, p *Preface) {
 	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, early: p.Said, onIdle: p.OnIdle, onError: p.OnError}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true, readable: len(p.Said) > 0}
+	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true, readable: p.there()}
 	f.side[dialed].fd = -1
 	w.setDeadline(f.setup, p.IdleTimeout)
 }
+
+// there reports whether bytes may be there of which the poller does not tell.
+func (p *Preface) there() bool { return len(p.Said) > 0 || p.Layer != nil }
 
 // startPair makes f the flow of a pair. Its accepted side is already there.
 func (f *flow) startPair(w *workspace, p *Pair) {

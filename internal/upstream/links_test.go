@@ -32,7 +32,7 @@ func newPoolWorld(t *testing.T, least, most int) *poolWorld {
 	w := &poolWorld{t: t, l: l, at: l.Addr().(*net.TCPAddr).AddrPort(), ends: make(map[int]net.Conn)}
 	w.pool = &pool{least: least, most: most, allowed: []netip.AddrPort{w.at}, alive: unusedAlive(net.KeepAliveConfig{})}
 	t.Cleanup(func() {
-		w.pool.close()
+		w.close()
 		_ = l.Close()
 		for _, c := range w.ends {
 			_ = c.Close()

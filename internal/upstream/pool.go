@@ -74,8 +74,8 @@ func (p *pool) takeUnused() (link pooled, ready bool) {
 // removeBestLocked removes a link for a peer, and closes the broken ones that it finds.
 func (p *pool) removeBestLocked() (link pooled, ready bool) {
 	connecting := -1
-	for i := len(p.links) - 1; i >= 0; i-- {
-		switch state := socket.Look(p.links[i].fd); {
+	for i, l := range slices.Backward(p.links) {
+		switch state := socket.Look(l.fd); {
 		case state.Connected && !p.unresponsive(state):
 			return p.removeLocked(i), true
 		case !state.Connecting:

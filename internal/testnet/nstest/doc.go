@@ -11,4 +11,4 @@ package nstest
 import "time"
 
 // patience bounds the wait for an event that should come soon.
-const patience = 10 * time.Second
+const patience = 20 * time.Second

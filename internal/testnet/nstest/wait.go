@@ -15,7 +15,7 @@ func Must(tb testing.TB, errs ...error) {
 	}
 }
 
-// WaitFor waits until cond reports true, and fails the test after 30 seconds.
+// WaitFor waits until cond reports true, and fails the test after a minute.
 func WaitFor(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
