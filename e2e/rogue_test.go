@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -458,7 +459,10 @@ func wantGone(t *testing.T, x exchange) {
 	if got, err := io.ReadAll(x); err != nil || len(got) > 0 {
 		t.Errorf("the server got %q (%v), want the end of the exchange", got, err)
 	}
-	if h, err := x.ReadHeader(); err == nil || errors.Is(err, wire.ErrFrame) {
+	switch h, err := x.ReadHeader(); {
+	case err == nil, errors.Is(err, wire.ErrFrame):
 		t.Errorf("one more header came: %v (%v)", h, err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.Error("the link lives on")
 	}
 }
