@@ -127,6 +127,9 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	if len(b) == 0 {
 		return 0, false, nil
 	}
+	if d == accepted && moved == 0 && n == dir.extra {
+		dir.extra = len(b) // the end of a peer that has said nothing
+	}
 	wrote := 0
 	if dst.writable {
 		if wrote, err = dst.write(b); err != nil {

@@ -88,6 +88,9 @@ func (f *flow) takeError(w *workspace, s int) (more bool, ev event, err error) {
 		}
 	}
 	f.side[s].failed = false
+	if l, ok := f.link(); ok && l == s && f.linkOver(l) {
+		return false, nothing, nil // it broke behind the exchange
+	}
 	if err := socket.Error(f.side[s].fd); err != nil {
 		f.side[s].broken = true
 		return false, brokeEvent(s), os.NewSyscallError("recv", err)
