@@ -83,7 +83,7 @@ func giveBack(l upstream.Link) func(int, []byte) {
 		switch {
 		case link < 0:
 		case len(said) > 0:
-			socket.Close(link)
+			l.Close()
 		default:
 			l.Return()
 		}

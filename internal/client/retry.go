@@ -80,8 +80,8 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		k.refuse(u.Accepted, err)
 	case socket.Look(u.Accepted).Broken:
 		socket.Close(u.Accepted)
-		socket.Close(l.FD())
 		l.Leave()
+		l.PutBack()
 		k.leave()
 		k.debug("peer gone, while it waited")
 	default:

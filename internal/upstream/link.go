@@ -54,6 +54,9 @@ func (l Link) Return() {
 // PutBack gives back a link over which nothing was sent. It does not block.
 func (l Link) PutBack() { l.server.set.deliver(l.server, l.pooled) }
 
+// Close closes a link that carries no peer.
+func (l Link) Close() { l.close() }
+
 // Ready reports whether the link was opened ahead. The server may have closed it just
 // before it was taken, so that its failure does not show that the server fails.
 func (l Link) Ready() bool { return l.ready }
