@@ -76,8 +76,8 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 	return header
 }
 
-// giveBack returns a function that gives the link back when it is free. A server says nothing
-// between two exchanges but that it closes the link.
+// giveBack returns the OnFree of a link, which gives it back for the next peer. A server that
+// says something on an idle link is closing it.
 func giveBack(l upstream.Link) func(int, []byte) {
 	return func(link int, said []byte) {
 		switch {

@@ -165,11 +165,11 @@ func (d *dialed) open(ctx context.Context, tried *Tried, changed <-chan struct{}
 	}
 }
 
-// unusedIdle is the silence after which keepalive probes an unused link. It is shorter
+// unusedIdle is the silence after which keepalive probes an idle link. It is shorter
 // than in use, because a peer is about to get the link.
 const unusedIdle = 5 * time.Second
 
-// unusedAlive returns the keepalive of unused links.
+// unusedAlive returns the keepalive of idle links.
 func unusedAlive(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	c := inUse
 	if !c.Enable {

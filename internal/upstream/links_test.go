@@ -97,7 +97,7 @@ func TestLastUsedFirst(t *testing.T) {
 }
 
 // TestSteadyState: as long as links come back nothing is opened, and what was opened
-// before is one link for each peer at a time, and the fewest unused ones.
+// before is one link for each peer at a time, and the fewest idle ones.
 func TestSteadyState(t *testing.T) {
 	w := newPoolWorld(t, 2, 16)
 	opened := 0
@@ -195,7 +195,7 @@ func TestOldLinks(t *testing.T) {
 	w.wantClosed(old, false)
 }
 
-// TestMostLinks: there are never more unused links than allowed; the one that would be
+// TestMostLinks: there are never more idle links than allowed; the one that would be
 // taken last goes.
 func TestMostLinks(t *testing.T) {
 	w := newPoolWorld(t, 0, 2)
@@ -225,7 +225,7 @@ func TestEndedByServer(t *testing.T) {
 	}
 }
 
-// TestKeepAliveOfUnused: a link that comes back has the keepalive of unused links soon,
+// TestKeepAliveOfUnused: a link that comes back has the keepalive of idle links soon,
 // whatever it had in use.
 func TestKeepAliveOfUnused(t *testing.T) {
 	w := newPoolWorld(t, 0, 8)
