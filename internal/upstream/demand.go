@@ -34,7 +34,7 @@ func (ss *Servers) serveQueuedLocked() {
 	for i := 0; i < len(ss.queue.line); {
 		s := ss.choose(ss.queue.line[i].tried)
 		if s != nil && s.pool.onRequest {
-			if l, ready := s.pool.takeUnused(); ready {
+			if l, ready := s.pool.takeIdle(); ready {
 				ss.giveLocked(i, s, l)
 				continue
 			}

@@ -30,7 +30,7 @@ func newPoolWorld(t *testing.T, least, most int) *poolWorld {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	nstest.Must(t, err)
 	w := &poolWorld{t: t, l: l, at: l.Addr().(*net.TCPAddr).AddrPort(), ends: make(map[int]net.Conn)}
-	w.pool = &pool{least: least, most: most, allowed: []netip.AddrPort{w.at}, alive: unusedAlive(net.KeepAliveConfig{})}
+	w.pool = &pool{least: least, most: most, allowed: []netip.AddrPort{w.at}, alive: idleAlive(net.KeepAliveConfig{})}
 	t.Cleanup(func() {
 		w.close()
 		_ = l.Close()
@@ -225,16 +225,16 @@ func TestEndedByServer(t *testing.T) {
 	}
 }
 
-// TestKeepAliveOfUnused: a link that comes back has the keepalive of idle links soon,
+// TestKeepAliveOfIdle: a link that comes back has the keepalive of idle links soon,
 // whatever it had in use.
-func TestKeepAliveOfUnused(t *testing.T) {
+func TestKeepAliveOfIdle(t *testing.T) {
 	w := newPoolWorld(t, 0, 8)
 	l := w.link(1)
 	nstest.Must(t, socket.KeepAlive(l.fd, net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Hour, Count: 1}))
 	for range 2 {
 		w.put(l)
 		w.tick()
-		if got := keepIdle(t, l.fd); got != unusedIdle {
+		if got := keepIdle(t, l.fd); got != idleSilence {
 			t.Errorf("it is probed after %s", got)
 		}
 		l, _, _ = w.take()

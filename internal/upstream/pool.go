@@ -64,8 +64,8 @@ func (p *pool) take() (link pooled, ready bool, want int) {
 	return link, ready, p.wantLocked(openPerPeer)
 }
 
-// takeUnused is like take, for a peer that was counted before, and opens nothing.
-func (p *pool) takeUnused() (link pooled, ready bool) {
+// takeIdle is like take, for a peer that was counted before, and opens nothing.
+func (p *pool) takeIdle() (link pooled, ready bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.removeBestLocked()
