@@ -124,7 +124,8 @@ func (s session) end(t *testing.T) {
 	nstest.Must(t, s.peer.Close())
 }
 
-// wantFewLinks lets many peers come, one after another and several at a time. It wants few links, and each peer at the service as itself.
+// wantFewLinks lets many peers come, one after another and several at a time. It wants few links, and each peer at the service as
+// itself.
 func (e *ends) wantFewLinks(t *testing.T) {
 	t.Helper()
 	const peers, together, rounds = 200, 20, 3
