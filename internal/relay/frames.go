@@ -11,7 +11,7 @@ import (
 type frames struct {
 	in     wire.Decoder
 	raw    []byte // read and not decoded: before the exchange began, or behind its terminator
-	ended  bool   // this end's terminator was written
+	ended  bool   // this end's terminator was written, or is in the rest
 	onFree func(link int, said []byte)
 }
 
