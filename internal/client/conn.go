@@ -24,6 +24,7 @@ type conn struct {
 	link     upstream.Link  // in use
 	tried    upstream.Tried // servers that have refused the peer
 	deadline time.Time      // for reaching a server
+	drains   bool           // the server of the link has said that it does
 	deaths   int            // links in a row that were opened ahead and ended without an answer
 }
 
@@ -57,7 +58,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.DialedLayer = s.Conn
 	}
 	if c.Form == wire.Native {
-		pair.Framed, pair.OnFree = relay.DialedLink, giveBack(l)
+		pair.Framed, pair.OnFree = relay.DialedLink, k.giveBack(l)
 		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost
 	}
 	c.Relay.Relay(pair)
@@ -76,13 +77,14 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 	return header
 }
 
-// giveBack returns a function that gives the link back when it is free. A server says nothing
-// between two exchanges but that it closes the link.
-func giveBack(l upstream.Link) func(int, []byte) {
+// giveBack returns a function that gives the link back when it is free, unless its server
+// drains. A server says nothing between two exchanges but that it closes the link.
+func (k *conn) giveBack(l upstream.Link) func(int, []byte) {
+	k.drains = false
 	return func(link int, said []byte) {
 		switch {
 		case link < 0:
-		case len(said) > 0:
+		case len(said) > 0 || k.drains:
 			l.Close()
 		default:
 			l.Return()
