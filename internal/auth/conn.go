@@ -33,16 +33,21 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 const mostRecords = 64
 
 // Write takes all of b, or nothing (syscall.EAGAIN) while earlier bytes are not flushed.
+// With another error it returns 0 only if nothing of b was sent.
 func (c *Conn) Write(b []byte) (int, error) {
 	if err := c.wire.flush(); err != nil {
 		return 0, err
 	}
+	c.wire.sent = false
 	n, err := c.tls.Write(b)
 	if err != nil {
 		return n, err
 	}
 	if err := c.wire.flush(); err != nil && !errors.Is(err, syscall.EAGAIN) {
-		return 0, err
+		if !c.wire.sent {
+			n = 0
+		}
+		return n, err
 	}
 	return n, nil
 }

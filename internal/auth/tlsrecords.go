@@ -33,6 +33,7 @@ type recordConn struct {
 	fd   int
 	full *[]byte // from buffers: holds out; nil if there is nothing
 	out  []byte  // what the socket has not taken yet
+	sent bool    // the socket has taken something since the last write began
 }
 
 // recordHeader is the length of a TLS record's header: type, version, and length of the
@@ -157,6 +158,7 @@ func (w *recordConn) flush() error {
 			return errno
 		}
 		w.out = w.out[n:]
+		w.sent = true
 	}
 	w.drop()
 	return nil

@@ -57,8 +57,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.DialedLayer = s.Conn
 	}
 	if c.Form == wire.Native {
-		pair.Framed, pair.OnFree = relay.DialedLink, giveBack(l)
-		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost
+		k.native(&pair, l)
 	}
 	c.Relay.Relay(pair)
 }
@@ -76,13 +75,19 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 	return header
 }
 
-// giveBack returns the OnFree of a link, which gives it back for the next peer. A server that
-// says something on an idle link is closing it.
-func giveBack(l upstream.Link) func(int, []byte) {
-	return func(link int, said []byte) {
+// native makes a pair one over a link that may carry others afterwards. A server that says
+// something on an idle link is closing it, and so is one that drains.
+func (k *conn) native(pair *relay.Pair, l upstream.Link) {
+	drains := false
+	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
+	pair.OnStatus = func(status wire.Status) error {
+		drains = status == wire.Draining
+		return k.onStatus(status)
+	}
+	pair.OnFree = func(link int, said []byte) {
 		switch {
 		case link < 0:
-		case len(said) > 0:
+		case len(said) > 0 || drains:
 			l.Close()
 		default:
 			l.Return()

@@ -54,10 +54,10 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 			return false, 0, nil
 		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.hasMore() || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
 			n, err := dst.write(dir.rest)
+			dir.wrote(n)
 			if err != nil {
 				return false, 1 - d, err
 			}
-			dir.wrote(n)
 			if dir.rest = dir.rest[n:]; len(dir.rest) == 0 {
 				dir.rest = nil
 			}
@@ -116,7 +116,9 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	moved, err = dir.read(src, w.buf[body:end])
 	if err != nil {
 		if n > 0 && dst.writable { // it came before the error
-			_, _ = dst.write(dir.rest)
+			wrote, _ := dst.write(dir.rest)
+			dir.wrote(wrote)
+			dir.rest = dir.rest[wrote:]
 		}
 		return 0, false, err
 	}
@@ -132,11 +134,12 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	}
 	wrote := 0
 	if dst.writable {
-		if wrote, err = dst.write(b); err != nil {
-			return 0, true, err
-		}
+		wrote, err = dst.write(b)
 	}
 	dir.wrote(wrote)
+	if err != nil {
+		return 0, true, err
+	}
 	dir.rest = nil
 	if wrote < len(b) {
 		dir.rest = append([]byte(nil), b[wrote:]...)

@@ -147,6 +147,7 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 	parts, awaits := f.partLink(l, ev, err)
 	if s := &f.side[l]; parts && awaits && !s.watched { // its pair was not connected
 		parts = s.watch(w.poll, f.number, int32(l), watched) == nil
+		s.readable = true // perhaps, in its layer
 	}
 	switch {
 	case !parts:
@@ -160,6 +161,10 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 		f.done = nil
 		f.startLeaving(w)
 		w.life.live.Add(1)
+		if s := &f.side[l]; s.hasMore() { // of which no event may tell
+			s.awaited = true
+			_ = w.poll.addWritable(s.fd, f.number, int32(l))
+		}
 	}
 }
 

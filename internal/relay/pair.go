@@ -81,7 +81,7 @@ type Layer interface {
 	// another error, each as often as it is called.
 	Read(b []byte) (int, error)
 	// Write takes all of b, or none of it (syscall.EAGAIN), and sends as much as the
-	// socket takes.
+	// socket takes. With another error it returns 0 only if nothing of b was sent.
 	Write(b []byte) (int, error)
 	// Flush sends the rest of the last write. It returns syscall.EAGAIN as long as
 	// something is left.

@@ -13,7 +13,7 @@ const lastWords = 3 * time.Second
 func (f *flow) readPreface(w *workspace) (event, error) {
 	s := &f.side[accepted]
 	for s.readable || s.failed {
-		n, eof, err := f.readSaid(w.buf)
+		said, eof, err := f.readSaid(w.buf)
 		switch {
 		case err != nil:
 			return acceptedBroke, err
@@ -21,10 +21,10 @@ func (f *flow) readPreface(w *workspace) (event, error) {
 			return rejected, io.EOF
 		case eof:
 			return rejected, io.ErrUnexpectedEOF
-		case n == 0:
+		case len(said) == 0:
 			return nothing, nil
 		}
-		next, err := f.hear(w, w.buf[:n])
+		next, err := f.hear(w, said)
 		switch {
 		case err != nil:
 			return rejected, err
@@ -43,13 +43,15 @@ func (f *flow) readPreface(w *workspace) (event, error) {
 	return nothing, nil
 }
 
-// readSaid reads once. What the caller has read already comes first.
-func (f *flow) readSaid(b []byte) (n int, eof bool, err error) {
-	if early := f.setup.early; len(early) > 0 {
+// readSaid reads once into b. What the caller has read already comes first, all of it: it may
+// be more than b.
+func (f *flow) readSaid(b []byte) (said []byte, eof bool, err error) {
+	if said = f.setup.early; len(said) > 0 {
 		f.setup.early = nil
-		return copy(b, early), false, nil
+		return said, false, nil
 	}
-	return f.side[accepted].readBytes(b)
+	n, eof, err := f.side[accepted].readBytes(b)
+	return b[:n], eof, err
 }
 
 // hear passes new bytes of a preface to its OnData, behind what it has seen, and keeps them.

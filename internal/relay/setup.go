@@ -99,7 +99,11 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 		f.frame(accepted, false, p.Peeked, p.OnFree)
 	case DialedLink:
 		f.frame(dialed, true, nil, p.OnFree)
-		f.dir[accepted].rest = f.side[dialed].appendFrames(p.UpPrefix, p.Peeked, p.PeekedEOF)
+		up := &f.dir[accepted]
+		up.rest = f.side[dialed].appendFrames(p.UpPrefix, p.Peeked, p.PeekedEOF)
+		if len(p.Peeked) == 0 {
+			up.extra = len(up.rest) // the end of a peer that has said nothing is no payload
+		}
 	}
 	if p.Framed != AcceptedLink {
 		f.meter.moved[accepted].Add(int64(len(p.Peeked)))

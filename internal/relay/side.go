@@ -112,7 +112,7 @@ func (s *side) write(b []byte) (int, error) {
 func (s *side) writeLayer(b []byte) (int, error) {
 	n, err := s.layer.Write(b)
 	if err != nil && err != unix.EAGAIN { //nolint:errorlint // a layer returns it bare
-		return 0, err
+		return n, err
 	}
 	s.wrote = true
 	return n, s.flush()

@@ -282,3 +282,22 @@ func TestDownPrefixBeforeReset(t *testing.T) {
 		_ = peer.Close()
 	}
 }
+
+// TestPrefaceHearsAllThatWasSaid checks that what was read before is heard whole, also if it
+// is longer than the buffer of a loop.
+func TestPrefaceHearsAllThatWasSaid(t *testing.T) {
+	engine := newEngine(t, relay.Options{Loops: 1})
+	peer, end := tcpPair(t)
+	defer peer.Close()
+	said, heard := bytes.Repeat([]byte("0123456789"), 10<<10), make(chan []byte, 1)
+	engine.ReadPreface(relay.Preface{
+		Accepted: detach(t, end), Said: said,
+		OnData: func(b []byte) (relay.Next, error) {
+			heard <- bytes.Clone(b)
+			return relay.Next{HandOver: func(_ context.Context, fd int) { socket.Close(fd) }}, nil
+		},
+	})
+	if got := <-heard; !bytes.Equal(got, said) {
+		t.Errorf("%d bytes were heard, not the %d that were said", len(got), len(said))
+	}
+}
