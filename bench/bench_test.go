@@ -50,7 +50,7 @@ func TestBenchFar(t *testing.T) {
 // plainContenders are the contenders of most rows.
 var plainContenders = []string{contender.Direct, contender.Product, contender.HAProxy}
 
-// runRows measures rows with those of the contenders that are installed, and more options, and returns the samples.
+// runRows measures rows with the contenders that are installed, and returns the samples. more has further options.
 func runRows(t *testing.T, contenders, rows []string, more ...string) []measure.Sample {
 	t.Helper()
 	if testing.Short() {

@@ -39,7 +39,7 @@ func isolate(ctx context.Context, std load.Streams, opts options) (exitCode int,
 func provideBinary(ctx context.Context, std load.Streams, opts options, path string) error {
 	needed := slices.ContainsFunc(opts.plan.Contenders, func(c contender.Contender) bool { return strings.HasPrefix(c.Name(), contender.Product) })
 	if opts.before != "" {
-		if err := link(opts.before, path+contender.Before); err != nil {
+		if err := symlink(opts.before, path+contender.Before); err != nil {
 			return err
 		}
 	}
@@ -47,7 +47,7 @@ func provideBinary(ctx context.Context, std load.Streams, opts options, path str
 	case !needed:
 		return nil
 	case opts.binary != "":
-		return link(opts.binary, path)
+		return symlink(opts.binary, path)
 	}
 	version := "dev"
 	if out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output(); err == nil {
@@ -63,8 +63,8 @@ func provideBinary(ctx context.Context, std load.Streams, opts options, path str
 	return nil
 }
 
-// link puts a given binary at path.
-func link(binary, path string) error {
+// symlink makes path a symbolic link to a given binary.
+func symlink(binary, path string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func TestAddressChanges(t *testing.T) {
 	change("10.0.0.1/24", "10.0.0.3/24")
 	t.Cleanup(func() { change("10.0.0.3/24", "10.0.0.1/24") })
 	nstest.Must(t, early.peer.SetLinger(0), early.peer.Close()) // it cannot live on
-	c.client.WaitOutput("closing the unused links from there")
+	c.client.WaitOutput("closing the idle links from there")
 	nstest.WaitFor(t, "pool from the other address", func() bool { return links("10.0.0.3") >= 8 && links("10.0.0.1") == 0 })
 	for range 10 {
 		c.connect(t).talk(t)

@@ -76,7 +76,7 @@ func readSlowly(t *testing.T, from, to *net.TCPConn) {
 	}
 }
 
-// resets lists states of a connection in which one end resets it, and how to come into them.
+// resets lists states of a connection in which one end resets it, and how to reach them.
 var resets = []struct {
 	state string
 	enter func(t *testing.T, resetter, other *net.TCPConn, much int64)
@@ -129,7 +129,7 @@ func flow(t *testing.T, from, to *net.TCPConn) (sent <-chan error) {
 	return flowOf(t, from, to, bulk)
 }
 
-// flowOf is flow with less than bulk.
+// flowOf is like flow, with another amount than bulk.
 func flowOf(t *testing.T, from, to *net.TCPConn, much int64) (sent <-chan error) {
 	t.Helper()
 	ended := make(chan error, 1)

@@ -72,7 +72,7 @@ func TestRestartedUnderLoad(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 	})
-	l.want(t, nobody)
+	l.want(t, noExcuse)
 }
 
 // during lets peers connect while f runs.

@@ -67,7 +67,7 @@ func TestHostilePeers(t *testing.T) {
 		}
 	}
 
-	l.want(t, nobody)
+	l.want(t, noExcuse)
 	if n := inside.Load(); n != most {
 		t.Errorf("%d peers were served, want %d", n, most)
 	}

@@ -31,7 +31,7 @@ type load struct {
 	mended    int                     // how many outages are over; guarded by mu
 }
 
-// outcome is how a peer ended.
+// outcome says how a peer ended.
 type outcome struct {
 	token  string         // what it said, if it spoke first
 	addr   netip.AddrPort // its own
@@ -179,5 +179,5 @@ func (l *load) want(t *testing.T, excuse func(o outcome) bool) {
 	t.Logf("%d peers, of whom %d failed with an excuse", len(l.outcomes), excused)
 }
 
-// nobody excuses no peer.
-func nobody(outcome) bool { return false }
+// noExcuse excuses no failure.
+func noExcuse(outcome) bool { return false }

@@ -99,7 +99,7 @@ func frames(kinds ...wire.Kind) (b []byte) {
 // flood is more than may come behind the end of an exchange.
 var flood = wire.AppendFrame(nil, wire.KindData, make([]byte, 300<<10)...)
 
-// TestRogueClient has a client that sends what it must not, on links that have carried a peer. Each such link ends, and its service
+// TestRogueClient runs a client that sends what it must not, on links that have carried a peer. Each such link ends, and its service
 // is reset; others live on.
 func TestRogueClient(t *testing.T) {
 	header := func(t *testing.T, l *wiretest.End, h wire.Header) []byte {
@@ -239,7 +239,7 @@ func begin(t *testing.T, l *wiretest.End, service *net.TCPListener, h wire.Heade
 	return s
 }
 
-// hear has the service receive from a link, and answer.
+// hear sends bytes from a link to the service, and back.
 func (s session) hear(t *testing.T, l *wiretest.End) {
 	t.Helper()
 	_, err := io.WriteString(l, "hello")
@@ -259,13 +259,13 @@ type rogueServer struct {
 	links     sync.WaitGroup
 }
 
-// exchange is one that has begun.
+// exchange is an exchange of a rogue server, whose header was read.
 type exchange struct {
 	*wiretest.End
 
 	link *net.TCPConn
 	from netip.AddrPort
-	next chan struct{} // the link may carry the next one
+	next chan struct{} // is closed when the link may carry the next exchange
 }
 
 func newRogueServer(t *testing.T, r rogue, l *net.TCPListener) *rogueServer {
@@ -325,7 +325,7 @@ func (s *rogueServer) serve(c *net.TCPConn, ended <-chan struct{}) {
 	}
 }
 
-// TestRogueServer has a server that answers by what it must not, on links that have carried a peer. The peer is reset, the link
+// TestRogueServer runs a server that answers what it must not, on links that have carried a peer. The peer is reset, the link
 // ends, and the next peer gets nothing of it.
 func TestRogueServer(t *testing.T) {
 	status := wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))

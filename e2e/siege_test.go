@@ -92,7 +92,7 @@ func (s *siege) withstand(t *testing.T, attack func(ctx context.Context, m *mall
 	close(stop)
 	running.Wait()
 
-	s.load.want(t, nobody)
+	s.load.want(t, noExcuse)
 	for i, d := range under {
 		waitDescriptors(t, d, before[i].descriptors)
 		before[i].wantNoMore(t, d)

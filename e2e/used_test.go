@@ -106,7 +106,7 @@ func pairs(names, values []string) (list []string) {
 	return list
 }
 
-// warm lets so many peers come and go, one after another, so that the next one's link has carried others.
+// warm lets n peers come and go, one after another, so that the next one's link has carried others.
 func (c chain) warm(t *testing.T, n int) {
 	t.Helper()
 	for range n {
@@ -124,7 +124,8 @@ func (s session) end(t *testing.T) {
 	nstest.Must(t, s.peer.Close())
 }
 
-// wantFewLinks has many peers, one after another and several at a time, and few links. Each peer comes to the service as itself.
+// wantFewLinks lets many peers come, one after another and several at a time. It wants few links, and each peer at the service as
+// itself.
 func (e *ends) wantFewLinks(t *testing.T) {
 	t.Helper()
 	const peers, together, rounds = 200, 20, 3
@@ -153,7 +154,7 @@ func (e *ends) wantFewLinks(t *testing.T) {
 }
 
 // TestUsedLinks ends connections in each way over links that have carried hundreds of peers. Both ends see what they would
-// without us, and nothing of one connection comes into the next.
+// see on a direct connection, and nothing of one connection comes into the next.
 func TestUsedLinks(t *testing.T) {
 	eachLinkKind(t, " --connect-timeout 4s", func(t *testing.T, e *ends) {
 		before := [2]int{}
@@ -245,7 +246,7 @@ func wantWhole(t *testing.T, from, to *net.TCPConn) {
 	}
 }
 
-// hanging has a service that accepts nobody: the kernel's queue for it is full. end ends it.
+// hanging starts a service that accepts nobody: the kernel's queue for it is full. end ends it.
 func hanging(t *testing.T, h *testnet.Host, addr string) (end func()) {
 	t.Helper()
 	fd := -1

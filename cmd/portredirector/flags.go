@@ -42,7 +42,7 @@ func timeFlags(f *pflag.FlagSet, c *config.Flags) {
 	durationVar(f, &c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.HalfCloseTimeout, "half-close-timeout", 0, "end half-closed peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.Heartbeat, "heartbeat", config.DefaultHeartbeat, "where the server dials: `TIME` between probes of idle links; a lost path is found within two")
-	durationVar(f, &c.LinkIdle, "link-idle", config.DefaultLinkIdle, "close links that this end has opened and that no peer has used for this `TIME`, 1s at least")
+	durationVar(f, &c.LinkIdle, "link-idle", config.DefaultLinkIdle, "close links that this end has opened and that were idle for this `TIME`, 1s at least; a client keeps --pool-min")
 	f.StringVar(&c.LinkCongestion, "link-congestion", config.DefaultLinkCongestion, "TCP congestion control of links, the `NAME` of an algorithm, system or auto: BBR where the kernel permits it, else the system's")
 	durationVar(f, &c.DeadAfter, "dead-after", config.DefaultDeadAfter, "end connections whose other end acknowledges nothing for this `TIME`; 0 is never")
 	f.StringVarP(&c.Interface, "interface", "i", "", "accepted for the original's sake; no longer needed")

@@ -136,7 +136,7 @@ func linkTo(t *testing.T, server *net.TCPListener) (*wiretest.End, wire.Header) 
 		if !h.Local {
 			return l, h
 		}
-		answer(t, l, wire.Connected) // it asks whether we answer
+		answer(t, l, wire.Connected) // to the health check
 	}
 }
 
@@ -347,7 +347,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestPeerResetsBeforeTheAnswer: the server hears of it, by a frame.
+// TestPeerResetsBeforeTheAnswer: the server gets a reset frame.
 func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	r := newRig(t, wire.Native)
 	peer := r.visit(t)

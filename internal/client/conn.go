@@ -24,7 +24,6 @@ type conn struct {
 	link     upstream.Link  // in use
 	tried    upstream.Tried // servers that have refused the peer
 	deadline time.Time      // for reaching a server
-	drains   bool           // the server of the link has said that it does
 	deaths   int            // links in a row that were opened ahead and ended without an answer
 }
 
@@ -58,8 +57,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.DialedLayer = s.Conn
 	}
 	if c.Form == wire.Native {
-		pair.Framed, pair.OnFree = relay.DialedLink, k.giveBack(l)
-		pair.OnStatus, pair.StatusTimeout, pair.GiveUp = k.onStatus, c.OpenTimeout, k.lost
+		k.native(&pair, l)
 	}
 	c.Relay.Relay(pair)
 }
@@ -77,14 +75,19 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 	return header
 }
 
-// giveBack returns a function that gives the link back when it is free, unless its server
-// drains. A server says nothing between two exchanges but that it closes the link.
-func (k *conn) giveBack(l upstream.Link) func(int, []byte) {
-	k.drains = false
-	return func(link int, said []byte) {
+// native makes a pair one over a link that may carry others afterwards. A server that says
+// something on an idle link is closing it, and so is one that drains.
+func (k *conn) native(pair *relay.Pair, l upstream.Link) {
+	drains := false
+	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
+	pair.OnStatus = func(status wire.Status) error {
+		drains = status == wire.Draining
+		return k.onStatus(status)
+	}
+	pair.OnFree = func(link int, said []byte) {
 		switch {
 		case link < 0:
-		case len(said) > 0 || k.drains:
+		case len(said) > 0 || drains:
 			l.Close()
 		default:
 			l.Return()

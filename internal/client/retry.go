@@ -15,7 +15,7 @@ import (
 // onStatus takes the status from the server. A draining server may answer many peers and
 // is not back in between.
 func (k *conn) onStatus(status wire.Status) error {
-	if k.drains = status == wire.Draining; !k.drains {
+	if status != wire.Draining {
 		k.link.Works()
 	}
 	if status == wire.Connected {

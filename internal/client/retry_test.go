@@ -62,7 +62,7 @@ func TestEachStatus(t *testing.T) {
 	}
 }
 
-// wantOver wants the end of what a link carries, by which the link is free, or a reset.
+// wantOver wants a terminator of the exchange, or the reset of the link.
 func wantOver(t *testing.T, l *wiretest.End) {
 	t.Helper()
 	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -71,7 +71,7 @@ func wantOver(t *testing.T, l *wiretest.End) {
 	}
 }
 
-// TestForeignServer has a server that answers by what is no status. It may have taken the header and the peer's bytes for a
+// TestForeignServer runs a server that answers something else than a status. It may have taken the header and the peer's bytes for a
 // request, so the peer is reset, and the server is left out.
 func TestForeignServer(t *testing.T) {
 	for name, said := range map[string]string{

@@ -9,8 +9,8 @@ const (
 	MaxPool        = 1024
 )
 
-// Defaults of the bounds on links that are not authenticated yet or have no header yet. A client has at
-// most MaxPool of them in its pool, and asks for 32 handshakes at once.
+// Defaults of the bounds on links in a handshake and on links that wait for a header. A client has at most
+// MaxPool idle links, and asks for 32 handshakes at once.
 const (
 	DefaultMaxUnfinished          = 4096
 	DefaultMaxUnfinishedPerClient = 2 * MaxPool

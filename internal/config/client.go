@@ -21,16 +21,16 @@ type Client struct {
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
 	Balance        upstream.Balance
-	PoolMin        int      // links ahead of need, to each server
-	PoolMax        int      // 0 is none
+	PoolMin        int      // fewest idle links to each server
+	PoolMax        int      // most of them; 0 is none
 	Listen         []string // host:port; host "" is all addresses
 	Header         wire.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of peers and links
-	Heartbeat      time.Duration       // of links without a peer, of servers that dial
-	LinkIdle       time.Duration       // after which an unused link is closed that this end has opened
+	Heartbeat      time.Duration       // of idle links, where servers dial
+	LinkIdle       time.Duration       // after which this end closes an idle link that it has opened
 	LinkCongestion string              // see dial.NewCongestion
 	Handshakes     Bounds              // of these servers
 	Trust          Trust

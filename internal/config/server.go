@@ -32,15 +32,15 @@ type Server struct {
 	DrainTimeout   time.Duration
 	Relay          relay.Options
 	KeepAlive      net.KeepAliveConfig // of links and services
-	Heartbeat      time.Duration       // of links without a peer, to clients that are dialed
-	LinkIdle       time.Duration       // after which an unused link is closed that this end has opened
+	Heartbeat      time.Duration       // of idle links to clients that are dialed
+	LinkIdle       time.Duration       // after which this end closes an idle link that it has opened
 	LinkCongestion string              // see dial.NewCongestion
 	Trust          Trust
 	Allow          []netip.Prefix // from where links are taken; none is anywhere
 	AllowClaim     []netip.Prefix
 	DenyClaim      []netip.Prefix
 	Peers          Bounds // Each for a client
-	Unfinished     Bounds // links without a header yet
+	Unfinished     Bounds // links that wait for a header
 	Handshakes     Bounds
 	Notes          []string
 }

@@ -134,7 +134,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 	return nil
 }
 
-// followAddresses drops unused links when their address has left this machine.
+// followAddresses drops idle links when their address has left this machine.
 func (d *clientDaemon) followAddresses() {
 	own, err := claim.OpenOwn(d.log)
 	if err != nil {

@@ -63,7 +63,7 @@ func (d *serverDaemon) openServer(context.Context) error {
 		Unfinished: oldest[server.Origin](cfg.Unfinished),
 		Handshakes: oldest[server.Origin](cfg.Handshakes),
 		Known:      oldest[server.Origin](cfg.Unfinished),
-		Farewells:  oldest[server.Origin](cfg.Unfinished),
+		Leaving:    oldest[server.Origin](cfg.Unfinished),
 		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
 		Tell:       logging.Throttle[server.Subject]{To: d.log},
 	}

@@ -24,7 +24,7 @@ const (
 // net.ipv4.tcp_slow_start_after_idle is 0.
 const preferred = "bbr"
 
-// ErrCongestion is found in the errors of an algorithm that links cannot have.
+// ErrCongestion is the error of an algorithm that links cannot have.
 var ErrCongestion = errors.New("congestion control")
 
 // Congestion is the congestion control of links. It is nil, or the zero value, for that of
@@ -34,8 +34,8 @@ type Congestion struct {
 	named     bool   // by the user
 }
 
-// NewCongestion returns the congestion control with a name. It has the kernel load the
-// module, so it is called while the process has its privileges.
+// NewCongestion returns the congestion control with a name. The kernel may load a module
+// for it, so NewCongestion must be called before privileges are given up.
 func NewCongestion(name string) (*Congestion, error) {
 	switch name {
 	case "", SystemCongestion:
@@ -53,18 +53,18 @@ func NewCongestion(name string) (*Congestion, error) {
 	return &Congestion{algorithm: name, named: true}, nil
 }
 
-// available lists the algorithms of the kernel.
+// available returns the algorithms of the kernel, for an error.
 func available() string {
 	list, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control")
 	if err != nil {
-		return "those that it does not tell: " + err.Error()
+		return "an unknown list: " + err.Error()
 	}
 	return strings.TrimSpace(string(list))
 }
 
 // Settle falls back to the system's algorithm if this process may not use the other, and
-// logs which one links have. It is called when privileges were given up, and before the
-// first link.
+// logs which one links have. It must be called after privileges were given up, and before
+// the first link.
 func (c *Congestion) Settle(log *slog.Logger) {
 	got, err := socket.TryCongestion(c.algorithm)
 	if err != nil {

@@ -99,7 +99,7 @@ func (dir *direction) drain(dst *side) error {
 	return nil
 }
 
-// beginFrame writes the head of the frame that the pipe's content is. The kernel holds it
+// beginFrame writes the head of a frame for the content of the pipe. The kernel holds it
 // back until the content follows.
 func (dir *direction) beginFrame(dst *side) error {
 	var head [wire.FrameHead]byte

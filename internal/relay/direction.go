@@ -147,7 +147,7 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	return moved, false, nil
 }
 
-// splices reports whether direction d splices. Other bytes than content are read.
+// splices reports whether direction d splices its content. Heads of frames are read.
 func (f *flow) splices(d int) bool {
 	src, dst := &f.side[d], &f.side[1-d]
 	return f.dir[d].bulk && !src.urgent && f.setup == nil && src.layer == nil && dst.layer == nil

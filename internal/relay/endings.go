@@ -19,7 +19,7 @@ const (
 	returnAccepted               // to OnUndelivered, if it is set; else resetBoth
 	returnUnsent                 // the same, if no payload was written; else resetBoth
 	free                         // give the link to OnFree
-	lose                         // reset the link
+	lose                         // reset the link, and call OnError
 )
 
 // ending is an entry of the table.
@@ -136,8 +136,8 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 	}
 }
 
-// end ends what is left of a pair: it closes its sockets, by RST unless the pair has
-// finished. Its link is free at once, or has the flow live on until it is, or is reset.
+// end closes what is left of a pair, by RST unless the pair has finished. Its link is given
+// away if it is free. If it may become free the flow lives on for it, else the link is reset.
 func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 	l, ok := f.link()
 	if !ok {

@@ -33,7 +33,7 @@ type bench struct {
 	peer     int // the other ends of its sockets
 	service  int // -1 in a preface
 	told     chan told
-	freed    chan int // what OnFree is told
+	freed    chan int // the links that OnFree got
 	accepted int      // that was given away
 }
 

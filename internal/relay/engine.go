@@ -105,7 +105,8 @@ func (e *Engine) ReadPreface(p Preface) Pending {
 	return Pending{loop: l, flow: f}
 }
 
-// Leave takes over a link until it is free. On an engine that is shut down it is reset.
+// Leave takes over a link whose exchange this end has ended, until it is free. On an engine
+// that is shut down it is reset.
 func (e *Engine) Leave(v Leaving) Pending {
 	if !e.life.enter() {
 		socket.Reset(v.Accepted)
@@ -118,14 +119,14 @@ func (e *Engine) Leave(v Leaving) Pending {
 	return Pending{loop: l, flow: f}
 }
 
-// Pending is a preface under way.
+// Pending is a preface or a Leaving under way.
 type Pending struct {
 	loop *loop
 	flow *flow
 }
 
 // Expire ends a preface: OnIdle gets its socket if it has said nothing, else it is reset.
-// It has no effect on one that is complete.
+// The link of a Leaving is reset. Expire has no effect on one that is complete.
 func (p Pending) Expire() {
 	if p.loop != nil {
 		p.loop.postExpire(p.flow)

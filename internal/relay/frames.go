@@ -10,15 +10,15 @@ import (
 // frames is the state of a link during one exchange: what it carries for one pair.
 type frames struct {
 	in     wire.Decoder
-	raw    []byte // was read and is not decoded: before the exchange, then what is behind it
-	ended  bool   // the terminator of the other direction was sent
+	raw    []byte // read and not decoded: before the exchange began, or behind its terminator
+	ended  bool   // this end's terminator was written, or is in the rest
 	onFree func(link int, said []byte)
 }
 
 // errLinkEnded is the end of a link within an exchange.
 var errLinkEnded = fmt.Errorf("the link has ended: %w", io.ErrUnexpectedEOF)
 
-// frame makes side l a link. What was read from it already is not decoded yet.
+// frame makes side l a link. raw was read from it already, and is not decoded.
 func (f *flow) frame(l int, answer bool, raw []byte, onFree func(int, []byte)) {
 	f.side[l].frames = &frames{in: wire.Decoder{Answer: answer}, raw: raw, onFree: onFree}
 }
@@ -90,7 +90,7 @@ func (s *side) headNext() bool {
 	return s.frames != nil && s.frames.in.Left() == 0 && s.frames.in.Over() == 0 && len(s.frames.raw) == 0
 }
 
-// headRoom returns the number of bytes in front of those that are written to a side.
+// headRoom returns the room that content for a side needs in front, for the head of a frame.
 func (s *side) headRoom() int {
 	if s.frames == nil {
 		return 0

@@ -11,28 +11,31 @@ import (
 	"portredirector/internal/wire"
 )
 
-// A link outlives its pair. It is free when each end has said that the exchange is over.
-// If a pair is reset this end says so by a frame, and waits for the other end's word. Where
-// that is not possible, or takes long, the link itself is reset.
+// A link outlives its pair. It is free when each end has sent its terminator, the frame that
+// ends an exchange. Then it goes to OnFree, and is idle until its next exchange.
+//
+// If a pair is reset before, this end sends a reset frame and waits for the other end's
+// terminator. Meanwhile the link is leaving. Where that is not possible, or takes long, the
+// link itself is reset.
 
 const (
-	// leaveTimeout bounds the wait for the other end's word, and leaveBytes what comes
-	// before it. The other end may count on the link as soon as it has sent that word, with as much
-	// before it as the kernel has taken for this end: a receive buffer (tcp_rmem).
+	// leaveTimeout bounds the wait for the other end's terminator, and leaveBytes what comes
+	// before it. For the other end the link is idle once the kernel has taken the terminator.
+	// As much as a receive buffer (tcp_rmem) may be before it.
 	leaveTimeout = 2 * time.Second
 	leaveBytes   = 16 << 20
 	// resetBytes is the most that may be under way before the frame of a reset.
 	resetBytes = 64 << 10
 )
 
-// startLeaving makes f a flow whose link is to be free.
+// startLeaving makes f the flow of a link that waits for the other end's terminator.
 func (f *flow) startLeaving(w *workspace) {
 	f.finishSetup(w)
 	f.setup = &setup{stage: leaving}
 	w.setDeadline(f.setup, leaveTimeout)
 }
 
-// readLeaving discards what a link says, until the other end has ended the exchange.
+// readLeaving discards what a link says, up to the other end's terminator.
 func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 	l, _ := f.link()
 	s := &f.side[l]
@@ -57,7 +60,7 @@ func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 	return false, nothing, nil
 }
 
-// linkOver reports whether the exchange of side l is over: each end has said so.
+// linkOver reports whether the exchange on side l has ended in order, in both directions.
 func (f *flow) linkOver(l int) bool {
 	return f.side[l].frames.in.Over() == wire.Ended && f.dir[1-l].finished
 }
@@ -77,8 +80,8 @@ func (f *flow) freeLink(w *workspace, l int) {
 	s.frames.onFree(s.fd, s.frames.raw)
 }
 
-// partLink ends the exchange of a link whose pair ends by an event. It reports whether that
-// is possible. If awaits is true the other end has not ended the exchange yet.
+// partLink parts a link from its pair, which ends by an event. It returns false if the link
+// must be reset. awaits reports whether the other end's terminator is still to come.
 func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 	s := &f.side[l]
 	over := s.frames.in.Over()
@@ -95,11 +98,11 @@ func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 	return f.sayReset(l), over == 0
 }
 
-// sayReset tells the other end of a link that the pair was reset. It returns false if that cannot
-// be said now.
+// sayReset writes a reset frame to a link. It returns false if the frame may not be written
+// now, or was not taken whole.
 func (f *flow) sayReset(l int) bool {
 	s, dir := &f.side[l], &f.dir[1-l]
-	status := dir.rest[:dir.extra] // was not written so far
+	status := dir.rest[:dir.extra] // not written yet
 	within := len(status) == 0 && len(dir.rest) > 0 || dir.pipe.filled() && dir.pipe.framed
 	if within || len(status) > 0 && f.setup != nil || !s.writable ||
 		f.meter.moved[1-l].Load() > resetBytes && s.unacked() > resetBytes {

@@ -17,7 +17,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// freed is what OnFree is told.
+// freed is a call of OnFree.
 type freed struct {
 	link int
 	said string

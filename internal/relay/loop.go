@@ -182,7 +182,8 @@ func (l *loop) addPreface(p *Preface) *flow {
 	return f
 }
 
-// addLeaving adds a link that is to be free. Another goroutine may call it.
+// addLeaving adds a link that waits for the other end's terminator. Another goroutine may
+// call it.
 func (l *loop) addLeaving(v *Leaving) *flow {
 	f := &flow{active: l.clock()}
 	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}

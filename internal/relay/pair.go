@@ -128,7 +128,7 @@ type Leaving struct {
 	// OnFree is called once: with the link when the other end has ended the exchange, too, and
 	// with what was read behind it; or with -1 when the link is lost.
 	OnFree func(link int, said []byte)
-	// OnError, if set, is called before with the error for which the link is lost.
+	// OnError, if set, is called before OnFree with the error for which the link is lost.
 	OnError func(error)
 }
 

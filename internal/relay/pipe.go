@@ -23,7 +23,7 @@ const (
 type pipe struct {
 	r, w   int
 	n      int  // bytes in it
-	framed bool // the head of the frame that they are was written
+	framed bool // the head of their frame was written
 }
 
 // filled reports whether bytes are in the pipe. A nil pipe has none.

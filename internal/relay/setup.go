@@ -16,7 +16,7 @@ const (
 	connecting                  // its dialed socket is being connected
 	awaitingStatus              // its dialed socket has to send a status
 	open                        // bytes go both ways
-	leaving                     // its link is to be free: the other end has to say that it is over
+	leaving                     // its pair has ended, and its link waits for the other end's terminator
 	stages
 )
 
@@ -34,7 +34,7 @@ type setup struct {
 	onError func(error)
 
 	onStatus      func(wire.Status) error // nil if there is no status
-	giveUp        func() error            // nil if nobody knows better than the time-out
+	giveUp        func() error            // nil if only the time-out ends the wait
 	onUndelivered func(ctx context.Context, u Undelivered)
 	kept          []byte // what was read so far, for onUndelivered
 
@@ -72,7 +72,7 @@ func (f *flow) startPreface(w *workspace, p *Preface) {
 	w.setDeadline(f.setup, p.IdleTimeout)
 }
 
-// there reports whether bytes may be there of which the poller does not tell.
+// there reports whether bytes may be there for which the poller reports no event.
 func (p *Preface) there() bool { return len(p.Said) > 0 || p.Layer != nil }
 
 // startPair makes f the flow of a pair. Its accepted side is already there.

@@ -20,7 +20,7 @@ type answering struct {
 	peer   *net.TCPConn
 	server *relay.FarLink
 	result chan relay.Result
-	freed  chan int // what OnFree is told
+	freed  chan int // the links that OnFree got
 }
 
 func newAnswering(t *testing.T, w way, p relay.Pair) *answering {

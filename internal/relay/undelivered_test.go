@@ -25,7 +25,7 @@ type again struct {
 	first, second *relay.FarLink
 	back          chan relay.Undelivered
 	result        chan relay.Result
-	freed         chan int // what OnFree of the first is told
+	freed         chan int // the links that OnFree of the first got
 }
 
 func newAgain(t *testing.T, timeout time.Duration) *again {

@@ -28,7 +28,7 @@ type Dialer struct {
 	Take func(s *auth.Session, client netip.AddrPort)
 
 	ConnectTimeout time.Duration // of one link
-	Heartbeat      time.Duration // of the control stream, and of unused links
+	Heartbeat      time.Duration // of the control stream, and of idle links
 	Resolver       dial.Resolver // nil is that of the system
 	Log            *slog.Logger
 

@@ -10,8 +10,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// healthCheck answers a client that asks whether the server works. It ends the link of a
-// load balancer's health check in good order.
+// healthCheck answers a client that asks whether the server works, and waits for the next
+// header of its link. It ends the link of a load balancer's health check in good order.
 func (c *conn) healthCheck(_ context.Context, link int) {
 	c.server.Log.Debug("health check", slog.Any("link", c.from))
 	switch {

@@ -149,7 +149,7 @@ func (l *link) header(t *testing.T, h wire.Header, number uint64) []byte {
 	return b
 }
 
-// wantRefusal wants a status, by which the exchange is over and not the link.
+// wantRefusal wants a status that ends the exchange, and not the link.
 func (l *link) wantRefusal(t *testing.T, want wire.Status) {
 	t.Helper()
 	wantStatus(t, l.End, want)
@@ -158,7 +158,7 @@ func (l *link) wantRefusal(t *testing.T, want wire.Status) {
 	wantStatus(t, l.End, wire.Connected)
 }
 
-// wantBye wants that the server says that it closes the link, and does.
+// wantBye wants a bye and the end of the link.
 func (l *link) wantBye(t *testing.T) {
 	t.Helper()
 	if got, err := io.ReadAll(l.Conn); err != nil || string(got) != bye {
@@ -276,19 +276,18 @@ func TestUnproved(t *testing.T) {
 	}
 }
 
-// TestManyFarewells: who is refused keeps no more links than others do, whose answer is
-// still on its way.
-func TestManyFarewells(t *testing.T) {
+// TestManyLeaving: the number of links whose client has not confirmed a refusal is bounded.
+func TestManyLeaving(t *testing.T) {
 	r := newKeyRig(t)
-	r.server.Farewells.MostEach = 2
+	r.server.Leaving.MostEach = 2
 	nstest.WaitFor(t, "one too many", func() bool {
 		l := r.connect(t)
 		say(t, l, to(80), "") // and it does not end that
 		wantStatus(t, l, wire.NotAuthorized)
-		if n := r.server.Farewells.Counts().Waiting; n > 2 {
+		if n := r.server.Leaving.Counts().Waiting; n > 2 {
 			t.Errorf("there are %d", n)
 		}
-		return r.server.Farewells.Counts().Each > 0
+		return r.server.Leaving.Counts().Each > 0
 	})
 }
 

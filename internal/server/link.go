@@ -30,8 +30,8 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 	s.listen(link, r, nil)
 }
 
-// listenAgain waits for the next header of a link, unless the link is lost. said was read
-// from it already. Server.LinkIdle bounds the wait where this server has opened the link.
+// listenAgain returns the OnFree of a link, which waits for the next header unless the link
+// is lost.
 func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 	return func(link int, said []byte) {
 		if link >= 0 {
@@ -41,6 +41,7 @@ func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 }
 
 // listen waits for a header of a link, or for its handshake. said was read from it already.
+// LinkIdle bounds the wait if this server has opened the link.
 func (s *Server) listen(link int, from *remote, said []byte) {
 	among, silence := &s.Unfinished, time.Duration(0)
 	switch {
@@ -130,8 +131,8 @@ func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	}
 }
 
-// lost logs the end of a link without a header. A silent one was opened ahead, or is a
-// port scan.
+// lost logs the end of a link that waited for a header. A silent one was idle, or is a port
+// scan.
 func (s *Server) lost(from *remote, err error, silent bool) {
 	if silent || errors.Is(err, relay.ErrCut) || errors.Is(err, syscall.ECONNRESET) {
 		s.Log.Debug("link ended before its header", slog.String("link", from.addr.String()), slog.Any("error", err))

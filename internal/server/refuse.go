@@ -16,14 +16,14 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Bounds on reading from a link after the last frame, so that the frame arrives.
+// Bounds on reading from a link after a bye, so that the bye arrives.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
 
-// refuse ends a link whose peer cannot be served. A client that asked for a status gets
-// one. Others get a RST, which they can pass on to the peer.
+// refuse refuses a peer that cannot be served. A client that asked for a status gets one,
+// and the link waits for its next peer. Others get a RST, which they can pass on.
 func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.leave()
 	if c.isCheck(link, err) {
@@ -43,7 +43,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		socket.Reset(link)
 		return
 	}
-	waits, _ := c.server.Farewells.Add(c.from.origin)
+	waits, _ := c.server.Leaving.Add(c.from.origin)
 	leaving := c.server.Relay.Leave(relay.Leaving{
 		Accepted: link, Layer: c.from.layer, Said: c.head,
 		OnFree: func(link int, said []byte) {
@@ -64,14 +64,14 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 func (c *conn) endLink(ctx context.Context, link int) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	waits, _ := c.server.Farewells.Add(c.from.origin)
+	waits, _ := c.server.Leaving.Add(c.from.origin)
 	defer waits.Over()
 	waits.Began(end)
 	farewell(ctx, link, c.from)
 }
 
-// farewell ends a link by bye. Closing a socket with unread bytes sends a RST, which may
-// overtake the frame. So it sends a FIN and reads on for a moment.
+// farewell ends a link by a bye. Closing a socket with unread bytes sends a RST, which
+// may overtake the bye. So it sends a FIN and reads on for a moment.
 func farewell(ctx context.Context, link int, to *remote) {
 	if err := to.bye(link); err != nil {
 		socket.Reset(link)

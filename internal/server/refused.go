@@ -16,7 +16,7 @@ type Refused struct {
 	Header        uint64 // the header is missing, malformed, or late
 	Seal          uint64 // the seal of the header is wrong
 	Frame         uint64 // a frame is unknown or out of place
-	Unfinished    uint64 // evicted in favor of later links without a header
+	Unfinished    uint64 // evicted in favor of later links that wait for a header
 	Handshakes    uint64 // evicted in favor of later links in their handshake
 	Busy          uint64 // too many peers
 	Service       uint64 // the service could not be reached

@@ -21,7 +21,7 @@ type remote struct {
 	authenticated bool         // as the origin says
 	still         func() error // checks its certificate again
 	layer         relay.Layer  // of an encrypted link
-	headerKey     []byte       // of an authenticated link: the key of the seal of its header
+	headerKey     []byte       // of an authenticated link: the key that seals its headers
 }
 
 // prefix returns the network of its address, which stands for a stranger.

@@ -31,17 +31,17 @@ type Server struct {
 	Claims  Claims              // the peers that links may speak for; nil allows all
 
 	KeepAlive      net.KeepAliveConfig // of links that this server has opened, once they have a peer
-	LinkIdle       time.Duration       // after which this server closes an unused link that it has opened
+	LinkIdle       time.Duration       // after which this server closes an idle link that it has opened
 	HeaderTimeout  time.Duration       // for a header that has begun, and for a handshake
 	ConnectTimeout time.Duration       // for reaching the service, including its name
 
-	// Bounds on links that cost descriptors. Clients open links ahead of need, which stay
-	// silent until a peer comes. If there are too many, the oldest gets an answer that
-	// tells its client that nothing was delivered, and ends.
-	Unfinished limit.Oldest[Origin] // links without a header; with Secure, without a handshake
+	// Bounds on links that cost descriptors. A link is idle before its first peer and between
+	// two. If there are too many, the oldest gets a bye, which tells its client that nothing
+	// was delivered, and ends.
+	Unfinished limit.Oldest[Origin] // links that wait for a header; with Secure, for a handshake
 	Handshakes limit.Oldest[Origin] // links in their handshake
-	Known      limit.Oldest[Origin] // authenticated links without a header
-	Farewells  limit.Oldest[Origin] // refused links, which wait for their answer to arrive
+	Known      limit.Oldest[Origin] // authenticated links that wait for a header
+	Leaving    limit.Oldest[Origin] // links of refused peers, which wait for the client's terminator
 	Peers      limit.Peers[Origin]
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause

@@ -220,7 +220,7 @@ func wantStatus(t *testing.T, l *wiretest.End, want wire.Status) {
 	}
 }
 
-// wantEcho wants that the service returns what was said.
+// wantEcho wants the service to return what was said.
 func wantEcho(t *testing.T, l *wiretest.End, want string) {
 	t.Helper()
 	wantStatus(t, l, wire.Connected)
@@ -309,7 +309,7 @@ func TestServiceSeesTheClaim(t *testing.T) {
 	}
 }
 
-// wantPeer wants that the service sees a peer.
+// wantPeer wants the service to see a peer.
 func (r *rig) wantPeer(t *testing.T, want netip.AddrPort) {
 	t.Helper()
 	if got := <-r.service.peers; got != want.String() {
@@ -317,7 +317,7 @@ func (r *rig) wantPeer(t *testing.T, want netip.AddrPort) {
 	}
 }
 
-// TestLinkCarriesManyPeers has peers come over one link, one after another, each with an address of its own.
+// TestLinkCarriesManyPeers brings peers over one link, one after another, each with an address of its own.
 func TestLinkCarriesManyPeers(t *testing.T) {
 	r := newRig(t)
 	l := r.connect(t)
@@ -676,7 +676,7 @@ func TestHeaderByteByByte(t *testing.T) {
 	}
 }
 
-// TestWrongFrames has frames that must not be there, on new links and on one that has carried a peer. The link is reset, and
+// TestWrongFrames sends frames that must not be there, on new links and on one that has carried a peer. The link is reset, and
 // counted.
 func TestWrongFrames(t *testing.T) {
 	header := encode(t, to(80), wire.Native)
@@ -723,7 +723,7 @@ func TestWrongFrames(t *testing.T) {
 	}
 }
 
-// TestWrongFramesBehindAnExchange has frames that must not be there behind a reset, and behind a refusal.
+// TestWrongFramesBehindAnExchange sends frames that must not be there behind a reset, and behind a refusal.
 func TestWrongFramesBehindAnExchange(t *testing.T) {
 	for name, tt := range map[string]struct {
 		port    uint16

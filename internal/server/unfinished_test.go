@@ -70,7 +70,7 @@ func TestDrainEndsSilentLinks(t *testing.T) {
 	}
 }
 
-// wantBye wants that the server says that it closes a link, and does.
+// wantBye wants a bye and the end of a link.
 func wantBye(t *testing.T, l *net.TCPConn) {
 	t.Helper()
 	_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))

@@ -10,8 +10,8 @@ import (
 
 // SetCongestion sets the congestion control of a socket, and of all that a listener
 // accepts from then on. The kernel loads a module for a process that has CAP_NET_ADMIN.
-// It is ENOENT if there is no such algorithm, and EPERM if only CAP_NET_ADMIN may use it
-// (net.ipv4.tcp_allowed_congestion_control).
+// The error is ENOENT if there is no such algorithm, and EPERM if only CAP_NET_ADMIN may
+// use it (net.ipv4.tcp_allowed_congestion_control).
 func SetCongestion(fd int, algorithm string) error {
 	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, algorithm); err != nil {
 		return fmt.Errorf("set TCP_CONGESTION: %w", err)
@@ -25,8 +25,8 @@ func Congestion(fd int) (algorithm string, err error) {
 	return strings.TrimRight(algorithm, "\x00"), os.NewSyscallError("getsockopt", err)
 }
 
-// TryCongestion returns the error of SetCongestion, or the system's algorithm and no error
-// if algorithm is "".
+// TryCongestion sets an algorithm on a socket of its own, and returns the algorithm that the
+// socket has then. With "" that is the system's.
 func TryCongestion(algorithm string) (got string, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

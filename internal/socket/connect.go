@@ -47,7 +47,7 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 	return fd, nil
 }
 
-// common are the options of all sockets: no Nagle delay, urgent data among other bytes
+// common has the options of all sockets: no Nagle delay, urgent data among other bytes
 // (RFC 6093).
 var common = []option{
 	{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},

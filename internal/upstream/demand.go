@@ -2,9 +2,8 @@ package upstream
 
 import "slices"
 
-// demand gives queued peers the links that are at hand, and requests those that are
-// lacking: those of the pools, and one for each queued peer, of a server that it has not
-// tried.
+// demand gives queued peers the links that are at hand. Then it requests what is lacking:
+// links for the pools, and for each queued peer one of a server that it has not tried.
 func (ss *Servers) demand() {
 	if !ss.queues() {
 		return
@@ -28,14 +27,14 @@ func (ss *Servers) demand() {
 	}
 }
 
-// serveQueuedLocked gives unused links to queued peers. There are some if they came back
+// serveQueuedLocked gives idle links to queued peers. There are some if they came back
 // just when the peer was queued, or are of a server that peers go to since another has
 // failed.
 func (ss *Servers) serveQueuedLocked() {
 	for i := 0; i < len(ss.queue.line); {
 		s := ss.choose(ss.queue.line[i].tried)
 		if s != nil && s.pool.onRequest {
-			if l, ready := s.pool.takeUnused(); ready {
+			if l, ready := s.pool.takeIdle(); ready {
 				ss.giveLocked(i, s, l)
 				continue
 			}

@@ -44,7 +44,7 @@ func newDialed(g *group, e endpoint) *dialed {
 			name: e.name, set: ss, group: g,
 			pool: &pool{
 				least: ss.cfg.PoolMin, most: ss.cfg.PoolMax, maxAge: ss.cfg.LinkIdle,
-				alive: unusedAlive(ss.cfg.KeepAlive), onRequest: ss.cfg.Auth != nil,
+				alive: idleAlive(ss.cfg.KeepAlive), onRequest: ss.cfg.Auth != nil,
 			},
 		},
 		host: e.host, woken: make(chan struct{}, 1), handshakes: newHandshakes(), stop: func() {},
@@ -165,16 +165,16 @@ func (d *dialed) open(ctx context.Context, tried *Tried, changed <-chan struct{}
 	}
 }
 
-// unusedIdle is the silence after which keepalive probes an unused link. It is shorter
+// idleSilence is the silence after which keepalive probes an idle link. It is shorter
 // than in use, because a peer is about to get the link.
-const unusedIdle = 5 * time.Second
+const idleSilence = 5 * time.Second
 
-// unusedAlive returns the keepalive of unused links.
-func unusedAlive(inUse net.KeepAliveConfig) net.KeepAliveConfig {
+// idleAlive returns the keepalive of idle links.
+func idleAlive(inUse net.KeepAliveConfig) net.KeepAliveConfig {
 	c := inUse
 	if !c.Enable {
-		c = net.KeepAliveConfig{Enable: true, Idle: unusedIdle, Interval: unusedIdle, Count: 3}
+		c = net.KeepAliveConfig{Enable: true, Idle: idleSilence, Interval: idleSilence, Count: 3}
 	}
-	c.Idle = min(unusedIdle, max(c.Idle, time.Second))
+	c.Idle = min(idleSilence, max(c.Idle, time.Second))
 	return c
 }

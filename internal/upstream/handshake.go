@@ -14,9 +14,9 @@ import (
 )
 
 // An authenticated link takes a handshake, which costs processor time and waits for
-// round trips. So links are ordered of the task of the server, as those of a reverse
-// server are requested of it, and handshakes run on goroutines of the task. A peer that
-// finds no link waits in the queue, for the first one that is opened or comes back.
+// round trips. So order only counts links, and the task of the server opens them, each on
+// a goroutine. A peer that finds no link waits in the queue, for the first one that is
+// opened or comes back.
 
 // mostHandshakes is the number of handshakes with a server at a time.
 const mostHandshakes = 32
@@ -37,8 +37,8 @@ func (d *dialed) order(n int) {
 	}
 }
 
-// openOrdered opens as many of the ordered links as may be under way at once. It opens
-// none in place of those that have come back meanwhile.
+// openOrdered opens as many of the ordered links as may be under way at once. It drops an
+// order that links which came back have made needless.
 func (d *dialed) openOrdered(ctx context.Context, openers *sync.WaitGroup) {
 	for d.handshakes.ordered.Load() > 0 {
 		if !d.pool.needs(d.set.queue.len()) {

@@ -13,7 +13,7 @@ type Link struct {
 
 	server *server
 	ready  bool  // it was connected when it was taken
-	missed bool  // the peer found no such link at first
+	missed bool  // the peer found no connected link at first
 	taken  int64 // when it was, on the clock of Servers
 
 	Timeout time.Duration // of the rest of connecting

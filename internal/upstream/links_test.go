@@ -30,7 +30,7 @@ func newPoolWorld(t *testing.T, least, most int) *poolWorld {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	nstest.Must(t, err)
 	w := &poolWorld{t: t, l: l, at: l.Addr().(*net.TCPAddr).AddrPort(), ends: make(map[int]net.Conn)}
-	w.pool = &pool{least: least, most: most, allowed: []netip.AddrPort{w.at}, alive: unusedAlive(net.KeepAliveConfig{})}
+	w.pool = &pool{least: least, most: most, allowed: []netip.AddrPort{w.at}, alive: idleAlive(net.KeepAliveConfig{})}
 	t.Cleanup(func() {
 		w.close()
 		_ = l.Close()
@@ -97,7 +97,7 @@ func TestLastUsedFirst(t *testing.T) {
 }
 
 // TestSteadyState: as long as links come back nothing is opened, and what was opened
-// before is one link for each peer at a time, and the fewest unused ones.
+// before is one link for each peer at a time, and the fewest idle ones.
 func TestSteadyState(t *testing.T) {
 	w := newPoolWorld(t, 2, 16)
 	opened := 0
@@ -195,7 +195,7 @@ func TestOldLinks(t *testing.T) {
 	w.wantClosed(old, false)
 }
 
-// TestMostLinks: there are never more unused links than allowed; the one that would be
+// TestMostLinks: there are never more idle links than allowed; the one that would be
 // taken last goes.
 func TestMostLinks(t *testing.T) {
 	w := newPoolWorld(t, 0, 2)
@@ -225,16 +225,16 @@ func TestEndedByServer(t *testing.T) {
 	}
 }
 
-// TestKeepAliveOfUnused: a link that comes back has the keepalive of unused links soon,
+// TestKeepAliveOfIdle: a link that comes back has the keepalive of idle links soon,
 // whatever it had in use.
-func TestKeepAliveOfUnused(t *testing.T) {
+func TestKeepAliveOfIdle(t *testing.T) {
 	w := newPoolWorld(t, 0, 8)
 	l := w.link(1)
 	nstest.Must(t, socket.KeepAlive(l.fd, net.KeepAliveConfig{Enable: true, Idle: time.Hour, Interval: time.Hour, Count: 1}))
 	for range 2 {
 		w.put(l)
 		w.tick()
-		if got := keepIdle(t, l.fd); got != unusedIdle {
+		if got := keepIdle(t, l.fd); got != idleSilence {
 			t.Errorf("it is probed after %s", got)
 		}
 		l, _, _ = w.take()

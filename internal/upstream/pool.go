@@ -15,10 +15,10 @@ import (
 	"portredirector/internal/socket"
 )
 
-// pool keeps the unused links to one server, so that a peer does not wait for a link to be
+// pool keeps the idle links to one server, so that a peer does not wait for a link to be
 // opened. Some have carried peers before, others were opened ahead of need. A link is put
-// in while it is still connecting. Nobody is told when it is connected; its taker asks
-// the kernel.
+// in while it is still connecting. The peer that takes it finds out whether it is
+// connected.
 //
 // The size grows by one whenever a peer finds no connected link, and shrinks slowly. Links
 // are opened only while there are fewer. Links that come back may be more than that: they
@@ -26,8 +26,8 @@ import (
 type pool struct {
 	least, most int                 // the pool is off if both are 0
 	onRequest   bool                // its links are requested by Servers.demand
-	maxAge      time.Duration       // an unused link is closed after so long; 0 is never
-	alive       net.KeepAliveConfig // of unused links
+	maxAge      time.Duration       // an idle link is closed after so long; 0 is never
+	alive       net.KeepAliveConfig // of idle links
 
 	mu     sync.Mutex
 	links  []pooled // the last is taken first, and the first is closed first; guarded by mu
@@ -64,8 +64,8 @@ func (p *pool) take() (link pooled, ready bool, want int) {
 	return link, ready, p.wantLocked(openPerPeer)
 }
 
-// takeUnused is like take, for a peer that was counted before, and opens nothing.
-func (p *pool) takeUnused() (link pooled, ready bool) {
+// takeIdle is like take, for a peer that was counted before, and opens nothing.
+func (p *pool) takeIdle() (link pooled, ready bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.removeBestLocked()
@@ -198,7 +198,7 @@ func (p *pool) tick() (want int, at netip.AddrPort, err error) {
 var errBroken = errors.New("the link is broken")
 
 // checkLocked returns why a link is of no use. The keepalive of a connected one is that of
-// unused links from then on: the relay may have set another.
+// idle links from then on: the relay may have set another.
 func (p *pool) checkLocked(l *pooled) error {
 	switch state := socket.Look(l.fd); {
 	case state.Connected && !p.unresponsive(state) && l.trusted():

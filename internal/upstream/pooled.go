@@ -19,7 +19,7 @@ type pooled struct {
 	since time.Time // it is in the pool
 	late  int       // ticks at which it was still connecting
 	seen  bool      // it was connected at a tick, or before
-	alive bool      // it has the keepalive of unused links
+	alive bool      // it has the keepalive of idle links
 }
 
 // none is a link that could not be opened.

@@ -13,8 +13,9 @@ import (
 
 // A server can hang and not die: it is stopped, its disk or virtual machine is stuck, it
 // has no descriptors left. Its kernel goes on accepting links and answering keepalive.
-// So the program is asked, over a link of its own: before links are opened ahead, when
-// peers wait and nobody was answered for a second, and now and then without any peer.
+// So the program is asked over a new link, which goes to the pool then: before links are
+// opened ahead, when peers wait and nobody was answered for a second, and now and then
+// without any peer.
 
 const (
 	// idleAfter is the time without any answer after which an idle program is asked.

@@ -92,7 +92,7 @@ func (r *ReverseServer) Put(session *auth.Session) {
 	r.set.deliver(r.server, pooled{fd: session.FD, to: r.at, session: session, seen: true})
 }
 
-// reverseAlive returns the keepalive settings of an unused link of a reverse server. They
+// reverseAlive returns the keepalive settings of an idle link of a reverse server. They
 // keep the state of a NAT alive, and detect its loss within two intervals.
 func reverseAlive(every time.Duration) net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: 1}
@@ -114,7 +114,7 @@ func (r *ReverseServer) order(n int) {
 }
 
 // maintain uses the server again after it said that it drains: it also says so when it
-// has too many unused links.
+// has too many idle links.
 func (r *ReverseServer) maintain() {
 	r.checkOpening()
 	if !r.stuck.Load() {

@@ -34,7 +34,7 @@ func (d *dialed) dials(at netip.AddrPort) bool {
 
 func (r *ReverseServer) dials(netip.AddrPort) bool { return false }
 
-// DropForeign closes the unused links whose local address this machine has no more, as
+// DropForeign closes the idle links whose local address this machine has no more, as
 // reported by own. Nothing that is sent over them is answered.
 func (ss *Servers) DropForeign(own func(netip.Addr) bool) {
 	for _, s := range *ss.all.Load() {
@@ -43,7 +43,7 @@ func (ss *Servers) DropForeign(own func(netip.Addr) bool) {
 			return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !own(a)
 		})
 		if n > 0 {
-			ss.cfg.Log.Info("this machine has lost an address, closing the unused links from there",
+			ss.cfg.Log.Info("this machine has lost an address, closing the idle links from there",
 				slog.String("server", s.name), slog.Int("links", n))
 			s.source.maintain()
 		}

@@ -20,10 +20,10 @@ type Config struct {
 	// Reverse lets servers attach themselves, see [Servers.Attach].
 	Reverse bool
 	Balance Balance
-	// PoolMin and PoolMax bound the number of links that are opened ahead of need to each
-	// server. There are none if PoolMax is 0.
+	// PoolMin and PoolMax bound the number of idle links to each server. There are none if
+	// PoolMax is 0.
 	PoolMin, PoolMax int
-	// LinkIdle is the time after which an unused link is closed, unless the pool would open
+	// LinkIdle is the time after which an idle link is closed, unless the pool would open
 	// another in its place; 0 is never. Links that a server has opened are closed by the
 	// server.
 	LinkIdle time.Duration
@@ -34,7 +34,7 @@ type Config struct {
 	Auth           *auth.Dialer
 	ConnectTimeout time.Duration       // of one link
 	KeepAlive      net.KeepAliveConfig // of links that are in use, which the relay sets
-	Heartbeat      time.Duration       // of unused links that a server has opened
+	Heartbeat      time.Duration       // of idle links that a server has opened
 	Congestion     *dial.Congestion    // of links; nil is the system's
 	Resolver       dial.Resolver       // nil is that of the system
 	Log            *slog.Logger

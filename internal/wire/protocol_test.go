@@ -148,10 +148,10 @@ func TestProtocolFrameTable(t *testing.T) {
 func linkExample(t *testing.T) (up, down string) {
 	t.Helper()
 	doc := protocol(t)
-	hello := mustAppend(t, wire.Header{Local: true, ID: testID}, wire.Native)
+	check := mustAppend(t, wire.Header{Local: true, ID: testID}, wire.Native)
 	block := strings.NewReplacer(
 		"HEADER", hex.EncodeToString([]byte(unhex(t, fenced(t, doc, "hex native")))),
-		"HELLO", hex.EncodeToString(hello),
+		"CHECK", hex.EncodeToString(check),
 	).Replace(fenced(t, doc, "hex link"))
 	for line := range strings.Lines(block) {
 		switch line[0] {

@@ -13,7 +13,7 @@ import (
 // answerSize is the size of an answer, in bytes.
 const answerSize = 100 << 10
 
-// answerBytes has the bytes of all answers.
+// answerBytes holds the bytes of all answers, see answerTo.
 var answerBytes = func() (all [answerSize + 1<<8]byte) {
 	const period = 251 // a prime, so that no shift by the size of a buffer or packet goes unnoticed
 	for i := range all {
@@ -55,7 +55,7 @@ func answers(ctx context.Context, p *peers, c loadConfig) (Outcome, error) {
 				return
 			}
 			defer conn.Close()
-			took[i], errs[i] = ask(conn, byte(i), start) //nolint:gosec // of many, the last byte
+			took[i], errs[i] = ask(conn, byte(i), start) //nolint:gosec // the low byte of the number
 		})
 	}
 	visits.Wait()

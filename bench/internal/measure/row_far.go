@@ -32,8 +32,8 @@ func firstByteFarRow(name, title string, rate, rounds int) Row {
 	return arriveFarRow(name, title, load.KindArrive, rate, rounds)
 }
 
-// answerFarRow measures how long a new peer waits for the last byte of 100 KB. The window of a new connection is small, so its answer
-// takes several round trips. Contenders with and without secured links are in the same row.
+// answerFarRow measures how long a new peer waits for the last byte of 100 KB. The congestion window of a new connection is small, so
+// its answer takes several round trips. Contenders with and without secured links are in the same row.
 func answerFarRow(name, title string, rate, rounds int) Row {
 	r := arriveFarRow(name, title, load.KindAnswers, rate, rounds)
 	r.mode, r.Secured = load.ModeAnswer, true

@@ -17,7 +17,7 @@ type times struct {
 
 // FarTimes are the times of rows in which M1 and M2 are far from each other.
 type FarTimes struct {
-	WarmUp  time.Duration // until a stream or link is as fast as it gets, and a pool as large
+	WarmUp  time.Duration // until streams and links are as fast as they get, and pools as large
 	Bulk    time.Duration // the window after that, for bytes
 	Samples map[int]int   // of a first byte or an answer, by the rate at which peers come
 }

@@ -25,9 +25,9 @@ type End struct {
 
 	client  bool
 	in      wire.Decoder
-	raw     []byte // was read and is not decoded
-	content []byte // was decoded and is not read
-	carried uint64 // headers
+	raw     []byte // read and not decoded
+	content []byte // decoded and not returned by Read
+	carried uint64 // number of headers
 }
 
 // Client returns the end that sends headers.
