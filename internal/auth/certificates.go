@@ -33,7 +33,7 @@ func DialWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	return &Dialer{config: func() *tls.Config {
+	return &Dialer{still: stillOf(v, x509.ExtKeyUsageServerAuth), config: func() *tls.Config {
 		p, c := v.Get(), base()
 		c.Certificates, c.RootCAs = []tls.Certificate{p.cert}, p.ca
 		return c
@@ -47,7 +47,7 @@ func AcceptWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	return &Acceptor{still: func(chain []*x509.Certificate) func() error { return still(v, chain) }, config: &tls.Config{
+	return &Acceptor{still: stillOf(v, x509.ExtKeyUsageClientAuth), config: &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			p, c := v.Get(), base()
@@ -59,10 +59,15 @@ func AcceptWithCertificate(files CertificateFiles, read ReadFile, log *slog.Logg
 	}}, nil
 }
 
-// still returns a function that checks whether a client's certificate is still valid. It
+// stillOf returns still for certificates with a usage.
+func stillOf(v *reload.Value[pki], usage x509.ExtKeyUsage) func([]*x509.Certificate) func() error {
+	return func(chain []*x509.Certificate) func() error { return still(v, chain, usage) }
+}
+
+// still returns a function that checks whether a certificate is still valid. It
 // verifies again only if the authorities have changed or a certificate of the chain has
 // expired.
-func still(v *reload.Value[pki], chain []*x509.Certificate) func() error {
+func still(v *reload.Value[pki], chain []*x509.Certificate, usage x509.ExtKeyUsage) func() error {
 	by, until := v.Get().ca, chain[0].NotAfter
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
@@ -77,7 +82,7 @@ func still(v *reload.Value[pki], chain []*x509.Certificate) func() error {
 			return nil
 		}
 		_, err := chain[0].Verify(x509.VerifyOptions{
-			Roots: now, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			Roots: now, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage},
 		})
 		if err == nil {
 			by = now

@@ -238,8 +238,8 @@ func TestRenewed(t *testing.T) {
 		same("CN=client-1")
 		ca.renew(t, near, leaf{name: "client-2"})
 		same("CN=client-2")
-		_, before := sure(t, d, a)
-		nstest.Must(t, before.Still())
+		clientBefore, before := sure(t, d, a)
+		nstest.Must(t, before.Still(), clientBefore.Still())
 		ca.renew(t, far, leaf{name: "other.example"})
 		time.Sleep(time.Second)
 		client, _ := handshake(t, d, a, anybody)
@@ -253,6 +253,7 @@ func TestRenewed(t *testing.T) {
 		next.renew(t, far, leaf{})
 		same("CN=client-3")
 		wantErrorAt(t, "server, of an open link", before.Still(), "unknown authority")
+		wantErrorAt(t, "client, of an open link", clientBefore.Still(), "unknown authority")
 		// One that is broken changes nothing, and is told.
 		lines.Reset()
 		replace(t, near.cert, []byte("broken"))

@@ -108,8 +108,9 @@ const (
 // Dialer opens sessions.
 type Dialer struct {
 	config   func() *tls.Config
-	authOnly bool // authenticate without encryption
-	toClient bool // the other end is a client
+	authOnly bool                                         // authenticate without encryption
+	toClient bool                                         // the other end is a client
+	still    func(chain []*x509.Certificate) func() error // for Session.Still; nil with keys
 }
 
 // Open authenticates the other end of a socket, which is connected or connecting. It owns
@@ -124,8 +125,10 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 		// Nothing is kept from those who record it to read it in twenty years.
 		config.CurvePreferences = []tls.CurveID{tls.X25519}
 	}
+	var chain []*x509.Certificate
 	s, err := handshake(ctx, fd, nil, func(w *recordConn) *tls.Conn { return tls.Client(w, config) },
 		func(t *tls.Conn, _ Identity) error {
+			chain = t.ConnectionState().PeerCertificates
 			var b [1]byte
 			if _, err := t.Read(b[:]); err != nil {
 				return fmt.Errorf("%w: %w", errNoWord, err)
@@ -135,6 +138,9 @@ func (d *Dialer) Open(ctx context.Context, fd int, name string, purpose Purpose)
 			}
 			return nil
 		})
+	if err == nil && d.still != nil {
+		s.still = d.still(chain)
+	}
 	return s, d.explain(err)
 }
 

@@ -35,6 +35,10 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
 	})
+	if errors.Is(err, errNoLonger) && c.header.Answer {
+		c.endLink(ctx, link)
+		return
+	}
 	if !c.header.Answer || ctx.Err() != nil || c.from.answer(link, status) != nil {
 		socket.Reset(link)
 		return
@@ -55,7 +59,18 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	waits.Began(leaving.Expire)
 }
 
-// farewell ends an idle link by a bye. Closing a socket with unread bytes sends a RST, which
+// endLink ends a link that serves nobody any more. The client may bring the peer over
+// another one, for which it may have a newer certificate.
+func (c *conn) endLink(ctx context.Context, link int) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	waits, _ := c.server.Leaving.Add(c.from.origin)
+	defer waits.Over()
+	waits.Began(end)
+	farewell(ctx, link, c.from)
+}
+
+// farewell ends a link by a bye. Closing a socket with unread bytes sends a RST, which
 // may overtake the bye. So it sends a FIN and reads on for a moment.
 func farewell(ctx context.Context, link int, to *remote) {
 	if err := to.bye(link); err != nil {

@@ -201,7 +201,7 @@ var errBroken = errors.New("the link is broken")
 // idle links from then on: the relay may have set another.
 func (p *pool) checkLocked(l *pooled) error {
 	switch state := socket.Look(l.fd); {
-	case state.Connected && !p.unresponsive(state):
+	case state.Connected && !p.unresponsive(state) && l.trusted():
 		l.seen = true
 		if !l.alive {
 			l.alive = true

@@ -25,6 +25,10 @@ type pooled struct {
 // none is a link that could not be opened.
 var none = pooled{fd: -1}
 
+// trusted reports whether the certificate of the server, if the link depends on one, is
+// still valid.
+func (l pooled) trusted() bool { return l.session == nil || l.session.Still() == nil }
+
 // close closes a link that is not none, in order.
 func (l pooled) close() {
 	if l.fd < 0 {
