@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -578,6 +579,66 @@ func TestResetBehindMuch(t *testing.T) {
 		t.Errorf("OnFree got %d", link)
 	}
 	socket.Close(b.service)
+	socket.Close(b.peer)
+}
+
+// TestLinkIsNotFreeWithMuchUnderWay ends both directions of a pair while much is on the way to
+// a server. Its link is closed in order: another pair might reset it, and all that with it.
+func TestLinkIsNotFreeWithMuchUnderWay(t *testing.T) {
+	b := newBench(t, open, variant{framed: DialedLink})
+	s := &b.f.side[dialed]
+	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
+	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
+	sent := 0
+	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
+		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
+	}
+	if s.unacked() <= resetBytes {
+		t.Skipf("the kernel has taken %d bytes at the far end", sent)
+	}
+	b.f.meter.moved[accepted].Store(int64(sent))
+	end := wire.AppendFrame(nil, wire.KindEnd)
+	nstest.Must(t, socket.Send(b.service, end), unix.Shutdown(b.peer, unix.SHUT_WR))
+	b.f.side[accepted].readable, s.readable = true, true
+	for range 3 {
+		_, ev, err := b.f.step(b.w)
+		b.w.finish(b.f, ev, err)
+	}
+	if link := <-b.freed; link != -1 {
+		t.Fatalf("OnFree got %d", link)
+	}
+	for got, buf := 0, make([]byte, 64<<10); ; {
+		n, err := unix.Read(b.service, buf)
+		if err == unix.EAGAIN {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if got += max(0, n); n <= 0 {
+			if err != nil || got < sent+len(end) {
+				t.Errorf("%d of %d bytes came, and %v", got, sent+len(end), err)
+			}
+			break
+		}
+	}
+	socket.Close(b.service)
+	socket.Close(b.peer)
+}
+
+// TestStatusIsSaidOnce resets the socket of a service whose link takes the status just then.
+func TestStatusIsSaidOnce(t *testing.T) {
+	b := newBench(t, open, variant{framed: AcceptedLink})
+	dir := &b.f.dir[dialed]
+	status := wire.AppendFrame(nil, wire.KindStatus, 0)
+	dir.rest, dir.extra = bytes.Clone(status), len(status)
+	socket.Reset(b.service)
+	b.f.side[accepted].writable, b.f.side[dialed].readable = true, true
+	_, ev, err := b.f.step(b.w)
+	b.w.finish(b.f, ev, err)
+	want := append(status, wire.AppendFrame(nil, wire.KindReset)...)
+	got := make([]byte, 100)
+	if n, err := unix.Read(b.peer, got); err != nil || !bytes.Equal(got[:n], want) {
+		t.Errorf("the link carries %x, %v; want %x", got[:max(0, n)], err, want)
+	}
 	socket.Close(b.peer)
 }
 

@@ -73,11 +73,21 @@ func (f *flow) freeLink(w *workspace, l int) {
 		w.poll.remove(s.fd)
 	}
 	f.side[l] = side{fd: -1, writable: true}
-	if s.frames.onFree == nil {
+	give := s.frames.onFree
+	switch {
+	case give == nil:
 		socket.Close(s.fd)
-		return
+	case l == dialed && f.meter.Up() > resetBytes && s.unacked() > resetBytes:
+		// The next pair could reset the link, and lose what is under way of this one.
+		if s.layer != nil {
+			_ = s.layer.CloseWrite()
+			_ = s.layer.Flush()
+		}
+		socket.Close(s.fd)
+		give(-1, nil)
+	default:
+		give(s.fd, s.frames.raw)
 	}
-	s.frames.onFree(s.fd, s.frames.raw)
 }
 
 // partLink parts a link from its pair, which ends by an event. It returns false if the link
