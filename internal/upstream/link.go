@@ -44,7 +44,7 @@ func (l Link) Return() {
 	if l.missed && s.set.clock()-l.taken < int64(time.Second) {
 		s.pool.unmiss()
 	}
-	if s.best.Load() == nil || l.Lost() != nil || !l.trusted() {
+	if s.best.Load() == nil || l.Lost() != nil || !l.trusted() || l.aged() {
 		l.close()
 		return
 	}

@@ -281,13 +281,14 @@ func TestPoolOfADeadPath(t *testing.T) {
 // it is of no more use.
 func TestReturn(t *testing.T) {
 	w := newPoolWorld(t, 0, 0)
-	for name, spoil := range map[string]func(*dialed, Link){
-		"":                func(*dialed, Link) {},
-		"left out":        func(_ *dialed, l Link) { l.Fail(ErrNoAnswer) },
-		"lost":            func(d *dialed, l Link) { d.lost.Store(l.taken + 1) },
-		"pool is closed":  func(d *dialed, _ Link) { d.pool.close() },
-		"pool is off":     func(d *dialed, _ Link) { d.pool.most = 0 },
-		"address is gone": func(d *dialed, _ Link) { d.pool.allow(nil) },
+	for name, spoil := range map[string]func(*dialed, *Link){
+		"":                func(*dialed, *Link) {},
+		"left out":        func(_ *dialed, l *Link) { l.Fail(ErrNoAnswer) },
+		"lost":            func(d *dialed, l *Link) { d.lost.Store(l.taken + 1) },
+		"pool is closed":  func(d *dialed, _ *Link) { d.pool.close() },
+		"pool is off":     func(d *dialed, _ *Link) { d.pool.most = 0 },
+		"too old":         func(_ *dialed, l *Link) { l.first = time.Now().Add(-2 * oldest) },
+		"address is gone": func(d *dialed, _ *Link) { d.pool.allow(nil) },
 	} {
 		ss := New(Config{Servers: []string{w.at.String()}, PoolMax: 4, ConnectTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 		d := ss.groups[0].dialed[0]
@@ -296,7 +297,7 @@ func TestReturn(t *testing.T) {
 		if err != nil || !ok || l.Carried() != 7 {
 			t.Fatal(ok, err)
 		}
-		spoil(d, l)
+		spoil(d, &l)
 		l.Leave()
 		l.Return()
 		w.wantClosed(l.FD(), name != "")

@@ -16,6 +16,7 @@ type pooled struct {
 	session *auth.Session // nil if the link is plain
 	carried uint64        // headers that the link has carried
 
+	first time.Time // when it came back from its first peer
 	since time.Time // it is in the pool
 	late  int       // ticks at which it was still connecting
 	seen  bool      // it was connected at a tick, or before
@@ -28,6 +29,18 @@ var none = pooled{fd: -1}
 // trusted reports whether the certificate of the server, if the link depends on one, is
 // still valid.
 func (l pooled) trusted() bool { return l.session == nil || l.session.Still() == nil }
+
+// oldest is the age at which a link carries no further peer. TLS does not change the key of
+// a connection, which must not encrypt any amount (RFC 8446, 5.5).
+const oldest = time.Hour
+
+// aged reports whether a link that comes back is too old for another peer.
+func (l *pooled) aged() bool {
+	if l.first.IsZero() {
+		l.first = time.Now()
+	}
+	return time.Since(l.first) > oldest
+}
 
 // close closes a link that is not none, in order.
 func (l pooled) close() {

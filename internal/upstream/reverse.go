@@ -113,8 +113,7 @@ func (r *ReverseServer) order(n int) {
 	r.post(n)
 }
 
-// maintain uses the server again after it said that it drains: it also says so when it
-// has too many idle links.
+// maintain uses the server again after it said that it drains.
 func (r *ReverseServer) maintain() {
 	r.checkOpening()
 	if !r.stuck.Load() {
