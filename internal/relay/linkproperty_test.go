@@ -459,7 +459,7 @@ func (v *living) check() error {
 		return fmt.Errorf("the service got %d bytes and %w, and the peer %d and %w; it ended as %+v", v.got[0], v.err[0], v.got[1], v.err[1], v.result)
 	case orderly && (v.result.End != relay.Finished || v.result.Up != int64(peer.Size) || v.result.Down != int64(service.Size)):
 		return fmt.Errorf("it ended as %+v", v.result)
-	case lost && !dies && !peer.Resets && !service.Resets:
+	case lost && !dies && !peer.Resets && !service.Resets && peer.Size <= 64<<10: // else much may be under way
 		return fmt.Errorf("the link is lost: %+v", v.result)
 	case v.Refuses != "" && (v.got[1] > 0 || v.err[1] == nil):
 		return fmt.Errorf("a refused peer got %d bytes and %w", v.got[1], v.err[1])
