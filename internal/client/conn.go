@@ -21,7 +21,7 @@ type conn struct {
 	header wire.Header
 	prefix []byte // the encoded header
 
-	link     upstream.Link  // in use
+	link     *upstream.Link // in use
 	tried    upstream.Tried // servers that have refused the peer
 	deadline time.Time      // for reaching a server
 	deaths   int            // links in a row that were opened ahead and ended without an answer
@@ -47,7 +47,7 @@ func (k *conn) open(u relay.Undelivered) {
 // relay hands both sockets over.
 func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
-	k.link = l
+	k.link = &l
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
@@ -57,7 +57,7 @@ func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 		pair.DialedLayer = s.Conn
 	}
 	if c.Form == wire.Native {
-		k.native(&pair, l)
+		k.native(&pair, k.link)
 	}
 	c.Relay.Relay(pair)
 }
@@ -77,7 +77,7 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 
 // native makes a pair one over a link that may carry others afterwards. A server that says
 // something on an idle link is closing it, and so is one that drains.
-func (k *conn) native(pair *relay.Pair, l upstream.Link) {
+func (k *conn) native(pair *relay.Pair, l *upstream.Link) {
 	drains := false
 	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
 	pair.OnStatus = func(status wire.Status) error {

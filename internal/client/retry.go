@@ -58,7 +58,7 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 
 // openOther offers a peer to a server that it has not tried.
 func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
-	k.tried.Add(k.link)
+	k.tried.Add(*k.link)
 	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 	switch {
 	case err != nil:
