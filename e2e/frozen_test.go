@@ -64,8 +64,8 @@ func TestServerIsFrozen(t *testing.T) {
 			thaw()
 			client.WaitOutput("server is back")
 			before := strings.Count(client.Output(), "server="+linkTo+" link=")
-			sessionAmong(t, w.alice, service).talk(t)
 			nstest.WaitFor(t, "peer of the first server when it goes on", func() bool {
+				sessionAmong(t, w.alice, service).talk(t)
 				return strings.Count(client.Output(), "server="+linkTo+" link=") > before
 			})
 		})
