@@ -1,7 +1,5 @@
 package relay
 
-import "portredirector/internal/wire"
-
 // direction is one direction of a flow.
 type direction struct {
 	// What was read and not written yet is in rest, as it will be written, or in pipe.
@@ -111,7 +109,7 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	body := n + dst.headRoom()
 	end := min(len(w.buf)-dst.headRoom(), body+f.room(d))
 	if f.splices(d) && src.headNext() {
-		end = body + wire.FrameHead // what is behind it is spliced
+		end = body + src.frames.in.Missing() // what is behind it is spliced
 	}
 	moved, err = dir.read(src, w.buf[body:end])
 	if err != nil {

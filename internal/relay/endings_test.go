@@ -254,7 +254,7 @@ func lives() want                { return want{keeps: true} }
 func whole() want                { return want{told: told{"Done", Finished, nil}, fin: true} }
 func nobody() want               { return want{} } // is told, but OnFree
 
-// fate is what becomes of a link.
+// fate says how a link ends with its pair.
 type fate string
 
 const (
@@ -559,14 +559,14 @@ func TestLinkIsFreeOnceItsEndIsWritten(t *testing.T) {
 	}
 }
 
-// TestResetBehindMuch resets a pair with much on the way to the link: a reset frame would wait
-// behind it, so the link is lost.
-func TestResetBehindMuch(t *testing.T) {
-	b := newBench(t, open, variant{framed: DialedLink})
+// newBusyBench returns an open flow whose dialed link has more than resetBytes under way, and
+// the number of bytes that were sent.
+func newBusyBench(t *testing.T) (b *bench, sent int) {
+	t.Helper()
+	b = newBench(t, open, variant{framed: DialedLink})
 	s := &b.f.side[dialed]
 	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
 	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
-	sent := 0
 	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
 		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
 	}
@@ -574,6 +574,13 @@ func TestResetBehindMuch(t *testing.T) {
 		t.Skipf("the kernel has taken %d bytes at the far end", sent)
 	}
 	b.f.meter.moved[accepted].Store(int64(sent))
+	return b, sent
+}
+
+// TestResetBehindMuch resets a pair with much on the way to the link: a reset frame would wait
+// behind it, so the link is lost.
+func TestResetBehindMuch(t *testing.T) {
+	b, _ := newBusyBench(t)
 	b.w.finish(b.f, acceptedBroke, errTest)
 	if link := <-b.freed; link != -1 {
 		t.Errorf("OnFree got %d", link)
@@ -585,18 +592,8 @@ func TestResetBehindMuch(t *testing.T) {
 // TestLinkIsNotFreeWithMuchUnderWay ends both directions of a pair while much is on the way to
 // a server. Its link is closed in order: another pair might reset it, and all that with it.
 func TestLinkIsNotFreeWithMuchUnderWay(t *testing.T) {
-	b := newBench(t, open, variant{framed: DialedLink})
+	b, sent := newBusyBench(t)
 	s := &b.f.side[dialed]
-	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
-	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
-	sent := 0
-	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
-		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
-	}
-	if s.unacked() <= resetBytes {
-		t.Skipf("the kernel has taken %d bytes at the far end", sent)
-	}
-	b.f.meter.moved[accepted].Store(int64(sent))
 	end := wire.AppendFrame(nil, wire.KindEnd)
 	nstest.Must(t, socket.Send(b.service, end), unix.Shutdown(b.peer, unix.SHUT_WR))
 	b.f.side[accepted].readable, s.readable = true, true

@@ -40,7 +40,7 @@ func TestLinkLives(t *testing.T) {
 	nstest.WaitFor(t, "descriptors to go", func() bool { return descriptors(t) <= fds })
 }
 
-// act is what one end of a peer's connection does.
+// act tells how one end of a peer's connection sends, reads and ends.
 type act struct {
 	Size   int // bytes that it sends
 	Piece  int // in one write

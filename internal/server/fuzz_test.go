@@ -126,7 +126,7 @@ func linksOfPeers(f *testing.F) (list [][]byte) {
 	return list
 }
 
-// carried is what a client says of one peer.
+// carried has the header of one peer and the frames behind it.
 type carried struct {
 	header  wire.Header
 	frames  []byte // what is behind the header

@@ -68,7 +68,7 @@ func (s *Server) listen(link int, from *remote, said []byte) {
 			next, err := s.next(said, from)
 			if next.Pair != nil || next.HandOver != nil {
 				waits.Over()
-				if from.dialed {
+				if from.dialed && from.carried == 1 { // its first peer
 					_ = socket.KeepAlive(link, s.KeepAlive)
 				}
 			}

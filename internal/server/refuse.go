@@ -44,11 +44,12 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		return
 	}
 	waits, _ := c.server.Leaving.Add(c.from.origin)
+	again := c.server.listenAgain(c.from)
 	leaving := c.server.Relay.Leave(relay.Leaving{
 		Accepted: link, Layer: c.from.layer, Said: c.head,
 		OnFree: func(link int, said []byte) {
 			waits.Over()
-			c.server.listenAgain(c.from)(link, said)
+			again(link, said)
 		},
 		OnError: func(err error) {
 			if errors.Is(err, wire.ErrFrame) {

@@ -14,7 +14,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// exchange is what one exchange carries in one direction.
+// exchange has the content of one direction of an exchange.
 type exchange struct {
 	Header  wire.Header // up
 	Status  wire.Status // down

@@ -30,7 +30,7 @@ var (
 // data writes a data frame.
 func data(content string) string { return frame(wire.KindData, content) }
 
-// decoded is what a Decoder makes of a direction.
+// decoded has the results of a Decoder at the end of its input.
 type decoded struct {
 	Content, Rest string
 	Over          wire.Terminator
