@@ -49,7 +49,7 @@ func InFile(text string) string {
 // named matches what may name an option, and commands.
 var named = regexp.MustCompile("`[^`]*`|--[a-z][a-z-]*[a-z]|\\B-[a-z]\\b")
 
-// known holds the names of all options of both ends, and letters their names by their letters.
+// known holds the names of all options, and letters those of an end by their letters.
 var known, letters = names()
 
 func names() (known map[string]bool, letters map[string]string) {
@@ -57,10 +57,9 @@ func names() (known map[string]bool, letters map[string]string) {
 	for _, end := range []string{clientEnd, serverEnd} {
 		optionsOf(end, new(Flags)).VisitAll(func(f *pflag.Flag) {
 			known[f.Name] = true
-			if f.Shorthand != "" {
-				letters[f.Shorthand] = f.Name
-			}
+			letters[f.Shorthand] = f.Name
 		})
 	}
+	fileOptions(new(File)).VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
 	return known, letters
 }

@@ -77,20 +77,20 @@ func (f Flags) addReplacements(s *Server) error {
 		s.Services[from] = service
 		return nil
 	})
-	return errors.Join(err, f.checkOwnPort(s))
+	return errors.Join(err, f.checkNoLinks(s, s.Listen, "this server"))
 }
 
-// checkOwnPort refuses a service that is this server itself.
-func (f Flags) checkOwnPort(s *Server) error {
-	_, own, _ := net.SplitHostPort(s.Listen)
+// checkNoLinks refuses a service where a server takes links.
+func (f Flags) checkNoLinks(s *Server, listen, who string) error {
+	_, own, _ := net.SplitHostPort(listen)
 	return each(f.services(s), func(i int, p string) error {
 		from, _, _ := parseMapping(p)
 		for n := range from.Len() {
 			port := from.First + uint16(n)
 			service := s.Services[port]
 			if strconv.Itoa(int(service.Port)) == own && isLoopback(service.Host) {
-				return about("port", i, "-p %d: port %d is where this server listens for its clients (-l): its peers could claim any address",
-					port, service.Port)
+				return about("port", i, "-p %d: port %d is where %s listens for its clients (-l): its peers could claim any address",
+					port, service.Port, who)
 			}
 		}
 		return nil
