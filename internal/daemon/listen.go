@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"portredirector/internal/config"
 	"portredirector/internal/dial"
 	"portredirector/internal/socket"
 )
@@ -17,7 +18,7 @@ import (
 func Listen(ctx context.Context, alive net.KeepAliveConfig, addr string) (*net.TCPListener, error) {
 	l, err := socket.Listen(ctx, addr, alive)
 	if err != nil {
-		return nil, explainListen(addr, err)
+		return nil, &config.ListenError{Address: addr, Err: explainListen(addr, err)}
 	}
 	return l, nil
 }

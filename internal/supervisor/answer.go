@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -113,4 +114,20 @@ func answer(callers []*net.UnixConn, text string, err error) {
 		_, _ = fmt.Fprintln(c, oneLine(line)) // the caller may be gone
 		_ = c.Close()
 	}
+}
+
+// Find returns the processes of this PID namespace that may be supervisors.
+func Find() ([]int, error) { return local.Supervisor.Find() }
+
+// Reload has a supervisor reload, and returns what it says of that.
+func Reload(ctx context.Context, pid int) (said string, err error) {
+	line, err := local.Supervisor.Ask(ctx, pid, questionReload)
+	if err != nil {
+		return "", fmt.Errorf("process %d: %w", pid, err)
+	}
+	word, text, _ := strings.Cut(line, " ")
+	if word != answerDone {
+		return "", errors.New(text)
+	}
+	return text, nil
 }
