@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config) error {
 		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
 		restarts: make(map[string]*restart),
 	}
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGCHLD)...)
+	s.awaitSignals()
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
@@ -82,7 +82,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	s.callers.close()
 	s.readers.Wait()
-	s.listeners.keep(Plan{})
 	return s.notStarted
 }
 
@@ -154,6 +153,7 @@ func (s *Supervisor) end(why string) {
 	for _, w := range s.workers {
 		_ = w.tell(o, none)
 	}
+	s.listeners.keep(Plan{}) // the workers have their own descriptors, until they accept no more
 }
 
 var errEnding = errors.New("the supervisor shuts down")
