@@ -15,6 +15,7 @@ import (
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -34,6 +35,7 @@ type Client struct {
 	// again the time until it answers.
 	OpenTimeout time.Duration
 
+	Track    track.Table                    // of the peers
 	Peers    limit.Peers[netip.Prefix]      // by source
 	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
 }
@@ -46,6 +48,7 @@ type Client struct {
 func (c *Client) Handle(peer int, from netip.AddrPort) {
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
+		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Limit, Phase: track.Queue})
 		socket.Reset(peer)
 		c.Throttle.Log(slog.LevelWarn, "peer refused", source, func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
@@ -53,12 +56,13 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 		return
 	}
 	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	if c.Form == wire.Native {
+		k.header.ID = wire.NewID()
+	}
+	c.Track.Begin(&k.record, k, k.header.Destination.Port())
 	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
 		k.refuse(peer, errOwnLink)
 		return
-	}
-	if c.Form == wire.Native {
-		k.header.ID = wire.NewID()
 	}
 	var err error
 	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {

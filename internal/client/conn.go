@@ -11,6 +11,7 @@ import (
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -20,6 +21,7 @@ type conn struct {
 	client *Client
 	header wire.Header
 	prefix []byte // the encoded header
+	record track.Conn
 
 	link     *upstream.Link // in use
 	tried    upstream.Tried // servers that have refused the peer
@@ -47,11 +49,11 @@ func (k *conn) open(u relay.Undelivered) {
 // relay hands both sockets over.
 func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
-	k.link = &l
+	k.record.Linked(func() { k.link = &l })
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
-		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done, Meter: &k.record.Meter,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
@@ -101,7 +103,7 @@ func (k *conn) lost() error { return k.link.Lost() }
 // done notes the end of a peer.
 func (k *conn) done(r relay.Result) {
 	k.link.Leave()
-	k.leave()
+	k.leave(endedBy(r), r.Err)
 	switch r.End {
 	case relay.Refused:
 		switch {
@@ -122,12 +124,15 @@ func (k *conn) done(r relay.Result) {
 // refuse resets a peer.
 func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	k.leave()
+	k.leave(blame(err), err)
 	k.warn(slog.LevelWarn, "peer refused", slog.Any("error", err))
 }
 
-// leave removes the peer from those of the client.
-func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
+// leave removes the peer from those of the client, and notes who has ended it.
+func (k *conn) leave(by track.Who, err error) {
+	k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr()))
+	k.client.Track.End(&k.record, by, err)
+}
 
 // ofServer adds the name of the server to an error.
 func (k *conn) ofServer(err error) error { return fmt.Errorf("server %s: %w", k.link.Server(), err) }

@@ -8,6 +8,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -32,6 +33,7 @@ const mostDeaths = 3
 // one when it is in use again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
+	k.record.Waits()
 	ctx, cancel := context.WithDeadline(ctx, k.deadline)
 	defer cancel()
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
@@ -82,7 +84,7 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		socket.Close(u.Accepted)
 		l.Leave()
 		l.PutBack()
-		k.leave()
+		k.leave(track.Peer, nil)
 		k.debug("peer gone, while it waited")
 	default:
 		k.relay(l, u)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
 
@@ -26,9 +27,11 @@ type conn struct {
 	from   *remote
 	head   []byte // the bytes that came behind the header
 	inside bool   // it is counted in Server.Peers
+	record track.Conn
 
 	service  Service
 	addr     netip.Addr   // the one that is dialed
+	port     uint16       // of the source that the service sees; 0 is the claim's
 	addrs    []netip.Addr // of the service, not dialed yet
 	tried    []netip.Addr // of a name, and failed
 	asked    bool         // its name was looked up anew
@@ -60,10 +63,11 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h); err != nil {
 		return err
 	}
-	var ok bool
-	if c.service, ok = s.Services[h.Destination.Port()]; !ok {
+	service, ok := s.Services[h.Destination.Port()]
+	if !ok {
 		return ErrNoService
 	}
+	c.record.Update(func() { c.service = service })
 	if s.Claims != nil {
 		if err := s.Claims.Check(h.Source.Addr()); err != nil {
 			return err
@@ -83,6 +87,7 @@ func (c *conn) relay(link int, p *relay.Pair) {
 // gone logs the end of a peer.
 func (c *conn) gone(r relay.Result) {
 	c.leave()
+	c.server.Track.End(&c.record, endedBy(r, c.header.Answer), r.Err)
 	switch {
 	case r.End == relay.Failed:
 		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))

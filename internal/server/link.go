@@ -106,6 +106,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	}
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
+	s.Track.Begin(&c.record, c, h.Destination.Port())
 	switch {
 	case s.Secure != nil && !from.authenticated:
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
