@@ -35,8 +35,8 @@ func (f *Format) Set(s string) error {
 	return fmt.Errorf("%q is neither text nor json", s)
 }
 
-// Type returns the kind of the value, for help.
-func (f *Format) Type() string { return "FORMAT" }
+// Type returns the kind of the value, as pflag.Value needs it.
+func (f *Format) Type() string { return "format" }
 
 // Append appends the line of a record to b.
 func (f Format) Append(b []byte, r *track.Record) []byte {

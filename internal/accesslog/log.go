@@ -27,6 +27,7 @@ const (
 type Log struct {
 	path    string
 	format  Format
+	open    OpenFile
 	records chan track.Record
 	dropped atomic.Uint64
 
@@ -34,15 +35,18 @@ type Log struct {
 	out io.WriteCloser // guarded by mu
 }
 
+// OpenFile opens a file to append to, and makes it if there is none.
+type OpenFile func(path string) (*os.File, error)
+
 // Open opens a log. path is a file, Stdout or Syslog.
-func Open(path string, format Format) (*Log, error) {
-	l := &Log{path: path, format: format, records: make(chan track.Record, room)}
+func Open(path string, format Format, file OpenFile) (*Log, error) {
+	l := &Log{path: path, format: format, open: file, records: make(chan track.Record, room)}
 	return l, l.Reopen()
 }
 
 // Reopen opens the file again, after its rotation. On failure the old file stays in use.
 func (l *Log) Reopen() error {
-	out, err := open(l.path)
+	out, err := l.target()
 	if err != nil {
 		return fmt.Errorf("open access log: %w", err)
 	}
@@ -56,15 +60,15 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// open opens what a path names. Appending keeps the file whole that logrotate truncates.
-func open(path string) (io.WriteCloser, error) {
-	switch path {
+// target opens what the path names.
+func (l *Log) target() (io.WriteCloser, error) {
+	switch l.path {
 	case Stdout:
 		return unclosed{os.Stdout}, nil
 	case Syslog:
 		return syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "portredirector")
 	}
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640) //nolint:gosec // a path of the user's
+	return l.open(l.path)
 }
 
 // unclosed is standard output, which others use, too.

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/accesslog"
+	"portredirector/internal/broker"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
@@ -96,7 +97,7 @@ type running struct {
 
 func run(t *testing.T, path string) *running {
 	t.Helper()
-	l, err := accesslog.Open(path, accesslog.Text)
+	l, err := accesslog.Open(path, accesslog.Text, new(broker.Broker).Append)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestSlow(t *testing.T) {
 
 // TestNoPlace has a directory that is not there.
 func TestNoPlace(t *testing.T) {
-	if _, err := accesslog.Open(filepath.Join(t.TempDir(), "none", "access.log"), accesslog.Text); err == nil {
+	if _, err := accesslog.Open(filepath.Join(t.TempDir(), "none", "access.log"), accesslog.Text, new(broker.Broker).Append); err == nil {
 		t.Error("no error")
 	}
 }

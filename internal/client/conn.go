@@ -49,7 +49,7 @@ func (k *conn) open(u relay.Undelivered) {
 // relay hands both sockets over.
 func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
-	k.record.Linked(func() { k.link = &l })
+	c.Track.Linked(&k.record, func() { k.link = &l })
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,

@@ -109,7 +109,7 @@ func (c *conn) more(ctx context.Context, err error) bool {
 
 // dial starts to dial an address of the service. The pair lacks the link.
 func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
-	c.record.Linked(func() { c.addr = service.Addr() })
+	c.server.Track.Linked(&c.record, func() { c.addr = service.Addr() })
 	if claims := c.server.Claims; claims != nil {
 		if err := claims.CheckService(c.header.Source.Addr(), c.addr); err != nil {
 			return nil, err

@@ -21,6 +21,7 @@ type Conn struct {
 	ended  int64 // guarded by shard.mu
 	err    error // guarded by shard.mu
 	port   uint16
+	told   bool // to onBegin; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }
 
@@ -35,15 +36,6 @@ type Owner interface {
 func (c *Conn) Update(change func()) {
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
-	change()
-}
-
-// Linked notes that the connection waits no longer: it has a link, or an address of the
-// service, which change stores.
-func (c *Conn) Linked(change func()) {
-	c.shard.mu.Lock()
-	defer c.shard.mu.Unlock()
-	c.linked = now()
 	change()
 }
 

@@ -16,7 +16,8 @@ const (
 // zero value is ready for use.
 type Table struct {
 	shards [shards]shard
-	onEnd  atomic.Pointer[func(Record)]
+
+	onBegin, onEnd atomic.Pointer[func(Record)]
 }
 
 // shard is a part of a table.
@@ -29,14 +30,20 @@ type shard struct {
 	totals map[uint16]*counters // by port; guarded by mu
 }
 
-// OnEnd sets a function that gets the record of each connection that ends. It is called on
-// a loop of the relay, and must not block. nil sets none.
-func (t *Table) OnEnd(f func(Record)) {
-	if f == nil {
-		t.onEnd.Store(nil)
-		return
+// Observe sets functions that get the record of each connection: begin when it has its first
+// link, or address of the service, and end when it has ended. They are called on loops of
+// the relay, and must not block. Each may be nil.
+func (t *Table) Observe(begin, end func(Record)) {
+	for _, set := range []struct {
+		at *atomic.Pointer[func(Record)]
+		f  func(Record)
+	}{{&t.onBegin, begin}, {&t.onEnd, end}} {
+		if set.f != nil {
+			set.at.Store(&set.f)
+		} else {
+			set.at.Store(nil)
+		}
 	}
-	t.onEnd.Store(&f)
 }
 
 // Begin lists a connection to a port. Its owner describes it from now on.
@@ -51,6 +58,20 @@ func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
 	}
 	s.first = c
 	s.live++
+}
+
+// Linked notes that a connection waits no longer: it has a link, or an address of the
+// service, which change stores.
+func (t *Table) Linked(c *Conn, change func()) {
+	s := c.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.linked = now()
+	change()
+	if f := t.onBegin.Load(); f != nil && !c.told {
+		c.told = true
+		(*f)(c.recordLocked())
+	}
 }
 
 // End takes a connection off the list and counts it, with the party that ended it. Its owner

@@ -40,7 +40,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("it began at %v, and that was between %v and now", b, before)
 	}
 
-	v.Linked(func() { v.other = "m2" })
+	table.Linked(&v.Conn, func() { v.other = "m2" })
 	if r := slices.Collect(table.Live())[0]; r.Phase != track.Connect || r.Other != "m2" || r.Linked < 0 {
 		t.Errorf("with a link it is %+v", r)
 	}
@@ -50,7 +50,7 @@ func TestLife(t *testing.T) {
 	}
 
 	var told []track.Record
-	table.OnEnd(func(r track.Record) { told = append(told, r) })
+	table.Observe(nil, func(r track.Record) { told = append(told, r) })
 	cause := errors.New("no server")
 	table.End(&v.Conn, track.Server, cause)
 	if table.Len() != 0 {
@@ -129,7 +129,7 @@ func TestManyLoops(t *testing.T) {
 			for i := range each {
 				v := &visitor{}
 				table.Begin(&v.Conn, v, uint16(1+i%ports))
-				v.Linked(func() { v.other = "m2" })
+				table.Linked(&v.Conn, func() { v.other = "m2" })
 				if kept = append(kept, v); loop%2 == 0 || i%2 == 0 { // out of order
 					table.End(&kept[0].Conn, track.Nobody, nil)
 					kept = kept[1:]
@@ -171,7 +171,7 @@ func BenchmarkLife(b *testing.B) {
 		for p.Next() {
 			v := &visitor{}
 			table.Begin(&v.Conn, v, 80)
-			v.Linked(func() { v.other = "m2" })
+			table.Linked(&v.Conn, func() { v.other = "m2" })
 			table.End(&v.Conn, track.Nobody, nil)
 		}
 	})
