@@ -43,6 +43,7 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	config.CommonOptions(root.PersistentFlags(), &verbose)
 	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
 	root.AddCommand(client, server, demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
+	root.AddCommand(runCommand(e), reloadCommand(e), workerCommand(e))
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
 		switch {

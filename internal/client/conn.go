@@ -37,7 +37,7 @@ func (k *conn) open(u relay.Undelivered) {
 		k.refuse(u.Accepted, err)
 	case !ok:
 		k.client.Relay.Go(func(ctx context.Context) {
-			ctx, cancel := context.WithDeadline(ctx, k.deadline)
+			ctx, cancel := k.untilRetired(ctx)
 			defer cancel()
 			k.wait(ctx, u)
 		})
@@ -103,7 +103,7 @@ func (k *conn) lost() error { return k.link.Lost() }
 // done notes the end of a peer.
 func (k *conn) done(r relay.Result) {
 	k.link.Leave()
-	k.leave(endedBy(r), r.Err)
+	k.ended(endedBy(r), r.Err)
 	switch r.End {
 	case relay.Refused:
 		switch {
@@ -124,15 +124,18 @@ func (k *conn) done(r relay.Result) {
 // refuse resets a peer.
 func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	k.leave(blame(err), err)
+	k.ended(blame(err), err)
 	k.warn(slog.LevelWarn, "peer refused", slog.Any("error", err))
 }
 
-// leave removes the peer from those of the client, and notes who has ended it.
-func (k *conn) leave(by track.Who, err error) {
-	k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr()))
+// ended notes that a party has ended the peer's connection.
+func (k *conn) ended(by track.Who, err error) {
+	k.leave()
 	k.client.Track.End(&k.record, by, err)
 }
+
+// leave removes the peer from those of the client.
+func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
 // ofServer adds the name of the server to an error.
 func (k *conn) ofServer(err error) error { return fmt.Errorf("server %s: %w", k.link.Server(), err) }

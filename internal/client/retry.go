@@ -34,7 +34,7 @@ const mostDeaths = 3
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
 	k.record.Waits()
-	ctx, cancel := context.WithDeadline(ctx, k.deadline)
+	ctx, cancel := k.untilRetired(ctx)
 	defer cancel()
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
 	refusal, answered := errors.AsType[Refusal](u.Err)
@@ -63,6 +63,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 	k.tried.Add(*k.link)
 	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 	switch {
+	case !ok && k.passes(u):
 	case err != nil:
 		k.refuse(u.Accepted, err)
 	case !ok:
@@ -76,6 +77,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
+	case err != nil && k.passes(u):
 	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("%w (%s): %w", ErrNoServer, k.client.OpenTimeout, err))
 	case err != nil:
@@ -84,7 +86,7 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		socket.Close(u.Accepted)
 		l.Leave()
 		l.PutBack()
-		k.leave(track.Peer, nil)
+		k.ended(track.Peer, nil)
 		k.debug("peer gone, while it waited")
 	default:
 		k.relay(l, u)
