@@ -46,7 +46,7 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	access    *accesslog.Log // nil without one
-	own       *claim.Own // nil if this machine's addresses cannot be followed
+	own       *claim.Own     // nil if this machine's addresses cannot be followed
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
 	succeed   context.CancelFunc
