@@ -33,7 +33,6 @@ const mostDeaths = 3
 // one when it is in use again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
-	k.record.Waits()
 	ctx, cancel := k.untilRetired(ctx)
 	defer cancel()
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
@@ -75,6 +74,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 
 // wait waits until a server is in use.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
+	k.record.Waits()
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
 	case err != nil && k.passes(u):

@@ -129,7 +129,6 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		Dialed: fd, Peeked: c.head, Done: c.ended, Meter: &c.record.Meter,
 		ConnectTimeout: c.timeout(),
 		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
-			c.record.Waits()
 			c.failed(u.Err)
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
