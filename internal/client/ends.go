@@ -12,6 +12,7 @@ import (
 // Describe fills in what the client knows of a peer.
 func (k *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = k.header.ID, k.header.Source, k.header.Destination
+	r.Service = k.client.Names[r.Port]
 	if k.link == nil {
 		return
 	}

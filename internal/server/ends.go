@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 
@@ -12,7 +13,7 @@ import (
 // Describe fills in what the server knows of a peer.
 func (c *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = c.header.ID, c.header.Source, c.header.Destination
-	r.Service = c.service.String()
+	r.Service = cmp.Or(c.service.Name, c.service.String())
 	r.Other, r.Identity = c.from.String(), c.from.origin.Name
 	if c.addr.IsValid() {
 		r.Source = c.header.Source

@@ -14,7 +14,7 @@ type Record struct {
 	Peer     netip.AddrPort // the visitor
 	Entry    netip.AddrPort // where the peer connected
 	Port     uint16         // of Entry, by which the service is found
-	Service  string         // its name or address; "" on a client
+	Service  string         // its name, or on a server its address
 	Other    string         // the other end of the link
 	Identity string         // of the other end, if it was authenticated
 	Link     netip.AddrPort // this end of the link
