@@ -60,11 +60,15 @@ func (p *poller) addWritable(fd int, number, side int32) error {
 
 func (p *poller) control(op, fd int, events uint32, number, side int32) error {
 	ev := unix.EpollEvent{Events: events, Fd: number, Pad: side}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, op, fd, &ev))
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("epoll_ctl", errno)
+	}
+	return nil
 }
 
 // remove unregisters a descriptor.
-func (p *poller) remove(fd int) { _ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
+func (p *poller) remove(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
 
 // interrupt makes wait return.
 func (p *poller) interrupt() { _, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }

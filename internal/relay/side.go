@@ -147,20 +147,15 @@ func (s *side) closeWrite() (done bool, err error) {
 	if s.frames != nil {
 		return true, nil
 	}
-	return true, os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
+	return true, socket.CloseWrite(s.fd)
 }
 
-// unacked returns the number of bytes that the other end has not acknowledged. FIN
-// counts as one (tcp(7), SIOCOUTQ).
+// unacked returns the number of bytes that the other end has not acknowledged.
 func (s *side) unacked() int {
 	if s.fd < 0 {
 		return 0
 	}
-	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
-	if err != nil {
-		return 0
-	}
-	return n
+	return socket.Unacked(s.fd)
 }
 
 // delivered reports whether the other end of a side that has finished has acknowledged all
