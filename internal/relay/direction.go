@@ -11,6 +11,7 @@ type direction struct {
 	large    uint8 // reads in a row that brought much
 	small    uint8 // splices in a row that brought little
 	bulk     bool  // splice instead of read and write
+	held     bool  // the rest waits for what the source says, see held.go
 	sent     bool  // payload was written
 	eof      bool  // the source has ended
 	finished bool  // and that was passed on
@@ -49,6 +50,8 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	for !dir.finished {
 		switch {
 		case dir.pending() && !dst.writable:
+			return false, 0, nil
+		case dir.held && !src.hasMore() && f.meter.Up() <= heldUp:
 			return false, 0, nil
 		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.hasMore() || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
 			n, err := dst.write(dir.rest)
@@ -164,6 +167,7 @@ func (f *flow) room(d int) int {
 
 // wrote notes that n bytes were written from the rest.
 func (dir *direction) wrote(n int) {
+	dir.held = false
 	if n > dir.extra {
 		dir.sent = true
 	}

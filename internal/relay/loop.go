@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,7 @@ func (l *loop) run() {
 	var events [256]unix.EpollEvent
 	lastTick, lastLook := l.now, l.now
 	for {
+		l.letGo()
 		n := l.poll.wait(events[:], l.waitTime())
 		l.now = l.clock()
 		l.noteEvents(events[:n])
@@ -83,6 +85,8 @@ func (l *loop) waitTime() time.Duration {
 	switch {
 	case len(l.ready) > 0:
 		return 0
+	case len(l.held) > 0:
+		return l.held[0].left(l.now)
 	case l.acceptor.pausing():
 		return minPause
 	case l.unacked:
@@ -117,6 +121,20 @@ func (l *loop) enqueue(f *flow) {
 		f.queued = true
 		l.ready = append(l.ready, f)
 	}
+}
+
+// letGo queues the flows whose status has been held for long.
+func (l *loop) letGo() {
+	n := 0
+	for n < len(l.held) && l.held[n].left(l.now) == 0 {
+		f := l.held[n].flow
+		if f.dir[dialed].held {
+			f.dir[dialed].held = false
+			l.enqueue(f)
+		}
+		n++
+	}
+	l.held = slices.Delete(l.held, 0, n)
 }
 
 // stepAll lets every queued flow move on once.

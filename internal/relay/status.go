@@ -45,6 +45,7 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	f.active = w.now
 	if f.setup.onStatus == nil {
 		f.finishSetup(w)
+		w.hold(f)
 		return nothing, nil
 	}
 	f.setup.stage = awaitingStatus
