@@ -172,7 +172,7 @@ func (l *loop) step(f *flow) (more bool) {
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer, writable: true}
+	f.side[accepted] = newSide(p.Accepted, p.AcceptedLayer, true)
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
@@ -204,11 +204,12 @@ func (l *loop) addPreface(p *Preface) *flow {
 // call it.
 func (l *loop) addLeaving(v *Leaving) *flow {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}
+	f.side[accepted] = newSide(v.Accepted, v.Layer, true)
+	f.side[accepted].readable = true // perhaps
 	f.side[dialed].fd = -1
 	f.meter = new(Meter)
 	f.frame(accepted, false, v.Said, v.OnFree)
-	f.side[accepted].frames.ended = true
+	f.side[accepted].ended = true
 	f.startLeaving(&l.workspace)
 	f.setup.onError = v.OnError
 	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {

@@ -29,9 +29,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	switch {
 	case a.failed:
 		a.failed = false
-		return acceptedBroke, os.NewSyscallError("recv", socket.Error(a.fd))
+		return acceptedBroke, os.NewSyscallError("recv", socket.Error(int(a.fd)))
 	case d.failed:
-		return f.failConnect(w, socket.Error(d.fd))
+		return f.failConnect(w, socket.Error(int(d.fd)))
 	case !d.writable:
 		return nothing, nil
 	}
