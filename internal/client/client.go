@@ -52,7 +52,7 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 		})
 		return
 	}
-	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}, attempt: new(attempt)}
 	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
 		k.refuse(peer, errOwnLink)
 		return

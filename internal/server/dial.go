@@ -124,10 +124,12 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
 	}
 	c.debug("peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
+	attempt := c.attempt
 	p := &relay.Pair{
 		Dialed: fd, Peeked: c.head, Done: c.ended,
 		ConnectTimeout: c.timeout(),
 		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
+			c.attempt = attempt
 			c.failed(u.Err)
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
@@ -136,6 +138,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		p.Framed, p.OnFree = relay.AcceptedLink, c.server.listenAgain(c.from)
 		p.DownPrefix = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
 	}
+	c.attempt = nil
 	return p, nil
 }
 
