@@ -68,7 +68,7 @@ func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.
 		})
 		return
 	}
-	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}, attempt: new(attempt)}
 	if c.Form == wire.Native {
 		k.header.ID = wire.NewID()
 	}

@@ -16,14 +16,19 @@ import (
 	"portredirector/internal/wire"
 )
 
-// conn is one peer on its way to a server.
+// conn is one peer.
 type conn struct {
 	client *Client
 	header wire.Header
-	prefix []byte // the encoded header
 	record track.Conn
+	link   *upstream.Link // in use
 
-	link     *upstream.Link // in use
+	*attempt // nil once the server is connected to the service
+}
+
+// attempt is what a peer needs on its way to a server.
+type attempt struct {
+	prefix   []byte         // the encoded header
 	tried    upstream.Tried // servers that have refused the peer
 	deadline time.Time      // for reaching a server
 	deaths   int            // links in a row that were opened ahead and ended without an answer
@@ -78,18 +83,14 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 }
 
 // native makes a pair one over a link that may carry others afterwards. A server that says
-// something on an idle link is closing it, and so is one that drains.
+// something on an idle link is closing it.
 func (k *conn) native(pair *relay.Pair, l *upstream.Link) {
-	drains := false
 	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
-	pair.OnStatus = func(status wire.Status) error {
-		drains = status == wire.Draining
-		return k.onStatus(status)
-	}
+	pair.OnStatus = k.onStatus
 	pair.OnFree = func(link int, said []byte) {
 		switch {
 		case link < 0:
-		case len(said) > 0 || drains:
+		case len(said) > 0:
 			l.Close()
 		default:
 			l.Return()

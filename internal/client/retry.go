@@ -16,10 +16,13 @@ import (
 // onStatus takes the status from the server. A draining server may answer many peers and
 // is not back in between.
 func (k *conn) onStatus(status wire.Status) error {
-	if status != wire.Draining {
+	if status == wire.Draining {
+		k.link.Retire()
+	} else {
 		k.link.Works()
 	}
 	if status == wire.Connected {
+		k.attempt = nil
 		return nil
 	}
 	return Refusal(status)

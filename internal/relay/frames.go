@@ -11,7 +11,6 @@ import (
 type frames struct {
 	in     wire.Decoder
 	raw    []byte // read and not decoded: before the exchange began, or behind its terminator
-	ended  bool   // this end's terminator was written, or is in the rest
 	onFree func(link int, said []byte)
 }
 
@@ -121,6 +120,6 @@ func (s *side) frame(buf []byte, n, content int, eof bool) []byte {
 	if !eof {
 		return buf[:n]
 	}
-	s.frames.ended = true
+	s.ended = true
 	return wire.AppendHead(buf[:n], wire.KindEnd, 0)
 }

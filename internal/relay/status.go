@@ -29,9 +29,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	switch {
 	case a.failed:
 		a.failed = false
-		return acceptedBroke, os.NewSyscallError("recv", socket.Error(a.fd))
+		return acceptedBroke, os.NewSyscallError("recv", socket.Error(int(a.fd)))
 	case d.failed:
-		return f.failConnect(w, socket.Error(d.fd))
+		return f.failConnect(w, socket.Error(int(d.fd)))
 	case !d.writable:
 		return nothing, nil
 	}
@@ -46,6 +46,7 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	if f.setup.onStatus == nil {
 		note(&f.meter.connected)
 		f.finishSetup(w)
+		w.hold(f)
 		return nothing, nil
 	}
 	f.setup.stage = awaitingStatus

@@ -19,19 +19,25 @@ import (
 	"portredirector/internal/wire"
 )
 
-// conn is one link on its way to a service.
+// conn is one peer of a link.
 type conn struct {
 	server *Server
 	header wire.Header
-	form   wire.Form
 	from   *remote
-	head   []byte // the bytes that came behind the header
-	inside bool   // it is counted in Server.Peers
+	form   wire.Form
+	inside bool // it is counted in Server.Peers
 	record track.Conn
 
-	service  Service
-	addr     netip.Addr   // the one that is dialed
-	port     uint16       // of the source that the service sees; 0 is the claim's
+	service Service
+	addr    netip.Addr // of the service, the one that is dialed
+	port    uint16     // of the source that the service sees; 0 is the claim's
+
+	*attempt // nil while the relay has the peer
+}
+
+// attempt is what a peer needs on its way to a service.
+type attempt struct {
+	head     []byte       // the bytes that came behind the header
 	addrs    []netip.Addr // of the service, not dialed yet
 	tried    []netip.Addr // of a name, and failed
 	asked    bool         // its name was looked up anew
@@ -80,7 +86,7 @@ func (c *conn) admit() error {
 
 // relay gives both sockets to the relay.
 func (c *conn) relay(link int, p *relay.Pair) {
-	p.Accepted, p.AcceptedLayer = link, c.from.layer
+	p.Accepted, p.AcceptedLayer = link, c.from.layer()
 	c.server.Relay.Relay(*p)
 }
 

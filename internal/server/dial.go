@@ -125,10 +125,12 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 			slog.Any("source", socket.Local(fd)), slog.Any("address", service))
 	}
 	c.debug("peer connects", slog.Any("link", c.from), slog.Any("address", service), slog.Any("form", c.form))
+	attempt := c.attempt
 	p := &relay.Pair{
 		Dialed: fd, Peeked: c.head, Done: c.ended, Meter: &c.record.Meter,
 		ConnectTimeout: c.timeout(),
 		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
+			c.attempt = attempt
 			c.failed(u.Err)
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
@@ -137,6 +139,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		p.Framed, p.OnFree = relay.AcceptedLink, c.server.listenAgain(c.from)
 		p.DownPrefix = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
 	}
+	c.attempt = nil
 	return p, nil
 }
 

@@ -47,7 +47,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	waits, _ := c.server.Leaving.Add(c.from.origin)
 	again := c.server.listenAgain(c.from)
 	leaving := c.server.Relay.Leave(relay.Leaving{
-		Accepted: link, Layer: c.from.layer, Said: c.head,
+		Accepted: link, Layer: c.from.layer(), Said: c.head,
 		OnFree: func(link int, said []byte) {
 			waits.Over()
 			again(link, said)
