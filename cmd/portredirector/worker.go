@@ -40,7 +40,7 @@ func runWorker(ctx context.Context, e env) error {
 		return err
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte("portredirector"), 0) // in place of "exe"
-	signal.Ignore(syscall.SIGHUP)                           // it is for the supervisor
+	signal.Ignore(syscall.SIGHUP)                                    // it is for the supervisor
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
 	passed := make(chan client.Waiting)
@@ -91,7 +91,7 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)
 	}
-	log, flush := e.log(file.Verbose)
+	log, flush := e.log(file.Verbose, config.AttrInFile)
 	defer flush()
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {
