@@ -86,7 +86,7 @@ func TestGuideCommands(t *testing.T) {
 		}
 		for _, code := range d.spans() {
 			words := split(t, code)
-			if strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
+			if strings.Trim(code, "-") != "" && strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
 				if err := checkSpan(words); err != nil {
 					t.Errorf("%s: %s: %v", d.path, code, err)
 				}
