@@ -88,9 +88,7 @@ func (f Flags) Client() (Client, error) {
 	if len(f.Replace) > 0 {
 		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
 	}
-	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c), f.checkTimes(), f.checkBounds(), f.checkAccessLog())
-	if err != nil {
-		return Client{}, err
-	}
-	return c, nil
+	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c),
+		f.checkTimes(), f.checkBounds(), f.checkAccessLog())
+	return c, err
 }
