@@ -29,9 +29,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	switch {
 	case a.failed:
 		a.failed = false
-		return acceptedBroke, os.NewSyscallError("recv", socket.Error(a.fd))
+		return acceptedBroke, os.NewSyscallError("recv", socket.Error(int(a.fd)))
 	case d.failed:
-		return f.failConnect(w, socket.Error(d.fd))
+		return f.failConnect(w, socket.Error(int(d.fd)))
 	case !d.writable:
 		return nothing, nil
 	}
@@ -44,7 +44,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	w.noteConnected(f)
 	f.active = w.now
 	if f.setup.onStatus == nil {
+		note(&f.meter.connected)
 		f.finishSetup(w)
+		w.hold(f)
 		return nothing, nil
 	}
 	f.setup.stage = awaitingStatus
@@ -106,9 +108,10 @@ func (f *flow) answered(w *workspace, status wire.Status, first []byte, broken e
 	case err != nil:
 		return refused, err
 	}
+	note(&f.meter.connected)
 	if len(first) > 0 {
 		f.dir[dialed].rest = bytes.Clone(first)
-		f.meter.moved[dialed].Add(int64(len(first)))
+		f.meter.add(dialed, len(first))
 	}
 	f.active = w.now
 	f.finishSetup(w)
