@@ -50,6 +50,9 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
 	root.AddCommand(client, server, demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
 	markEnds(root.Flags(), client.Flags(), server.Flags())
+	for _, c := range append(root.Commands(), root) {
+		completeValues(c)
+	}
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
