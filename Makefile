@@ -15,8 +15,8 @@ image: build ## build the container image portredirector:latest; GOARCH=arm64 fo
 	GOARCH= CGO_ENABLED=0 go run -trimpath ./image bin/portredirector >bin/image.tar
 	$(if $(GOARCH),DOCKER_BUILDKIT=1 )docker build --quiet --platform linux/$$(go env GOARCH) --tag portredirector:latest --tag portredirector:$(VERSION) .
 
-man: ## write the manual pages and the completions of bash, zsh and fish into bin/man and bin/completions
-	VERSION=$(VERSION) go test -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(CURDIR)/bin
+man: ## write the manual pages and the completions of bash, zsh and fish into bin
+	VERSION=$(VERSION) go test -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
 
 demo: build ## show it at work on this machine; needs nothing but Go
 	bin/portredirector demo

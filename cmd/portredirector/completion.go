@@ -25,7 +25,7 @@ func completeValues(c *cobra.Command) {
 			complete = cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveKeepOrder)
 		} else if f.Name == "link-congestion" {
 			complete = congestions
-		} else if _, ok := f.Value.(*file); ok {
+		} else if name, _ := pflag.UnquoteUsage(f); name == "FILE" {
 			complete = files
 		}
 		if complete != nil {
