@@ -35,9 +35,9 @@ func parse(args []string) error {
 		args = args[1:]
 	}
 	if server {
-		serverFlags(set, &flags)
+		config.ServerOptions(set, &flags)
 	} else {
-		clientFlags(set, &flags)
+		config.ClientOptions(set, &flags)
 	}
 	if err := set.Parse(args); err != nil {
 		return err

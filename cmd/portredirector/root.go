@@ -39,17 +39,10 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.Flags().StringArrayVarP(&flags.Ports, "port", "p", nil,
-		"with -c where to accept peers, with -l a service: `[HOST:]PORT`, a range, or with -l PORT=[HOST:]PORT, repeatable")
-	root.Flags().StringArrayVarP(&flags.Connect, "connect", "c", nil,
-		"be a client: `HOST:PORT` of a server, or srv:NAME for its SRV records, repeatable")
-	root.Flags().VarP(&once{at: &flags.Listen}, "listen", "l", "be a server: `[HOST:]PORT` on which to take links from clients")
-	serverFlags(root.Flags(), &flags)
-	clientFlags(root.Flags(), &flags)
-	commonFlags(root.PersistentFlags(), &verbose)
+	config.BareOptions(root.Flags(), &flags)
+	config.CommonOptions(root.PersistentFlags(), &verbose)
 	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
 	root.AddCommand(client, server, demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
-	markEnds(root.Flags(), client.Flags(), server.Flags())
 	for _, c := range append(root.Commands(), root) {
 		completeValues(c)
 	}

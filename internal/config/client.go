@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -73,7 +72,7 @@ func (c Client) PeerPorts() []ports.Range {
 	return ports.Merge(all)
 }
 
-// Client validates the options of a client.
+// Client validates the options of a client. It returns all errors that it finds, joined.
 func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
@@ -83,24 +82,12 @@ func (f Flags) Client() (Client, error) {
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
 	}
-	var err error
-	if c.Trust, err = f.trustServers(); err != nil {
-		return Client{}, err
-	}
-	if len(f.Connect) == 0 && f.Listen == "" {
-		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT; or a port for servers that dial it: -l [HOST:]PORT")
-	}
 	if len(f.Replace) > 0 {
 		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
 	}
-	if err := f.addServers(&c); err != nil {
+	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c), f.checkTimes(), f.checkBounds())
+	if err != nil {
 		return Client{}, err
 	}
-	if err := f.addLinkListener(&c); err != nil {
-		return Client{}, err
-	}
-	if err := f.addListeners(&c); err != nil {
-		return Client{}, err
-	}
-	return c, errors.Join(f.checkTimes(), f.checkBounds())
+	return c, nil
 }

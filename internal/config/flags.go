@@ -16,6 +16,8 @@ type Flags struct {
 	Ports   []string // -p
 	Replace []string // -r
 
+	PortNames []string // of each of Ports, in a file; "" is none
+
 	Interface string // -i, of the original's container; not needed
 	Threads   int    // -t, of an older original; not needed
 

@@ -1,0 +1,79 @@
+package config
+
+import (
+	"errors"
+	"strings"
+)
+
+// Section is a client or server of a file.
+type Section struct {
+	Name   string // as in "server home"
+	Client *Client
+	Server *Server // one of the two is nil
+
+	flags  Flags
+	source source
+	at     int // of its name in the file
+	given  map[string]*given
+}
+
+// given holds the places of an option and of its values.
+type given struct {
+	at     int
+	values []int
+}
+
+// place returns the place of a value, or that of the option.
+func (g *given) place(value int) int {
+	if value < 0 || value >= len(g.values) {
+		return g.at
+	}
+	return g.values[value]
+}
+
+// Locate returns err with its place in the file, and with the names that options have there. The place is
+// that of the option or value that an [OptionError] is about, or else that of the section's name. Of
+// joined errors each has its own.
+func (s Section) Locate(err error) error {
+	if err == nil {
+		return nil
+	}
+	all := s.locateAll(err)
+	if len(all) == 1 {
+		return all[0]
+	}
+	return all
+}
+
+func (s Section) locateAll(err error) Mistakes {
+	var all Mistakes
+	for _, one := range split(err) {
+		all = append(all, s.locate(one))
+	}
+	return all
+}
+
+func (s Section) locate(err error) *Mistake {
+	at := s.at
+	if o, ok := errors.AsType[*OptionError](err); ok {
+		if g := s.given[o.Option]; g != nil {
+			at = g.place(o.Value)
+		}
+	}
+	return s.source.mistake(at, fileError{err})
+}
+
+// aboutValue reports whether err is about a value that is given.
+func aboutValue(err error) bool {
+	o, ok := errors.AsType[*OptionError](err)
+	return ok && o.Value != whole
+}
+
+// header returns the section's name as the file has it.
+func (s Section) header() string { return "[" + strings.Replace(s.Name, " ", ".", 1) + "]" }
+
+// fileError is an error that reads as in a file.
+type fileError struct{ error }
+
+func (f fileError) Error() string { return InFile(f.error.Error()) }
+func (f fileError) Unwrap() error { return f.error }
