@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portredirector/internal/config"
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/packaging/manual"
@@ -31,6 +32,8 @@ func TestManual(t *testing.T) {
 	root := rootCommand(env{stdout: io.Discard, stderr: io.Discard})
 	root.InitDefaultCompletionCmd()
 	pages, scripts := edition(t).Commands(root), completions(t, root)
+	name, page := edition(t).File(example)
+	pages[name] = page
 	for name, text := range pages {
 		save(t, filepath.Join(dir, "man", name), text)
 	}
@@ -46,6 +49,29 @@ func TestManual(t *testing.T) {
 	}
 	for shell := range scripts {
 		wantSilence(t, h, shell, "-n", filepath.Join(dir, "completions", shell))
+	}
+}
+
+// example is that of the page about the file.
+const example = `# On M2, where the service is
+[server.web]
+listen = "12345"
+port = ["80", "443"]
+key = "/etc/portredirector/private/key"
+client-key = "pzoD+x+rOnBFOOKLuflraMPswPhnYx2KsHk+uxKSiyk="
+
+# On M1, where the peers come
+[client.web]
+connect = "2.2.2.2:12345"
+port = ["80", "443"]
+key = "/etc/portredirector/private/key"
+server-key = "yv/lV64msc95G9OxWOxTAWz9JjD8dfO8PgpmcYXCL+4="
+`
+
+// TestManualExample reads the example.
+func TestManualExample(t *testing.T) {
+	if _, err := config.ReadFile("example.toml", []byte(example)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package manual writes the manual pages of the program's commands, from the same definitions as their help.
+// Package manual writes manual pages of the commands and the configuration file, from the same definitions as the help.
 package manual
 
 import (
@@ -136,13 +136,17 @@ func (p *page) options(flags *pflag.FlagSet) {
 		case value != "":
 			term += " " + italic(value)
 		}
-		switch f.DefValue {
-		case "", "[]", "false", "0":
-		default:
-			usage += "; " + f.DefValue + " by default"
-		}
-		p.item(term, usage)
+		p.item(term, usage+byDefault(f))
 	})
+}
+
+// byDefault returns what is said of the default of an option.
+func byDefault(f *pflag.Flag) string {
+	switch f.DefValue {
+	case "", "[]", "false", "0":
+		return ""
+	}
+	return "; " + f.DefValue + " by default"
 }
 
 // examples writes the examples of a command.
