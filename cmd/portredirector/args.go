@@ -11,15 +11,27 @@ import (
 	"portredirector/internal/config"
 )
 
-// foreignFlag returns an error if a given flag is not one of the command that the original's form
-// stands for.
-func foreignFlag(given, sub *cobra.Command) (err error) {
+// bareEnd returns the end that a command line without a name of one stands for, as the original's did:
+// -c makes it a client, -l a server. All options must be of that end.
+func bareEnd(given *cobra.Command, flags config.Flags) (string, error) {
+	switch {
+	case len(flags.Connect) > 0 && flags.Listen != "":
+		return "", errors.New("-c and -l: it is either a client or a server; where the server dials, say so: `portredirector client -l`, `portredirector server -c`")
+	case len(flags.Connect) > 0:
+		return "client", foreignFlag(given, "client")
+	case flags.Join != "":
+		return "", errors.New("--join: write `portredirector server --join`, and the line")
+	case flags.Listen != "":
+		return "server", foreignFlag(given, "server")
+	}
+	return "", errors.New("neither -c (a client) nor -l (a server) is given")
+}
+
+// foreignFlag returns an error if a given flag is not an option of an end.
+func foreignFlag(given *cobra.Command, end string) (err error) {
 	given.Flags().Visit(func(f *pflag.Flag) {
-		if err != nil || given.PersistentFlags().Lookup(f.Name) != nil {
-			return
-		}
-		if foreign := config.CheckForeign(f.Name, sub.Name()); foreign != nil {
-			err = usageError{foreign}
+		if err == nil && given.PersistentFlags().Lookup(f.Name) == nil && given.InheritedFlags().Lookup(f.Name) == nil {
+			err = config.CheckForeign(f.Name, end)
 		}
 	})
 	return err

@@ -75,7 +75,7 @@ func TestGuideCommands(t *testing.T) {
 		for _, block := range d.blocks("sh") {
 			for line := range strings.SplitSeq(strings.ReplaceAll(block, "\\\n", " "), "\n") {
 				if words := split(t, line); len(words) > 0 {
-					if err := checkCommand(words); err != nil {
+					if err := checkLine(words); err != nil {
 						t.Errorf("%s: %s: %v", d.path, line, err)
 					}
 				}
@@ -98,7 +98,7 @@ func TestGuideCommands(t *testing.T) {
 // checkSpan validates a command, the options of one end, or an option that is named.
 func checkSpan(words []string) error {
 	if words[0] == program {
-		return checkCommand(words)
+		return checkLine(words)
 	}
 	if dockerRun(words[0]) >= 0 && !ours(words[0]) {
 		return nil
@@ -139,8 +139,8 @@ func ours(option string) bool {
 	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
 }
 
-// checkCommand validates a command line of the program, of Docker or of make. Other programs are only known by name.
-func checkCommand(words []string) error {
+// checkLine validates a command line of the program, of Docker or of make. Other programs are only known by name.
+func checkLine(words []string) error {
 	switch words[0] {
 	case program:
 		if len(words) == 2 && (words[1] == "--help" || words[1] == "--version") {
@@ -271,7 +271,7 @@ func TestGuideUnits(t *testing.T) {
 			}
 			words := split(t, found[1])
 			words[0] = filepath.Base(words[0])
-			if err := checkCommand(words); err != nil {
+			if err := checkLine(words); err != nil {
 				t.Errorf("%s: %s: %v", d.path, found[1], err)
 			}
 			unit = start.ReplaceAllString(unit, "ExecStart=/bin/true")

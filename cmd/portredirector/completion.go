@@ -16,9 +16,12 @@ var choices = map[string][]cobra.Completion{
 	"header":  {"native\tof this program", "v2\tPROXY protocol, binary", "v1\tPROXY protocol, a line", "py\tPyPortRedirector's line"},
 }
 
-// completeValues has the shell complete the values of options. Files are completed for nothing but options that name one.
+// completeValues has the shell complete arguments and the values of options. Files are offered only where one is named.
 func completeValues(c *cobra.Command) {
 	c.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	if strings.Contains(c.Use, " FILE") {
+		c.ValidArgsFunction = files
+	}
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		var complete cobra.CompletionFunc
 		if values := choices[f.Name]; values != nil {

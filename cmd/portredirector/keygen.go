@@ -31,7 +31,6 @@ key: as --server-key on the client, as --client-key or in --clients on the serve
 			}
 			return nil
 		},
-		ValidArgsFunction: files,
 		RunE: func(_ *cobra.Command, args []string) error {
 			public, err := auth.GenerateKey(args[0])
 			if err != nil {

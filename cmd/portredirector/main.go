@@ -79,14 +79,14 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	root.SetErr(e.stderr)
 
 	started := false
-	for _, c := range append(root.Commands(), root) {
+	eachCommand(root, func(c *cobra.Command) {
 		if body := c.RunE; body != nil {
 			c.RunE = func(c *cobra.Command, args []string) error {
 				started = true
 				return body(c, args)
 			}
 		}
-	}
+	})
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -100,6 +100,14 @@ func run(ctx context.Context, e env, args []string) (status int) {
 		return exitUsage
 	}
 	return exitRun
+}
+
+// eachCommand calls do for a command, and for all below it.
+func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, sub := range c.Commands() {
+		eachCommand(sub, do)
+	}
 }
 
 // buildVersion returns the version that the linker has set, or else that of the commit or module.

@@ -27,6 +27,7 @@ const headerRoom = 107
 type Client struct {
 	Servers *upstream.Servers
 	Form    wire.Form
+	Names   map[uint16]string // of the ports that peers connect to, for the log
 	Relay   *relay.Engine
 	Log     *slog.Logger
 

@@ -20,9 +20,10 @@ type Client struct {
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
 	Balance        upstream.Balance
-	PoolMin        int      // fewest idle links to each server
-	PoolMax        int      // most of them; 0 is none
-	Listen         []string // host:port; host "" is all addresses
+	PoolMin        int               // fewest idle links to each server
+	PoolMax        int               // most of them; 0 is none
+	Listen         []string          // host:port; host "" is all addresses
+	Names          map[uint16]string // of ports in Listen, for the log
 	Header         wire.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration

@@ -120,17 +120,7 @@ func (r *fileReader) section(end string, e *entry) {
 	}
 	s.flags.PortNames = set.portNames
 	complete := !r.broken && len(r.mistakes) == before
-	var err error
-	if end == clientEnd {
-		var c Client
-		c, err = s.flags.Client()
-		s.Client = &c
-	} else {
-		var c Server
-		c, err = s.flags.Server()
-		s.Server = &c
-	}
-	for _, one := range split(err) {
+	for _, one := range split(s.validate(end)) {
 		// What is missing may be one of the options that could not be read.
 		if complete || aboutValue(one) {
 			r.mistakes = append(r.mistakes, s.locate(one))

@@ -66,6 +66,14 @@ type Flags struct {
 	MaxHandshakes          int
 }
 
+// portName returns the name of one of Ports, or nothing.
+func (f Flags) portName(i int) string {
+	if i < len(f.PortNames) {
+		return f.PortNames[i]
+	}
+	return ""
+}
+
 // relay returns the options of the relay.
 func (f Flags) relay() relay.Options {
 	return relay.Options{IdleTimeout: f.IdleTimeout, HalfCloseTimeout: f.HalfCloseTimeout, DeadAfter: f.DeadAfter, KeepAlive: f.keepAlive()}

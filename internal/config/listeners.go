@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"portredirector/internal/ports"
 )
 
 // addListeners adds the addresses of -p, on which a client accepts peers.
@@ -18,7 +20,7 @@ func (f Flags) addListeners(c *Client) error {
 	err := each(f.Ports, func(i int, p string) error {
 		e, err := parseListener(p)
 		if err == nil {
-			err = taken.add(e, "-p "+p)
+			err = errors.Join(taken.add(e, "-p "+p), c.name(e.ports, f.portName(i)))
 		}
 		if err != nil {
 			return about("port", i, "-p %s: %w", p, err)
@@ -27,6 +29,23 @@ func (f Flags) addListeners(c *Client) error {
 		return nil
 	})
 	return errors.Join(err, f.checkOverlap(c, taken))
+}
+
+// name names ports. A port has one name, on whatever addresses the client accepts peers.
+func (c *Client) name(r ports.Range, name string) error {
+	for i := range r.Len() {
+		port := r.First + uint16(i)
+		if old, ok := c.Names[port]; ok && old != name {
+			return fmt.Errorf("port %d is called %s already", port, old)
+		}
+		if name != "" {
+			if c.Names == nil {
+				c.Names = make(map[uint16]string)
+			}
+			c.Names[port] = name
+		}
+	}
+	return nil
 }
 
 // parseListener parses a -p of a client.

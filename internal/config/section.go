@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -29,6 +30,24 @@ func (g *given) place(value int) int {
 		return g.at
 	}
 	return g.values[value]
+}
+
+// validate makes the section a client or a server of its options.
+func (s *Section) validate(end string) (err error) {
+	var notes []string
+	if end == clientEnd {
+		var c Client
+		c, err = s.flags.Client()
+		s.Client, notes = &c, c.Notes
+	} else {
+		var c Server
+		c, err = s.flags.Server()
+		s.Server, notes = &c, c.Notes
+	}
+	for i, n := range notes {
+		notes[i] = InFile(n)
+	}
+	return err
 }
 
 // Locate returns err with its place in the file, and with the names that options have there. The place is
@@ -67,6 +86,29 @@ func (s Section) locate(err error) *Mistake {
 func aboutValue(err error) bool {
 	o, ok := errors.AsType[*OptionError](err)
 	return ok && o.Value != whole
+}
+
+// String returns a line about the section: who it talks to, and the ports of peers.
+func (s Section) String() string {
+	ports := make([]string, len(s.flags.Ports))
+	for i, p := range s.flags.Ports {
+		ports[i] = p
+		if name := s.flags.portName(i); name != "" {
+			ports[i] = name + " " + p
+		}
+	}
+	if s.Client != nil {
+		return fmt.Sprintf("%s: peers on %s; servers: %s", s.Name, strings.Join(ports, ", "), s.Client.Where())
+	}
+	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
+}
+
+// Notes returns lines about options that have no effect.
+func (s Section) Notes() []string {
+	if s.Client != nil {
+		return s.Client.Notes
+	}
+	return s.Server.Notes
 }
 
 // header returns the section's name as the file has it.

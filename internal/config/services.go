@@ -26,7 +26,7 @@ func (f Flags) addServices(s *Server) error {
 		return errors.New("a server needs the ports of its services: -p [HOST:]PORT")
 	}
 	return each(f.services(s), func(i int, p string) error {
-		if err := s.addService(p); err != nil {
+		if err := s.addService(p, f.portName(i)); err != nil {
 			return about("port", i, "-p %s: %w", p, err)
 		}
 		return nil
@@ -46,7 +46,7 @@ func (f Flags) services(s *Server) []string {
 }
 
 // addService adds the services of one -p.
-func (s *Server) addService(p string) error {
+func (s *Server) addService(p, name string) error {
 	from, to, err := parseMapping(p)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *Server) addService(p string) error {
 		if _, twice := s.Services[port]; twice {
 			return fmt.Errorf("port %d has a service already", port)
 		}
-		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
+		s.Services[port] = server.Service{Name: name, Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
 	}
 	return nil
 }

@@ -125,6 +125,7 @@ func (d *clientDaemon) openClient(context.Context) error {
 	d.client = &client.Client{
 		Servers:     d.servers,
 		Form:        cfg.Header,
+		Names:       cfg.Names,
 		Relay:       d.engine,
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,

@@ -119,7 +119,8 @@ func withoutIPv6(cfg config.Server, log *slog.Logger) config.Server {
 			log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
 			told = true
 		}
-		services[port] = server.Service{Host: "127.0.0.1", Port: service.Port}
+		service.Host = "127.0.0.1"
+		services[port] = service
 	}
 	cfg.Services = services
 	return cfg

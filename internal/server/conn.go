@@ -116,6 +116,9 @@ func (c *conn) log(level slog.Level, event string, more ...slog.Attr) {
 func (c *conn) attrs(more []slog.Attr) []slog.Attr {
 	h := c.header
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
+	if name := c.service.Name; name != "" {
+		attrs = append(attrs, slog.String("service", name))
+	}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}

@@ -121,9 +121,9 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 	}
 	if rung == socket.AnyPort {
 		c.log(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, or is not permitted, using another port of its address",
-			slog.Any("source", socket.Local(fd)), slog.Any("service", service))
+			slog.Any("source", socket.Local(fd)), slog.Any("address", service))
 	}
-	c.debug("peer connects", slog.Any("link", c.from), slog.Any("service", service), slog.Any("form", c.form))
+	c.debug("peer connects", slog.Any("link", c.from), slog.Any("address", service), slog.Any("form", c.form))
 	p := &relay.Pair{
 		Dialed: fd, Peeked: c.head, Done: c.ended,
 		ConnectTimeout: c.timeout(),

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"portredirector/internal/config"
+)
+
+// checkCommand returns the command that validates configuration files.
+func checkCommand(e env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE ...",
+		Short: "Validate configuration files, and start nothing",
+		Long: `Validate configuration files, and start nothing.
+
+Each client and server has a line on standard output. Each mistake has one on standard
+error, FILE:LINE:COLUMN and what is wrong; below it is the line of the file.
+
+The files that a configuration names must exist, and this user must be able to read
+them: keys, certificates, lists of clients. What is in them is not looked at, nor
+whether an address is free.
+
+The exit status is 0 if all is well, and 2 if there is a mistake.`,
+		Example: `  portredirector check /etc/portredirector.toml`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("check takes the name of a configuration file")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			wrong := false
+			for _, path := range args {
+				mistakes, err := e.check(path)
+				if err != nil {
+					return usageError{err}
+				}
+				e.printMistakes(mistakes)
+				wrong = wrong || len(mistakes) > 0
+			}
+			if wrong {
+				return exitError(exitUsage)
+			}
+			return nil
+		},
+	}
+}
+
+// check prints a line for each section of a file, unless there are mistakes, which it returns.
+func (e env) check(path string) (config.Mistakes, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := config.ReadFile(path, content)
+	if err == nil {
+		err = f.CheckFiles()
+	}
+	if mistakes, ok := errors.AsType[config.Mistakes](err); ok {
+		return mistakes, nil
+	}
+	for _, s := range f.Sections {
+		fmt.Fprintf(e.stdout, "%s: %s\n", path, s)
+		for _, note := range s.Notes() {
+			fmt.Fprintf(e.stderr, "%s: %s: %s\n", path, s.Name, note)
+		}
+	}
+	return nil, nil
+}
+
+// printMistakes prints all that is wrong with a file.
+func (e env) printMistakes(all config.Mistakes) {
+	for _, m := range all {
+		fmt.Fprintf(e.stderr, "%v\n%s", m, m.Excerpt())
+	}
+}
