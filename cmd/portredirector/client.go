@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +47,5 @@ func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
-		return daemon.RunClient(shutdown, cfg, log, func(line string) { fmt.Fprintln(e.stdout, line) })
-	})
+	return e.live(ctx, verbose, cfg.Notes, func(env daemon.Env) error { return daemon.RunClient(env, cfg) })
 }

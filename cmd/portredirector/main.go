@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/broker"
@@ -48,15 +49,24 @@ func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
-func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Shutdown, *slog.Logger) error) error {
+func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
 	log, flush := e.log(verbose)
 	defer flush()
+	tellNotes(log, notes)
+	shutdown, end := daemon.ShutdownOnSignal(ctx)
+	defer end()
+	return run(daemon.Env{
+		Shutdown: shutdown, Log: log,
+		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
+		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
+	})
+}
+
+// tellNotes logs what a user should know of the options.
+func tellNotes(log *slog.Logger, notes []string) {
 	for _, note := range notes {
 		log.Warn("an option has no effect", slog.String("why", note))
 	}
-	shutdown, end := daemon.ShutdownOnSignal(ctx)
-	defer end()
-	return run(shutdown, log)
 }
 
 // Exit statuses.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +49,5 @@ func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) err
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(shutdown daemon.Shutdown, log *slog.Logger) error {
-		return daemon.RunServer(shutdown, cfg, log)
-	})
+	return e.live(ctx, verbose, cfg.Notes, func(env daemon.Env) error { return daemon.RunServer(env, cfg) })
 }

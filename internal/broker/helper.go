@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/local"
 	"portredirector/internal/sandbox"
 )
 
@@ -45,7 +46,7 @@ func runHelper(text string) error {
 		return err
 	}
 	syscall.CloseOnExec(socketFD)
-	conn, err := unixConn(socketFD)
+	conn, err := local.Conn(socketFD)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@
 package client
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -35,6 +36,11 @@ type Client struct {
 	// again the time until it answers.
 	OpenTimeout time.Duration
 
+	// Retired is canceled when another process takes the peers that wait for a link; nil is
+	// never. Pass gives one to it, and does not take over its socket.
+	Retired context.Context //nolint:containedctx // a stage of the program, not of a call
+	Pass    func(w Waiting) error
+
 	Peers    limit.Peers[netip.Prefix]      // by source
 	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
 }
@@ -45,6 +51,12 @@ type Client struct {
 // A peer that cannot be served is reset, as by a direct connection. It is never closed
 // as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
+	c.handle(relay.Undelivered{Accepted: peer}, from, time.Now().Add(c.OpenTimeout))
+}
+
+// handle serves a peer, of which something may have been read before.
+func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.Time) {
+	peer := u.Accepted
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
 		socket.Reset(peer)
@@ -66,6 +78,6 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 		k.refuse(peer, err)
 		return
 	}
-	k.deadline = time.Now().Add(c.OpenTimeout)
-	k.open(relay.Undelivered{Accepted: peer})
+	k.deadline = deadline
+	k.open(u)
 }

@@ -35,7 +35,7 @@ func (k *conn) open(u relay.Undelivered) {
 		k.refuse(u.Accepted, err)
 	case !ok:
 		k.client.Relay.Go(func(ctx context.Context) {
-			ctx, cancel := context.WithDeadline(ctx, k.deadline)
+			ctx, cancel := k.untilRetired(ctx)
 			defer cancel()
 			k.wait(ctx, u)
 		})

@@ -32,7 +32,7 @@ const mostDeaths = 3
 // one when it is in use again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
-	ctx, cancel := context.WithDeadline(ctx, k.deadline)
+	ctx, cancel := k.untilRetired(ctx)
 	defer cancel()
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
 	refusal, answered := errors.AsType[Refusal](u.Err)
@@ -61,6 +61,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 	k.tried.Add(*k.link)
 	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 	switch {
+	case !ok && k.passes(u):
 	case err != nil:
 		k.refuse(u.Accepted, err)
 	case !ok:
@@ -74,6 +75,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
+	case err != nil && k.passes(u):
 	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("%w (%s): %w", ErrNoServer, k.client.OpenTimeout, err))
 	case err != nil:

@@ -73,13 +73,7 @@ func (s Section) locateAll(err error) Mistakes {
 }
 
 func (s Section) locate(err error) *Mistake {
-	at := s.at
-	if o, ok := errors.AsType[*OptionError](err); ok {
-		if g := s.given[o.Option]; g != nil {
-			at = g.place(o.Value)
-		}
-	}
-	return s.source.mistake(at, fileError{err})
+	return s.source.mistake(s.place(err), fileError{err})
 }
 
 // aboutValue reports whether err is about a value that is given.

@@ -22,17 +22,17 @@ import (
 	"portredirector/internal/wire"
 )
 
-// RunClient runs a client until it is shut down or fails. It passes an invitation to say.
-func RunClient(shutdown Shutdown, cfg config.Client, log *slog.Logger, say func(line string)) error {
-	d := &clientDaemon{cfg: cfg, log: clientHints.logger(log), say: say}
-	return clientHints.add(d.run(shutdown))
+// RunClient runs a client until it is shut down or fails.
+func RunClient(env Env, cfg config.Client) error {
+	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.logger(env.Log)}
+	return clientHints.add(d.run(env.Shutdown))
 }
 
 // clientDaemon holds the parts of a client.
 type clientDaemon struct {
 	cfg config.Client
+	env Env
 	log *slog.Logger
-	say func(line string)
 	closers
 
 	broker    broker.Broker
@@ -45,6 +45,9 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	own       *claim.Own // nil if this machine's addresses cannot be followed
+
+	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
+	succeed   context.CancelFunc
 }
 
 func (d *clientDaemon) run(shutdown Shutdown) (err error) {
@@ -54,7 +57,10 @@ func (d *clientDaemon) run(shutdown Shutdown) (err error) {
 	} else if !ok {
 		return nil
 	}
-	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
+	if !d.env.awaitServe() {
+		return nil
+	}
+	return runTasks(shutdown, d.log, func() error { return d.ready(shutdown) }, d.tasks(shutdown)...)
 }
 
 // steps lists what a client opens, in order.
@@ -71,7 +77,7 @@ func (d *clientDaemon) steps() []step {
 		}},
 		{"credentials", d.openCredentials},
 		{"listeners", func(ctx context.Context) (err error) {
-			d.listeners, err = d.listen(ctx, d.cfg.KeepAlive, d.cfg.Listen...)
+			d.listeners, err = d.listen(ctx, d.env, d.cfg.KeepAlive, d.cfg.Listen...)
 			return err
 		}},
 		{"link listener", d.openLinkListener},
@@ -132,6 +138,12 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
 	}
+	if w := d.env.Worker; w != nil {
+		d.client.Pass = w.Pass
+		d.succeeded, d.succeed = context.WithCancel(context.Background())
+		d.push(d.succeed)
+		d.client.Retired = d.succeeded
+	}
 	return nil
 }
 
@@ -148,8 +160,9 @@ func (d *clientDaemon) followAddresses() {
 }
 
 // ready announces the client, and invites a server if asked to.
-func (d *clientDaemon) ready(drain context.Context) error {
-	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
+func (d *clientDaemon) ready(shutdown Shutdown) error {
+	defer d.env.serves()
+	d.serveHealth(shutdown, d.log, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
@@ -164,15 +177,20 @@ func (d *clientDaemon) ready(drain context.Context) error {
 
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
-	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	tasks := []task{brokerTask(&d.broker, d.log), d.untilSucceeded(background{"links to " + d.cfg.Where(), d.servers.Run})}
 	if d.own != nil {
 		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
 	}
 	if d.incoming != nil {
-		tasks = append(tasks, d.incoming.tasks(d.servers)...)
+		for _, t := range d.incoming.tasks(d.servers) {
+			tasks = append(tasks, d.untilSucceeded(t))
+		}
+	}
+	if w := d.env.Worker; w != nil {
+		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))
 	}
 	return append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.client.Handle,
-		cut: shutdown.Cut, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
+		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire,
+		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 }

@@ -22,14 +22,15 @@ import (
 
 // RunServer runs a server until it is shut down or fails. The return routes are proved before it
 // accepts the first link, and removed after the last peer.
-func RunServer(shutdown Shutdown, cfg config.Server, log *slog.Logger) error {
-	d := &serverDaemon{cfg: cfg, log: serverHints.logger(log)}
-	return serverHints.add(d.run(shutdown))
+func RunServer(env Env, cfg config.Server) error {
+	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.logger(env.Log)}
+	return serverHints.add(d.run(env.Shutdown))
 }
 
 // serverDaemon holds the parts of a server.
 type serverDaemon struct {
 	cfg config.Server
+	env Env
 	log *slog.Logger
 	closers
 
@@ -57,7 +58,10 @@ func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 	if ok, err := start(shutdown.Drain, d.log, d.steps()); !ok {
 		return err
 	}
-	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
+	if !d.env.awaitServe() {
+		return nil
+	}
+	return runTasks(shutdown, d.log, func() error { return d.ready(shutdown) }, d.tasks(shutdown)...)
 }
 
 // steps lists what a server opens, in order.
@@ -113,7 +117,8 @@ func (d *serverDaemon) steps() []step {
 }
 
 // ready announces the server.
-func (d *serverDaemon) ready(drain context.Context) error {
+func (d *serverDaemon) ready(shutdown Shutdown) error {
+	defer d.env.serves()
 	if d.cfg.Open() {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
@@ -122,7 +127,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
-	d.serveHealth(drain, d.log, checks...)
+	d.serveHealth(shutdown, d.log, d.engine, checks...)
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()
@@ -151,10 +156,10 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	}
 	tasks = append(tasks, &relaying{
 		engine: d.engine, listeners: d.listeners, handle: d.server.Handle,
-		cut: shutdown.Cut, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
+		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 	if len(d.cfg.Clients) > 0 {
-		tasks = append(tasks, inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run))
+		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})
 	}
 	return tasks
 }

@@ -23,7 +23,7 @@ func (d *serverDaemon) openCredentials(context.Context) (err error) {
 
 func (d *serverDaemon) openListener(ctx context.Context) (err error) {
 	if d.cfg.Listen != "" {
-		d.listeners, err = d.listen(ctx, d.cfg.KeepAlive, d.cfg.Listen)
+		d.listeners, err = d.listen(ctx, d.env, d.cfg.KeepAlive, d.cfg.Listen)
 	}
 	return err
 }

@@ -31,10 +31,14 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 }
 
 // listenAgain returns the OnFree of a link, which waits for the next header unless the link
-// is lost.
+// is lost. A server that has retired ends the link, unless a header is there already.
 func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 	return func(link int, said []byte) {
-		if link >= 0 {
+		switch {
+		case link < 0:
+		case s.Relay.Retired() && !s.Relay.Draining() && len(said) == 0:
+			s.Relay.Go(func(ctx context.Context) { farewell(ctx, link, from) })
+		default:
 			s.listen(link, from, said)
 		}
 	}
@@ -123,7 +127,7 @@ func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	switch {
 	case s.Secure != nil && !from.authenticated:
 		socket.Close(link)
-	case s.Relay.Draining():
+	case s.Relay.Retired():
 		farewell(ctx, link, from)
 	default:
 		_ = from.bye(link)

@@ -18,6 +18,15 @@ func Local(fd int) netip.AddrPort {
 	return addrPort(sa)
 }
 
+// Remote returns the address of a socket's other end. It returns false if there is none.
+func Remote(fd int) (netip.AddrPort, bool) {
+	sa, err := syscall.Getpeername(fd)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	return addrPort(sa), true
+}
+
 // addrPort converts an address of package syscall, which, unlike x/sys/unix, does
 // not ask each socket for its protocol.
 func addrPort(sa syscall.Sockaddr) netip.AddrPort {

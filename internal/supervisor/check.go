@@ -1,0 +1,111 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// checkTimeout bounds a check of the file.
+	checkTimeout = 30 * time.Second
+	// mostSaid bounds what is read of what a check prints.
+	mostSaid = 64 << 10
+)
+
+// binary returns the path of the program as it was called, so that a symbolic link there may
+// lead to another version later.
+func binary() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	called, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return self, nil
+	}
+	if called, err = filepath.Abs(called); err != nil {
+		return self, nil
+	}
+	a, err1 := os.Stat(called)
+	b, err2 := os.Stat("/proc/self/exe")
+	if err1 != nil || err2 != nil || !os.SameFile(a, b) {
+		return self, nil
+	}
+	return called, nil
+}
+
+// check has the program on disk check the file, and then execute does the rest.
+func (s *Supervisor) check() {
+	said, theirs, err := os.Pipe()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	var status *syscall.WaitStatus
+	var output []byte
+	finished := false
+	both := func() {
+		if status != nil && finished && s.reload != nil {
+			s.checked(*status, output)
+		}
+	}
+	r := s.reload
+	pid, err := s.children.start(s.binary, []string{"portredirector", "check", s.cfg.Path}, s.environ(),
+		[]int{0, int(theirs.Fd()), int(theirs.Fd())}, func(st syscall.WaitStatus) { status = &st; both() })
+	_ = theirs.Close()
+	if err != nil {
+		_ = said.Close()
+		s.fail(err)
+		return
+	}
+	limit := time.AfterFunc(checkTimeout, func() {
+		s.post(func() {
+			if status == nil && s.reload == r {
+				_ = kill(pid)
+			}
+		})
+	})
+	s.readers.Go(func() {
+		text, _ := io.ReadAll(io.LimitReader(said, mostSaid))
+		_ = said.Close()
+		limit.Stop()
+		s.post(func() { output, finished = text, true; both() })
+	})
+}
+
+// checked goes on if the program on disk is content with the file.
+func (s *Supervisor) checked(status syscall.WaitStatus, output []byte) {
+	err := checkError(status, output)
+	if err == nil {
+		err = s.execute()
+	}
+	s.fail(err) // it is still this program
+}
+
+// checkError returns what a check has found: its last line.
+func checkError(status syscall.WaitStatus, output []byte) error {
+	if status == 0 {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	last := strings.TrimPrefix(lines[len(lines)-1], "portredirector: ")
+	switch {
+	case status.Signaled():
+		return fmt.Errorf("%w: it ends by a signal: %s", errCheck, describe(status))
+	case last == "":
+		return fmt.Errorf("%w: %s", errCheck, describe(status))
+	}
+	return errors.New(last)
+}
+
+// kill kills a child that was not waited for.
+func kill(pid int) error { return unix.Kill(pid, unix.SIGKILL) }
