@@ -32,11 +32,12 @@ func fileOptions(f *File) *pflag.FlagSet {
 func ReadFile(path string, content []byte) (*File, error) {
 	s := source{path, content}
 	root, mistakes := readTOML(s)
-	r := fileReader{source: s, file: File{Path: path}, mistakes: mistakes, broken: len(mistakes) > 0}
-	r.top = fileOptions(&r.file)
+	r := fileReader{source: s, file: File{Path: path}, mistakes: mistakes}
+	r.top = Section{source: s, given: make(map[string]*given), options: fileOptions(&r.file)}
 	for _, e := range root.table {
 		r.topEntry(e)
 	}
+	r.mistakes = append(r.mistakes, r.top.locateAll(atLeast("worker-timeout", r.file.WorkerTimeout, 0))...)
 	if len(r.file.Sections) == 0 && len(r.mistakes) == 0 {
 		r.wrong(0, "it has no client and no server: a section is [client.NAME] or [server.NAME], as `portredirector config` writes it")
 	}
@@ -63,8 +64,7 @@ func (f *File) Section(name string) (Section, bool) {
 type fileReader struct {
 	source
 	file     File
-	top      *pflag.FlagSet
-	broken   bool // there are mistakes in syntax, so something may be missing
+	top      Section // what stands above the sections
 	mistakes Mistakes
 }
 
@@ -80,15 +80,14 @@ func (r *fileReader) topEntry(e *entry) {
 		r.wrong(e.at, "%s is a table: write [%s.NAME], and the options below it", e.key, e.key)
 	case isEnd:
 		r.sections(e)
-	case r.top.Lookup(e.key) != nil:
-		set := optionSetter{fileReader: r, options: r.top, given: make(map[string]*given)}
-		set.option(e)
+	case r.top.options.Lookup(e.key) != nil:
+		r.options(&r.top, []*entry{e})
 	case e.isTable:
 		r.wrong(e.at, "unknown section %q: a section is [client.NAME] or [server.NAME]%s", e.key, didYouMean(e.key, []string{clientEnd, serverEnd}))
 	case known[e.key]: // of an end
 		r.wrong(e.at, "`%s` belongs in a section, below [client.NAME] or [server.NAME]", e.key)
 	default:
-		r.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(r.top)))
+		r.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(r.top.options)))
 	}
 }
 
@@ -113,13 +112,10 @@ func (r *fileReader) sections(end *entry) {
 // section reads one client or server.
 func (r *fileReader) section(end string, e *entry) {
 	s := Section{Name: end + " " + e.key, source: r.source, at: e.at, given: make(map[string]*given)}
+	s.options = optionsOf(end, &s.flags)
 	before := len(r.mistakes)
-	set := optionSetter{fileReader: r, options: optionsOf(end, &s.flags), given: s.given}
-	for _, option := range e.table {
-		set.option(option)
-	}
-	s.flags.PortNames = set.portNames
-	complete := !r.broken && len(r.mistakes) == before
+	r.options(&s, e.table)
+	complete := !e.incomplete() && len(r.mistakes) == before
 	for _, one := range split(s.validate(end)) {
 		// What is missing may be one of the options that could not be read.
 		if complete || aboutValue(one) {

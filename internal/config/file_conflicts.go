@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // Listener is an address on which a section listens, and the option that names it.
 type Listener struct {
 	Address string // host:port; host "" is all addresses
@@ -31,6 +33,7 @@ func (s Section) Listeners() []Listener {
 
 // checkSections refuses sections that are in each other's way.
 func (r *fileReader) checkSections() {
+	slices.SortStableFunc(r.file.Sections, func(a, b Section) int { return a.at - b.at })
 	taken := make(listening)
 	for _, s := range r.file.Sections {
 		r.checkListeners(s, taken)

@@ -8,14 +8,6 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// optionSetter sets options to the values of a file.
-type optionSetter struct {
-	*fileReader
-	options   *pflag.FlagSet
-	given     map[string]*given // the options that it has set
-	portNames []string          // the name of each port, if ports have names
-}
-
 // notInFile says of some options why a file cannot have them.
 var notInFile = map[string]string{
 	"invite":    "it acts once: run `portredirector client -l … --invite` by hand; the section then works with the keys of that pairing",
@@ -24,62 +16,66 @@ var notInFile = map[string]string{
 	"threads":   "it has no effect",
 }
 
-// option sets an option.
-func (s *optionSetter) option(e *entry) {
-	f := s.options.Lookup(e.key)
-	switch {
-	case f == nil:
-		s.unknown(e)
-		return
-	case notInFile[e.key] != "":
-		s.wrong(e.at, "`%s` is not for files: %s", e.key, notInFile[e.key])
-		return
-	case f.Hidden: // -r of a client
-		s.wrong(e.at, "`%s` is not an option of a %s", e.key, s.options.Name())
-		return
-	}
-	s.given[e.key] = &given{at: e.at}
-	_, many := f.Value.(pflag.SliceValue)
-	switch {
-	case e.isTable && e.key == "port":
-		s.names(f, e)
-	case e.isTable:
-		s.wrong(e.at, "`%s` is no table: write %s = …", e.key, e.key)
-	case e.isList && !many:
-		s.wrong(e.at, "`%s` takes one value, without brackets", e.key)
-	case e.isList && len(e.values) == 0:
-		s.wrong(e.at, "`%s` has no values: leave it out", e.key)
-	default:
-		for _, v := range e.values {
-			s.set(f, v)
+// options sets the options of a section.
+func (r *fileReader) options(s *Section, all []*entry) {
+	for _, e := range all {
+		switch f := s.options.Lookup(e.key); {
+		case f == nil:
+			r.unknown(s, e)
+		case notInFile[e.key] != "":
+			r.wrong(e.at, "`%s` is not for files: %s", e.key, notInFile[e.key])
+		case f.Hidden: // -r of a client
+			r.wrong(e.at, "`%s` is not an option of a %s", e.key, s.options.Name())
+		default:
+			s.given[e.key] = &given{at: e.at}
+			r.option(s, f, e)
 		}
 	}
 }
 
-// names sets ports that have names.
-func (s *optionSetter) names(f *pflag.Flag, e *entry) {
+// option sets one option.
+func (r *fileReader) option(s *Section, f *pflag.Flag, e *entry) {
+	_, many := f.Value.(pflag.SliceValue)
+	switch {
+	case e.isTable && f.Name == "port":
+		r.namedPorts(s, f, e)
+	case e.isTable:
+		r.wrong(e.at, "`%s` is no table: write %s = …", f.Name, f.Name)
+	case e.isList && !many:
+		r.wrong(e.at, "`%s` takes one value, without brackets", f.Name)
+	case e.isList && len(e.values) == 0:
+		r.wrong(e.at, "`%s` has no values: leave it out", f.Name)
+	default:
+		for _, v := range e.values {
+			r.set(s, f, v)
+		}
+	}
+}
+
+// namedPorts sets ports that have names.
+func (r *fileReader) namedPorts(s *Section, f *pflag.Flag, e *entry) {
 	for _, named := range e.table {
 		if err := checkName(named.key); err != nil {
-			s.wrong(named.at, "%w", err)
+			r.wrong(named.at, "%w", err)
 		}
 		if named.isTable {
-			s.wrong(named.at, "`port` %s is no table: write %s = …", named.key, named.key)
+			r.wrong(named.at, "`port` %s is no table: write %s = …", named.key, named.key)
 		}
 		for _, v := range named.values {
-			if s.set(f, v) {
-				s.portNames = append(s.portNames, named.key)
+			if r.set(s, f, v) {
+				s.flags.PortNames = append(s.flags.PortNames, named.key)
 			}
 		}
 	}
 	if len(e.table) == 0 {
-		s.wrong(e.at, "`port` has no values: leave it out")
+		r.wrong(e.at, "`port` has no values: leave it out")
 	}
 }
 
 // set gives a value to an option, and reports whether the option takes it.
-func (s *optionSetter) set(f *pflag.Flag, v scalar) bool {
+func (r *fileReader) set(s *Section, f *pflag.Flag, v scalar) bool {
 	if want := wanted(f.Value.Type(), v); want != "" {
-		s.wrong(v.at, "`%s` takes %s", f.Name, want)
+		r.wrong(v.at, "`%s` takes %s", f.Name, want)
 		return false
 	}
 	text := v.text
@@ -87,48 +83,43 @@ func (s *optionSetter) set(f *pflag.Flag, v scalar) bool {
 		text = strings.ReplaceAll(text, "_", "")
 	}
 	if err := f.Value.Set(text); err != nil {
-		s.mistakes = append(s.mistakes, s.mistake(v.at, fileError{about(f.Name, whole, "--%s %q: %w", f.Name, text, err)}))
+		r.wrong(v.at, "`%s` %q: %w", f.Name, text, err)
 		return false
 	}
 	f.Changed = true
-	s.given[f.Name].values = append(s.given[f.Name].values, v.at)
+	g := s.given[f.Name]
+	g.values = append(g.values, v.at)
 	return true
 }
 
 // wanted returns what an option of a type takes, in words, if that is not a value such as v.
 func wanted(option string, v scalar) string {
-	switch {
-	case option == "bool":
-		if v.kind != unstable.Bool {
-			return "true or false, without quotes"
-		}
-	case option == "int":
-		if v.kind != unstable.Integer {
-			return "a number, without quotes"
-		}
-	case v.kind == unstable.String:
-	case v.kind == unstable.Array || v.kind == unstable.InlineTable:
-		return "strings"
-	case v.kind != unstable.Integer || !numeric[option]:
-		return "a string: write it in quotes"
+	kind, want := unstable.String, "a string: write it in quotes"
+	switch option {
+	case "bool":
+		kind, want = unstable.Bool, "true or false, without quotes"
+	case "int":
+		kind, want = unstable.Integer, "a number, without quotes"
 	}
-	return ""
+	if v.kind == kind || v.kind == unstable.Integer && numeric[option] {
+		return ""
+	}
+	return want
 }
 
-// numeric holds the types of options that may be a string or a number: ports, and bits.
+// numeric holds the types of options whose strings may be numbers, as ports are.
 var numeric = map[string]bool{"stringArray": true, "address": true, "duration": true, "mask": true}
 
-// unknown says why there is no such option.
-func (s *optionSetter) unknown(e *entry) {
-	if e.header {
-		s.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
-		return
+// unknown says why a section has no such option.
+func (r *fileReader) unknown(s *Section, e *entry) {
+	switch {
+	case e.header:
+		r.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
+	case known[e.key]:
+		r.mistakes = append(r.mistakes, r.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
+	default:
+		r.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(s.options)))
 	}
-	if known[e.key] {
-		s.mistakes = append(s.mistakes, s.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
-		return
-	}
-	s.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(s.options)))
 }
 
 // optionNames returns the names of all options that a file may have.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -17,6 +18,7 @@ type entry struct {
 	isTable bool     // otherwise it is a value
 	header  bool     // a table that has a line of its own, as in [client.web]
 	table   []*entry // in the order of the file
+	broken  bool     // keys may be missing, for a mistake in syntax
 	isList  bool     // an array
 	values  []scalar // one, or those of an array
 }
@@ -35,6 +37,11 @@ func (e *entry) find(key string) *entry {
 		return nil
 	}
 	return e.table[i]
+}
+
+// incomplete reports whether keys of a table may be missing.
+func (e *entry) incomplete() bool {
+	return e.broken || slices.ContainsFunc(e.table, (*entry).incomplete)
 }
 
 // tomlReader reads a TOML file into entries, which know their places.
@@ -74,6 +81,7 @@ func (r *tomlReader) skip(err error) {
 		at += int(r.parser.Range(perr.Highlight).Offset)
 	}
 	r.wrong(at, "%w", err)
+	r.current.broken = true
 	if next := bytes.Index(r.content[at:], []byte("\n[")); next >= 0 {
 		r.start = at + next + 1
 	} else {
@@ -96,7 +104,7 @@ func (r *tomlReader) decode() {
 		}
 		at += column - 1
 	}
-	r.wrong(at, "%w", err)
+	r.wrong(at, "%s", strings.TrimPrefix(err.Error(), "toml: "))
 }
 
 func (r *tomlReader) wrong(at int, format string, args ...any) {
@@ -122,7 +130,7 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		case e == nil:
 			e = &entry{isTable: true} // what follows is read, and left
 		case e.header:
-			r.wrong(r.offset(n.Child(), 0), "table %s stands on line %d already", e.key, r.line(e.at))
+			r.wrong(r.last(n), "table %s stands on line %d already", e.key, r.line(e.at))
 		}
 		e.header = true
 		r.current = e
@@ -130,6 +138,14 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		r.wrong(r.offset(n.Child(), 0), "[[…]] is no section: a section is [client.NAME] or [server.NAME]")
 		r.current = &entry{isTable: true}
 	}
+}
+
+// last returns the place of the last part of a dotted key.
+func (r *tomlReader) last(n *unstable.Node) (at int) {
+	for it := n.Key(); it.Next(); {
+		at = r.offset(it.Node(), at)
+	}
+	return at
 }
 
 // keyValue adds a key and its value to a table.
@@ -141,7 +157,7 @@ func (r *tomlReader) keyValue(to *entry, n *unstable.Node) {
 	value := n.Value()
 	switch value.Kind {
 	case unstable.InlineTable:
-		e.isTable, e.header = true, true
+		e.isTable = true
 		for it := value.Children(); it.Next(); {
 			r.keyValue(e, it.Node())
 		}

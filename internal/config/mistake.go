@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -17,7 +18,7 @@ type Mistake struct {
 
 // Error returns a line with the place and the text.
 func (m *Mistake) Error() string {
-	return fmt.Sprintf("%s:%d:%d: %v", m.File, m.Line, m.Column, m.Err)
+	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Column, printable(m.Err.Error()))
 }
 
 func (m *Mistake) Unwrap() error { return m.Err }
@@ -36,6 +37,16 @@ func (m *Mistake) Excerpt() string {
 		}
 	}
 	return m.source + "\n" + string(before) + "^\n"
+}
+
+// printable replaces what a terminal would act on.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // Mistakes holds all mistakes of a file, in its order. It is an error with a line for each.
@@ -65,7 +76,11 @@ type source struct {
 
 // mistake returns a mistake at an offset of the file.
 func (s source) mistake(offset int, err error) *Mistake {
-	before := s.content[:min(offset, len(s.content))]
+	offset = min(offset, len(s.content))
+	for offset > 0 && offset < len(s.content) && !utf8.RuneStart(s.content[offset]) {
+		offset-- // the parser points into a character
+	}
+	before := s.content[:offset]
 	start := bytes.LastIndexByte(before, '\n') + 1
 	line, _, _ := bytes.Cut(s.content[start:], []byte("\n"))
 	return &Mistake{
@@ -73,7 +88,7 @@ func (s source) mistake(offset int, err error) *Mistake {
 		Line:   bytes.Count(before, []byte("\n")) + 1,
 		Column: utf8.RuneCount(before[start:]) + 1,
 		Err:    err,
-		source: strings.TrimRight(string(line), "\r"),
+		source: printable(strings.TrimRight(string(line), "\r")),
 	}
 }
 

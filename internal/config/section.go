@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // Section is a client or server of a file.
@@ -12,10 +14,11 @@ type Section struct {
 	Client *Client
 	Server *Server // one of the two is nil
 
-	flags  Flags
-	source source
-	at     int // of its name in the file
-	given  map[string]*given
+	flags   Flags
+	options *pflag.FlagSet // which set the flags
+	source  source
+	at      int // of its name in the file
+	given   map[string]*given
 }
 
 // given holds the places of an option and of its values.
