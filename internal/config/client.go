@@ -87,8 +87,5 @@ func (f Flags) Client() (Client, error) {
 		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
 	}
 	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c), f.checkTimes(), f.checkBounds())
-	if err != nil {
-		return Client{}, err
-	}
-	return c, nil
+	return c, err
 }

@@ -2,31 +2,18 @@ package config
 
 import "slices"
 
-// Listener is an address on which a section listens, and the option that names it.
-type Listener struct {
-	Address string // host:port; host "" is all addresses
-	Option  string
-	Value   int // which of the option's values
-}
-
-// About returns err as an error about the listener's option, for [Section.Locate].
-func (l Listener) About(err error) error { return &OptionError{l.Option, l.Value, err} }
-
-// Listeners returns the addresses on which the section listens: of a client those for peers, of both
-// those for links.
-func (s Section) Listeners() []Listener {
-	var all []Listener
+// Addresses returns the addresses on which the section listens: of a client those for peers, of both those
+// for links.
+func (s Section) Addresses() []string {
+	var all []string
+	links := ""
 	if s.Client != nil {
-		for i, p := range s.flags.Ports {
-			if e, err := parseEndpoint(p); err == nil {
-				for _, address := range e.expand() {
-					all = append(all, Listener{address, "port", i})
-				}
-			}
-		}
+		all, links = append(all, s.Client.Listen...), s.Client.ListenLinks
+	} else {
+		links = s.Server.Listen
 	}
-	if at, err := s.flags.listen(); err == nil {
-		all = append(all, Listener{at, "listen", 0})
+	if links != "" {
+		all = append(all, links)
 	}
 	return all
 }
@@ -49,17 +36,22 @@ func (r *fileReader) checkSections() {
 // checkListeners refuses addresses of a section that another one listens on.
 func (r *fileReader) checkListeners(s Section, taken listening) {
 	own := make(listening)
-	var last Listener
-	for _, l := range s.Listeners() {
-		at, _ := parseEndpoint(l.Address)
-		if own.add(at, "") != nil {
-			continue // a mistake within the section
+	check := func(option string, value int, e endpoint) {
+		if own.add(e, "") != nil {
+			return // a mistake within the section
 		}
-		err := taken.add(at, s.header())
-		if err == nil || last.Option == l.Option && last.Value == l.Value {
-			continue // one mistake for a range
+		if err := taken.add(e, s.header()); err != nil {
+			r.mistakes = append(r.mistakes, s.locate(&OptionError{option, value, err}))
 		}
-		r.mistakes = append(r.mistakes, s.locate(l.About(err)))
-		last = l
+	}
+	if s.Client != nil {
+		for i, p := range s.flags.Ports {
+			if e, err := parseListener(p); err == nil {
+				check("port", i, e)
+			}
+		}
+	}
+	if e, err := parseEndpoint(s.flags.Listen); err == nil {
+		check("listen", 0, e)
 	}
 }

@@ -250,7 +250,8 @@ func TestLocate(t *testing.T) {
 	}{
 		{config.About("key", errors.New("--key: no such file")), "x.toml:4:1: `key`: no such file"},
 		{fmt.Errorf("start: %w", config.About("key", errors.New("--key: no such file"))), "x.toml:4:1: start: `key`: no such file"},
-		{s.Listeners()[0].About(inUse), "x.toml:2:10: in use"},
+		{&config.ListenError{Address: ":1", Err: inUse}, "x.toml:2:10: in use"},
+		{&config.ServiceError{Port: 80, Err: inUse}, "x.toml:3:8: in use"},
 		{config.About("table", errors.New("none is free")), "x.toml:1:9: none is free"},
 		{inUse, "x.toml:1:9: in use"},
 		{errors.Join(inUse, config.About("port", inUse)), "x.toml:1:9: in use\nx.toml:3:1: in use"},
@@ -267,21 +268,18 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestListeners wants each address on which a section listens.
-func TestListeners(t *testing.T) {
-	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\n[server.a]\nlisten = 2\nport = 80\n"))
+// TestAddresses wants each address on which a section listens.
+func TestAddresses(t *testing.T) {
+	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\n[server.a]\nlisten = 2\nport = 80\n"+
+		"[server.b]\nconnect = 'h:1'\nport = 80\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []config.Listener
+	var got [][]string
 	for _, s := range f.Sections {
-		got = append(got, s.Listeners()...)
+		got = append(got, s.Addresses())
 	}
-	want := []config.Listener{
-		{Address: ":80", Option: "port"}, {Address: "1.1.1.1:8000", Option: "port", Value: 1}, {Address: "1.1.1.1:8001", Option: "port", Value: 1},
-		{Address: "[::1]:1", Option: "listen"}, {Address: ":2", Option: "listen"},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff([][]string{{":80", "1.1.1.1:8000", "1.1.1.1:8001", "[::1]:1"}, {":2"}, nil}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -107,16 +107,13 @@ func (f Flags) Server() (Server, error) {
 	}
 	err := errors.Join(f.addListener(&s), f.addTrust(&s), f.addClients(&s), f.addDocker(&s), f.addServices(&s), f.addReplacements(&s),
 		f.checkTable(), atLeast("header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds())
-	if err != nil {
-		return Server{}, err
-	}
 	if s.Listen == "" && len(s.Allow) > 0 {
 		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
 	}
 	if len(s.Clients) == 0 && f.LinkIdle != DefaultLinkIdle {
 		s.Notes = append(s.Notes, "--link-idle is about links that this server opens (-c)")
 	}
-	return s, nil
+	return s, err
 }
 
 // addListener adds the address on which a server takes links.

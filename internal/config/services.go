@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"portredirector/internal/server"
@@ -82,13 +80,16 @@ func (f Flags) addReplacements(s *Server) error {
 
 // checkNoLinks refuses a service where a server takes links.
 func (f Flags) checkNoLinks(s *Server, listen, who string) error {
-	_, own, _ := net.SplitHostPort(listen)
+	at, err := parseEndpoint(listen)
+	if err != nil {
+		return nil // it takes none
+	}
 	return each(f.services(s), func(i int, p string) error {
 		from, _, _ := parseMapping(p)
 		for n := range from.Len() {
 			port := from.First + uint16(n)
 			service := s.Services[port]
-			if strconv.Itoa(int(service.Port)) == own && isLoopback(service.Host) {
+			if service.Port == at.ports.First && isLoopback(service.Host) {
 				return about("port", i, "-p %d: port %d is where %s listens for its clients (-l): its peers could claim any address",
 					port, service.Port, who)
 			}
