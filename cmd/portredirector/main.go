@@ -42,7 +42,8 @@ func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
 		level = slog.LevelDebug
 	}
 	w := logging.NewAsync(e.stderr)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), func() { w.Close(flushTime) }
+	stderr, _ := e.stderr.(*os.File)
+	return slog.New(logging.NewHandler(w, level, stderr != nil && logging.IsJournal(stderr))), func() { w.Close(flushTime) }
 }
 
 // flushTime bounds the writing of the last lines.

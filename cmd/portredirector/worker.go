@@ -40,7 +40,7 @@ func runWorker(ctx context.Context, e env) error {
 		return err
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte("portredirector"), 0) // in place of "exe"
-	signal.Ignore(syscall.SIGHUP)                           // it is for the supervisor
+	signal.Ignore(syscall.SIGHUP)                                    // it is for the supervisor
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
 	passed := make(chan client.Waiting)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Supervisor keeps the workers of a configuration file running. Only the goroutine of Run uses
@@ -40,6 +42,8 @@ type Supervisor struct {
 	notStarted error // why the first workers could not start
 
 	binary  string // the program that a reload executes
+	null    int    // /dev/null
+	given   given  // sockets of the service manager that are not used yet
 	callers callers
 	notify  notifier
 }
@@ -55,6 +59,10 @@ func Run(ctx context.Context, cfg Config) error {
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
+	var err error
+	if s.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -69,6 +77,9 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	close(s.done)
+	for pid := range s.children {
+		_ = kill(pid) // a check
+	}
 	s.callers.close()
 	s.readers.Wait()
 	s.listeners.keep(Plan{})
@@ -88,6 +99,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		if err := s.callers.open(); err != nil {
 			return err
 		}
+		s.given = givenSockets(s.log)
 		s.reload = &reload{first: true}
 	} else if err := s.adopt(*left); err != nil {
 		return err
