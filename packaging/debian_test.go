@@ -34,12 +34,8 @@ LoadCredential=client:/etc/portredirector/private/client
 
 const fileName = "/etc/portredirector/portredirector.toml"
 
-// TestPackage installs the package on a machine with systemd, runs the service, upgrades it under a live peer, and removes it.
-func TestPackage(t *testing.T) {
-	t.Parallel()
-	debs := t.TempDir()
-	release(t, repository, debs, "v1.0.0")
-	release(t, repository, debs, "v1.0.1")
+// tryPackage installs the package on a machine with systemd, runs the service, upgrades it under a live peer, and removes it.
+func tryPackage(t *testing.T, debs string) {
 	host, alice := nstest.NewHost(t, "machine"), nstest.NewHost(t, "alice")
 	nstest.Must(t, testnet.Connect(host, nstest.Prefixes("192.0.2.1/24"), alice, nstest.Prefixes("192.0.2.7/24")))
 	nstest.Unchanged(t, host)
@@ -104,8 +100,25 @@ func TestPackage(t *testing.T) {
 	})
 
 	live.close()
+	t.Run("a socket unit", func(t *testing.T) {
+		m.sh("sed s/^ListenStream=.*/ListenStream=192.0.2.1:80/ /usr/share/doc/portredirector/examples/portredirector.socket >/etc/systemd/system/portredirector.socket")
+		m.sh("systemctl daemon-reload; systemctl stop portredirector; systemctl start portredirector.socket")
+		dial(t, alice, "192.0.2.1:80").talk() // which starts the service
+		m.sh("systemctl stop portredirector.socket")
+	})
+	t.Run("a client alone", func(t *testing.T) {
+		m.sh("cp /usr/share/doc/portredirector/examples/client.conf /etc/systemd/system/portredirector.service.d/")
+		m.write(fileName, good[strings.Index(good, "[client.web]"):])
+		m.sh("systemctl daemon-reload; systemctl restart portredirector")
+		const netBindService = "CapEff:\t0000000000000400\n"
+		if got := m.sh("grep CapEff /proc/$(systemctl show --value --property=MainPID portredirector)/status"); got != netBindService {
+			t.Errorf("it has %s", got)
+		}
+	})
+
+	m.sh("rm -r /etc/portredirector/private/* /etc/systemd/system/portredirector*") // which the package does not know
 	wantStatus(t, m.try("dpkg --purge portredirector"), 0)
-	if left := m.sh("find /etc /usr /var -name '*portredirector*'"); left != "" {
+	if left := m.sh("find /etc /usr /var -name '*portredirector*' ! -path '/var/cache/man/*'"); left != "" {
 		t.Errorf("left: %s", left)
 	}
 }
