@@ -133,8 +133,19 @@ func (s *Supervisor) handle(sig os.Signal) {
 		s.children.reap()
 	case syscall.SIGHUP:
 		s.request(nil)
+	case syscall.SIGUSR1:
+		s.reopenLogs()
 	default:
 		s.end(sig.String())
+	}
+}
+
+// reopenLogs has all workers open their access logs again.
+func (s *Supervisor) reopenLogs() {
+	for _, w := range s.workers {
+		if w.status == nil {
+			_ = unix.Kill(w.pid, unix.SIGUSR1)
+		}
 	}
 }
 
