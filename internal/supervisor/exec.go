@@ -47,14 +47,14 @@ func (s *Supervisor) tryExecute() error {
 
 // awaitSignals begins to receive signals.
 func (s *Supervisor) awaitSignals() {
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGCHLD)...)
+	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
 }
 
 // endsBySignal receives signals no more, and reports whether one that ends the supervisor has
-// come. Later ones end the process, so that the workers drain. SIGHUP is ignored until the next
-// program receives it, which reads the file after that. SIGCHLD is made up for, see reap.
+// come. Later ones end the process, so that the workers drain. Others would end it, too, and are
+// ignored until the next program receives them. What they ask for it does anyway, see begin.
 func (s *Supervisor) endsBySignal() bool {
-	signal.Ignore(syscall.SIGHUP)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
 	signal.Stop(s.signals)
 	for {
 		select {

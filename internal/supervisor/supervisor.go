@@ -107,6 +107,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		return err
 	}
 	s.children.reap() // those that ended meanwhile
+	s.reopenLogs()    // in case that was asked for meanwhile
 	if s.reload != nil {
 		s.start(ctx)
 	}
@@ -132,8 +133,19 @@ func (s *Supervisor) handle(sig os.Signal) {
 		s.children.reap()
 	case syscall.SIGHUP:
 		s.request(nil)
+	case syscall.SIGUSR1:
+		s.reopenLogs()
 	default:
 		s.end(sig.String())
+	}
+}
+
+// reopenLogs has all workers open their access logs again.
+func (s *Supervisor) reopenLogs() {
+	for _, w := range s.workers {
+		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+			_ = unix.Kill(w.pid, unix.SIGUSR1)
+		}
 	}
 }
 
