@@ -103,7 +103,7 @@ func TestSupervisorIsKilled(t *testing.T) {
 	live := newSession(t, w.alice, 80, service)
 	workers := append(server.workers(t), client.workers(t)...)
 	for _, s := range []*supervised{client, server} {
-		s.daemon.kill()
+		s.kill()
 	}
 	waitClosed(t, w.alice.Host, w.alice.at(80))
 	live.talk(t)

@@ -78,7 +78,7 @@ func (u *upgrade) run(t *testing.T, rate int) {
 	t.Helper()
 	before := u.live(t)
 	after := []func(){before}
-	u.load.duringAt(rate, func() {
+	u.duringAt(rate, func() {
 		for i := range upgrades {
 			u.server.upgrade(t, (i+1)%2)
 			after = append(after, u.live(t))

@@ -173,8 +173,8 @@ var errEnding = errors.New("the supervisor shuts down")
 // over reports whether all has ended.
 func (s *Supervisor) over() bool { return s.ending > 0 && len(s.workers) == 0 }
 
-// health returns a note on the workers, or why a section is not served.
-func (s *Supervisor) health() (note string, err error) {
+// health returns why a section is not served, or nil.
+func (s *Supervisor) health() error {
 	var ill []string
 	for _, section := range s.plan.Sections {
 		if s.currentOf(section.Name) == nil {
@@ -183,9 +183,9 @@ func (s *Supervisor) health() (note string, err error) {
 	}
 	switch {
 	case s.ending > 0:
-		return "", errEnding
+		return errEnding
 	case len(ill) > 0:
-		return "", fmt.Errorf("no worker serves %s", strings.Join(ill, ", "))
+		return fmt.Errorf("no worker serves %s", strings.Join(ill, ", "))
 	}
-	return "", nil
+	return nil
 }
