@@ -45,7 +45,7 @@ func (c *callers) serve(s *Supervisor) error {
 	if err != nil {
 		return err
 	}
-	l, err := unixListener(fd)
+	l, err := listenerOf[*net.UnixListener](fd)
 	if err != nil {
 		return err
 	}
