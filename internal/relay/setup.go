@@ -111,6 +111,16 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 	}
 }
 
+// newDirection returns a direction with a prefix that is no payload.
+func newDirection(prefix []byte) direction {
+	dir := direction{rest: prefix}
+	dir.setExtra(len(prefix))
+	return dir
+}
+
+// setExtra notes that the first n bytes of the rest are no payload.
+func (dir *direction) setExtra(n int) { dir.extra = uint16(n) } //nolint:gosec // a header, or a few frames without content
+
 // finishSetup makes a flow open, or ends its setup.
 func (f *flow) finishSetup(w *workspace) {
 	if f.setup != nil && f.setup.deadline > 0 {
