@@ -170,5 +170,5 @@ func (dir *direction) wrote(n int) {
 	if n > int(dir.extra) {
 		dir.sent = true
 	}
-	dir.extra -= uint16(min(n, int(dir.extra))) //nolint:gosec // extra at most
+	dir.extra -= uint16(min(n, int(dir.extra)))
 }

@@ -118,8 +118,9 @@ func newDirection(prefix []byte) direction {
 	return dir
 }
 
-// setExtra notes that the first n bytes of the rest are no payload.
-func (dir *direction) setExtra(n int) { dir.extra = uint16(n) } //nolint:gosec // a header, or a few frames without content
+// setExtra notes that the first n bytes of the rest are no payload. They are a header, or a
+// few frames without content.
+func (dir *direction) setExtra(n int) { dir.extra = uint16(n) }
 
 // finishSetup makes a flow open, or ends its setup.
 func (f *flow) finishSetup(w *workspace) {
