@@ -105,7 +105,7 @@ func wantLadder(t *testing.T, server *daemon, p peer, first, second session) {
 	for _, want := range []string{
 		fmt.Sprintf("peer=%v ", netip.AddrPortFrom(p.addr, sharedPort)),
 		fmt.Sprintf("source=%v ", seen),
-		fmt.Sprintf("service=%v", localAddr(second.service)),
+		fmt.Sprintf("address=%v", localAddr(second.service)),
 	} {
 		if !strings.Contains(line, want) {
 			t.Errorf("logged %s; want it to say %s", line, want)

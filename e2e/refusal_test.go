@@ -85,7 +85,7 @@ func TestServerRefuses(t *testing.T) {
 func TestNoServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	client := w.client(t, "-p 80")
+	client := w.client(t, "-p 80 --connect-timeout 1s")
 	for _, p := range []peer{w.alice, w.carol} {
 		client.wantRefusal(t, w.wantRefused(t, p, 80), linkTo+": connect: connection refused")
 	}

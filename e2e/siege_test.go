@@ -63,7 +63,7 @@ func newSiege(t *testing.T, addrs int, server, client string) *siege {
 	})
 	s.load = newLoad(t, s.world)
 	s.server = s.world.server(t, loadPorts+" "+server)
-	s.client = s.world.client(t, loadPorts+" --pool-max 16 "+client)
+	s.client = s.world.client(t, loadPorts+" --pool-max 16 --link-idle 1s "+client)
 	return s
 }
 

@@ -35,9 +35,9 @@ func parse(args []string) error {
 		args = args[1:]
 	}
 	if server {
-		serverFlags(set, &flags)
+		config.ServerOptions(set, &flags)
 	} else {
-		clientFlags(set, &flags)
+		config.ClientOptions(set, &flags)
 	}
 	if err := set.Parse(args); err != nil {
 		return err
@@ -75,7 +75,7 @@ func TestGuideCommands(t *testing.T) {
 		for _, block := range d.blocks("sh") {
 			for line := range strings.SplitSeq(strings.ReplaceAll(block, "\\\n", " "), "\n") {
 				if words := split(t, line); len(words) > 0 {
-					if err := checkCommand(words); err != nil {
+					if err := checkLine(words); err != nil {
 						t.Errorf("%s: %s: %v", d.path, line, err)
 					}
 				}
@@ -86,7 +86,7 @@ func TestGuideCommands(t *testing.T) {
 		}
 		for _, code := range d.spans() {
 			words := split(t, code)
-			if strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
+			if strings.Trim(code, "-") != "" && strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
 				if err := checkSpan(words); err != nil {
 					t.Errorf("%s: %s: %v", d.path, code, err)
 				}
@@ -98,7 +98,10 @@ func TestGuideCommands(t *testing.T) {
 // checkSpan validates a command, the options of one end, or an option that is named.
 func checkSpan(words []string) error {
 	if words[0] == program {
-		return checkCommand(words)
+		if len(words) == 2 { // a command is named
+			words = append(words, "--help")
+		}
+		return checkLine(words)
 	}
 	if dockerRun(words[0]) >= 0 && !ours(words[0]) {
 		return nil
@@ -139,8 +142,8 @@ func ours(option string) bool {
 	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
 }
 
-// checkCommand validates a command line of the program, of Docker or of make. Other programs are only known by name.
-func checkCommand(words []string) error {
+// checkLine validates a command line of the program, of Docker or of make. Other programs are only known by name.
+func checkLine(words []string) error {
 	switch words[0] {
 	case program:
 		if len(words) == 2 && (words[1] == "--help" || words[1] == "--version") {
@@ -246,7 +249,7 @@ func split(t *testing.T, line string) []string {
 			quote, begun = r, true
 		case r == ' ':
 			end()
-		case r == '#' && !begun:
+		case (r == '#' || r == '>') && !begun: // a comment, or where the output goes
 			return words
 		default:
 			word.WriteRune(r)
@@ -271,7 +274,7 @@ func TestGuideUnits(t *testing.T) {
 			}
 			words := split(t, found[1])
 			words[0] = filepath.Base(words[0])
-			if err := checkCommand(words); err != nil {
+			if err := checkLine(words); err != nil {
 				t.Errorf("%s: %s: %v", d.path, found[1], err)
 			}
 			unit = start.ReplaceAllString(unit, "ExecStart=/bin/true")
@@ -320,6 +323,23 @@ func verify(t *testing.T, d document, name string, args ...string) {
 		t.Log(err)
 	case err != nil:
 		t.Errorf("%s: %s: %v\n%s", d.path, name, err, output)
+	}
+}
+
+// TestGuideFiles reads each configuration file in the README and the guide.
+func TestGuideFiles(t *testing.T) {
+	n := 0
+	for _, d := range guide(t) {
+		for _, block := range d.blocks("toml") {
+			block = regexp.MustCompile("PUBLIC KEY OF M[12]").ReplaceAllString(block, aKey)
+			if _, err := config.ReadFile(d.path, []byte(block)); err != nil {
+				t.Errorf("%v\n%s", err, block)
+			}
+			n++
+		}
+	}
+	if n == 0 {
+		t.Error("there is no example")
 	}
 }
 

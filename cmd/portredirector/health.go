@@ -22,7 +22,8 @@ func healthCommand(e env) *cobra.Command {
 
 A server is well if it takes links, or reaches a client that it dials, and its return
 routes work. A client is well if it accepts peers and a server is in use. A daemon
-that drains is not. Each that is not well has a line on standard error.
+that drains is not. Each that is not well has a line on standard error. A worker that
+a reload has replaced is well as long as it has peers.
 
 It asks the daemons of its own PID namespace. They answer their own user, and root.
 The exit status is 0 if all are well. It is 1 if one is not, does not answer within
@@ -42,8 +43,12 @@ five seconds, or none runs.`,
 // askHealth asks one process, or all that it finds for pid 0.
 func askHealth(ctx context.Context, e env, pid int) error {
 	if pid != 0 {
-		if err := health.Ask(ctx, pid); err != nil {
+		note, err := health.Ask(ctx, pid)
+		if err != nil {
 			return fmt.Errorf("process %d: %w", pid, err)
+		}
+		if note != "" {
+			fmt.Fprintf(e.stdout, "process %d: %s\n", pid, note)
 		}
 		return nil
 	}
@@ -51,9 +56,12 @@ func askHealth(ctx context.Context, e env, pid int) error {
 	if err != nil {
 		return err
 	}
-	asked, ill := health.Report(ctx, pids)
+	asked, ill, notes := health.Report(ctx, pids)
 	if asked == 0 {
 		return errors.New("no client or server runs here, or none is ready yet")
+	}
+	for _, pid := range slices.Sorted(maps.Keys(notes)) {
+		fmt.Fprintf(e.stdout, "process %d: %s\n", pid, notes[pid])
 	}
 	for _, pid := range slices.Sorted(maps.Keys(ill)) {
 		fmt.Fprintf(e.stderr, "portredirector: process %d: %v\n", pid, ill[pid])

@@ -13,9 +13,11 @@ import (
 	"strings"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/broker"
+	"portredirector/internal/config"
 	"portredirector/internal/daemon"
 	"portredirector/internal/logging"
 )
@@ -33,30 +35,41 @@ type env struct {
 	stdout, stderr io.Writer
 }
 
-// log returns the logger of a daemon, a line for each event on standard error. The returned function
-// writes the waiting lines.
-func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
+// log returns the logger of a daemon, a line for each event on standard error, with each attribute as
+// replace returns it, or for nil as it is. The returned function writes the waiting lines.
+func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, flush func()) {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
 	w := logging.NewAsync(e.stderr)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), func() { w.Close(flushTime) }
+	stderr, _ := e.stderr.(*os.File)
+	journal := stderr != nil && logging.IsJournal(stderr)
+	return slog.New(logging.NewHandler(w, level, journal, replace)), func() { w.Close(flushTime) }
 }
 
 // flushTime bounds the writing of the last lines.
 const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
-func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Shutdown, *slog.Logger) error) error {
-	log, flush := e.log(verbose)
+func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
+	log, flush := e.log(verbose, nil)
 	defer flush()
+	tellNotes(log, notes)
+	shutdown, end := daemon.ShutdownOnSignal(ctx)
+	defer end()
+	return run(daemon.Env{
+		Shutdown: shutdown, Log: log,
+		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
+		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
+	})
+}
+
+// tellNotes logs what a user should know of the options.
+func tellNotes(log *slog.Logger, notes []string) {
 	for _, note := range notes {
 		log.Warn("an option has no effect", slog.String("why", note))
 	}
-	shutdown, end := daemon.ShutdownOnSignal(ctx)
-	defer end()
-	return run(shutdown, log)
 }
 
 // Exit statuses.
@@ -79,14 +92,14 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	root.SetErr(e.stderr)
 
 	started := false
-	for _, c := range append(root.Commands(), root) {
+	eachCommand(root, func(c *cobra.Command) {
 		if body := c.RunE; body != nil {
 			c.RunE = func(c *cobra.Command, args []string) error {
 				started = true
 				return body(c, args)
 			}
 		}
-	}
+	})
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -94,12 +107,32 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
-	// Joined errors stand on a line each.
-	fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	e.complain(err)
 	if _, ok := errors.AsType[usageError](err); ok || !started {
 		return exitUsage
 	}
 	return exitRun
+}
+
+// complain prints an error: in one line, or a line for each mistake of a file and its line of the file
+// below.
+func (e env) complain(err error) {
+	mistakes, ok := errors.AsType[config.Mistakes](err)
+	if !ok {
+		// Joined errors stand on a line each.
+		fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	for _, m := range mistakes {
+		fmt.Fprintf(e.stderr, "%v\n%s", m, m.Excerpt())
+	}
+}
+
+// eachCommand calls do for a command, and for all below it.
+func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, sub := range c.Commands() {
+		eachCommand(sub, do)
+	}
 }
 
 // buildVersion returns the version that the linker has set, or else that of the commit or module.

@@ -47,7 +47,11 @@ func optionsPage(root *cobra.Command) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s.\n", c.Name(), c.Short)
-		rows := optionRows(c.LocalFlags())
+		flags := c.LocalFlags()
+		if c.HasSubCommands() { // config, which has the options of both ends
+			flags = c.PersistentFlags()
+		}
+		rows := optionRows(flags)
 		if len(rows) > 0 {
 			b.WriteString("\n| option | value | default | meaning |\n| --- | --- | --- | --- |\n" + strings.Join(rows, ""))
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -39,40 +38,26 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.Flags().StringArrayVarP(&flags.Ports, "port", "p", nil,
-		"with -c where to accept peers, with -l a service: `[HOST:]PORT`, a range, or with -l PORT=[HOST:]PORT, repeatable")
-	root.Flags().StringArrayVarP(&flags.Connect, "connect", "c", nil,
-		"be a client: `HOST:PORT` of a server, or srv:NAME for its SRV records, repeatable")
-	root.Flags().VarP(&once{at: &flags.Listen}, "listen", "l", "be a server: `[HOST:]PORT` on which to take links from clients")
-	serverFlags(root.Flags(), &flags)
-	clientFlags(root.Flags(), &flags)
-	commonFlags(root.PersistentFlags(), &verbose)
-	client, server := clientCommand(e, &verbose), serverCommand(e, &verbose)
-	root.AddCommand(client, server, demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
-	markEnds(root.Flags(), client.Flags(), server.Flags())
+	config.BareOptions(root.Flags(), &flags)
+	config.CommonOptions(root.PersistentFlags(), &verbose)
+	root.AddCommand(clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
+		checkCommand(e), configCommand(e, &verbose), demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
-		switch {
-		case c.Flags().NFlag() == 0:
+		if c.Flags().NFlag() == 0 {
 			fmt.Fprint(e.stderr, hint)
 			return usageError{errNoCommand}
-		case len(flags.Connect) > 0 && flags.Listen != "":
-			return usageError{errors.New("-c and -l: it is either a client or a server; where the server dials, say so: `portredirector client -l`, `portredirector server -c`")}
-		case len(flags.Connect) > 0:
-			if err := foreignFlag(c, client); err != nil {
-				return err
-			}
-			return runClient(c.Context(), e, flags, verbose)
-		case flags.Join != "":
-			return usageError{errors.New("--join: write `portredirector server --join`, and the line")}
-		case flags.Listen != "":
-			if err := foreignFlag(c, server); err != nil {
-				return err
-			}
-			return runServer(c.Context(), e, flags, verbose)
 		}
-		return usageError{errors.New("neither -c (a client) nor -l (a server) is given")}
+		end, err := bareEnd(c, flags)
+		switch {
+		case err != nil:
+			return usageError{err}
+		case end == "client":
+			return runClient(c.Context(), e, flags, verbose)
+		}
+		return runServer(c.Context(), e, flags, verbose)
 	}
+	eachCommand(root, completeValues)
 	return root
 }
 

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/local"
 )
 
 // op names a kind of request.
@@ -21,6 +22,7 @@ type op string
 const (
 	opHello     op = "hello"
 	opOpen      op = "open"
+	opAppend    op = "append to"
 	opDial      op = "dial"
 	opLookup    op = "lookup"
 	opLookupSRV op = "lookup SRV"
@@ -45,79 +47,31 @@ type answer struct {
 	DNS   *net.DNSError `json:",omitempty"` // the error, if it is one
 }
 
-// mostMessage bounds a message: more records than a DNS answer has.
-const mostMessage = 128 << 10
-
-// socketPair returns two ends of a connection that keeps messages apart.
-func socketPair() (*net.UnixConn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	theirs := os.NewFile(uintptr(fds[1]), "broker")
-	ours, err := unixConn(fds[0])
-	if err != nil {
-		_ = theirs.Close()
-	}
-	return ours, theirs, err
-}
-
-// unixConn takes a socket into package net. The descriptor is given up, also with an error.
-func unixConn(fd int) (*net.UnixConn, error) {
-	f := os.NewFile(uintptr(fd), "broker")
-	defer func() { _ = f.Close() }()
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		_ = c.Close()
-		return nil, fmt.Errorf("it is no Unix socket, but a %T", c)
-	}
-	return u, nil
-}
-
 // send sends a message, and a descriptor unless f is nil.
 func send(c *net.UnixConn, message any, f *os.File) error {
-	text, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	var rights []byte
+	fd := local.None
 	if f != nil {
-		rights = unix.UnixRights(int(f.Fd()))
+		fd = int(f.Fd())
 	}
-	_, _, err = c.WriteMsgUnix(text, rights, nil)
-	return err
+	return local.Send(c, message, fd)
 }
 
 // receive receives a message, and the descriptor that comes with it, if any.
 func receive(c *net.UnixConn, message any) (*os.File, error) {
-	text, rights := make([]byte, mostMessage), make([]byte, unix.CmsgSpace(4))
-	n, rn, flags, _, err := c.ReadMsgUnix(text, rights)
-	if err != nil {
+	fd, err := local.Receive(c, message)
+	if fd == local.None {
 		return nil, err
 	}
-	var f *os.File
-	if list, err := unix.ParseSocketControlMessage(rights[:rn]); err == nil && len(list) == 1 {
-		if fds, err := unix.ParseUnixRights(&list[0]); err == nil && len(fds) == 1 {
-			f = os.NewFile(uintptr(fds[0]), "broker")
-		}
+	return os.NewFile(uintptr(fd), "broker"), err
+}
+
+// socketPair returns two ends of a connection that keeps messages apart.
+func socketPair() (*net.UnixConn, *os.File, error) {
+	ours, theirs, err := local.Pair()
+	if err != nil {
+		return nil, nil, err
 	}
-	switch {
-	case flags&unix.MSG_CTRUNC != 0: // no descriptor was free for the one that came
-		err = unix.EMFILE
-	case flags&unix.MSG_TRUNC != 0:
-		err = errors.New("the message is too long")
-	default:
-		err = json.Unmarshal(text[:n], message)
-	}
-	if err != nil && f != nil {
-		_ = f.Close()
-		f = nil
-	}
-	return f, err
+	return ours, os.NewFile(uintptr(theirs), "broker"), nil
 }
 
 // ask sends a request to the helper and waits for the answer, until ctx is canceled.
@@ -144,7 +98,7 @@ func (b *Broker) ask(ctx context.Context, r request) (a answer, f *os.File, err 
 	if err := a.err(r); err != nil {
 		return answer{}, nil, err
 	}
-	if f == nil && (r.Op == opOpen || r.Op == opDial) {
+	if f == nil && (r.Op == opOpen || r.Op == opAppend || r.Op == opDial) {
 		return answer{}, nil, fmt.Errorf("%s %s: no descriptor came", r.Op, r.Arg)
 	}
 	return a, f, nil

@@ -7,6 +7,7 @@
 package client
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -27,6 +29,7 @@ const headerRoom = 107
 type Client struct {
 	Servers *upstream.Servers
 	Form    wire.Form
+	Names   map[uint16]string // of the ports that peers connect to, for the log
 	Relay   *relay.Engine
 	Log     *slog.Logger
 
@@ -34,6 +37,12 @@ type Client struct {
 	// again the time until it answers.
 	OpenTimeout time.Duration
 
+	// Retired is canceled when another process takes the peers that wait for a link; nil is
+	// never. Pass gives one to it, and does not take over its socket.
+	Retired context.Context //nolint:containedctx // a stage of the program, not of a call
+	Pass    func(w Waiting) error
+
+	Track    track.Table                    // of the peers
 	Peers    limit.Peers[netip.Prefix]      // by source
 	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
 }
@@ -44,8 +53,15 @@ type Client struct {
 // A peer that cannot be served is reset, as by a direct connection. It is never closed
 // as if it had been served.
 func (c *Client) Handle(peer int, from netip.AddrPort) {
+	c.handle(relay.Undelivered{Accepted: peer}, from, time.Now().Add(c.OpenTimeout))
+}
+
+// handle serves a peer, of which something may have been read before.
+func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.Time) {
+	peer := u.Accepted
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
+		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Limit, Phase: track.Queue})
 		socket.Reset(peer)
 		c.Throttle.Log(slog.LevelWarn, "peer refused", source, func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
@@ -53,18 +69,19 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 		return
 	}
 	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}, attempt: new(attempt)}
+	if c.Form == wire.Native {
+		k.header.ID = wire.NewID()
+	}
+	c.Track.Begin(&k.record, k, k.header.Destination.Port())
 	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
 		k.refuse(peer, errOwnLink)
 		return
-	}
-	if c.Form == wire.Native {
-		k.header.ID = wire.NewID()
 	}
 	var err error
 	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {
 		k.refuse(peer, err)
 		return
 	}
-	k.deadline = time.Now().Add(c.OpenTimeout)
-	k.open(relay.Undelivered{Accepted: peer})
+	k.deadline = deadline
+	k.open(u)
 }

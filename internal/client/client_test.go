@@ -362,3 +362,12 @@ func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	_ = peer.Close()
 	wantReset(t, l)
 }
+
+// TestNamedPort wants the name of the port in lines about its peers.
+func TestNamedPort(t *testing.T) {
+	r := newRig(t, wire.Native)
+	r.client.Names = map[uint16]string{r.peers.Addr().(*net.TCPAddr).AddrPort().Port(): "web"}
+	r.visit(t)
+	r.link(t)
+	r.wantLog(t, "peer connects", "service=web")
+}

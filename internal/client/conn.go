@@ -11,6 +11,7 @@ import (
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -19,6 +20,7 @@ import (
 type conn struct {
 	client *Client
 	header wire.Header
+	record track.Conn
 	link   *upstream.Link // in use
 
 	*attempt // nil once the server is connected to the service
@@ -40,7 +42,7 @@ func (k *conn) open(u relay.Undelivered) {
 		k.refuse(u.Accepted, err)
 	case !ok:
 		k.client.Relay.Go(func(ctx context.Context) {
-			ctx, cancel := context.WithDeadline(ctx, k.deadline)
+			ctx, cancel := k.untilRetired(ctx)
 			defer cancel()
 			k.wait(ctx, u)
 		})
@@ -52,11 +54,11 @@ func (k *conn) open(u relay.Undelivered) {
 // relay hands both sockets over.
 func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
-	k.link = &l
+	c.Track.Linked(&k.record, func() { k.link = &l })
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
-		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done, Meter: &k.record.Meter,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
@@ -102,7 +104,7 @@ func (k *conn) lost() error { return k.link.Lost() }
 // done notes the end of a peer.
 func (k *conn) done(r relay.Result) {
 	k.link.Leave()
-	k.leave()
+	k.ended(endedBy(r), r.Err)
 	switch r.End {
 	case relay.Refused:
 		switch {
@@ -123,8 +125,14 @@ func (k *conn) done(r relay.Result) {
 // refuse resets a peer.
 func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	k.leave()
+	k.ended(blame(err), err)
 	k.warn(slog.LevelWarn, "peer refused", slog.Any("error", err))
+}
+
+// ended notes that a party has ended the peer's connection.
+func (k *conn) ended(by track.Who, err error) {
+	k.leave()
+	k.client.Track.End(&k.record, by, err)
 }
 
 // leave removes the peer from those of the client.

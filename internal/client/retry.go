@@ -8,6 +8,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -35,7 +36,7 @@ const mostDeaths = 3
 // one when it is in use again.
 func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 	k.link.Leave()
-	ctx, cancel := context.WithDeadline(ctx, k.deadline)
+	ctx, cancel := k.untilRetired(ctx)
 	defer cancel()
 	k.debug("nothing was delivered, trying again", slog.Any("error", k.ofServer(u.Err)))
 	refusal, answered := errors.AsType[Refusal](u.Err)
@@ -66,6 +67,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 	k.tried.Add(*k.link)
 	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 	switch {
+	case !ok && k.passes(u):
 	case err != nil:
 		k.refuse(u.Accepted, err)
 	case !ok:
@@ -77,8 +79,10 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 
 // wait waits until a server is in use.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
+	k.record.Waits()
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
+	case err != nil && k.passes(u):
 	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("%w (%s): %w", ErrNoServer, k.client.OpenTimeout, err))
 	case err != nil:
@@ -87,7 +91,7 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		socket.Close(u.Accepted)
 		l.Leave()
 		l.PutBack()
-		k.leave()
+		k.ended(track.Peer, nil)
 		k.debug("peer gone, while it waited")
 	default:
 		k.relay(l, u)

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"net/netip"
 
 	"portredirector/internal/claim"
@@ -9,30 +9,21 @@ import (
 
 // addTrust adds the options about who may open a link and which addresses it may claim.
 func (f Flags) addTrust(s *Server) (err error) {
-	if s.Trust, err = f.trust(ClientKeyOption, f.ClientKeys); err != nil {
-		return err
-	}
-	for _, o := range []struct {
-		option string
-		given  []string
-		to     *[]netip.Prefix
-	}{{"--allow", f.Allow, &s.Allow}, {"--allow-claim", f.AllowClaim, &s.AllowClaim}, {"--deny-claim", f.DenyClaim, &s.DenyClaim}} {
-		if *o.to, err = prefixes(o.option, o.given); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.Trust, err = f.trust(ClientKeyOption, f.ClientKeys)
+	return errors.Join(err,
+		addPrefixes(&s.Allow, "allow", f.Allow),
+		addPrefixes(&s.AllowClaim, "allow-claim", f.AllowClaim),
+		addPrefixes(&s.DenyClaim, "deny-claim", f.DenyClaim))
 }
 
-// prefixes parses the values of an option for address ranges.
-func prefixes(option string, list []string) ([]netip.Prefix, error) {
-	var all []netip.Prefix
-	for _, s := range list {
+// addPrefixes parses the values of an option for address ranges.
+func addPrefixes(to *[]netip.Prefix, option string, list []string) error {
+	return each(list, func(i int, s string) error {
 		p, err := claim.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", option, s, err)
+			return about(option, i, "--%s %s: %w", option, s, err)
 		}
-		all = append(all, p)
-	}
-	return all, nil
+		*to = append(*to, p)
+		return nil
+	})
 }

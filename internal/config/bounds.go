@@ -1,6 +1,6 @@
 package config
 
-import "fmt"
+import "errors"
 
 // Defaults and bounds of the pool of links.
 const (
@@ -31,22 +31,22 @@ func share(handshakes int) int {
 }
 
 // checkBounds validates the options that limit a number.
-func (f Flags) checkBounds() error {
+func (f Flags) checkBounds() (err error) {
 	for _, b := range []struct {
 		option string
 		value  int
 	}{
-		{"--max-peers", f.MaxPeers},
-		{"--max-peers-per-address", f.MaxPeersPerAddress},
-		{"--max-new-per-address", f.MaxNewPerAddress},
-		{"--max-peers-per-client", f.MaxPeersPerClient},
-		{"--max-unfinished", f.MaxUnfinished},
-		{"--max-unfinished-per-client", f.MaxUnfinishedPerClient},
-		{"--max-handshakes", f.MaxHandshakes},
+		{"max-peers", f.MaxPeers},
+		{"max-peers-per-address", f.MaxPeersPerAddress},
+		{"max-new-per-address", f.MaxNewPerAddress},
+		{"max-peers-per-client", f.MaxPeersPerClient},
+		{"max-unfinished", f.MaxUnfinished},
+		{"max-unfinished-per-client", f.MaxUnfinishedPerClient},
+		{"max-handshakes", f.MaxHandshakes},
 	} {
 		if b.value < 0 {
-			return fmt.Errorf("%s %d: it cannot be less than 0, which is no bound", b.option, b.value)
+			err = errors.Join(err, about(b.option, 0, "--%s %d: it cannot be less than 0, which is no bound", b.option, b.value))
 		}
 	}
-	return nil
+	return err
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,9 +20,10 @@ type Client struct {
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
 	Balance        upstream.Balance
-	PoolMin        int      // fewest idle links to each server
-	PoolMax        int      // most of them; 0 is none
-	Listen         []string // host:port; host "" is all addresses
+	PoolMin        int               // fewest idle links to each server
+	PoolMax        int               // most of them; 0 is none
+	Listen         []string          // host:port; host "" is all addresses
+	Names          map[uint16]string // of ports in Listen, for the log
 	Header         wire.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration
@@ -34,7 +34,8 @@ type Client struct {
 	LinkCongestion string              // see dial.NewCongestion
 	Handshakes     Bounds              // of these servers
 	Trust          Trust
-	Peers          Bounds   // Each and NewEach for an IPv4 address or IPv6 /64
+	Peers          Bounds // Each and NewEach for an IPv4 address or IPv6 /64
+	AccessLog      AccessLog
 	Notes          []string // what the user should know, a line each
 }
 
@@ -73,7 +74,7 @@ func (c Client) PeerPorts() []ports.Range {
 	return ports.Merge(all)
 }
 
-// Client validates the options of a client.
+// Client validates the options of a client. It returns all errors that it finds, joined.
 func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
@@ -82,25 +83,12 @@ func (f Flags) Client() (Client, error) {
 		Heartbeat: f.Heartbeat,
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
-	}
-	var err error
-	if c.Trust, err = f.trustServers(); err != nil {
-		return Client{}, err
-	}
-	if len(f.Connect) == 0 && f.Listen == "" {
-		return Client{}, fmt.Errorf("a client needs the server to connect to: -c HOST:PORT; or a port for servers that dial it: -l [HOST:]PORT")
+		AccessLog:  f.AccessLog,
 	}
 	if len(f.Replace) > 0 {
 		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
 	}
-	if err := f.addServers(&c); err != nil {
-		return Client{}, err
-	}
-	if err := f.addLinkListener(&c); err != nil {
-		return Client{}, err
-	}
-	if err := f.addListeners(&c); err != nil {
-		return Client{}, err
-	}
-	return c, errors.Join(f.checkTimes(), f.checkBounds())
+	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c),
+		f.checkTimes(), f.checkBounds(), f.checkAccessLog())
+	return c, err
 }

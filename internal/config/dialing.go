@@ -1,8 +1,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"portredirector/internal/enroll"
@@ -12,7 +10,7 @@ import (
 func (f Flags) addLinkListener(c *Client) (err error) {
 	switch {
 	case f.Listen == "" && f.InviteFrom != nil:
-		return errors.New("--invite: it takes -l [HOST:]PORT, where the server is to dial this client")
+		return about("invite", whole, "--invite: it takes -l [HOST:]PORT, where the server is to dial this client")
 	case f.Listen == "":
 		return nil
 	}
@@ -22,28 +20,32 @@ func (f Flags) addLinkListener(c *Client) (err error) {
 	if f.InviteFrom != nil {
 		c.Invite = &Invite{Host: *f.InviteFrom}
 	}
-	return c.Trust.forDialing("-l "+f.Listen, ServerKeyOption, c.Invite != nil, len(c.Servers) > 0)
+	return c.Trust.forDialing("listen", "-l "+f.Listen, ServerKeyOption, c.Invite != nil, len(c.Servers) > 0)
 }
 
 // addClients adds the clients that a server dials.
 func (f Flags) addClients(s *Server) error {
-	for _, at := range f.Connect {
+	err := each(f.Connect, func(i int, at string) error {
 		_, port, err := splitHost(at)
 		if err == nil {
 			_, err = parsePort(port)
 		}
-		if err != nil {
-			return fmt.Errorf("-c %s: %w", at, err)
+		if err == nil && slices.Contains(f.Connect[:i], at) {
+			err = errTwice
 		}
-		if slices.Contains(s.Clients, at) {
-			return fmt.Errorf("-c %s: it was given already", at)
+		if err != nil {
+			return about("connect", i, "-c %s: %w", at, err)
 		}
 		s.Clients = append(s.Clients, at)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if f.Join != "" {
 		i, err := enroll.Parse(f.Join)
 		if err != nil {
-			return fmt.Errorf("--join: %w", err)
+			return about("join", whole, "--join: %w", err)
 		}
 		s.Join = &i
 		if !slices.Contains(s.Clients, i.Address) {
@@ -53,24 +55,24 @@ func (f Flags) addClients(s *Server) error {
 	if len(s.Clients) == 0 {
 		return nil
 	}
-	option := "-c " + s.Clients[0]
+	option, given := "connect", "-c "+s.Clients[0]
 	if f.Join != "" {
-		option = "--join with -l"
+		option, given = "join", "--join with -l"
 	}
-	return s.Trust.forDialing(option, ClientKeyOption, f.Join != "", f.Listen != "")
+	return s.Trust.forDialing(option, given, ClientKeyOption, f.Join != "", f.Listen != "")
 }
 
-// forDialing validates t where servers dial. The server gets peers, and the client says whose they are,
+// forDialing validates t where servers dial, because of an option that is given. The server gets peers, and the client says whose they are,
 // so both need keys. Without --key they are those of a pairing, unless links are also opened by the
 // client.
-func (t *Trust) forDialing(option, keyOption string, pairing, others bool) error {
+func (t *Trust) forDialing(option, given, keyOption string, pairing, others bool) error {
 	switch {
 	case t.ByCertificate():
-		return fmt.Errorf("%s: between a server that dials and its client it takes keys (--key), not certificates", option)
+		return about(option, whole, "%s: between a server that dials and its client it takes keys (--key), not certificates", given)
 	case t.ByKey() && pairing:
-		return errors.New("--key: a pairing has keys of its own, leave it out")
+		return about("key", whole, "--key: a pairing has keys of its own, leave it out")
 	case !t.ByKey() && others:
-		return fmt.Errorf("%s: needs keys where links are opened by both ends: --key, %s", option, keyOption)
+		return about(option, whole, "%s: needs keys where links are opened by both ends: --key, --%s", given, keyOption)
 	case !t.ByKey():
 		t.State = enroll.Dir()
 	}

@@ -16,6 +16,8 @@ type Flags struct {
 	Ports   []string // -p
 	Replace []string // -r
 
+	PortNames []string // of each of Ports, in a file; "" is none
+
 	Interface string // -i, of the original's container; not needed
 	Threads   int    // -t, of an older original; not needed
 
@@ -51,6 +53,8 @@ type Flags struct {
 
 	DockerSocket string
 
+	AccessLog AccessLog
+
 	Allow      []string
 	AllowClaim []string
 	DenyClaim  []string
@@ -62,6 +66,14 @@ type Flags struct {
 	MaxUnfinished          int
 	MaxUnfinishedPerClient int
 	MaxHandshakes          int
+}
+
+// portName returns the name of one of Ports, or nothing.
+func (f Flags) portName(i int) string {
+	if i < len(f.PortNames) {
+		return f.PortNames[i]
+	}
+	return ""
 }
 
 // relay returns the options of the relay.

@@ -1,36 +1,63 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"portredirector/internal/ports"
 )
 
 // addListeners adds the addresses of -p, on which a client accepts peers.
 func (f Flags) addListeners(c *Client) error {
 	if len(f.Ports) == 0 {
-		return fmt.Errorf("a client needs ports to listen on: -p [HOST:]PORT")
+		return errors.New("a client needs ports to listen on: -p [HOST:]PORT")
 	}
 	taken := make(listening)
-	for _, p := range f.Ports {
-		if strings.Contains(p, "=") {
-			return fmt.Errorf("-p %s: a client listens on ports, the server maps them", p)
-		}
-		e, err := parseEndpoint(p)
-		if to, serr := parseService(p); err != nil && serr == nil {
-			err = fmt.Errorf("a client listens on ports, the server leads to %s", to.host)
+	err := each(f.Ports, func(i int, p string) error {
+		e, err := parseListener(p)
+		if err == nil {
+			err = errors.Join(taken.add(e, "-p "+p), c.name(e.ports, f.portName(i)))
 		}
 		if err != nil {
-			return fmt.Errorf("-p %s: %w", p, err)
-		}
-		if err := taken.add(e, p); err != nil {
-			return err
+			return about("port", i, "-p %s: %w", p, err)
 		}
 		c.Listen = append(c.Listen, e.expand()...)
+		return nil
+	})
+	return errors.Join(err, f.checkOverlap(c, taken))
+}
+
+// name names ports. A port has one name, on whatever addresses the client accepts peers.
+func (c *Client) name(r ports.Range, name string) error {
+	for i := range r.Len() {
+		port := r.First + uint16(i)
+		if old, ok := c.Names[port]; ok && old != name {
+			return fmt.Errorf("port %d is called %s already", port, old)
+		}
+		if name != "" {
+			if c.Names == nil {
+				c.Names = make(map[uint16]string)
+			}
+			c.Names[port] = name
+		}
 	}
-	return f.checkOverlap(c, taken)
+	return nil
+}
+
+// parseListener parses a -p of a client.
+func parseListener(p string) (endpoint, error) {
+	if strings.Contains(p, "=") {
+		return endpoint{}, errors.New("a client listens on ports, the server maps them")
+	}
+	e, err := parseEndpoint(p)
+	if to, serr := parseService(p); err != nil && serr == nil {
+		err = fmt.Errorf("a client listens on ports, the server leads to %s", to.host)
+	}
+	return e, err
 }
 
 // checkOverlap refuses ports for peers that are the client's for links, or its own server.
@@ -38,38 +65,37 @@ func (f Flags) checkOverlap(c *Client, taken listening) error {
 	if c.ListenLinks != "" {
 		_, port, _ := splitHost(c.ListenLinks)
 		if number, _ := parsePort(port); len(taken[number]) > 0 {
-			return fmt.Errorf("-l %s: that port is for peers already (-p %d)", f.Listen, number)
+			return about("listen", 0, "-l %s: that port is for peers already (-p %d)", f.Listen, number)
 		}
 	}
-	for _, server := range c.Servers {
+	return each(f.Connect, func(i int, server string) error {
 		host, port, _ := splitHost(server)
 		if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
-			return fmt.Errorf("-c %s: that is this client itself (-p %d)", server, number)
+			return about("connect", i, "-c %s: that is this client itself (-p %d)", server, number)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-// listening holds the addresses to listen on so far: for each port the hosts, and the option that named
-// each.
+// listening holds the addresses to listen on so far: for each port the hosts, and what named each.
 type listening map[uint16]map[string]string
 
-// add adds the addresses of e, which option named, unless one of them is taken: by the same host, or by
+// add adds the addresses of e, named by an option or section, unless one of them is taken: by the same host, or by
 // all addresses on either side.
-func (l listening) add(e endpoint, option string) error {
+func (l listening) add(e endpoint, by string) error {
 	for i := range e.ports.Len() {
 		port := e.ports.First + uint16(i)
 		hosts := l[port]
 		for _, host := range slices.Sorted(maps.Keys(hosts)) {
 			if host == e.host || everywhere(host) || everywhere(e.host) {
-				return fmt.Errorf("-p %s: port %d is in -p %s already", option, port, hosts[host])
+				return fmt.Errorf("port %d is in %s already", port, hosts[host])
 			}
 		}
 		if hosts == nil {
 			hosts = make(map[string]string)
 			l[port] = hosts
 		}
-		hosts[e.host] = option
+		hosts[e.host] = by
 	}
 	return nil
 }

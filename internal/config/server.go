@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -42,6 +41,7 @@ type Server struct {
 	Peers          Bounds // Each for a client
 	Unfinished     Bounds // links that wait for a header
 	Handshakes     Bounds
+	AccessLog      AccessLog
 	Notes          []string
 }
 
@@ -94,7 +94,7 @@ func (s Server) Literal() bool {
 	return literal(s.Clients)
 }
 
-// Server validates the options of a server.
+// Server validates the options of a server. It returns all errors that it finds, joined.
 func (f Flags) Server() (Server, error) {
 	s := Server{
 		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
@@ -103,43 +103,48 @@ func (f Flags) Server() (Server, error) {
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		AccessLog:  f.AccessLog,
 		Heartbeat:  f.Heartbeat,
 		LinkIdle:   f.LinkIdle, LinkCongestion: f.LinkCongestion,
 	}
-	if f.Listen == "" && len(f.Connect) == 0 && f.Join == "" {
-		return Server{}, fmt.Errorf("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
-	}
-	var err error
-	if f.Listen != "" {
-		if s.Listen, err = f.listen(); err != nil {
-			return Server{}, err
-		}
-	}
-	for _, add := range []func(*Server) error{f.addTrust, f.addClients, f.addDocker, f.addServices, f.addReplacements} {
-		if err := add(&s); err != nil {
-			return Server{}, err
-		}
-	}
+	err := errors.Join(f.addListener(&s), f.addTrust(&s), f.addClients(&s), f.addDocker(&s), f.addServices(&s), f.addReplacements(&s),
+		f.checkTable(), atLeast("header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds(), f.checkAccessLog())
 	if s.Listen == "" && len(s.Allow) > 0 {
 		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
 	}
 	if len(s.Clients) == 0 && f.LinkIdle != DefaultLinkIdle {
 		s.Notes = append(s.Notes, "--link-idle is about links that this server opens (-c)")
 	}
-	if f.Table < 1 || f.Table > maxTable {
-		return Server{}, fmt.Errorf("--table %d: must be from 1 to %d", f.Table, maxTable)
+	return s, err
+}
+
+// addListener adds the address on which a server takes links.
+func (f Flags) addListener(s *Server) (err error) {
+	switch {
+	case f.Listen != "":
+		s.Listen, err = f.listen()
+	case len(f.Connect) == 0 && f.Join == "":
+		err = errors.New("a server needs an address for its clients: -l [HOST:]PORT; or clients to dial: -c HOST:PORT")
 	}
-	return s, errors.Join(atLeast("--header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds())
+	return err
+}
+
+// checkTable validates the number of the routing table.
+func (f Flags) checkTable() error {
+	if f.Table < 1 || f.Table > maxTable {
+		return about("table", 0, "--table %d: must be from 1 to %d", f.Table, maxTable)
+	}
+	return nil
 }
 
 // listen parses -l, where links are taken.
 func (f Flags) listen() (string, error) {
 	at, err := parseEndpoint(f.Listen)
 	if err != nil {
-		return "", fmt.Errorf("-l %s: %w", f.Listen, err)
+		return "", about("listen", 0, "-l %s: %w", f.Listen, err)
 	}
 	if at.ports.Len() != 1 {
-		return "", fmt.Errorf("-l %s: links are taken on one port", f.Listen)
+		return "", about("listen", 0, "-l %s: links are taken on one port", f.Listen)
 	}
 	return hostPort(at.host, at.ports.First), nil
 }

@@ -1,10 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"portredirector/internal/server"
@@ -14,41 +13,48 @@ import (
 func (f Flags) addDocker(s *Server) error {
 	s.DockerSocket = strings.TrimPrefix(f.DockerSocket, "unix://") // as in DOCKER_HOST
 	if strings.Contains(s.DockerSocket, "://") {
-		return fmt.Errorf("--docker-socket %s: it is a file, a Unix socket", f.DockerSocket)
+		return about("docker-socket", 0, "--docker-socket %s: it is a file, a Unix socket", f.DockerSocket)
 	}
 	return nil
 }
 
 // addServices adds the services of -p, or those of an invitation.
 func (f Flags) addServices(s *Server) error {
-	if len(f.Ports) == 0 && s.Join != nil {
-		for _, p := range s.Join.Ports {
-			f.Ports = append(f.Ports, p.String())
+	if len(f.Ports) == 0 && s.Join == nil {
+		return errors.New("a server needs the ports of its services: -p [HOST:]PORT")
+	}
+	return each(f.services(s), func(i int, p string) error {
+		if err := s.addService(p, f.portName(i)); err != nil {
+			return about("port", i, "-p %s: %w", p, err)
 		}
+		return nil
+	})
+}
+
+// services returns the services of -p, or else those of an invitation.
+func (f Flags) services(s *Server) []string {
+	if len(f.Ports) > 0 || s.Join == nil {
+		return f.Ports
 	}
-	if len(f.Ports) == 0 {
-		return fmt.Errorf("a server needs the ports of its services: -p [HOST:]PORT")
+	var invited []string
+	for _, p := range s.Join.Ports {
+		invited = append(invited, p.String())
 	}
-	for _, p := range f.Ports {
-		if err := s.addService(p); err != nil {
-			return err
-		}
-	}
-	return nil
+	return invited
 }
 
 // addService adds the services of one -p.
-func (s *Server) addService(p string) error {
+func (s *Server) addService(p, name string) error {
 	from, to, err := parseMapping(p)
 	if err != nil {
-		return fmt.Errorf("-p %s: %w", p, err)
+		return err
 	}
 	for i := range from.Len() {
 		port := from.First + uint16(i)
 		if _, twice := s.Services[port]; twice {
-			return fmt.Errorf("-p %s: port %d has a service already", p, port)
+			return fmt.Errorf("port %d has a service already", port)
 		}
-		s.Services[port] = server.Service{Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
+		s.Services[port] = server.Service{Name: name, Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
 	}
 	return nil
 }
@@ -56,26 +62,40 @@ func (s *Server) addService(p string) error {
 // addReplacements replaces the ports of services by those of -r. Then no service may be this server
 // itself.
 func (f Flags) addReplacements(s *Server) error {
-	for _, r := range f.Replace {
+	err := each(f.Replace, func(i int, r string) error {
 		from, to, err := parseReplace(r)
 		if err != nil {
-			return fmt.Errorf("-r %s: %w", r, err)
+			return about("replace", i, "-r %s: %w", r, err)
 		}
 		service, ok := s.Services[from]
 		if !ok {
-			return fmt.Errorf("-r %s replaces nothing: there is no -p %d", r, from)
+			return about("replace", i, "-r %s replaces nothing: there is no -p %d", r, from)
 		}
 		service.Port = to
 		s.Services[from] = service
+		return nil
+	})
+	return errors.Join(err, f.checkNoLinks(s, s.Listen, "this server"))
+}
+
+// checkNoLinks refuses a service where a server takes links.
+func (f Flags) checkNoLinks(s *Server, listen, who string) error {
+	at, err := parseEndpoint(listen)
+	if err != nil {
+		return nil // it takes none
 	}
-	_, own, _ := net.SplitHostPort(s.Listen)
-	for port, service := range s.Services {
-		if strconv.Itoa(int(service.Port)) == own && isLoopback(service.Host) {
-			return fmt.Errorf("-p %d: port %d is where this server listens for its clients (-l): its peers could claim any address",
-				port, service.Port)
+	return each(f.services(s), func(i int, p string) error {
+		from, _, _ := parseMapping(p)
+		for n := range from.Len() {
+			port := from.First + uint16(n)
+			service := s.Services[port]
+			if service.Port == at.ports.First && isLoopback(service.Host) {
+				return about("port", i, "-p %d: port %d is where %s listens for its clients (-l): its peers could claim any address",
+					port, service.Port, who)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // isLoopback reports whether a host is this machine's loopback.

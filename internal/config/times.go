@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -44,20 +43,20 @@ func (f Flags) keepAlive() net.KeepAliveConfig {
 // checkTimes validates the time limits that clients and servers share.
 func (f Flags) checkTimes() error {
 	return errors.Join(
-		atLeast("--connect-timeout", f.ConnectTimeout, time.Millisecond),
-		atLeast("--drain-timeout", f.DrainTimeout, 0),
-		atLeast("--idle-timeout", f.IdleTimeout, 0),
-		atLeast("--half-close-timeout", f.HalfCloseTimeout, 0),
-		atLeast("--link-idle", f.LinkIdle, time.Second),
+		atLeast("connect-timeout", f.ConnectTimeout, time.Millisecond),
+		atLeast("drain-timeout", f.DrainTimeout, 0),
+		atLeast("idle-timeout", f.IdleTimeout, 0),
+		atLeast("half-close-timeout", f.HalfCloseTimeout, 0),
+		atLeast("link-idle", f.LinkIdle, time.Second),
 		f.checkHeartbeat(),
 		f.checkDeadAfter())
 }
 
 func (f Flags) checkHeartbeat() error {
 	if f.Heartbeat > mostHeartbeat {
-		return fmt.Errorf("--heartbeat %s: must be at most %s", f.Heartbeat, mostHeartbeat)
+		return about("heartbeat", 0, "--heartbeat %s: must be at most %s", f.Heartbeat, mostHeartbeat)
 	}
-	return atLeast("--heartbeat", f.Heartbeat, time.Second)
+	return atLeast("heartbeat", f.Heartbeat, time.Second)
 }
 
 func (f Flags) checkDeadAfter() error {
@@ -65,14 +64,14 @@ func (f Flags) checkDeadAfter() error {
 	case f.DeadAfter == 0:
 		return nil
 	case f.DeadAfter > mostDeadAfter:
-		return fmt.Errorf("--dead-after %s: must be at most %s, or 0 for never", f.DeadAfter, mostDeadAfter)
+		return about("dead-after", 0, "--dead-after %s: must be at most %s, or 0 for never", f.DeadAfter, mostDeadAfter)
 	}
-	return atLeast("--dead-after", f.DeadAfter, leastDeadAfter)
+	return atLeast("dead-after", f.DeadAfter, leastDeadAfter)
 }
 
 func atLeast(name string, value, least time.Duration) error {
 	if value < least {
-		return fmt.Errorf("%s %s: must be at least %s", name, value, least)
+		return about(name, 0, "--%s %s: must be at least %s", name, value, least)
 	}
 	return nil
 }

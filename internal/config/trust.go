@@ -1,8 +1,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 
 	"portredirector/internal/auth"
@@ -22,8 +20,8 @@ type Trust struct {
 
 // The options that name the keys of the other ends.
 const (
-	ServerKeyOption = "--server-key" // on a client
-	ClientKeyOption = "--client-key" // on a server
+	ServerKeyOption = "server-key" // on a client
+	ClientKeyOption = "client-key" // on a server
 )
 
 // ByKey reports whether there are keys.
@@ -55,39 +53,43 @@ func (f Flags) trust(option string, keys []string) (Trust, error) {
 		Key: f.Key, Clients: f.Clients, AuthOnly: f.AuthOnly,
 		Files: auth.CertificateFiles{Cert: f.TLSCert, Key: f.TLSKey, CA: f.TLSCA},
 	}
-	for _, s := range keys {
+	err := each(keys, func(i int, s string) error {
 		k, err := auth.ParsePublicKey(s)
 		if err != nil {
-			return Trust{}, fmt.Errorf("%s: %w", option, err)
+			return about(option, i, "--%s: %w", option, err)
 		}
 		if slices.Contains(t.RemoteKeys, k) {
-			return Trust{}, fmt.Errorf("%s %s: it was given already", option, k)
+			return about(option, i, "--%s %s: it was given already", option, k)
 		}
 		t.RemoteKeys = append(t.RemoteKeys, k)
+		return nil
+	})
+	if err != nil {
+		return t, err
 	}
-	others := len(t.RemoteKeys) > 0 || t.Clients != ""
+	others := len(keys) > 0 || t.Clients != ""
 	switch {
 	case t.ByKey() && t.ByCertificate():
-		return Trust{}, errors.New("--key and --tls-cert: it is either keys or certificates")
+		return t, about("key", whole, "--key and --tls-cert: it is either keys or certificates")
 	case t.ByKey() && !others:
-		return Trust{}, fmt.Errorf("--key: needs the public key of the other end, too: %s", option)
-	case !t.ByKey() && len(t.RemoteKeys) > 0:
-		return Trust{}, fmt.Errorf("%s: needs this end's private key, too: --key (see `portredirector keygen`)", option)
+		return t, about("key", whole, "--key: needs the public key of the other end, too: --%s", option)
+	case !t.ByKey() && len(keys) > 0:
+		return t, about(option, whole, "--%s: needs this end's private key, too: --key (see `portredirector keygen`)", option)
 	case !t.ByKey() && t.Clients != "":
-		return Trust{}, errors.New("--clients: needs this server's private key, too: --key (see `portredirector keygen`)")
+		return t, about("clients", whole, "--clients: needs this server's private key, too: --key (see `portredirector keygen`)")
 	case !t.ByKey() && t.AuthOnly:
-		return Trust{}, fmt.Errorf("--auth-only: needs keys: --key, %s", option)
+		return t, about("auth-only", whole, "--auth-only: needs keys: --key, --%s", option)
 	case t.ByCertificate() && (f.TLSCert == "" || f.TLSKey == "" || f.TLSCA == ""):
-		return Trust{}, errors.New("--tls-cert, --tls-key and --tls-ca: it takes all three")
+		return t, about("tls-cert", whole, "--tls-cert, --tls-key and --tls-ca: it takes all three")
 	}
 	return t, nil
 }
 
-// trustServers validates the options of a client about keys and certificates.
-func (f Flags) trustServers() (Trust, error) {
-	t, err := f.trust(ServerKeyOption, f.ServerKeys)
-	if err == nil && !t.None() && f.Header != wire.Native {
-		return Trust{}, fmt.Errorf("--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
+// addServerTrust adds the options of a client about keys and certificates.
+func (f Flags) addServerTrust(c *Client) (err error) {
+	c.Trust, err = f.trust(ServerKeyOption, f.ServerKeys)
+	if err == nil && !c.Trust.None() && f.Header != wire.Native {
+		return about("header", 0, "--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
 	}
-	return t, err
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"portredirector/internal/accesslog"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -22,17 +23,17 @@ import (
 	"portredirector/internal/wire"
 )
 
-// RunClient runs a client until it is shut down or fails. It passes an invitation to say.
-func RunClient(shutdown Shutdown, cfg config.Client, log *slog.Logger, say func(line string)) error {
-	d := &clientDaemon{cfg: cfg, log: clientHints.logger(log), say: say}
-	return clientHints.add(d.run(shutdown))
+// RunClient runs a client until it is shut down or fails.
+func RunClient(env Env, cfg config.Client) error {
+	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.logger(env.Log)}
+	return clientHints.add(d.run(env.Shutdown))
 }
 
 // clientDaemon holds the parts of a client.
 type clientDaemon struct {
 	cfg config.Client
+	env Env
 	log *slog.Logger
-	say func(line string)
 	closers
 
 	broker    broker.Broker
@@ -44,7 +45,11 @@ type clientDaemon struct {
 	engine    *relay.Engine
 	servers   *upstream.Servers
 	client    *client.Client
-	own       *claim.Own // nil if this machine's addresses cannot be followed
+	access    *accesslog.Log // nil without one
+	own       *claim.Own     // nil if this machine's addresses cannot be followed
+
+	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
+	succeed   context.CancelFunc
 }
 
 func (d *clientDaemon) run(shutdown Shutdown) (err error) {
@@ -54,7 +59,10 @@ func (d *clientDaemon) run(shutdown Shutdown) (err error) {
 	} else if !ok {
 		return nil
 	}
-	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
+	if !d.env.awaitServe() {
+		return nil
+	}
+	return runTasks(shutdown, d.log, func() error { return d.ready(shutdown) }, d.tasks(shutdown)...)
 }
 
 // steps lists what a client opens, in order.
@@ -71,7 +79,7 @@ func (d *clientDaemon) steps() []step {
 		}},
 		{"credentials", d.openCredentials},
 		{"listeners", func(ctx context.Context) (err error) {
-			d.listeners, err = d.listen(ctx, d.cfg.KeepAlive, d.cfg.Listen...)
+			d.listeners, err = d.listen(ctx, d.env, d.cfg.KeepAlive, d.cfg.Listen...)
 			return err
 		}},
 		{"link listener", d.openLinkListener},
@@ -80,12 +88,16 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"access log", func(context.Context) (err error) {
+			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.client.Track)
+			return err
+		}},
 		{"own addresses", func(context.Context) error {
 			d.followAddresses()
 			return nil
 		}},
 		{"broker", func(context.Context) error {
-			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
+			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()})
 		}},
 		{"sandbox", func(context.Context) error {
 			var files sandbox.Files
@@ -125,11 +137,18 @@ func (d *clientDaemon) openClient(context.Context) error {
 	d.client = &client.Client{
 		Servers:     d.servers,
 		Form:        cfg.Header,
+		Names:       cfg.Names,
 		Relay:       d.engine,
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
+	}
+	if w := d.env.Worker; w != nil {
+		d.client.Pass = w.Pass
+		d.succeeded, d.succeed = context.WithCancel(context.Background())
+		d.push(d.succeed)
+		d.client.Retired = d.succeeded
 	}
 	return nil
 }
@@ -147,8 +166,9 @@ func (d *clientDaemon) followAddresses() {
 }
 
 // ready announces the client, and invites a server if asked to.
-func (d *clientDaemon) ready(drain context.Context) error {
-	d.serveHealth(drain, d.log, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
+func (d *clientDaemon) ready(shutdown Shutdown) error {
+	defer d.env.serves()
+	d.serveHealth(shutdown, d.log, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
@@ -163,15 +183,23 @@ func (d *clientDaemon) ready(drain context.Context) error {
 
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
-	tasks := []task{brokerTask(&d.broker, d.log), background{"links to " + d.cfg.Where(), d.servers.Run}}
+	tasks := []task{brokerTask(&d.broker, d.log), d.untilSucceeded(background{"links to " + d.cfg.Where(), d.servers.Run})}
+	if d.access != nil {
+		tasks = append(tasks, accessLogTask(d.access, d.log))
+	}
 	if d.own != nil {
 		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
 	}
 	if d.incoming != nil {
-		tasks = append(tasks, d.incoming.tasks(d.servers)...)
+		for _, t := range d.incoming.tasks(d.servers) {
+			tasks = append(tasks, d.untilSucceeded(t))
+		}
+	}
+	if w := d.env.Worker; w != nil {
+		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))
 	}
 	return append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.client.Handle,
-		cut: shutdown.Cut, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
+		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire,
+		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 }

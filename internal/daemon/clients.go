@@ -48,10 +48,10 @@ func readClients(t config.Trust, own auth.PrivateKey, read auth.ReadFile) (auth.
 	}
 	for _, k := range t.RemoteKeys {
 		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("%s: %w", config.ClientKeyOption, err)
+			return nil, fmt.Errorf("--%s: %w", config.ClientKeyOption, err)
 		}
 		if err := all.Add(&auth.Client{Name: k.String(), Key: k}); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", config.ClientKeyOption, k, err)
+			return nil, fmt.Errorf("--%s %s: %w", config.ClientKeyOption, k, err)
 		}
 	}
 	return all, nil
@@ -67,7 +67,7 @@ func newJoinedClients(s *enroll.State, log *slog.Logger) (*clients, error) {
 		all := make(auth.Clients)
 		for _, j := range joined {
 			if err := all.Add(&j.Client); err != nil {
-				return nil, fmt.Errorf("%s: %w", s.JoinedFile(), err)
+				return nil, fmt.Errorf("--%s: %w", s.JoinedFile(), err)
 			}
 		}
 		return all, nil

@@ -14,7 +14,7 @@ import (
 
 // errUnpaired says that a server and a client, of which the first dials the second, have no keys.
 var errUnpaired = errors.New("a server that dials its client needs keys, or others would get the peers: " +
-	"give --key on both ends, " + config.ServerKeyOption + " on the client and " + config.ClientKeyOption + " on the server (see `portredirector keygen`), or pair them: " +
+	"give --key on both ends, --server-key on the client and --client-key on the server (see `portredirector keygen`), or pair them: " +
 	"`portredirector client -l … --invite` prints what to do on the server")
 
 // newDialer returns what authenticates servers, or nil if links are plain.
@@ -31,7 +31,7 @@ func newDialer(t config.Trust, read auth.ReadFile, log *slog.Logger) (*auth.Dial
 	}
 	for _, k := range t.RemoteKeys {
 		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("%s: %w", config.ServerKeyOption, err)
+			return nil, fmt.Errorf("--%s: %w", config.ServerKeyOption, err)
 		}
 	}
 	return auth.DialWithKey(own, t.RemoteKeys, t.AuthOnly)

@@ -33,7 +33,7 @@ func (d *clientDaemon) invite() error {
 	if err != nil {
 		return err
 	}
-	d.say("portredirector server --join " + i.String())
+	d.env.Say("portredirector server --join " + i.String())
 	d.log.Info("run the line that begins with `portredirector server --join` on the server, as root; it works once",
 		slog.Duration("within", enroll.DefaultValidity))
 	return nil

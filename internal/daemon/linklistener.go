@@ -40,7 +40,7 @@ func (d *clientDaemon) openLinkListener(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := d.listen(ctx, cfg.KeepAlive, cfg.ListenLinks)
+	listeners, err := d.listen(ctx, d.env, cfg.KeepAlive, cfg.ListenLinks)
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,27 @@ import (
 	"strings"
 	"syscall"
 
+	"portredirector/internal/config"
 	"portredirector/internal/dial"
 	"portredirector/internal/socket"
 )
 
+// Listen listens on an address, as a daemon does. Its errors come with their mend.
+func Listen(ctx context.Context, alive net.KeepAliveConfig, addr string) (*net.TCPListener, error) {
+	l, err := socket.Listen(ctx, addr, alive)
+	if err != nil {
+		return nil, &config.ListenError{Address: addr, Err: explainListen(addr, err)}
+	}
+	return l, nil
+}
+
 // listen listens on all addresses, or on none, and pushes the closers of the listeners.
-func (c *closers) listen(ctx context.Context, alive net.KeepAliveConfig, addrs ...string) ([]*net.TCPListener, error) {
+func (c *closers) listen(ctx context.Context, env Env, alive net.KeepAliveConfig, addrs ...string) ([]*net.TCPListener, error) {
 	listeners := make([]*net.TCPListener, 0, len(addrs))
 	for _, addr := range addrs {
-		l, err := socket.Listen(ctx, addr, alive)
+		l, err := env.listen(ctx, alive, addr)
 		if err != nil {
-			return nil, explainListen(addr, err)
+			return nil, err
 		}
 		c.push(func() { _ = l.Close() }) // the relay may own it by then, and has closed it
 		listeners = append(listeners, l)

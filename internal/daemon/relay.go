@@ -28,12 +28,13 @@ func (c *closers) openRelay(o relay.Options, log *slog.Logger) (*relay.Engine, e
 }
 
 // relaying is the task that accepts connections and relays them. Canceled, it drains: it accepts no
-// more, waits for the live peers, and cuts them when the time is over or cut is canceled.
+// more, waits for the live peers, and cuts them when the time is over or at the last stage.
 type relaying struct {
 	engine       *relay.Engine
 	listeners    []*net.TCPListener
 	handle       func(fd int, from netip.AddrPort)
-	cut          context.Context //nolint:containedctx // ends a drain, which begins when Run's ends
+	shutdown     Shutdown
+	retire       func() // is called once nothing more is accepted; nil does nothing
 	drainTimeout time.Duration
 	log          *slog.Logger
 
@@ -49,8 +50,28 @@ func (r *relaying) Run(ctx context.Context) error {
 		}
 	}
 	close(r.ready)
+	select {
+	case <-r.shutdown.Retire.Done():
+		r.retireUntil(ctx)
+	case <-ctx.Done():
+	}
 	<-ctx.Done()
 	return nil
+}
+
+// retireUntil accepts no more, and drains when the last peer has ended.
+func (r *relaying) retireUntil(ctx context.Context) {
+	if r.shutdown.Drain.Err() != nil {
+		return
+	}
+	r.log.Info("retiring, another worker serves new peers", slog.Int("peers", r.engine.Len()))
+	r.engine.Retire()
+	if r.retire != nil {
+		r.retire()
+	}
+	if r.engine.Wait(ctx) {
+		r.shutdown.BeginDrain()
+	}
 }
 
 // Ready returns a channel that is closed when all listeners are accepted from.
@@ -68,7 +89,7 @@ func (r *relaying) String() string {
 }
 
 func (r *relaying) drain() {
-	ctx, cancel := context.WithTimeoutCause(r.cut, r.drainTimeout, errDrainOver)
+	ctx, cancel := context.WithTimeoutCause(r.shutdown.Cut, r.drainTimeout, errDrainOver)
 	defer cancel()
 	r.log.Info("draining, a second signal cuts", slog.Int("peers", r.engine.Len()), slog.Duration("at_most", r.drainTimeout))
 	if err := r.engine.Shutdown(ctx); err != nil {

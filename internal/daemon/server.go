@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 
+	"portredirector/internal/accesslog"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -22,14 +23,15 @@ import (
 
 // RunServer runs a server until it is shut down or fails. The return routes are proved before it
 // accepts the first link, and removed after the last peer.
-func RunServer(shutdown Shutdown, cfg config.Server, log *slog.Logger) error {
-	d := &serverDaemon{cfg: cfg, log: serverHints.logger(log)}
-	return serverHints.add(d.run(shutdown))
+func RunServer(env Env, cfg config.Server) error {
+	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.logger(env.Log)}
+	return serverHints.add(d.run(env.Shutdown))
 }
 
 // serverDaemon holds the parts of a server.
 type serverDaemon struct {
 	cfg config.Server
+	env Env
 	log *slog.Logger
 	closers
 
@@ -46,7 +48,9 @@ type serverDaemon struct {
 	dialer     *socket.TransparentDialer
 	server     *server.Server
 	callers    *reverse.Dialer
+	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
+	access     *accesslog.Log // nil without one
 }
 
 // serverCapabilities lists what a server keeps.
@@ -57,7 +61,10 @@ func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 	if ok, err := start(shutdown.Drain, d.log, d.steps()); !ok {
 		return err
 	}
-	return runTasks(shutdown.Drain, d.log, func() error { return d.ready(shutdown.Drain) }, d.tasks(shutdown)...)
+	if !d.env.awaitServe() {
+		return nil
+	}
+	return runTasks(shutdown, d.log, func() error { return d.ready(shutdown) }, d.tasks(shutdown)...)
 }
 
 // steps lists what a server opens, in order.
@@ -88,9 +95,13 @@ func (d *serverDaemon) steps() []step {
 			return err
 		}},
 		{"server", d.openServer},
+		{"access log", func(context.Context) (err error) {
+			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
+			return err
+		}},
 		{"callers", d.openCallers},
 		{"broker", func(context.Context) error {
-			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()}
+			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()}
 			if cfg.Needed() || len(d.cfg.Containers()) > 0 {
 				cfg.Sockets = []string{d.cfg.DockerSocket} // without containers it tells what is published
 			}
@@ -113,7 +124,9 @@ func (d *serverDaemon) steps() []step {
 }
 
 // ready announces the server.
-func (d *serverDaemon) ready(drain context.Context) error {
+func (d *serverDaemon) ready(shutdown Shutdown) error {
+	defer d.env.serves()
+	defer d.awaitClients(shutdown)
 	if d.cfg.Open() {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
@@ -122,7 +135,7 @@ func (d *serverDaemon) ready(drain context.Context) error {
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
-	d.serveHealth(drain, d.log, checks...)
+	d.serveHealth(shutdown, d.log, d.engine, checks...)
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()
@@ -146,15 +159,18 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	if names := d.cfg.Containers(); len(names) > 0 {
 		tasks = append(tasks, inBackground("containers "+brief(names), d.containers.Run))
 	}
+	if d.access != nil {
+		tasks = append(tasks, accessLogTask(d.access, d.log))
+	}
 	if d.clients != nil {
 		tasks = append(tasks, inBackground("file of clients", d.clients.Run))
 	}
 	tasks = append(tasks, &relaying{
 		engine: d.engine, listeners: d.listeners, handle: d.server.Handle,
-		cut: shutdown.Cut, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
+		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 	if len(d.cfg.Clients) > 0 {
-		tasks = append(tasks, inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run))
+		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})
 	}
 	return tasks
 }

@@ -72,7 +72,7 @@ func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.Add
 		for _, a := range addrs {
 			at := netip.AddrPortFrom(a, service.Port)
 			if err := proxies.Check(port, at); err != nil {
-				return nil, fmt.Errorf("service on port %d: %w", port, err)
+				return nil, serviceError(port, err)
 			}
 			found[port] = append(found[port], at)
 		}
@@ -100,11 +100,16 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 				d.log.Warn("one address of the service cannot be reached",
 					slog.Int("port", int(port)), slog.Any("service", service), slog.Any("address", at), slog.Any("error", err))
 			} else if err != nil {
-				return fmt.Errorf("service on port %d: %w", port, err)
+				return serviceError(port, err)
 			}
 		}
 	}
 	return nil
+}
+
+// serviceError names the service that an error is about.
+func serviceError(port uint16, err error) error {
+	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %d: %w", port, err)}
 }
 
 // withoutIPv6 gives services without a host the IPv4 loopback only.
@@ -119,7 +124,8 @@ func withoutIPv6(cfg config.Server, log *slog.Logger) config.Server {
 			log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
 			told = true
 		}
-		services[port] = server.Service{Host: "127.0.0.1", Port: service.Port}
+		service.Host = "127.0.0.1"
+		services[port] = service
 	}
 	cfg.Services = services
 	return cfg

@@ -8,11 +8,34 @@ import (
 	"syscall"
 )
 
-// Shutdown tells a daemon when to end.
+// Shutdown tells a daemon when to end, in up to three stages.
 type Shutdown struct {
-	Drain context.Context //nolint:containedctx // a pair of contexts is what this type is
-	Cut   context.Context //nolint:containedctx // ends no earlier than Drain
+	// Retire ends the accepting. The daemon ends with its last peer. Only a worker retires.
+	Retire context.Context //nolint:containedctx // stages, each of which others wait for
+	Drain  context.Context //nolint:containedctx // accept no more, and bound the time of the peers
+	Cut    context.Context //nolint:containedctx // ends no earlier than Drain
+
+	retire, drain context.CancelFunc
+	cut           context.CancelCauseFunc
 }
+
+// NewShutdown returns a Shutdown none of whose stages has begun.
+func NewShutdown(parent context.Context) Shutdown {
+	var s Shutdown
+	s.Cut, s.cut = context.WithCancelCause(parent)
+	s.Drain, s.drain = context.WithCancel(s.Cut)
+	s.Retire, s.retire = context.WithCancel(s.Drain)
+	return s
+}
+
+// BeginRetire begins the first stage.
+func (s Shutdown) BeginRetire() { s.retire() }
+
+// BeginDrain begins the second stage.
+func (s Shutdown) BeginDrain() { s.drain() }
+
+// BeginCut begins the last stage.
+func (s Shutdown) BeginCut(why error) { s.cut(why) }
 
 // Causes of a cut.
 var (
@@ -33,30 +56,28 @@ var terminating = []os.Signal{
 // second. SIGHUP terminates unless it is ignored, as by nohup. SIGPIPE is ignored: standard error
 // may break. The returned function stops the watching and waits for its end.
 func ShutdownOnSignal(parent context.Context) (Shutdown, func()) {
-	cut, cutCause := context.WithCancelCause(parent)
-	cutNow := func() { cutCause(errSecondSignal) }
-	drain, drainNow := context.WithCancel(cut)
+	s := NewShutdown(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, terminating...)
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1) // the latter opens the access log again
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		for _, act := range []func(){drainNow, cutNow} {
+		for _, act := range []func(){s.BeginDrain, func() { s.BeginCut(errSecondSignal) }} {
 			select {
 			case <-signals:
 				act()
-			case <-cut.Done():
+			case <-s.Cut.Done():
 				return
 			}
 		}
 	}()
-	return Shutdown{Drain: drain, Cut: cut}, func() {
+	return s, func() {
 		signal.Stop(signals)
-		cutNow()
+		s.BeginCut(errSecondSignal)
 		<-watched
 	}
 }

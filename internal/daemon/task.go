@@ -19,10 +19,11 @@ type task interface {
 	fmt.Stringer
 }
 
-// runTasks runs tasks until ctx is canceled or one of them fails. It calls ready when all are ready,
-// also if ctx is canceled by then. At the end it stops the tasks one by one: a task is canceled when all
+// runTasks runs tasks until they are to drain or one of them fails. It calls ready when all are ready,
+// also if they are to drain by then. At the end it stops the tasks one by one: a task is canceled when all
 // that follow it in the list have returned.
-func runTasks(ctx context.Context, log *slog.Logger, ready func() error, tasks ...task) error {
+func runTasks(shutdown Shutdown, log *slog.Logger, ready func() error, tasks ...task) error {
+	ctx := shutdown.Drain
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	stops := make([]func(), len(tasks))
 	for i, t := range tasks {

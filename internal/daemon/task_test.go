@@ -59,7 +59,7 @@ func TestShutdownOrder(t *testing.T) {
 	var c closers
 	c.push(func() { j.add("socket closed") })
 	c.push(func() { j.add("file closed") })
-	err := runTasks(ctx, slog.New(slog.DiscardHandler), func() error { j.add("ready"); cancel(); return nil }, tasks...)
+	err := runTasks(NewShutdown(ctx), slog.New(slog.DiscardHandler), func() error { j.add("ready"); cancel(); return nil }, tasks...)
 	if err := errors.Join(err, c.close(), c.close()); err != nil {
 		t.Error(err)
 	}
@@ -74,7 +74,7 @@ func TestCanceledBeforeReady(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	j := &journal{}
-	err := runTasks(ctx, slog.New(slog.DiscardHandler), func() error { j.add("ready"); return nil },
+	err := runTasks(NewShutdown(ctx), slog.New(slog.DiscardHandler), func() error { j.add("ready"); return nil },
 		&fakeTask{journal: j, name: "a", ready: make(chan struct{})})
 	if err != nil || !slices.Equal(j.events, []string{"ready", "a has ended"}) {
 		t.Error(j.events, err)
@@ -85,7 +85,7 @@ func TestCanceledBeforeReady(t *testing.T) {
 func TestFailingTask(t *testing.T) {
 	j := &journal{}
 	broken := errors.New("broken")
-	err := runTasks(t.Context(), slog.New(slog.DiscardHandler), func() error { return nil },
+	err := runTasks(NewShutdown(t.Context()), slog.New(slog.DiscardHandler), func() error { return nil },
 		&fakeTask{journal: j, name: "a", ready: make(chan struct{})},
 		&fakeTask{journal: j, name: "b", ready: make(chan struct{}), fails: broken},
 		&fakeTask{journal: j, name: "c", ready: make(chan struct{})})
@@ -100,7 +100,7 @@ func TestFailingTask(t *testing.T) {
 // TestNotReady wants a failure to announce a daemon to end it.
 func TestNotReady(t *testing.T) {
 	broken := errors.New("broken")
-	err := runTasks(t.Context(), slog.New(slog.DiscardHandler), func() error { return broken },
+	err := runTasks(NewShutdown(t.Context()), slog.New(slog.DiscardHandler), func() error { return broken },
 		&fakeTask{journal: &journal{}, name: "a", ready: make(chan struct{})})
 	if !errors.Is(err, broken) {
 		t.Error(err)
@@ -124,7 +124,7 @@ func TestTasks(t *testing.T) {
 	}
 	var c closers
 	defer func() { _ = c.close() }()
-	listeners, err := c.listen(t.Context(), config.Client{}.KeepAlive, "127.0.0.1:37205", "127.0.0.1:37206")
+	listeners, err := c.listen(t.Context(), Env{}, config.Client{}.KeepAlive, "127.0.0.1:37205", "127.0.0.1:37206")
 	nstest.Must(t, err)
 	d := &clientDaemon{
 		cfg: config.Client{Servers: []string{"2.2.2.2:1"}}, listeners: listeners[:1], client: &client.Client{},

@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/health"
 	"portredirector/internal/testnet/nstest"
@@ -36,8 +32,8 @@ func ask(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	asked, unhealthy := health.Report(ctx, pids)
-	return fmt.Sprint(asked, " asked, unhealthy: ", unhealthy)
+	asked, unhealthy, notes := health.Report(ctx, pids)
+	return fmt.Sprint(asked, " asked, unhealthy: ", unhealthy, notes)
 }
 
 // askAs asks from another process.
@@ -60,7 +56,7 @@ func askAs(t *testing.T, as *syscall.Credential, before ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func serve(t *testing.T, state func() error) {
+func serve(t *testing.T, state func() (string, error)) {
 	t.Helper()
 	nstest.Require(t)
 	s, err := health.Serve(state)
@@ -70,20 +66,20 @@ func serve(t *testing.T, state func() error) {
 
 func TestHealthyAndUnhealthy(t *testing.T) {
 	var unhealthy atomic.Bool
-	serve(t, func() error {
+	serve(t, func() (string, error) {
 		if unhealthy.Load() {
-			return errors.New("one\ntwo")
+			return "", errors.New("one\ntwo")
 		}
-		return nil
+		return "it is\nold", nil
 	})
-	want := "1 asked, unhealthy: map[]"
+	want := fmt.Sprintf("1 asked, unhealthy: map[] map[%d:it is; old]", os.Getpid())
 	for range 3 {
 		if got := askAs(t, nil); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
 	unhealthy.Store(true)
-	want = fmt.Sprintf("1 asked, unhealthy: map[%d:one; two]", os.Getpid())
+	want = fmt.Sprintf("1 asked, unhealthy: map[%d:one; two] map[]", os.Getpid())
 	if got := askAs(t, nil); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -93,27 +89,27 @@ func TestHealthyAndUnhealthy(t *testing.T) {
 func TestClose(t *testing.T) {
 	nstest.Require(t)
 	for range 3 {
-		s, err := health.Serve(func() error { return nil })
+		s, err := health.Serve(func() (string, error) { return "", nil })
 		nstest.Must(t, err)
 		s.Close()
 	}
-	if got := ask(t.Context()); got != "0 asked, unhealthy: map[]" {
+	if got := ask(t.Context()); got != "0 asked, unhealthy: map[] map[]" {
 		t.Error(got)
 	}
-	if err := health.Ask(t.Context(), os.Getpid()); err == nil || !strings.Contains(err.Error(), "not ready") {
+	if _, err := health.Ask(t.Context(), os.Getpid()); err == nil || !strings.Contains(err.Error(), "not ready") {
 		t.Error(err)
 	}
 }
 
 // TestOtherUser: a plain user is told nothing of root's process.
 func TestOtherUser(t *testing.T) {
-	serve(t, func() error { return nil })
+	serve(t, func() (string, error) { return "", nil })
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	nstest.Must(t, err)
 	if fields := strings.Fields(string(ids)); len(fields) == 3 && fields[2] == "1" {
 		t.Skip("there is only one user")
 	}
-	want := fmt.Sprintf("1 asked, unhealthy: map[%d:it answers user 0, whose it is, and root]", os.Getpid())
+	want := fmt.Sprintf("1 asked, unhealthy: map[%d:it answers user 0, whose it is, and root] map[]", os.Getpid())
 	if got := askAs(t, &syscall.Credential{Uid: 65534, Gid: 65534}); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -121,50 +117,8 @@ func TestOtherUser(t *testing.T) {
 
 // TestOtherNamespace: a process of another PID namespace finds nobody, though the network is the same.
 func TestOtherNamespace(t *testing.T) {
-	serve(t, func() error { return nil })
-	if got := askAs(t, nil, "unshare", "--pid", "--fork", "--mount-proc"); got != "0 asked, unhealthy: map[]" {
+	serve(t, func() (string, error) { return "", nil })
+	if got := askAs(t, nil, "unshare", "--pid", "--fork", "--mount-proc"); got != "0 asked, unhealthy: map[] map[]" {
 		t.Error(got)
-	}
-}
-
-// TestSquatted: a name that another process has taken is no daemon, and its owner says so.
-func TestSquatted(t *testing.T) {
-	nstest.Require(t)
-	ns, err := health.Namespace()
-	nstest.Must(t, err)
-	for _, pid := range []int{os.Getpid(), os.Getppid()} {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: health.Name(ns, pid)})
-		nstest.Must(t, err)
-		t.Cleanup(func() { _ = l.Close() })
-	}
-	if _, err := health.Serve(func() error { return nil }); err == nil || !strings.Contains(err.Error(), "ss -xlp") {
-		t.Errorf("it serves: %v", err)
-	}
-	if err := health.Ask(t.Context(), os.Getppid()); err == nil || !strings.Contains(err.Error(), "has taken its name") {
-		t.Error(err)
-	}
-	// This process has its own name, and is silent.
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := health.Ask(ctx, os.Getpid()); err == nil || !strings.Contains(err.Error(), "does not answer") {
-		t.Error(err)
-	}
-	if asked, unhealthy := health.Report(t.Context(), []int{os.Getppid()}); asked != 0 || len(unhealthy) != 0 {
-		t.Errorf("%d asked, %v", asked, unhealthy)
-	}
-}
-
-func TestFind(t *testing.T) {
-	const text = `Num       RefCount Protocol Flags    Type St Inode Path
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/7
-00000000d5b0ba3f: 00000003 00000000 00000000 0001 03 28113 @portredirector-health/4026532/7
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/3
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026531/9
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/x
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/-4
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 /run/other
-`
-	if diff := cmp.Diff([]int{3, 7}, health.InText(text, "4026532")); diff != "" {
-		t.Error(diff)
 	}
 }

@@ -2,45 +2,39 @@ package health
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"portredirector/internal/local"
 )
 
 // Server answers callers for a daemon.
 type Server struct {
 	listener *net.UnixListener
-	state    func() error
+	state    func() (note string, err error)
 	done     chan struct{}
 	serving  sync.WaitGroup
 }
 
-// healthy is the answer of a healthy daemon.
-const healthy = "ok"
+// Serve starts a server that answers by state, which returns a note, or the reason that the
+// process is unhealthy. It calls state for one caller at a time. The caller of Serve closes
+// the server.
+func Serve(state func() (note string, err error)) (*Server, error) {
+	l, err := local.Health.Listen()
+	if err != nil {
+		return nil, err
+	}
+	return ServeOn(l, state), nil
+}
 
-// Serve starts a server that answers by state, which returns nil or the reason
-// that the process is unhealthy. It calls state for one caller at a time. The
-// caller of Serve closes the server.
-func Serve(state func() error) (*Server, error) {
-	ns, err := namespace()
-	if err != nil {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name(ns, os.Getpid())})
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("another process has taken the name %s: `ss -xlp` shows which", name(ns, os.Getpid()))
-	}
-	if err != nil {
-		return nil, err
-	}
+// ServeOn is like Serve, with a socket that is there already. The server owns it.
+func ServeOn(l *net.UnixListener, state func() (note string, err error)) *Server {
 	s := &Server{listener: l, state: state, done: make(chan struct{})}
 	s.serving.Go(s.serve)
-	return s, nil
+	return s
 }
 
 // Close ends the server, and waits for it.
@@ -73,14 +67,15 @@ func (s *Server) serve() {
 // line fits into any socket's buffer.
 func (s *Server) answer(c *net.UnixConn) {
 	defer func() { _ = c.Close() }()
-	cred, err := credentials(c)
-	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+	if !local.Permitted(c) {
 		return
 	}
-	line := healthy
-	if err := s.state(); err != nil {
-		line = strings.ReplaceAll(err.Error(), "\n", "; ")
+	note, err := s.state()
+	line := strings.TrimSpace(well + " " + note)
+	if err != nil {
+		line = err.Error()
 	}
+	line = strings.ReplaceAll(line, "\n", "; ")
 	_ = c.SetDeadline(time.Now().Add(answerTimeout))
 	_, _ = io.WriteString(c, line+"\n") // the caller may be gone
 }

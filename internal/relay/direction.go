@@ -34,9 +34,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	dir, src, dst := &f.dir[d], &f.side[d], &f.side[1-d]
 	moved, reads := 0, 0
 	defer func() {
-		if moved > 0 {
-			f.meter.moved[d].Add(int64(moved))
-		}
+		f.meter.add(d, moved)
 		if dst.wrote {
 			dst.wrote = false
 			f.active = w.now
@@ -74,6 +72,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 				return false, 0, nil
 			}
 			dir.finished, dst.wrote = true, true
+			note(&f.meter.halfClosed)
 		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
 		case !src.hasMore() || f.room(d) == 0:

@@ -385,7 +385,7 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	case slices.Contains([]event{finished, cut, timedOut, expired, handedOver, nothing}, ev):
 		cause = nil
 	case v.over == wire.Reset && ev == brokeEvent(v.link()):
-		cause, w.err = errLinkReset, errLinkReset
+		cause, w.err = ErrLinkReset, ErrLinkReset
 	}
 	switch { // the impossible is a bug, and costs the flow
 	case possible || s == leaving:

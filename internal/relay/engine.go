@@ -161,6 +161,9 @@ func (e *Engine) Len() int { return int(e.life.pairs.Load()) }
 // Draining reports whether Shutdown was called.
 func (e *Engine) Draining() bool { return e.life.draining() }
 
+// Retired reports whether Retire or Shutdown was called.
+func (e *Engine) Retired() bool { return e.life.retired() }
+
 // OnDrain calls f on a goroutine of its own once Shutdown is called, unless stop was
 // called before.
 func (e *Engine) OnDrain(f func()) (stop func() bool) { return context.AfterFunc(e.life.drains, f) }

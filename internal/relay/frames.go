@@ -44,7 +44,7 @@ func (s *side) read(b []byte) (n int, eof bool, err error) {
 func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr := s.frames
 	if fr.in.Over() == wire.Reset {
-		return 0, false, errLinkReset
+		return 0, false, ErrLinkReset
 	}
 	if len(fr.raw) > 0 {
 		n = copy(b, fr.raw)
@@ -70,7 +70,7 @@ func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	case over != wire.Reset:
 		return content, true, nil
 	case content == 0:
-		return 0, false, errLinkReset
+		return 0, false, ErrLinkReset
 	}
 	s.readable = true // the content goes before the reset, which is next
 	return content, false, nil

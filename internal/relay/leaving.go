@@ -124,8 +124,8 @@ func (f *flow) sayReset(l int) bool {
 	return s.ended
 }
 
-// errLinkReset is the reset of a pair by the other end of its link.
-var errLinkReset = linkReset{}
+// ErrLinkReset is the reset of a pair by the party behind its link. The link itself is intact.
+var ErrLinkReset error = linkReset{}
 
 type linkReset struct{}
 

@@ -18,6 +18,9 @@ type life struct {
 	drains context.Context //nolint:containedctx // canceled by Shutdown
 	drain  context.CancelFunc
 
+	retires context.Context //nolint:containedctx // canceled by Retire and by Shutdown
+	retire  context.CancelFunc
+
 	mu     sync.RWMutex
 	closed bool // the loops have ended; guarded by mu
 
@@ -32,6 +35,7 @@ func newLife(log *slog.Logger) *life {
 	}
 	v.ctx, v.cut = context.WithCancel(context.Background())
 	v.drains, v.drain = context.WithCancel(context.Background())
+	v.retires, v.retire = context.WithCancel(v.drains)
 	return v
 }
 
@@ -88,3 +92,6 @@ func (v *life) recoverPanic() {
 
 // draining reports whether Shutdown was called.
 func (v *life) draining() bool { return v.drains.Err() != nil }
+
+// retired reports whether Retire or Shutdown was called.
+func (v *life) retired() bool { return v.retires.Err() != nil }

@@ -183,7 +183,7 @@ func (l *loop) addPair(p *Pair) {
 
 // addPreface adds a preface. Another goroutine may call it.
 func (l *loop) addPreface(p *Preface) *flow {
-	if l.life.draining() {
+	if l.life.retired() {
 		p.IdleTimeout = longSilence
 	}
 	f := &flow{active: l.clock()}

@@ -107,7 +107,7 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 		}
 	}
 	if p.Framed != AcceptedLink {
-		f.meter.moved[accepted].Add(int64(len(p.Peeked)))
+		f.meter.add(accepted, len(p.Peeked))
 	}
 }
 

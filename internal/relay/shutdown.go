@@ -8,22 +8,60 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Shutdown closes the listeners and waits for all that is live. When ctx is canceled it
-// resets what is left. It returns when nothing is left, with ctx's error if it cut a pair.
-func (e *Engine) Shutdown(ctx context.Context) error {
-	e.life.mu.Lock()
-	again := e.life.draining()
-	e.life.drain()
-	e.life.mu.Unlock()
-	if again {
-		return nil
+// Retire closes the listeners, after it has accepted what waits there. Prefaces that say
+// nothing end soon. All else lives on.
+func (e *Engine) Retire() {
+	if e.startRetiring() {
+		e.stopAccepting()
 	}
-	e.stopAccepting()
+}
+
+// startRetiring reports whether the caller is the first.
+func (e *Engine) startRetiring() bool {
+	e.life.mu.Lock()
+	defer e.life.mu.Unlock()
+	first := !e.life.retired()
+	e.life.retire()
+	return first
+}
+
+// Wait waits until nothing is live, or ctx is canceled. It reports whether nothing is. Nothing
+// may be added meanwhile but by what is live.
+func (e *Engine) Wait(ctx context.Context) bool {
+	select {
+	case <-e.finished():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// finished returns a channel that is closed when nothing is live.
+func (e *Engine) finished() <-chan struct{} {
 	finished := make(chan struct{})
 	go func() {
 		e.life.live.Wait()
 		close(finished)
 	}()
+	return finished
+}
+
+// Shutdown closes the listeners and waits for all that is live. When ctx is canceled it
+// resets what is left. It returns when nothing is left, with ctx's error if it cut a pair.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.life.mu.Lock()
+	again, retired := e.life.draining(), e.life.retired()
+	e.life.drain()
+	e.life.mu.Unlock()
+	switch {
+	case again:
+		return nil
+	case retired:
+		e.shortenDeadlines()
+	default:
+		e.stopAccepting()
+	}
+	finished := e.finished()
 	defer e.stop()
 	select {
 	case <-finished:
@@ -57,6 +95,11 @@ func (e *Engine) stopAccepting() {
 		e.acceptRest(n)
 		socket.Close(n.fd)
 	}
+	e.shortenDeadlines()
+}
+
+// shortenDeadlines bounds the prefaces.
+func (e *Engine) shortenDeadlines() {
 	for _, l := range e.loops {
 		l.post(cmdShortenDeadlines)
 	}

@@ -40,6 +40,7 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	w.noteConnected(f)
 	f.active = w.now
 	if f.setup.onStatus == nil {
+		note(&f.meter.connected)
 		f.finishSetup(w)
 		w.hold(f)
 		return nothing, nil
@@ -103,9 +104,10 @@ func (f *flow) answered(w *workspace, status wire.Status, first []byte, broken e
 	case err != nil:
 		return refused, err
 	}
+	note(&f.meter.connected)
 	if len(first) > 0 {
 		f.dir[dialed].rest = bytes.Clone(first)
-		f.meter.moved[dialed].Add(int64(len(first)))
+		f.meter.add(dialed, len(first))
 	}
 	f.active = w.now
 	f.finishSetup(w)

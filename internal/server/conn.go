@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
 
@@ -25,9 +26,11 @@ type conn struct {
 	from   *remote
 	form   wire.Form
 	inside bool // it is counted in Server.Peers
+	record track.Conn
 
 	service Service
 	addr    netip.Addr // of the service, the one that is dialed
+	port    uint16     // of the source that the service sees; 0 is the claim's
 
 	*attempt // nil while the relay has the peer
 }
@@ -66,10 +69,11 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h); err != nil {
 		return err
 	}
-	var ok bool
-	if c.service, ok = s.Services[h.Destination.Port()]; !ok {
+	service, ok := s.Services[h.Destination.Port()]
+	if !ok {
 		return ErrNoService
 	}
+	c.record.Update(func() { c.service = service })
 	if s.Claims != nil {
 		if err := s.Claims.Check(h.Source.Addr()); err != nil {
 			return err
@@ -89,6 +93,7 @@ func (c *conn) relay(link int, p *relay.Pair) {
 // gone logs the end of a peer.
 func (c *conn) gone(r relay.Result) {
 	c.leave()
+	c.server.Track.End(&c.record, endedBy(r, c.header.Answer), r.Err)
 	switch {
 	case r.End == relay.Failed:
 		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))
@@ -122,6 +127,9 @@ func (c *conn) log(level slog.Level, event string, more ...slog.Attr) {
 func (c *conn) attrs(more []slog.Attr) []slog.Attr {
 	h := c.header
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
+	if name := c.service.Name; name != "" {
+		attrs = append(attrs, slog.String("service", name))
+	}
 	if !h.ID.IsZero() {
 		attrs = append(attrs, slog.String("id", h.ID.String()))
 	}

@@ -31,10 +31,14 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 }
 
 // listenAgain returns the OnFree of a link, which waits for the next header unless the link
-// is lost.
+// is lost. A server that has retired ends the link, unless a header is there already.
 func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 	return func(link int, said []byte) {
-		if link >= 0 {
+		switch {
+		case link < 0:
+		case s.Relay.Retired() && !s.Relay.Draining() && len(said) == 0:
+			s.Relay.Go(func(ctx context.Context) { farewell(ctx, link, from) })
+		default:
 			s.listen(link, from, said)
 		}
 	}
@@ -106,6 +110,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	}
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
+	s.Track.Begin(&c.record, c, h.Destination.Port())
 	switch {
 	case s.Secure != nil && !from.authenticated():
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
@@ -123,7 +128,7 @@ func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	switch {
 	case s.Secure != nil && !from.authenticated():
 		socket.Close(link)
-	case s.Relay.Draining():
+	case s.Relay.Retired():
 		farewell(ctx, link, from)
 	default:
 		_ = from.bye(link)

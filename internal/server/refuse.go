@@ -31,6 +31,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		return
 	}
 	status := statusOf(err)
+	c.server.Track.End(&c.record, blame(status), err)
 	c.server.refused.of(status).Add(1)
 	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 
 // Service is the target of dials.
 type Service struct {
+	Name string // for the log; "" is none
 	Host string // an IP address, a name, or a container; "" is the loopback of the claim's family
 	Port uint16
 }
@@ -32,6 +35,9 @@ func (s Service) String() string {
 	}
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }
+
+// LogValue returns the name of the service, or else what String returns.
+func (s Service) LogValue() slog.Value { return slog.StringValue(cmp.Or(s.Name, s.String())) }
 
 // Named reports whether the address of s may change, because s has a name or is a
 // container.

@@ -21,6 +21,14 @@ func Local(fd int) netip.AddrPort {
 	return a.addrPort()
 }
 
+// Remote returns the address of a socket's other end. It returns false if there is none.
+func Remote(fd int) (netip.AddrPort, bool) {
+	var a sockaddr
+	n := uint32(len(a))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
+	return a.addrPort(), errno == 0
+}
+
 // sockaddr is the kernel's form of an address: a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
 type sockaddr [unix.SizeofSockaddrInet6]byte
 

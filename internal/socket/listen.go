@@ -48,3 +48,20 @@ func Accept(listener int) (fd int, from netip.AddrPort, err error) {
 	}
 	return int(r), a.addrPort(), nil
 }
+
+// Prepare sets the options of [Listen] on a listener of another process.
+func Prepare(l *net.TCPListener, alive net.KeepAliveConfig) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(s uintptr) {
+		if err = setCommon(int(s), alive); err == nil && !alive.Enable {
+			err = set(int(s), option{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0})
+		}
+	})
+	if cerr != nil {
+		return cerr
+	}
+	return err
+}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func (o *once) String() string {
 	return *o.at
 }
 
-func (o *once) Type() string { return "string" }
+func (o *once) Type() string { return "address" }
 
 func (o *once) Set(s string) error {
 	if o.set {

@@ -1,7 +1,8 @@
-package health
+package local
 
 import (
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -21,4 +22,10 @@ func credentials(c *net.UnixConn) (*syscall.Ucred, error) {
 		err = credErr
 	}
 	return cred, err
+}
+
+// Permitted reports whether a caller may be answered.
+func Permitted(c *net.UnixConn) bool {
+	cred, err := credentials(c)
+	return err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
 }

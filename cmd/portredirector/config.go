@@ -1,0 +1,69 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/config"
+)
+
+// configCommand returns the command that writes a command line as a configuration file.
+func configCommand(e env, verbose *bool) *cobra.Command {
+	var (
+		flags config.Flags
+		name  string
+	)
+	all := &cobra.Command{
+		Use:   "config [client | server] OPTIONS",
+		Short: "Write a command line as a configuration file",
+		Long: `Write a command line as a configuration file, to standard output.
+
+It takes the options of the program, or of its command client or server. The file has
+what is given, and nothing of what is left to the defaults.`,
+		Example: `  portredirector config -l 12345 -p 80 -r 80.10080
+  portredirector config --name web client -c 2.2.2.2:12345 -p 80 -p 443`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			end, err := bareEnd(c, flags)
+			if err != nil {
+				return usageError{err}
+			}
+			return e.writeConfig(c, end, name, flags, *verbose)
+		},
+	}
+	config.BareOptions(all.Flags(), &flags)
+	all.PersistentFlags().StringVar(&name, "name", "main", "the `NAME` of the section")
+
+	for end, options := range map[string]func(*pflag.FlagSet, *config.Flags){"client": config.ClientOptions, "server": config.ServerOptions} {
+		var flags config.Flags
+		c := &cobra.Command{
+			Use:   end + " OPTIONS",
+			Short: "Write the command line of a " + end,
+			Args:  noArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				return e.writeConfig(c, end, name, flags, *verbose)
+			},
+		}
+		options(c.Flags(), &flags)
+		all.AddCommand(c)
+	}
+	return all
+}
+
+// writeConfig validates the options that a command was given, and writes them as a file.
+func (e env) writeConfig(c *cobra.Command, end, name string, flags config.Flags, verbose bool) (err error) {
+	if end == "client" {
+		_, err = flags.Client()
+	} else {
+		_, err = flags.Server()
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	text, err := config.WriteFile(end, name, verbose, c.Flags())
+	if err != nil {
+		return usageError{err}
+	}
+	_, err = e.stdout.Write(text)
+	return err
+}

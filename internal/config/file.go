@@ -1,0 +1,158 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// File is a configuration file: any number of clients and servers.
+type File struct {
+	Path          string
+	Verbose       bool
+	WorkerTimeout time.Duration // for the peers of a retired worker; 0 is no bound
+	Sections      []Section
+}
+
+// fileOptions defines the options that stand above all sections of a file.
+func fileOptions(f *File) *pflag.FlagSet {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SortFlags = false
+	CommonOptions(set, &f.Verbose)
+	durationVar(set, &f.WorkerTimeout, "worker-timeout", 0, "`TIME` that peers have after a reload that replaced their worker; 0 is no limit")
+	return set
+}
+
+// ReadFile validates the content of a configuration file. Its error is of type [Mistakes] and has all
+// that is wrong. Files that the content names are not looked at, see [File.CheckFiles].
+func ReadFile(path string, content []byte) (*File, error) {
+	s := source{path, content}
+	root, mistakes := readTOML(s)
+	r := fileReader{source: s, file: File{Path: path}, mistakes: mistakes}
+	r.top = Section{source: s, given: make(map[string]*given), options: fileOptions(&r.file)}
+	for _, e := range root.table {
+		r.topEntry(e)
+	}
+	r.mistakes = append(r.mistakes, r.top.locateAll(atLeast("worker-timeout", r.file.WorkerTimeout, 0))...)
+	if len(r.file.Sections) == 0 && len(r.mistakes) == 0 {
+		r.wrong(0, "it has no client and no server: a section is [client.NAME] or [server.NAME], as `portredirector config` writes it")
+	}
+	r.checkSections()
+	if len(r.mistakes) > 0 {
+		slices.SortStableFunc(r.mistakes, func(a, b *Mistake) int {
+			return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+		})
+		return nil, r.mistakes
+	}
+	return &r.file, nil
+}
+
+// Section returns the section of a name, such as "server home".
+func (f *File) Section(name string) (Section, bool) {
+	i := slices.IndexFunc(f.Sections, func(s Section) bool { return s.Name == name })
+	if i < 0 {
+		return Section{}, false
+	}
+	return f.Sections[i], true
+}
+
+// fileReader makes sections of the entries of a file.
+type fileReader struct {
+	source
+	file     File
+	top      Section // what stands above the sections
+	mistakes Mistakes
+}
+
+func (r *fileReader) wrong(at int, format string, args ...any) {
+	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
+}
+
+// topEntry reads what stands above or outside of the sections, or the sections of one end.
+func (r *fileReader) topEntry(e *entry) {
+	isEnd := e.key == clientEnd || e.key == serverEnd
+	switch {
+	case isEnd && !e.isTable:
+		r.wrong(e.at, "%s is a table: write [%s.NAME], and the options below it", e.key, e.key)
+	case isEnd:
+		r.sections(e)
+	case r.top.options.Lookup(e.key) != nil:
+		r.options(&r.top, []*entry{e})
+	case e.isTable:
+		r.wrong(e.at, "unknown section %q: a section is [client.NAME] or [server.NAME]%s", e.key, didYouMean(e.key, []string{clientEnd, serverEnd}))
+	case known[e.key]: // of an end
+		r.wrong(e.at, "`%s` belongs in a section, below [client.NAME] or [server.NAME]", e.key)
+	default:
+		r.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(r.top.options)))
+	}
+}
+
+// sections reads the sections of one end.
+func (r *fileReader) sections(end *entry) {
+	if len(end.table) == 0 {
+		r.wrong(end.at, "a %s has a name: write [%s.NAME]", end.key, end.key)
+	}
+	for _, e := range end.table {
+		if !e.isTable || e.key == "port" {
+			r.wrong(e.at, "a %s has a name, which is missing here: write [%s.NAME]", end.key, end.key)
+			continue
+		}
+		if err := checkName(e.key); err != nil {
+			r.wrong(e.at, "%w", err)
+			continue
+		}
+		r.section(end.key, e)
+	}
+}
+
+// section reads one client or server.
+func (r *fileReader) section(end string, e *entry) {
+	s := Section{Name: end + " " + e.key, source: r.source, at: e.at, given: make(map[string]*given)}
+	s.options = optionsOf(end, &s.flags)
+	before := len(r.mistakes)
+	r.options(&s, e.table)
+	complete := !e.incomplete() && len(r.mistakes) == before
+	for _, one := range split(s.validate(end)) {
+		// What is missing may be one of the options that could not be read.
+		if complete || aboutValue(one) {
+			r.mistakes = append(r.mistakes, s.locate(one))
+		}
+	}
+	r.file.Sections = append(r.file.Sections, s)
+}
+
+// split returns the errors that are joined in err.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, split(one)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+// checkName validates the name of a section or service.
+func checkName(name string) error {
+	const most = 64
+	for _, r := range name {
+		if r != '-' && r != '_' && (r < '0' || '9' < r) && (r < 'a' || 'z' < r) && (r < 'A' || 'Z' < r) {
+			return fmt.Errorf("%q is no name: a name has letters, digits, - and _", name)
+		}
+	}
+	switch {
+	case name == "":
+		return errors.New("the name is empty")
+	case len(name) > most:
+		return fmt.Errorf("%q has %d letters, at most %d", name, len(name), most)
+	}
+	return nil
+}

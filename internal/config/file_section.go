@@ -1,0 +1,118 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Section is a client or server of a file.
+type Section struct {
+	Name   string // as in "server home"
+	Client *Client
+	Server *Server // one of the two is nil
+
+	flags   Flags
+	options *pflag.FlagSet // which set the flags
+	source  source
+	at      int // of its name in the file
+	given   map[string]*given
+}
+
+// given holds the places of an option and of its values.
+type given struct {
+	at     int
+	values []int
+}
+
+// place returns the place of a value, or that of the option.
+func (g *given) place(value int) int {
+	if value < 0 || value >= len(g.values) {
+		return g.at
+	}
+	return g.values[value]
+}
+
+// validate makes the section a client or a server of its options.
+func (s *Section) validate(end string) (err error) {
+	var notes []string
+	if end == clientEnd {
+		var c Client
+		c, err = s.flags.Client()
+		s.Client, notes = &c, c.Notes
+	} else {
+		var c Server
+		c, err = s.flags.Server()
+		s.Server, notes = &c, c.Notes
+	}
+	for i, n := range notes {
+		notes[i] = InFile(n)
+	}
+	return err
+}
+
+// Locate returns err with its place in the file, and with the names that options have there. The place is
+// that of the option or value that an [OptionError] is about, or else that of the section's name. Of
+// joined errors each has its own.
+func (s Section) Locate(err error) error {
+	if err == nil {
+		return nil
+	}
+	all := s.locateAll(err)
+	if len(all) == 1 {
+		return all[0]
+	}
+	return all
+}
+
+func (s Section) locateAll(err error) Mistakes {
+	var all Mistakes
+	for _, one := range split(err) {
+		all = append(all, s.locate(one))
+	}
+	return all
+}
+
+func (s Section) locate(err error) *Mistake {
+	return s.source.mistake(s.place(err), fileError{err})
+}
+
+// aboutValue reports whether err is about a value that is given.
+func aboutValue(err error) bool {
+	o, ok := errors.AsType[*OptionError](err)
+	return ok && o.Value != whole
+}
+
+// String returns a line about the section: who it talks to, and the ports of peers.
+func (s Section) String() string {
+	ports := make([]string, len(s.flags.Ports))
+	for i, p := range s.flags.Ports {
+		ports[i] = p
+		if name := s.flags.portName(i); name != "" {
+			ports[i] = name + " " + p
+		}
+	}
+	if s.Client != nil {
+		return fmt.Sprintf("%s: peers on %s; servers: %s", s.Name, strings.Join(ports, ", "), s.Client.Where())
+	}
+	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
+}
+
+// Notes returns lines about options that have no effect.
+func (s Section) Notes() []string {
+	if s.Client != nil {
+		return s.Client.Notes
+	}
+	return s.Server.Notes
+}
+
+// header returns the section's name as the file has it.
+func (s Section) header() string { return "[" + strings.Replace(s.Name, " ", ".", 1) + "]" }
+
+// fileError is an error that reads as in a file.
+type fileError struct{ error }
+
+func (f fileError) Error() string { return InFile(f.error.Error()) }
+func (f fileError) Unwrap() error { return f.error }

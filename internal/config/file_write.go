@@ -1,0 +1,74 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+)
+
+// WriteFile returns a configuration file with one section: an end, "client" or "server", of a name and with
+// the options that a command line gave it. It leaves out options of the original that have no effect.
+func WriteFile(end, name string, verbose bool, given *pflag.FlagSet) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("--name: %w", err)
+	}
+	var b strings.Builder
+	if verbose {
+		b.WriteString("verbose = true\n\n")
+	}
+	fmt.Fprintf(&b, "[%s.%s]\n", end, name)
+	var err error
+	optionsOf(end, new(Flags)).VisitAll(func(option *pflag.Flag) {
+		f := given.Lookup(option.Name)
+		if f == nil || !f.Changed || err != nil {
+			return
+		}
+		var value string
+		switch {
+		case option.Hidden:
+			fmt.Fprintf(&b, "# left out: --%s, it has no effect\n", f.Name)
+		case notInFile[f.Name] != "":
+			err = fmt.Errorf("--%s is not for files: %s", f.Name, notInFile[f.Name])
+		default:
+			value, err = tomlValue(f.Value)
+			fmt.Fprintf(&b, "%s = %s\n", f.Name, value)
+		}
+	})
+	return []byte(b.String()), err
+}
+
+// tomlValue returns the value of an option as a file has it.
+func tomlValue(v pflag.Value) (string, error) {
+	list, many := v.(pflag.SliceValue)
+	switch {
+	case v.Type() == "bool" || v.Type() == "int" || v.Type() == "mask":
+		return v.String(), nil
+	case !many:
+		return tomlString(v.String())
+	}
+	var all []string
+	for _, s := range list.GetSlice() {
+		quoted, err := tomlString(s)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, quoted)
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return "[" + strings.Join(all, ", ") + "]", nil
+}
+
+// tomlString returns a string in quotes. Of other strings than these Go and TOML differ in what quotes
+// mean.
+func tomlString(s string) (string, error) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return "", fmt.Errorf("%q cannot be written to a file", s)
+	}
+	return strconv.Quote(s), nil
+}

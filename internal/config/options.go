@@ -1,0 +1,131 @@
+package config
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// The ends of a link. A section of a file and a command of the program are named after them.
+const (
+	clientEnd = "client"
+	serverEnd = "server"
+)
+
+// CommonOptions defines the options that a command line and a file have outside of both ends.
+func CommonOptions(f *pflag.FlagSet, verbose *bool) {
+	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
+}
+
+// BareOptions defines the options of both ends, for a command line that names none: -c makes it a client,
+// -l a server.
+func BareOptions(to *pflag.FlagSet, c *Flags) {
+	to.StringArrayVarP(&c.Ports, "port", "p", nil,
+		"with -c where to accept peers, with -l a service: `[HOST:]PORT`, a range, or with -l PORT=[HOST:]PORT, repeatable")
+	to.StringArrayVarP(&c.Connect, "connect", "c", nil,
+		"be a client: `HOST:PORT` of a server, or srv:NAME for its SRV records, repeatable")
+	to.VarP(&once{at: &c.Listen}, "listen", "l", "be a server: `[HOST:]PORT` on which to take links from clients")
+	ServerOptions(to, c)
+	ClientOptions(to, c)
+	markEnds(to)
+}
+
+// trustOptions defines the options about credentials that both ends have.
+func trustOptions(f *pflag.FlagSet, c *Flags) {
+	f.BoolVar(&c.AuthOnly, "auth-only", false, "with keys, on both ends: authenticate links and do not encrypt them; a server still takes encrypted ones")
+	f.Var((*file)(&c.TLSCert), "tls-cert", "`FILE` with this end's certificate in PEM, in place of keys")
+	f.Var((*file)(&c.TLSKey), "tls-key", "`FILE` with the private key of --tls-cert")
+	f.Var((*file)(&c.TLSCA), "tls-ca", "`FILE` with the authorities of the other end's certificate in PEM")
+}
+
+// keyOption defines the option of this end's key.
+func keyOption(f *pflag.FlagSet, c *Flags) {
+	f.Var((*file)(&c.Key), "key", "`FILE` with this end's private key, made by keygen")
+}
+
+// peersOption defines the option that bounds peers.
+func peersOption(f *pflag.FlagSet, c *Flags) {
+	f.IntVar(&c.MaxPeers, "max-peers", 0, "most peers at a time; 0 is no limit")
+}
+
+// timeOptions defines the time limits that both ends have, and hidden options of the original.
+func timeOptions(f *pflag.FlagSet, c *Flags) {
+	durationVar(f, &c.ConnectTimeout, "connect-timeout", DefaultConnectTimeout, "longest `TIME` to reach the server, or the service")
+	durationVar(f, &c.DrainTimeout, "drain-timeout", DefaultDrainTimeout, "`TIME` that peers have after the first signal; a second signal cuts them")
+	durationVar(f, &c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for this `TIME`; 0 is never")
+	durationVar(f, &c.HalfCloseTimeout, "half-close-timeout", 0, "end half-closed peers that carry nothing for this `TIME`; 0 is never")
+	durationVar(f, &c.Heartbeat, "heartbeat", DefaultHeartbeat, "where the server dials: `TIME` between probes of idle links; a lost path is found within two")
+	durationVar(f, &c.LinkIdle, "link-idle", DefaultLinkIdle, "close links that this end has opened and that were idle for this `TIME`, 1s at least; a client keeps --pool-min")
+	f.StringVar(&c.LinkCongestion, "link-congestion", DefaultLinkCongestion, "TCP congestion control of links, the `NAME` of an algorithm, system or auto: BBR where the kernel permits it, else the system's")
+	durationVar(f, &c.DeadAfter, "dead-after", DefaultDeadAfter, "end connections whose other end acknowledges nothing for this `TIME`; 0 is never")
+	f.StringVarP(&c.Interface, "interface", "i", "", "accepted for the original's sake; no longer needed")
+	f.IntVarP(&c.Threads, "threads", "t", 0, "accepted for the original's sake; no longer needed")
+	_ = f.MarkHidden("interface")
+	_ = f.MarkHidden("threads")
+}
+
+// accessLogOptions defines the options about the log of peers.
+func accessLogOptions(f *pflag.FlagSet, c *Flags) {
+	f.Var((*file)(&c.AccessLog.Path), "access-log", "`FILE` that gets a line for each peer that has gone; - is standard output, and syslog the system's log")
+	f.Var(&c.AccessLog.Format, "access-log-format", "its `FORMAT`: text (key=value) or json")
+	f.BoolVar(&c.AccessLog.Open, "access-log-open", false, "log another line when a peer has a link, or its service is being dialed")
+}
+
+// durationVar defines an option with a duration.
+func durationVar(f *pflag.FlagSet, at *time.Duration, name string, value time.Duration, usage string) {
+	*at = value
+	f.Var((*duration)(at), name, usage)
+}
+
+// define adds the options of one set that another lacks.
+func define(to *pflag.FlagSet, add func(*pflag.FlagSet)) {
+	to.SortFlags = false // help lists them in the order in which a user needs them
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SortFlags = false
+	add(set)
+	set.VisitAll(func(f *pflag.Flag) {
+		if to.Lookup(f.Name) == nil {
+			to.AddFlag(f)
+		}
+	})
+}
+
+// optionsOf returns the options of an end, which set the fields of c.
+func optionsOf(end string, c *Flags) *pflag.FlagSet {
+	set := pflag.NewFlagSet(end, pflag.ContinueOnError)
+	if end == clientEnd {
+		ClientOptions(set, c)
+	} else {
+		ServerOptions(set, c)
+	}
+	return set
+}
+
+// markEnds adds the end to the help of each option that only one end has.
+func markEnds(all *pflag.FlagSet) {
+	client, server := optionsOf(clientEnd, new(Flags)), optionsOf(serverEnd, new(Flags))
+	all.VisitAll(func(f *pflag.Flag) {
+		inClient, inServer := client.Lookup(f.Name), server.Lookup(f.Name)
+		switch {
+		case inServer == nil && inClient != nil:
+			f.Usage = "client: " + f.Usage
+		case inServer != nil && (inClient == nil || inClient.Hidden && !inServer.Hidden):
+			f.Usage = "server: " + f.Usage
+		}
+	})
+}
+
+// CheckForeign returns an error if an option, which one end has, is not one of the other.
+func CheckForeign(option, end string) error {
+	if optionsOf(end, new(Flags)).Lookup(option) != nil {
+		return nil
+	}
+	return about(option, whole, "--%s is not an option of a %s%s", option, end, instead[option])
+}
+
+// instead says what to write in place of some options of the other end.
+var instead = map[string]string{
+	"invite":     "; where the server dials, write `portredirector client -l`",
+	"server-key": ": the key of its client is --client-key",
+	"client-key": ": the key of its server is --server-key",
+}

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"errors"
+	"slices"
+)
+
+// ListenError is an error about an address that a client or server listens on.
+type ListenError struct {
+	Address string
+	Err     error
+}
+
+func (e *ListenError) Error() string { return e.Err.Error() }
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// ServiceError is an error about the service of a port.
+type ServiceError struct {
+	Port uint16
+	Err  error
+}
+
+func (e *ServiceError) Error() string { return e.Err.Error() }
+func (e *ServiceError) Unwrap() error { return e.Err }
+
+// place returns where in the file the option or value is that err is about, or else the section's name.
+func (s Section) place(err error) int {
+	option, value := "", whole
+	if o, ok := errors.AsType[*OptionError](err); ok {
+		option, value = o.Option, o.Value
+	} else if l, ok := errors.AsType[*ListenError](err); ok {
+		option, value = s.listens(l.Address)
+	} else if e, ok := errors.AsType[*ServiceError](err); ok {
+		option, value = "port", slices.IndexFunc(s.flags.Ports, func(p string) bool {
+			from, _, err := parseMapping(p)
+			return err == nil && from.First <= e.Port && e.Port <= from.Last
+		})
+	}
+	if g := s.given[option]; g != nil {
+		return g.place(value)
+	}
+	return s.at
+}
+
+// listens returns the option that names an address to listen on.
+func (s Section) listens(address string) (option string, value int) {
+	if s.Client == nil || address == s.Client.ListenLinks {
+		return "listen", 0
+	}
+	return "port", slices.IndexFunc(s.flags.Ports, func(p string) bool {
+		e, err := parseListener(p)
+		return err == nil && slices.Contains(e.expand(), address)
+	})
+}

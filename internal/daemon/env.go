@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"net"
+
+	"portredirector/internal/client"
+	"portredirector/internal/socket"
+)
+
+// Env is what a daemon gets from the process that runs it.
+type Env struct {
+	Shutdown Shutdown
+	Log      *slog.Logger
+	// Say prints the line of an invitation.
+	Say func(line string)
+	// Serves is called when the daemon serves; nil does nothing.
+	Serves func()
+
+	// Worker is set if the daemon runs as a worker of a supervisor.
+	Worker *Worker
+}
+
+// Worker is what a daemon gets from its supervisor.
+type Worker struct {
+	// Listeners are those of its addresses. The daemon owns them.
+	Listeners map[string]*net.TCPListener
+	// Prepared says that the daemon could begin to serve, and returns a channel that is
+	// closed when it may.
+	Prepared func() <-chan struct{}
+	// Succeeded reports, from Retire on, whether another process serves in place of this one.
+	Succeeded func() bool
+	// Pass gives a peer to that process. The caller still owns its socket.
+	Pass func(p client.Waiting) error
+	// Passed has peers of a process that has retired. The daemon owns their sockets.
+	Passed <-chan client.Waiting
+}
+
+func (e Env) serves() {
+	if e.Serves != nil {
+		e.Serves()
+	}
+}
+
+// awaitServe waits until the daemon may serve. It returns false if it is told to end before.
+func (e Env) awaitServe() bool {
+	if e.Worker == nil {
+		return true
+	}
+	select {
+	case <-e.Worker.Prepared():
+		return true
+	case <-e.Shutdown.Retire.Done():
+		return false
+	}
+}
+
+// listen returns the listener on an address, which is there already or is opened.
+func (e Env) listen(ctx context.Context, alive net.KeepAliveConfig, addr string) (*net.TCPListener, error) {
+	if e.Worker != nil {
+		if l := e.Worker.Listeners[addr]; l != nil {
+			return l, socket.Prepare(l, alive)
+		}
+	}
+	return Listen(ctx, alive, addr)
+}

@@ -1,7 +1,0 @@
-package health
-
-var (
-	Name      = name
-	Namespace = namespace
-	InText    = find
-)

@@ -1,0 +1,133 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"portredirector/internal/health"
+	"portredirector/internal/local"
+)
+
+// questionReload is what a caller asks for.
+const questionReload = "reload"
+
+// Answers begin with one of these words.
+const (
+	answerDone   = "done"
+	answerFailed = "failed"
+)
+
+// callers are the sockets on which others ask the supervisor.
+type callers struct {
+	health, reload *net.UnixListener
+	server         *health.Server
+}
+
+// open opens the sockets.
+func (c *callers) open() (err error) {
+	if c.reload, err = local.Supervisor.Listen(); err != nil {
+		return err
+	}
+	c.health, err = local.Health.Listen()
+	return err
+}
+
+// serve begins to answer.
+func (c *callers) serve(s *Supervisor) error {
+	fd, err := duplicate(c.health, true)
+	if err != nil {
+		return err
+	}
+	l, err := unixListener(fd)
+	if err != nil {
+		return err
+	}
+	c.server = health.ServeOn(l, s.askHealth)
+	s.readers.Go(func() { c.accept(s) })
+	return nil
+}
+
+// close ends the answering for good.
+func (c *callers) close() {
+	c.server.Close()
+	_ = c.health.Close()
+	_ = c.reload.Close()
+}
+
+// askHealth asks the goroutine of Run.
+func (s *Supervisor) askHealth() (note string, err error) {
+	answered := make(chan struct{})
+	s.post(func() {
+		note, err = s.health()
+		close(answered)
+	})
+	select {
+	case <-answered:
+		return note, err
+	case <-s.done:
+		return "", errEnding
+	}
+}
+
+// accept accepts callers until the socket ends, or its deadline.
+func (c *callers) accept(s *Supervisor) {
+	for {
+		caller, err := c.reload.AcceptUnix()
+		switch {
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case err != nil:
+			time.Sleep(100 * time.Millisecond) // out of descriptors
+			continue
+		}
+		if !local.Permitted(caller) || !asksForReload(caller) {
+			_ = caller.Close()
+			continue
+		}
+		s.post(func() { s.request(caller) })
+	}
+}
+
+// asksForReload reports whether a caller wants what a supervisor can do.
+func asksForReload(c *net.UnixConn) bool {
+	const inTime = time.Second
+	_ = c.SetReadDeadline(time.Now().Add(inTime))
+	line, err := bufio.NewReader(io.LimitReader(c, 1<<10)).ReadString('\n')
+	return err == nil && strings.TrimSpace(line) == questionReload
+}
+
+// answer tells callers the outcome of a reload.
+func answer(callers []*net.UnixConn, text string, err error) {
+	line := answerDone + " " + text
+	if err != nil {
+		line = answerFailed + " " + err.Error()
+	}
+	for _, c := range callers {
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = fmt.Fprintln(c, oneLine(line)) // the caller may be gone
+		_ = c.Close()
+	}
+}
+
+// Find returns the processes of this PID namespace that may be supervisors.
+func Find() ([]int, error) { return local.Supervisor.Find() }
+
+// Reload has a supervisor reload, and returns what it says of that.
+func Reload(ctx context.Context, pid int) (said string, err error) {
+	line, err := local.Supervisor.Ask(ctx, pid, questionReload)
+	if err != nil {
+		return "", fmt.Errorf("process %d: %w", pid, err)
+	}
+	word, text, _ := strings.Cut(line, " ")
+	if word != answerDone {
+		return "", errors.New(text)
+	}
+	return text, nil
+}

@@ -1,0 +1,70 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Config describes a supervisor.
+type Config struct {
+	Path string // of the configuration file
+	// Parse validates the content of the file.
+	Parse func(path string, content []byte) (Plan, error)
+
+	Version string // of this program
+	Log     *slog.Logger
+}
+
+// Plan is what a configuration file says, as far as a supervisor needs it.
+type Plan struct {
+	Sections      []Section
+	WorkerTimeout time.Duration // bounds the life of a retired worker; 0 is no bound
+
+	content []byte
+}
+
+// Section is a part of the file for which there is a worker.
+type Section struct {
+	Name      string
+	Addresses []string // to listen on, "host:port"
+	// Listen opens one of them. Its errors name the place in the file.
+	Listen func(ctx context.Context, address string) (*net.TCPListener, error)
+}
+
+// parse validates the content of the file.
+func (c Config) parse(content []byte) (Plan, error) {
+	p, err := c.Parse(c.Path, content)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.content = content
+	owner := make(map[string]string)
+	for _, section := range p.Sections {
+		for _, a := range section.Addresses {
+			if other, taken := owner[a]; taken {
+				return Plan{}, fmt.Errorf("%s: %s and %s both listen on %s", c.Path, other, section.Name, a)
+			}
+			owner[a] = section.Name
+		}
+	}
+	return p, nil
+}
+
+// has reports whether there is a section of a name.
+func (p Plan) has(section string) bool {
+	_, ok := p.section(section)
+	return ok
+}
+
+// section returns the section of a name.
+func (p Plan) section(name string) (Section, bool) {
+	for _, s := range p.Sections {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Section{}, false
+}

@@ -1,0 +1,190 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supervisor keeps the workers of a configuration file running. Only the goroutine of Run uses
+// its fields, except those marked.
+type Supervisor struct {
+	cfg Config
+	log *slog.Logger
+
+	events  chan func()    // from other goroutines; see post
+	done    chan struct{}  // closed when Run returns
+	readers sync.WaitGroup // the goroutines that post until their sockets end
+	signals chan os.Signal
+	late    []os.Signal // that came when another program was about to be executed
+
+	plan      Plan // that the current workers serve
+	listeners listeners
+	workers   []*worker // also retired ones
+	children  children
+	restarts  map[string]*restart // by section
+	passed    []passed            // peers for workers that do not serve yet
+
+	reload  *reload         // under way; nil is none
+	wanted  bool            // another reload
+	waiting []*net.UnixConn // those who want it
+	ending  int             // signals to end that have come
+
+	notStarted error // why the first workers could not start
+
+	binary  string // the program that a reload executes
+	null    int    // /dev/null
+	given   given  // sockets of the service manager that are not used yet
+	callers callers
+	notify  notifier
+}
+
+// Run runs a supervisor until a signal ends it and its workers, or until it cannot start.
+func Run(ctx context.Context, cfg Config) error {
+	s := &Supervisor{
+		cfg: cfg, log: cfg.Log, events: make(chan func()), done: make(chan struct{}),
+		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
+		restarts: make(map[string]*restart),
+	}
+	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
+	defer signal.Stop(s.signals)
+	signal.Ignore(syscall.SIGPIPE)
+	s.notify.open()
+	var err error
+	if s.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	for !s.over() {
+		select {
+		case f := <-s.events:
+			f()
+		case sig := <-s.signals:
+			s.handle(sig)
+		case <-s.notify.ticks():
+			s.checkWorkers()
+		}
+	}
+	close(s.done)
+	for pid := range s.children {
+		_ = kill(pid) // a check
+	}
+	s.callers.close()
+	s.readers.Wait()
+	s.listeners.keep(Plan{})
+	return s.notStarted
+}
+
+// begin takes over what another program has left behind for this one, or starts anew.
+func (s *Supervisor) begin(ctx context.Context) error {
+	left, err := inherited()
+	if err != nil {
+		return err
+	}
+	if left == nil {
+		if s.binary, err = binary(); err != nil {
+			return err
+		}
+		if err := s.callers.open(); err != nil {
+			return err
+		}
+		s.given = givenSockets(s.log)
+		s.reload = &reload{first: true}
+	} else if err := s.adopt(*left); err != nil {
+		return err
+	}
+	if err := s.callers.serve(s); err != nil {
+		return err
+	}
+	s.children.reap() // those that ended meanwhile
+	if s.reload != nil {
+		s.start(ctx)
+	}
+	s.restartMissing()
+	return nil
+}
+
+// post has the goroutine of Run call f.
+func (s *Supervisor) post(f func()) {
+	select {
+	case s.events <- f:
+	case <-s.done:
+	}
+}
+
+// terminating lists the signals that end a supervisor.
+var terminating = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPWR}
+
+// handle handles a signal.
+func (s *Supervisor) handle(sig os.Signal) {
+	switch sig {
+	case syscall.SIGCHLD:
+		s.children.reap()
+	case syscall.SIGHUP:
+		s.request(nil)
+	case syscall.SIGUSR1:
+		s.reopenLogs()
+	default:
+		s.end(sig.String())
+	}
+}
+
+// reopenLogs has all workers open their access logs again.
+func (s *Supervisor) reopenLogs() {
+	for _, w := range s.workers {
+		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+			_ = unix.Kill(w.pid, unix.SIGUSR1)
+		}
+	}
+}
+
+// end has all workers drain, and the second time cuts their peers.
+func (s *Supervisor) end(why string) {
+	s.ending++
+	o := order{Do: doDrain}
+	if s.ending > 1 {
+		o.Do = doCut
+	}
+	s.log.Info("shutting down", slog.String("why", why), slog.Int("workers", len(s.workers)))
+	s.notify.tell("STOPPING=1")
+	if s.reload != nil {
+		s.fail(errEnding)
+	}
+	s.answerWaiting(errEnding)
+	for _, w := range s.workers {
+		_ = w.tell(o, none)
+	}
+}
+
+var errEnding = errors.New("the supervisor shuts down")
+
+// over reports whether all has ended.
+func (s *Supervisor) over() bool { return s.ending > 0 && len(s.workers) == 0 }
+
+// health returns a note on the workers, or why a section is not served.
+func (s *Supervisor) health() (note string, err error) {
+	var ill []string
+	for _, section := range s.plan.Sections {
+		if s.currentOf(section.Name) == nil {
+			ill = append(ill, section.Name)
+		}
+	}
+	switch {
+	case s.ending > 0:
+		return "", errEnding
+	case len(ill) > 0:
+		return "", fmt.Errorf("no worker serves %s", strings.Join(ill, ", "))
+	}
+	return "", nil
+}
