@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -98,6 +100,20 @@ func (s Section) String() string {
 		return fmt.Sprintf("%s: peers on %s; servers: %s", s.Name, strings.Join(ports, ", "), s.Client.Where())
 	}
 	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
+}
+
+// Listens returns the addresses on which the section listens, and the keepalive of connections there.
+func (s Section) Listens() (addresses []string, alive net.KeepAliveConfig) {
+	links := ""
+	if s.Client != nil {
+		addresses, links, alive = s.Client.Listen, s.Client.ListenLinks, s.Client.KeepAlive
+	} else {
+		links, alive = s.Server.Listen, s.Server.KeepAlive
+	}
+	if links != "" {
+		addresses = append(slices.Clip(addresses), links)
+	}
+	return addresses, alive
 }
 
 // Notes returns lines about options that have no effect.

@@ -129,6 +129,7 @@ func TestMistakes(t *testing.T) {
 		"nothing like it":    {client + "color = \"red\"\n", []string{`4:1: unknown key "color"$`}},
 		"unknown at the top": {"verbos = true\n" + client, []string{`1:1: unknown key "verbos"; did you mean "verbose"?`}},
 		"unknown section":    {client + "[servers.a]\n", []string{`4:2: unknown section "servers": a section is [client.NAME] or [server.NAME]; did you mean "server"?`}},
+		"at the top, below":  {client + "verbose = true\n", []string{"4:1: `verbose` stands above all sections"}},
 		"in no section":      {"port = 80\n" + client, []string{"1:1: `port` belongs in a section"}},
 		"no name":            {"[client]\nconnect = \"h:1\"\n", []string{"2:1: a client has a name, which is missing here: write [client.NAME]"}},
 		"no name, ports":     {"[server.port]\nweb = 80\n", []string{"1:9: a server has a name"}},
@@ -270,18 +271,19 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestAddresses wants each address on which a section listens.
-func TestAddresses(t *testing.T) {
-	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\n[server.a]\nlisten = 2\nport = 80\n"+
-		"[server.b]\nconnect = 'h:1'\nport = 80\n"))
+// TestListens wants each address on which a section listens, and the keepalive of its end.
+func TestListens(t *testing.T) {
+	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\ndead-after = '0'\n"+
+		"[server.a]\nlisten = 2\nport = 80\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got [][]string
+	var got []string
 	for _, s := range f.Sections {
-		got = append(got, s.Addresses())
+		addresses, alive := s.Listens()
+		got = append(got, fmt.Sprint(addresses, alive.Enable))
 	}
-	if diff := cmp.Diff([][]string{{":80", "1.1.1.1:8000", "1.1.1.1:8001", "[::1]:1"}, {":2"}, nil}, got); diff != "" {
+	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 [::1]:1] false", "[:2] true", "[] true"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

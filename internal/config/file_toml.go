@@ -134,7 +134,7 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		}
 		e.header = true
 		r.current = e
-	case unstable.ArrayTable:
+	default: // unstable.ArrayTable
 		r.wrong(r.offset(n.Child(), 0), "[[…]] is no section: a section is [client.NAME] or [server.NAME]")
 		r.current = &entry{isTable: true}
 	}
