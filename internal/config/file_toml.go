@@ -130,7 +130,7 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		case e == nil:
 			e = &entry{isTable: true} // what follows is read, and left
 		case e.header:
-			r.wrong(r.last(n), "table %s stands on line %d already", e.key, r.line(e.at))
+			r.wrong(r.last(n), "table `%s` stands on line %d already", e.key, r.line(e.at))
 		}
 		e.header = true
 		r.current = e
@@ -189,10 +189,10 @@ func (r *tomlReader) descend(from *entry, n *unstable.Node, table bool) *entry {
 			old = &entry{key: key, at: at, isTable: !last || table}
 			e.table = append(e.table, old)
 		case last && !table:
-			r.wrong(at, "%s stands on line %d already", key, r.line(old.at))
+			r.wrong(at, "`%s` stands on line %d already", key, r.line(old.at))
 			return nil
 		case !old.isTable:
-			r.wrong(at, "%s has a value already, on line %d", key, r.line(old.at))
+			r.wrong(at, "`%s` has a value already, on line %d", key, r.line(old.at))
 			return nil
 		}
 		e = old

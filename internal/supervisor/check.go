@@ -91,20 +91,20 @@ func (s *Supervisor) checked(status syscall.WaitStatus, output []byte) {
 	s.fail(err) // it is still this program
 }
 
-// checkError returns what a check has found: its last line.
+// checkError returns what a check has found: its first line, which names the first mistake.
 func checkError(status syscall.WaitStatus, output []byte) error {
 	if status == 0 {
 		return nil
 	}
-	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
-	last := strings.TrimPrefix(lines[len(lines)-1], "portredirector: ")
+	first, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
+	first = strings.TrimPrefix(first, "portredirector: ")
 	switch {
 	case status.Signaled():
 		return fmt.Errorf("%w: it ends by a signal: %s", errCheck, describe(status))
-	case last == "":
+	case first == "":
 		return fmt.Errorf("%w: %s", errCheck, describe(status))
 	}
-	return errors.New(last)
+	return errors.New(first)
 }
 
 // kill kills a child that was not waited for.
