@@ -6,7 +6,7 @@ FUZZTIME ?= 40s
 # Where a plain user's shell does not look, and nft, sshd and nginx are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: build bench clean deadcode demo fmt fuzz help image lint short test vuln
+.PHONY: bench build clean deadcode demo fmt fuzz help image lint man short test vuln
 
 build: ## build the static binary bin/portredirector
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/portredirector ./cmd/portredirector
@@ -14,6 +14,9 @@ build: ## build the static binary bin/portredirector
 image: build ## build the container image portredirector:latest; GOARCH=arm64 for another machine
 	GOARCH= CGO_ENABLED=0 go run -trimpath ./image bin/portredirector >bin/image.tar
 	$(if $(GOARCH),DOCKER_BUILDKIT=1 )docker build --quiet --platform linux/$$(go env GOARCH) --tag portredirector:latest --tag portredirector:$(VERSION) .
+
+man: ## write the manual pages and the completions of bash, zsh and fish into bin
+	VERSION=$(VERSION) go test -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
 
 demo: build ## show it at work on this machine; needs nothing but Go
 	bin/portredirector demo

@@ -76,10 +76,13 @@ func TestRestartedUnderLoad(t *testing.T) {
 }
 
 // during lets peers connect while f runs.
-func (l *load) during(f func()) {
+func (l *load) during(f func()) { l.duringAt(peersASecond, f) }
+
+// duringAt lets so many peers connect in a second while f runs.
+func (l *load) duringAt(rate int, f func()) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
-	running.Go(func() { l.run(peersASecond, stop) })
+	running.Go(func() { l.run(rate, stop) })
 	f()
 	close(stop)
 	running.Wait()

@@ -119,6 +119,12 @@ func random() io.Reader {
 // the test if it differs.
 func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 	t.Helper()
+	return transferOf(t, from, to, bulk)
+}
+
+// transferOf is like transfer, with another amount than bulk.
+func transferOf(t *testing.T, from, to *net.TCPConn, bulk int64) (finish func()) {
+	t.Helper()
 	sent := make(chan delivery, 1)
 	go func() {
 		d := send(from, bulk)
@@ -133,7 +139,7 @@ func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 		rest, err := io.Copy(h, to)
 		d := <-sent
 		if err := errors.Join(err, d.err); err != nil || part+rest != bulk || digest(h.Sum(nil)) != d.sum {
-			t.Fatalf("%d of %d bytes arrived, or others: %v", part+rest, int64(bulk), err)
+			t.Fatalf("%d of %d bytes arrived, or others: %v", part+rest, bulk, err)
 		}
 	}
 }

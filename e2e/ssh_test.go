@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -66,7 +67,16 @@ func TestSCP(t *testing.T) {
 
 func newSSHWorld(t *testing.T) sshWorld {
 	t.Helper()
-	w := sshWorld{world: newWorld(t), dir: t.TempDir()}
+	w := newSSHD(t, newWorld(t))
+	w.server(t, "-p 22")
+	w.client(t, "-p 22")
+	return w
+}
+
+// newSSHD starts sshd on M2.
+func newSSHD(t *testing.T, of *world) sshWorld {
+	t.Helper()
+	w := sshWorld{world: of, dir: t.TempDir()}
 	requireAccounts(t)
 	nstest.Must(t, makeRunSSHD())
 	for _, key := range []string{"host_key", "user_key"} {
@@ -87,9 +97,27 @@ Subsystem sftp internal-sftp
 `, w.dir), 0o600))
 	w.sshd = nstest.Start(t, w.m2, "sshd", "-D", "-e", "-f", conf)
 	waitListening(t, w.m2, "127.0.0.1:22 [::1]:22")
-	w.server(t, "-p 22")
-	w.client(t, "-p 22")
 	return w
+}
+
+// stay starts a session of a peer. The returned function wants it to be alive, and ends it.
+func (w sshWorld) stay(t *testing.T, p peer) (finish func()) {
+	t.Helper()
+	cmd := exec.Command("ssh", w.options("-p", "22", "root@"+p.m1.String(), "echo I am here; cat")...)
+	stdin, err := cmd.StdinPipe()
+	nstest.Must(t, err)
+	ssh := nstest.StartCmd(t, p.Host, cmd)
+	ssh.WaitOutput("I am here")
+	return func() {
+		t.Helper()
+		_, err := io.WriteString(stdin, "and there\n")
+		nstest.Must(t, err)
+		ssh.WaitOutput("and there")
+		nstest.Must(t, stdin.Close()) // which ends cat
+		if code := ssh.Wait(); code != 0 {
+			t.Errorf("exit status of ssh %d, want 0", code)
+		}
+	}
 }
 
 // options returns arguments of ssh or scp, preceded by those that all peers share.

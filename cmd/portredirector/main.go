@@ -43,7 +43,9 @@ func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log
 		level = slog.LevelDebug
 	}
 	w := logging.NewAsync(e.stderr)
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: replace})), func() { w.Close(flushTime) }
+	stderr, _ := e.stderr.(*os.File)
+	journal := stderr != nil && logging.IsJournal(stderr)
+	return slog.New(logging.NewHandler(w, level, journal, replace)), func() { w.Close(flushTime) }
 }
 
 // flushTime bounds the writing of the last lines.

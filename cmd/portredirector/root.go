@@ -57,6 +57,7 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 		}
 		return runServer(c.Context(), e, flags, verbose)
 	}
+	eachCommand(root, completeValues)
 	return root
 }
 

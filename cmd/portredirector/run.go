@@ -46,9 +46,13 @@ func oneFile(c *cobra.Command, args []string) error {
 func runFile(ctx context.Context, e env, path string) error {
 	log, flush := e.log(false, config.AttrInFile)
 	defer flush()
-	return supervisor.Run(ctx, supervisor.Config{
+	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), Log: log,
 	})
+	if _, ok := errors.AsType[config.Mistakes](err); ok {
+		return usageError{err}
+	}
+	return err
 }
 
 // planOf validates a file, and returns what a supervisor has to know of it.

@@ -68,6 +68,12 @@ func newRig(t *testing.T, form wire.Form) *rig {
 // newRigOf is a rig with so many servers, of two at most.
 func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	t.Helper()
+	return newRigWithPool(t, form, servers, 0)
+}
+
+// newRigWithPool is a rig whose client keeps so many links.
+func newRigWithPool(t *testing.T, form wire.Form, servers, links int) *rig {
+	t.Helper()
 	engine, err := relay.New(relay.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +86,7 @@ func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	}
 	r.client.Throttle.To = r.client.Log
 	r.client.Servers = upstream.New(upstream.Config{
-		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
+		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, PoolMax: links, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.client.Servers.Run(r.ctx) })

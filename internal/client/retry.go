@@ -50,6 +50,8 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 		// The server is left out already.
 	case noStatus:
 		k.link.Fail(upstream.ErrNoAnswer)
+	case k.link.Ready() && errors.Is(u.Err, relay.ErrBye):
+		// The server was closing an idle link.
 	case k.link.Ready() && k.deaths < mostDeaths:
 		k.deaths++ // the server may have ended the link just when the peer got it
 	case answered:

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"time"
 )
 
 // retire is called when this client accepts no more. If another process has taken its place,
@@ -47,4 +48,23 @@ func (e *early) Run(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(e.end, cancel)()
 	return e.task.Run(ctx)
+}
+
+// awaitClients waits until a worker has dialed its clients, so that these are not without a server when
+// the old worker retires.
+func (d *serverDaemon) awaitClients(shutdown Shutdown) {
+	if d.env.Worker == nil {
+		return
+	}
+	const most = 3 * time.Second // one that cannot be reached has no peers to lose
+	late := time.After(most)
+	for range d.cfg.Clients {
+		select {
+		case <-d.tried:
+		case <-late:
+			return
+		case <-shutdown.Retire.Done():
+			return
+		}
+	}
 }

@@ -48,6 +48,7 @@ type serverDaemon struct {
 	dialer     *socket.TransparentDialer
 	server     *server.Server
 	callers    *reverse.Dialer
+	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
 	access     *accesslog.Log // nil without one
 }
@@ -125,6 +126,7 @@ func (d *serverDaemon) steps() []step {
 // ready announces the server.
 func (d *serverDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
+	defer d.awaitClients(shutdown)
 	if d.cfg.Open() {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")

@@ -79,8 +79,9 @@ func (d *serverDaemon) openCallers(context.Context) error {
 	d.callers = &reverse.Dialer{
 		Clients: d.cfg.Clients, Take: d.server.Take,
 		ConnectTimeout: d.cfg.ConnectTimeout, Heartbeat: d.cfg.Heartbeat, Log: d.log, Resolver: &d.broker,
-		Congestion: d.links,
+		Congestion: d.links, Tried: func() { d.tried <- struct{}{} },
 	}
+	d.tried = make(chan struct{}, len(d.cfg.Clients))
 	if len(d.cfg.Clients) == 0 {
 		return nil
 	}

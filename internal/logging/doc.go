@@ -7,6 +7,8 @@
 // Sources beyond the first 1,024 share one line for each event, with from=anyone. So a
 // minute has at most some 2,000 lines, whoever comes.
 //
+// [NewHandler] writes for people, or for the journal of systemd.
+//
 // [Async] keeps a slow reader of the log from blocking the event loops that write to it.
 // Lines without room are dropped and counted.
 package logging

@@ -48,7 +48,7 @@ func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 		f.setup.discarded += n
 		switch {
 		case s.frames.in.Over() == wire.Bye:
-			return false, brokeEvent(l), errBye
+			return false, brokeEvent(l), ErrBye
 		case s.frames.in.Over() != 0:
 			return false, finished, nil
 		case err != nil:

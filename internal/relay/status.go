@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -17,10 +16,7 @@ import (
 // over: the other end may use as much, and checks its clock once a second, too.
 const statusGrace = 2 * time.Second
 
-var (
-	errEndsUnanswered = errors.New("ended before its answer")
-	errBye            = fmt.Errorf("the server was closing the link: %w", ErrUndelivered)
-)
+var errEndsUnanswered = errors.New("ended before its answer")
 
 // finishConnect checks whether the dialed socket is connected, and has the accepted
 // one watched from then on: what comes there earlier has to wait anyway.
@@ -86,7 +82,7 @@ func (f *flow) readStatus(w *workspace) (event, error) {
 		case known:
 			return f.answered(w, status, w.buf[:n], err)
 		case src.frames.in.Over() == wire.Bye:
-			return declined, errBye
+			return declined, ErrBye
 		case errors.Is(err, wire.ErrFrame):
 			return refused, err
 		case errors.Is(err, errLinkEnded):

@@ -27,6 +27,9 @@ type Dialer struct {
 	// link from then on.
 	Take func(s *auth.Session, client netip.AddrPort)
 
+	// Tried is called once for each client, when it is reached or cannot be; nil does nothing.
+	Tried func()
+
 	ConnectTimeout time.Duration // of one link
 	Heartbeat      time.Duration // of the control stream, and of idle links
 	Resolver       dial.Resolver // nil is that of the system
@@ -94,9 +97,16 @@ func (d *Dialer) client(name string) *client {
 // run keeps a control stream to the client.
 func (c *client) run(ctx context.Context) {
 	log := c.Log.With(slog.String("client", c.name))
+	tried := sync.OnceFunc(func() {
+		if c.Tried != nil {
+			c.Tried()
+		}
+	})
+	defer tried()
 	retry := backoff.Backoff{Min: minRedial, Max: maxRedial}
 	for {
 		stream, at, err := c.openStream(ctx, auth.Control)
+		tried()
 		if err == nil {
 			log.Info("client is reached, it may ask for links", slog.String("at", at.String()))
 			c.told = false

@@ -50,17 +50,17 @@ func (s *Supervisor) check() {
 		s.fail(err)
 		return
 	}
+	r := s.reload
 	var status *syscall.WaitStatus
 	var output []byte
 	finished := false
 	both := func() {
-		if status != nil && finished && s.reload != nil {
+		if status != nil && finished && s.reload == r {
 			s.checked(*status, output)
 		}
 	}
-	r := s.reload
 	pid, err := s.children.start(s.binary, []string{"portredirector", "check", s.cfg.Path}, s.environ(),
-		[]int{0, int(theirs.Fd()), int(theirs.Fd())}, func(st syscall.WaitStatus) { status = &st; both() })
+		[]int{0, s.null, int(theirs.Fd())}, func(st syscall.WaitStatus) { status = &st; both() })
 	_ = theirs.Close()
 	if err != nil {
 		_ = said.Close()
@@ -84,25 +84,27 @@ func (s *Supervisor) check() {
 
 // checked goes on if the program on disk is content with the file.
 func (s *Supervisor) checked(status syscall.WaitStatus, output []byte) {
-	err := checkError(status, output)
+	err := s.checkError(status, output)
 	if err == nil {
 		err = s.execute()
 	}
 	s.fail(err) // it is still this program
 }
 
-// checkError returns what a check has found: its first line, which names the first mistake.
-func checkError(status syscall.WaitStatus, output []byte) error {
+// checkError returns the first mistake that a check has found. Each has a line with its place,
+// and more lines that show it.
+func (s *Supervisor) checkError(status syscall.WaitStatus, output []byte) error {
 	if status == 0 {
 		return nil
 	}
-	first, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
+	first, rest, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
 	first = strings.TrimPrefix(first, "portredirector: ")
+	more := strings.Count("\n"+rest, "\n"+s.cfg.Path+":")
 	switch {
-	case status.Signaled():
-		return fmt.Errorf("%w: it ends by a signal: %s", errCheck, describe(status))
-	case first == "":
-		return fmt.Errorf("%w: %s", errCheck, describe(status))
+	case status.Signaled() || first == "":
+		return fmt.Errorf("%s check %s: %s", s.binary, s.cfg.Path, describe(status))
+	case more > 0:
+		return fmt.Errorf("%s (and %d more, see `portredirector check`)", first, more)
 	}
 	return errors.New(first)
 }

@@ -22,6 +22,7 @@ type Worker struct {
 
 	conn    *net.UnixConn
 	serve   chan struct{} // closed when the worker may serve
+	served  sync.Once
 	obeying sync.WaitGroup
 
 	mu     sync.Mutex
@@ -111,7 +112,7 @@ func (w *Worker) Begin(how Obey) {
 func (w *Worker) obey(how Obey, o order, fd int) {
 	switch o.Do {
 	case doServe:
-		close(w.serve)
+		w.served.Do(func() { close(w.serve) })
 	case doRetire:
 		w.setPhase(retired)
 		how.Retire(o.Succeeded, o.Timeout)

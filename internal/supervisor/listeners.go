@@ -11,25 +11,27 @@ import (
 // listeners are listening sockets by their addresses.
 type listeners map[string]int
 
-// open opens the addresses of a plan that are not there yet, and returns those that it has
-// opened. It opens none if one cannot be had.
-func (l listeners) open(ctx context.Context, p Plan) (opened []string, err error) {
+// openListeners opens the addresses of a plan that are not there yet, and returns those that
+// it has opened. It opens none if one cannot be had.
+func (s *Supervisor) openListeners(ctx context.Context, p Plan) (opened []string, err error) {
 	defer func() {
 		if err != nil {
-			l.close(opened...)
+			s.listeners.close(opened...)
 			opened = nil
 		}
 	}()
 	for _, section := range p.Sections {
 		for _, address := range section.Addresses {
-			if _, there := l[address]; there {
+			if _, there := s.listeners[address]; there {
 				continue
 			}
-			fd, err := listen(ctx, section, address)
-			if err != nil {
-				return opened, err
+			fd, found := s.given.take(ctx, address)
+			if !found {
+				if fd, err = listen(ctx, section, address); err != nil {
+					return opened, err
+				}
 			}
-			l[address] = fd
+			s.listeners[address] = fd
 			opened = append(opened, address)
 		}
 	}
@@ -40,7 +42,7 @@ func (l listeners) open(ctx context.Context, p Plan) (opened []string, err error
 func listen(ctx context.Context, section Section, address string) (fd int, err error) {
 	listener, err := section.Listen(ctx, address)
 	if err != nil {
-		return -1, err
+		return none, err
 	}
 	defer func() { _ = listener.Close() }()
 	return duplicate(listener, true)

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -71,7 +70,7 @@ func (s *Supervisor) tryStart(ctx context.Context, r *reload) error {
 	if r.plan, err = s.cfg.parse(content); err != nil {
 		return err
 	}
-	if r.opened, err = s.listeners.open(ctx, r.plan); err != nil {
+	if r.opened, err = s.openListeners(ctx, r.plan); err != nil {
 		return err
 	}
 	for _, section := range r.plan.Sections {
@@ -81,6 +80,7 @@ func (s *Supervisor) tryStart(ctx context.Context, r *reload) error {
 		}
 		r.workers = append(r.workers, w)
 	}
+	s.given.close(s.log)
 	r.limit = time.AfterFunc(startTimeout, func() {
 		s.post(func() {
 			if s.reload == r {
@@ -172,6 +172,7 @@ func (s *Supervisor) fail(why error) {
 	if r.first {
 		s.notStarted = why
 		s.ending++
+		s.answerWaiting(why)
 		return
 	}
 	s.log.Error("reload has failed, the old workers go on", slog.Any("error", why))
@@ -190,7 +191,7 @@ func (s *Supervisor) killLater(r *reload) {
 	time.AfterFunc(killTimeout, func() {
 		s.post(func() {
 			for _, w := range s.workers {
-				if slices.Contains(r.workers, w) {
+				if slices.Contains(r.workers, w) && w.status == nil {
 					_ = kill(w.pid)
 				}
 			}
@@ -203,5 +204,3 @@ func (s *Supervisor) answerWaiting(err error) {
 	answer(s.waiting, "", err)
 	s.wanted, s.waiting = false, nil
 }
-
-var errCheck = errors.New("the program on disk refuses the file")

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Supervisor keeps the workers of a configuration file running. Only the goroutine of Run uses
@@ -40,6 +42,8 @@ type Supervisor struct {
 	notStarted error // why the first workers could not start
 
 	binary  string // the program that a reload executes
+	null    int    // /dev/null
+	given   given  // sockets of the service manager that are not used yet
 	callers callers
 	notify  notifier
 }
@@ -51,10 +55,14 @@ func Run(ctx context.Context, cfg Config) error {
 		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
 		restarts: make(map[string]*restart),
 	}
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGCHLD)...)
+	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
+	var err error
+	if s.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -69,6 +77,9 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	close(s.done)
+	for pid := range s.children {
+		_ = kill(pid) // a check
+	}
 	s.callers.close()
 	s.readers.Wait()
 	s.listeners.keep(Plan{})
@@ -88,6 +99,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		if err := s.callers.open(); err != nil {
 			return err
 		}
+		s.given = givenSockets(s.log)
 		s.reload = &reload{first: true}
 	} else if err := s.adopt(*left); err != nil {
 		return err
@@ -121,8 +133,19 @@ func (s *Supervisor) handle(sig os.Signal) {
 		s.children.reap()
 	case syscall.SIGHUP:
 		s.request(nil)
+	case syscall.SIGUSR1:
+		s.reopenLogs()
 	default:
 		s.end(sig.String())
+	}
+}
+
+// reopenLogs has all workers open their access logs again.
+func (s *Supervisor) reopenLogs() {
+	for _, w := range s.workers {
+		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+			_ = unix.Kill(w.pid, unix.SIGUSR1)
+		}
 	}
 }
 
