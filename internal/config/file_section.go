@@ -77,6 +77,25 @@ func (s Section) locateAll(err error) Mistakes {
 	return all
 }
 
+// split returns the errors that are joined in err.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var parts []error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		parts = joined.Unwrap()
+	}
+	if len(parts) == 0 || errors.Join(parts...).Error() != err.Error() { // it has a text of its own
+		return []error{err}
+	}
+	var all []error
+	for _, one := range parts {
+		all = append(all, split(one)...)
+	}
+	return all
+}
+
 func (s Section) locate(err error) *Mistake {
 	return s.source.mistake(s.place(err), fileError{err})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -257,6 +258,7 @@ func TestLocate(t *testing.T) {
 		{&config.ServiceError{Port: 80, Err: inUse}, "x.toml:3:8: in use"},
 		{config.About("table", errors.New("none is free")), "x.toml:1:9: none is free"},
 		{inUse, "x.toml:1:9: in use"},
+		{fmt.Errorf("%w: %w", inUse, io.EOF), "x.toml:1:9: in use: EOF"},
 		{errors.Join(inUse, config.About("port", inUse)), "x.toml:1:9: in use\nx.toml:3:1: in use"},
 	} {
 		if got := s.Locate(tt.err); got.Error() != tt.want {

@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -46,17 +45,16 @@ func (e *entry) incomplete() bool {
 
 // tomlReader reads a TOML file into entries, which know their places.
 type tomlReader struct {
-	source
-	parser   unstable.Parser
-	start    int // where in the content the parser started
-	root     entry
-	current  *entry // the table whose keys follow
-	mistakes Mistakes
+	reader
+	parser  unstable.Parser
+	start   int // where in the content the parser started
+	root    entry
+	current *entry // the table whose keys follow
 }
 
 // readTOML returns the entries of a file, and all of its mistakes in syntax.
 func readTOML(s source) (*entry, Mistakes) {
-	r := tomlReader{source: s, root: entry{isTable: true}}
+	r := tomlReader{reader: reader{source: s}, root: entry{isTable: true}}
 	r.current = &r.root
 	for r.start < len(s.content) {
 		r.parser.Reset(s.content[r.start:])
@@ -105,10 +103,6 @@ func (r *tomlReader) decode() {
 		at += column - 1
 	}
 	r.wrong(at, "%s", strings.TrimPrefix(err.Error(), "toml: "))
-}
-
-func (r *tomlReader) wrong(at int, format string, args ...any) {
-	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
 }
 
 // offset returns where a node is, or the place of its key if the parser does not say.
