@@ -16,7 +16,7 @@ image: build ## build the container image portredirector:latest; GOARCH=arm64 fo
 	$(if $(GOARCH),DOCKER_BUILDKIT=1 )docker build --quiet --platform linux/$$(go env GOARCH) --tag portredirector:latest --tag portredirector:$(VERSION) .
 
 man: ## write the manual pages and the completions of bash, zsh and fish into bin
-	VERSION=$(VERSION) go test -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
+	VERSION=$(VERSION) go test -trimpath -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
 
 demo: build ## show it at work on this machine; needs nothing but Go
 	bin/portredirector demo

@@ -101,7 +101,7 @@ func tryPackage(t *testing.T, debs string) {
 
 	live.close()
 	t.Run("a socket unit", func(t *testing.T) {
-		m.sh("sed s/^ListenStream=.*/ListenStream=192.0.2.1:80/ /usr/share/doc/portredirector/examples/portredirector.socket >/etc/systemd/system/portredirector.socket")
+		m.sh("sed '/=443$/d; s/=80$/=192.0.2.1:80/' /usr/share/doc/portredirector/examples/portredirector.socket >/etc/systemd/system/portredirector.socket")
 		m.sh("systemctl daemon-reload; systemctl stop portredirector; systemctl start portredirector.socket")
 		dial(t, alice, "192.0.2.1:80").talk() // which starts the service
 		m.sh("systemctl stop portredirector.socket")
