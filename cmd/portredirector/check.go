@@ -35,12 +35,10 @@ The exit status is 0 if all is well, and 2 if there is a mistake.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			wrong := false
 			for _, path := range args {
-				mistakes, err := e.check(path)
-				if err != nil {
-					return usageError{err}
+				if err := e.check(path); err != nil {
+					e.complain(err)
+					wrong = true
 				}
-				e.printMistakes(mistakes)
-				wrong = wrong || len(mistakes) > 0
 			}
 			if wrong {
 				return exitError(exitUsage)
@@ -50,18 +48,18 @@ The exit status is 0 if all is well, and 2 if there is a mistake.`,
 	}
 }
 
-// check prints a line for each section of a file, unless there are mistakes, which it returns.
-func (e env) check(path string) (config.Mistakes, error) {
+// check validates a file, and prints a line for each section.
+func (e env) check(path string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f, err := config.ReadFile(path, content)
 	if err == nil {
 		err = f.CheckFiles()
 	}
-	if mistakes, ok := errors.AsType[config.Mistakes](err); ok {
-		return mistakes, nil
+	if err != nil {
+		return err
 	}
 	for _, s := range f.Sections {
 		fmt.Fprintf(e.stdout, "%s: %s\n", path, s)
@@ -69,12 +67,5 @@ func (e env) check(path string) (config.Mistakes, error) {
 			fmt.Fprintf(e.stderr, "%s: %s: %s\n", path, s.Name, note)
 		}
 	}
-	return nil, nil
-}
-
-// printMistakes prints all that is wrong with a file.
-func (e env) printMistakes(all config.Mistakes) {
-	for _, m := range all {
-		fmt.Fprintf(e.stderr, "%v\n%s", m, m.Excerpt())
-	}
+	return nil
 }

@@ -86,7 +86,7 @@ func TestGuideCommands(t *testing.T) {
 		}
 		for _, code := range d.spans() {
 			words := split(t, code)
-			if strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
+			if strings.Trim(code, "-") != "" && strings.HasPrefix(code, "-") || words[0] == program && len(words) > 1 {
 				if err := checkSpan(words); err != nil {
 					t.Errorf("%s: %s: %v", d.path, code, err)
 				}
@@ -98,6 +98,9 @@ func TestGuideCommands(t *testing.T) {
 // checkSpan validates a command, the options of one end, or an option that is named.
 func checkSpan(words []string) error {
 	if words[0] == program {
+		if len(words) == 2 { // a command is named
+			words = append(words, "--help")
+		}
 		return checkLine(words)
 	}
 	if dockerRun(words[0]) >= 0 && !ours(words[0]) {
@@ -246,7 +249,7 @@ func split(t *testing.T, line string) []string {
 			quote, begun = r, true
 		case r == ' ':
 			end()
-		case r == '#' && !begun:
+		case (r == '#' || r == '>') && !begun: // a comment, or where the output goes
 			return words
 		default:
 			word.WriteRune(r)
@@ -320,6 +323,23 @@ func verify(t *testing.T, d document, name string, args ...string) {
 		t.Log(err)
 	case err != nil:
 		t.Errorf("%s: %s: %v\n%s", d.path, name, err, output)
+	}
+}
+
+// TestGuideFiles reads each configuration file in the README and the guide.
+func TestGuideFiles(t *testing.T) {
+	n := 0
+	for _, d := range guide(t) {
+		for _, block := range d.blocks("toml") {
+			block = regexp.MustCompile("PUBLIC KEY OF M[12]").ReplaceAllString(block, aKey)
+			if _, err := config.ReadFile(d.path, []byte(block)); err != nil {
+				t.Errorf("%v\n%s", err, block)
+			}
+			n++
+		}
+	}
+	if n == 0 {
+		t.Error("there is no example")
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/broker"
+	"portredirector/internal/config"
 	"portredirector/internal/daemon"
 	"portredirector/internal/logging"
 )
@@ -34,16 +35,17 @@ type env struct {
 	stdout, stderr io.Writer
 }
 
-// log returns the logger of a daemon, a line for each event on standard error. The returned function
-// writes the waiting lines.
-func (e env) log(verbose bool) (log *slog.Logger, flush func()) {
+// log returns the logger of a daemon, a line for each event on standard error, with each attribute as
+// replace returns it, or for nil as it is. The returned function writes the waiting lines.
+func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, flush func()) {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
 	w := logging.NewAsync(e.stderr)
 	stderr, _ := e.stderr.(*os.File)
-	return slog.New(logging.NewHandler(w, level, stderr != nil && logging.IsJournal(stderr))), func() { w.Close(flushTime) }
+	journal := stderr != nil && logging.IsJournal(stderr)
+	return slog.New(logging.NewHandler(w, level, journal, replace)), func() { w.Close(flushTime) }
 }
 
 // flushTime bounds the writing of the last lines.
@@ -51,7 +53,7 @@ const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
 func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
-	log, flush := e.log(verbose)
+	log, flush := e.log(verbose, nil)
 	defer flush()
 	tellNotes(log, notes)
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
@@ -105,12 +107,24 @@ func run(ctx context.Context, e env, args []string) (status int) {
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
-	// Joined errors stand on a line each.
-	fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	e.complain(err)
 	if _, ok := errors.AsType[usageError](err); ok || !started {
 		return exitUsage
 	}
 	return exitRun
+}
+
+// complain prints an error: in one line, or a line for each mistake of a file and its line of the file
+// below.
+func (e env) complain(err error) {
+	mistakes, ok := errors.AsType[config.Mistakes](err)
+	if !ok {
+		// Joined errors stand on a line each.
+		fmt.Fprintf(e.stderr, "portredirector: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	for _, m := range mistakes {
+		fmt.Fprintf(e.stderr, "%v\n%s", m, m.Excerpt())
+	}
 }
 
 // eachCommand calls do for a command, and for all below it.

@@ -40,9 +40,8 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	}
 	config.BareOptions(root.Flags(), &flags)
 	config.CommonOptions(root.PersistentFlags(), &verbose)
-	root.AddCommand(clientCommand(e, &verbose), serverCommand(e, &verbose),
-		runCommand(e), reloadCommand(e), workerCommand(e), checkCommand(e), configCommand(e, &verbose),
-		demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
+	root.AddCommand(clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
+		checkCommand(e), configCommand(e, &verbose), demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
 		if c.Flags().NFlag() == 0 {

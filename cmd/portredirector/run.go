@@ -44,7 +44,7 @@ func oneFile(c *cobra.Command, args []string) error {
 
 // runFile runs a supervisor until a signal ends it.
 func runFile(ctx context.Context, e env, path string) error {
-	log, flush := e.log(false)
+	log, flush := e.log(false, config.AttrInFile)
 	defer flush()
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), Log: log,

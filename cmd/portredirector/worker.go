@@ -91,7 +91,7 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)
 	}
-	log, flush := e.log(file.Verbose)
+	log, flush := e.log(file.Verbose, config.AttrInFile)
 	defer flush()
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {

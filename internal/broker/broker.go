@@ -18,12 +18,15 @@ import (
 // Config lists what a broker serves.
 type Config struct {
 	Files   []string // regular files to open
+	Logs    []string // files to append to
 	Sockets []string // Unix sockets to connect to
 	Names   bool     // whether it resolves names
 }
 
 // Needed reports whether there is anything to serve.
-func (c Config) Needed() bool { return c.Names || len(c.Files) > 0 || len(c.Sockets) > 0 }
+func (c Config) Needed() bool {
+	return c.Names || len(c.Files) > 0 || len(c.Logs) > 0 || len(c.Sockets) > 0
+}
 
 // Broker serves a daemon. The zero value does everything in this process; after Start a helper process
 // does. Start must not run at the same time as another method; the others may.
@@ -123,6 +126,17 @@ func (b *Broker) ReadFile(path string) ([]byte, error) {
 	}
 	defer func() { _ = f.Close() }()
 	return io.ReadAll(f)
+}
+
+// Append opens a file to append to, and makes it if there is none.
+func (b *Broker) Append(path string) (*os.File, error) {
+	if b.conn == nil {
+		return openLog(path)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	_, f, err := b.ask(ctx, request{Op: opAppend, Arg: path})
+	return f, err
 }
 
 // Dial connects to a Unix socket.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -52,6 +53,9 @@ func runHelper(text string) error {
 	}
 	// Root needs the capability for files of others. It has no more than the daemon had at its start.
 	files := sandbox.Files{Read: []string{"/"}}
+	for _, log := range h.cfg.Logs {
+		files.Keep = append(files.Keep, filepath.Dir(log))
+	}
 	if len(h.cfg.Sockets) > 0 {
 		files.Connect = []string{"/"}
 	}
@@ -117,6 +121,8 @@ func (h *helper) answer(ctx context.Context, r request) (a answer, f *os.File) {
 	case r.Op == opHello:
 	case r.Op == opOpen && slices.Contains(h.cfg.Files, r.Arg):
 		f, err = open(r.Arg)
+	case r.Op == opAppend && slices.Contains(h.cfg.Logs, r.Arg):
+		f, err = openLog(r.Arg)
 	case r.Op == opDial && slices.Contains(h.cfg.Sockets, r.Arg):
 		f, err = dial(ctx, r.Arg)
 	case r.Op == opLookup && h.cfg.Names:
@@ -141,6 +147,14 @@ func open(path string) (*os.File, error) {
 		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", path))
 	}
 	return f, nil
+}
+
+// logMode lets the group of a log read it.
+const logMode = 0o640
+
+// openLog opens a file to append to: a program that rotates logs may truncate it.
+func openLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, logMode) //nolint:gosec // a configured path
 }
 
 func dial(ctx context.Context, path string) (*os.File, error) {

@@ -22,6 +22,7 @@ type op string
 const (
 	opHello     op = "hello"
 	opOpen      op = "open"
+	opAppend    op = "append to"
 	opDial      op = "dial"
 	opLookup    op = "lookup"
 	opLookupSRV op = "lookup SRV"
@@ -97,7 +98,7 @@ func (b *Broker) ask(ctx context.Context, r request) (a answer, f *os.File, err 
 	if err := a.err(r); err != nil {
 		return answer{}, nil, err
 	}
-	if f == nil && (r.Op == opOpen || r.Op == opDial) {
+	if f == nil && (r.Op == opOpen || r.Op == opAppend || r.Op == opDial) {
 		return answer{}, nil, fmt.Errorf("%s %s: no descriptor came", r.Op, r.Arg)
 	}
 	return a, f, nil

@@ -16,6 +16,7 @@ import (
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -41,6 +42,7 @@ type Client struct {
 	Retired context.Context //nolint:containedctx // a stage of the program, not of a call
 	Pass    func(w Waiting) error
 
+	Track    track.Table                    // of the peers
 	Peers    limit.Peers[netip.Prefix]      // by source
 	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
 }
@@ -59,19 +61,21 @@ func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.
 	peer := u.Accepted
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
+		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Limit, Phase: track.Queue})
 		socket.Reset(peer)
 		c.Throttle.Log(slog.LevelWarn, "peer refused", source, func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
 		})
 		return
 	}
-	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}}
+	k := &conn{client: c, header: wire.Header{Source: from, Destination: socket.Local(peer)}, attempt: new(attempt)}
+	if c.Form == wire.Native {
+		k.header.ID = wire.NewID()
+	}
+	c.Track.Begin(&k.record, k, k.header.Destination.Port())
 	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
 		k.refuse(peer, errOwnLink)
 		return
-	}
-	if c.Form == wire.Native {
-		k.header.ID = wire.NewID()
 	}
 	var err error
 	if k.prefix, err = k.header.Append(make([]byte, 0, headerRoom), c.Form); err != nil {

@@ -68,6 +68,12 @@ func newRig(t *testing.T, form wire.Form) *rig {
 // newRigOf is a rig with so many servers, of two at most.
 func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	t.Helper()
+	return newRigWithPool(t, form, servers, 0)
+}
+
+// newRigWithPool is a rig whose client keeps so many links.
+func newRigWithPool(t *testing.T, form wire.Form, servers, links int) *rig {
+	t.Helper()
 	engine, err := relay.New(relay.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +86,7 @@ func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	}
 	r.client.Throttle.To = r.client.Log
 	r.client.Servers = upstream.New(upstream.Config{
-		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
+		Servers: []string{r.server.Addr().String(), r.other.Addr().String()}[:servers], Answers: form == wire.Native, PoolMax: links, ConnectTimeout: 5 * time.Second, Log: r.client.Log,
 	})
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.client.Servers.Run(r.ctx) })
@@ -355,4 +361,13 @@ func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	_ = peer.SetLinger(0)
 	_ = peer.Close()
 	wantReset(t, l)
+}
+
+// TestNamedPort wants the name of the port in lines about its peers.
+func TestNamedPort(t *testing.T) {
+	r := newRig(t, wire.Native)
+	r.client.Names = map[uint16]string{r.peers.Addr().(*net.TCPAddr).AddrPort().Port(): "web"}
+	r.visit(t)
+	r.link(t)
+	r.wantLog(t, "peer connects", "service=web")
 }

@@ -11,17 +11,24 @@ import (
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
 
-// conn is one peer on its way to a server.
+// conn is one peer.
 type conn struct {
 	client *Client
 	header wire.Header
-	prefix []byte // the encoded header
+	record track.Conn
+	link   *upstream.Link // in use
 
-	link     *upstream.Link // in use
+	*attempt // nil once the server is connected to the service
+}
+
+// attempt is what a peer needs on its way to a server.
+type attempt struct {
+	prefix   []byte         // the encoded header
 	tried    upstream.Tried // servers that have refused the peer
 	deadline time.Time      // for reaching a server
 	deaths   int            // links in a row that were opened ahead and ended without an answer
@@ -47,11 +54,11 @@ func (k *conn) open(u relay.Undelivered) {
 // relay hands both sockets over.
 func (k *conn) relay(l upstream.Link, u relay.Undelivered) {
 	c := k.client
-	k.link = &l
+	c.Track.Linked(&k.record, func() { k.link = &l })
 	k.debug("peer connects", slog.String("server", l.Server()), slog.Any("link", localAddr(l.FD())))
 	pair := relay.Pair{
 		Accepted: u.Accepted, Dialed: l.FD(), UpPrefix: k.prefixFor(l), Peeked: u.Peeked, PeekedEOF: u.PeekedEOF,
-		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done,
+		ConnectTimeout: l.Timeout, OnUndelivered: k.retry, Done: k.done, Meter: &k.record.Meter,
 	}
 	if s := l.Session(); s != nil && s.Conn != nil {
 		pair.DialedLayer = s.Conn
@@ -76,18 +83,14 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 }
 
 // native makes a pair one over a link that may carry others afterwards. A server that says
-// something on an idle link is closing it, and so is one that drains.
+// something on an idle link is closing it.
 func (k *conn) native(pair *relay.Pair, l *upstream.Link) {
-	drains := false
 	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
-	pair.OnStatus = func(status wire.Status) error {
-		drains = status == wire.Draining
-		return k.onStatus(status)
-	}
+	pair.OnStatus = k.onStatus
 	pair.OnFree = func(link int, said []byte) {
 		switch {
 		case link < 0:
-		case len(said) > 0 || drains:
+		case len(said) > 0:
 			l.Close()
 		default:
 			l.Return()
@@ -101,7 +104,7 @@ func (k *conn) lost() error { return k.link.Lost() }
 // done notes the end of a peer.
 func (k *conn) done(r relay.Result) {
 	k.link.Leave()
-	k.leave()
+	k.ended(endedBy(r), r.Err)
 	switch r.End {
 	case relay.Refused:
 		switch {
@@ -122,8 +125,14 @@ func (k *conn) done(r relay.Result) {
 // refuse resets a peer.
 func (k *conn) refuse(peer int, err error) {
 	socket.Reset(peer)
-	k.leave()
+	k.ended(blame(err), err)
 	k.warn(slog.LevelWarn, "peer refused", slog.Any("error", err))
+}
+
+// ended notes that a party has ended the peer's connection.
+func (k *conn) ended(by track.Who, err error) {
+	k.leave()
+	k.client.Track.End(&k.record, by, err)
 }
 
 // leave removes the peer from those of the client.

@@ -41,6 +41,7 @@ func (k *conn) passes(u relay.Undelivered) bool {
 	k.debug("peer passed to the next process")
 	socket.Release(u.Accepted) // and not the last descriptor of it
 	k.leave()
+	c.Track.Forget(&k.record) // the next one tracks it
 	return true
 }
 

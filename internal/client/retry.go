@@ -8,6 +8,7 @@ import (
 
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/upstream"
 	"portredirector/internal/wire"
 )
@@ -15,10 +16,13 @@ import (
 // onStatus takes the status from the server. A draining server may answer many peers and
 // is not back in between.
 func (k *conn) onStatus(status wire.Status) error {
-	if status != wire.Draining {
+	if status == wire.Draining {
+		k.link.Retire()
+	} else {
 		k.link.Works()
 	}
 	if status == wire.Connected {
+		k.attempt = nil
 		return nil
 	}
 	return Refusal(status)
@@ -46,6 +50,8 @@ func (k *conn) retry(ctx context.Context, u relay.Undelivered) {
 		// The server is left out already.
 	case noStatus:
 		k.link.Fail(upstream.ErrNoAnswer)
+	case k.link.Ready() && errors.Is(u.Err, relay.ErrBye):
+		// The server was closing an idle link.
 	case k.link.Ready() && k.deaths < mostDeaths:
 		k.deaths++ // the server may have ended the link just when the peer got it
 	case answered:
@@ -73,6 +79,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 
 // wait waits until a server is in use.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
+	k.record.Waits()
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
 	case err != nil && k.passes(u):
@@ -84,7 +91,7 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 		socket.Close(u.Accepted)
 		l.Leave()
 		l.PutBack()
-		k.leave()
+		k.ended(track.Peer, nil)
 		k.debug("peer gone, while it waited")
 	default:
 		k.relay(l, u)

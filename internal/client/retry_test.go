@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
 	"portredirector/internal/wire/wiretest"
 )
@@ -174,6 +176,71 @@ func TestDrainIsToldOnce(t *testing.T) {
 	read(t, second, "welcome")
 	if log := r.log.String(); strings.Count(log, "server drains") != 1 || strings.Contains(log, "server is back") {
 		t.Errorf("the log does not say once that the server drains, or that it is back:\n%s", log)
+	}
+}
+
+// TestIdleLinksAreClosed: a server that closes its idle links just when a peer comes is not
+// left out, however many they are.
+func TestIdleLinksAreClosed(t *testing.T) {
+	const links = 6
+	r := newRigWithPool(t, wire.Native, 1, links)
+	var closes atomic.Bool
+	var byes atomic.Int32
+	serve := func(l *wiretest.End, early bool) {
+		defer l.Close()
+		for {
+			h, err := l.ReadHeader()
+			switch {
+			case err != nil:
+				return
+			case closes.Load() && early:
+				byes.Add(1)
+				_ = l.Bye()
+				return
+			}
+			_ = l.SendStatus(wire.Connected)
+			if h.Local {
+				continue
+			}
+			_, _ = l.Write([]byte("welcome"))
+			_ = l.CloseWrite()
+			_, _ = io.Copy(io.Discard, l)
+		}
+	}
+	go func() {
+		for {
+			c, err := r.server.Accept()
+			if err != nil {
+				return
+			}
+			go serve(wiretest.Server(c), !closes.Load())
+		}
+	}()
+	var peers []*net.TCPConn
+	for range links {
+		peers = append(peers, r.visit(t))
+	}
+	for _, p := range peers {
+		read(t, p, "welcome")
+		_ = p.CloseWrite()
+		wantEnd(t, p)
+	}
+	nstest.WaitFor(t, "idle links", func() bool { return strings.Count(r.log.String(), "peer gone") == links })
+	closes.Store(true)
+	read(t, r.visit(t), "welcome")
+	if n := byes.Load(); n < links {
+		t.Errorf("%d links were closed, want all %d", n, links)
+	}
+	if log := r.log.String(); strings.Contains(log, "leaving it out") {
+		t.Errorf("the server was left out:\n%s", log)
+	}
+}
+
+// wantEnd wants the end of what a connection carries.
+func wantEnd(t *testing.T, c net.Conn) {
+	t.Helper()
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Fatalf("read %q, %v, want the end", b, err)
 	}
 }
 

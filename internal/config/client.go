@@ -34,7 +34,8 @@ type Client struct {
 	LinkCongestion string              // see dial.NewCongestion
 	Handshakes     Bounds              // of these servers
 	Trust          Trust
-	Peers          Bounds   // Each and NewEach for an IPv4 address or IPv6 /64
+	Peers          Bounds // Each and NewEach for an IPv4 address or IPv6 /64
+	AccessLog      AccessLog
 	Notes          []string // what the user should know, a line each
 }
 
@@ -82,10 +83,12 @@ func (f Flags) Client() (Client, error) {
 		Heartbeat: f.Heartbeat,
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		AccessLog:  f.AccessLog,
 	}
 	if len(f.Replace) > 0 {
 		c.Notes = append(c.Notes, "-r is for the server; a client ignores it")
 	}
-	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c), f.checkTimes(), f.checkBounds())
+	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c),
+		f.checkTimes(), f.checkBounds(), f.checkAccessLog())
 	return c, err
 }

@@ -12,8 +12,11 @@ func (f *File) CheckFiles() error {
 	var all Mistakes
 	for _, s := range f.Sections {
 		for _, named := range []struct{ option, file string }{
-			{"key", s.flags.Key}, {"clients", s.flags.Clients},
-			{"tls-cert", s.flags.TLSCert}, {"tls-key", s.flags.TLSKey}, {"tls-ca", s.flags.TLSCA},
+			{"key", s.flags.Key},
+			{"clients", s.flags.Clients},
+			{"tls-cert", s.flags.TLSCert},
+			{"tls-key", s.flags.TLSKey},
+			{"tls-ca", s.flags.TLSCA},
 		} {
 			if named.file == "" {
 				continue

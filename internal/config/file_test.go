@@ -1,8 +1,10 @@
 package config_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -322,5 +324,15 @@ func TestInFile(t *testing.T) {
 		if got := config.InFile(text); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	}
+}
+
+// TestAttrInFile wants the names of a file in the message and in errors of a log line.
+func TestAttrInFile(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: config.AttrInFile}))
+	log.Warn("give --allow", slog.Any("error", errors.New("no link (--key there)")), slog.String("peer", "--key"))
+	if want := "msg=\"give `allow`\" error=\"no link (`key` there)\" peer=--key\n"; !strings.HasSuffix(b.String(), want) {
+		t.Errorf("%s, want %s", &b, want)
 	}
 }

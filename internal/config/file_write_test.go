@@ -86,6 +86,7 @@ func drawValues(t *rapid.T, end string, option *pflag.Flag, keys []string) []str
 		"port": {"80", "1.1.1.1:443", "8000-8002", "[2001:db8::1]:22"}, "replace": {"80.10080"},
 		"server-key": keys, "client-key": keys, "allow": {"10.0.0.0/8", "::1"}, "allow-claim": {"10.0.0.0/8", "::1"}, "deny-claim": {"0.0.0.0/0"},
 		"balance": {"round-robin"}, "header": {"v2", "py"}, "mark": {"0x3", "768"}, "link-congestion": {"system"}, "auth-only": {"true", "false"},
+		"access-log-format": {"json"}, "access-log-open": {"true"},
 		"pool-min": {"0", "3"},
 	}[option.Name]
 	if end == serverEnd && option.Name == "port" {

@@ -53,6 +53,8 @@ type Flags struct {
 
 	DockerSocket string
 
+	AccessLog AccessLog
+
 	Allow      []string
 	AllowClaim []string
 	DenyClaim  []string

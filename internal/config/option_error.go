@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 
@@ -44,6 +45,18 @@ func InFile(text string) string {
 		}
 		return "`" + name + "`"
 	})
+}
+
+// AttrInFile returns an attribute of a log line with [InFile] applied to errors and to the message. It is a
+// slog.HandlerOptions.ReplaceAttr.
+func AttrInFile(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		return slog.String(a.Key, InFile(err.Error()))
+	}
+	if a.Key == slog.MessageKey {
+		return slog.String(a.Key, InFile(a.Value.String()))
+	}
+	return a
 }
 
 // named matches what may name an option, and commands.

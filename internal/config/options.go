@@ -64,6 +64,13 @@ func timeOptions(f *pflag.FlagSet, c *Flags) {
 	_ = f.MarkHidden("threads")
 }
 
+// accessLogOptions defines the options about the log of peers.
+func accessLogOptions(f *pflag.FlagSet, c *Flags) {
+	f.Var((*file)(&c.AccessLog.Path), "access-log", "`FILE` that gets a line for each peer that has gone; - is standard output, and syslog the system's log")
+	f.Var(&c.AccessLog.Format, "access-log-format", "its `FORMAT`: text (key=value) or json")
+	f.BoolVar(&c.AccessLog.Open, "access-log-open", false, "log another line when a peer has a link, or its service is being dialed")
+}
+
 // durationVar defines an option with a duration.
 func durationVar(f *pflag.FlagSet, at *time.Duration, name string, value time.Duration, usage string) {
 	*at = value

@@ -21,6 +21,7 @@ func ClientOptions(to *pflag.FlagSet, c *Flags) {
 		f.IntVar(&c.PoolMax, "pool-max", DefaultPoolMax, "most idle links to each server; 0 is a link for each peer")
 		f.IntVar(&c.MaxHandshakes, "max-handshakes", DefaultMaxHandshakes, "most handshakes at a time; one address may have a quarter")
 		f.Var(&c.Header, "header", "how the server is told the peer's address: native, v2, v1 (PROXY protocol) or py (the original's)")
+		accessLogOptions(f, c)
 		timeOptions(f, c)
 		f.StringArrayVarP(&c.Replace, "replace", "r", nil, "accepted for the original's sake; it is for servers")
 		_ = f.MarkHidden("replace")

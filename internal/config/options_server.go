@@ -32,6 +32,7 @@ func ServerOptions(to *pflag.FlagSet, c *Flags) {
 		f.IntVar(&c.MaxUnfinished, "max-unfinished", DefaultMaxUnfinished, "most links that wait for a header, new or idle ones; the oldest gives way")
 		f.IntVar(&c.MaxUnfinishedPerClient, "max-unfinished-per-client", DefaultMaxUnfinishedPerClient, "most links of one client that wait for a header")
 		f.IntVar(&c.MaxHandshakes, "max-handshakes", DefaultMaxHandshakes, "most handshakes at a time; one address may have a quarter")
+		accessLogOptions(f, c)
 		timeOptions(f, c)
 		durationVar(f, &c.HeaderTimeout, "header-timeout", DefaultHeaderTimeout, "longest `TIME` for a header that has begun")
 		c.Mark = route.DefaultMark

@@ -41,6 +41,7 @@ type Server struct {
 	Peers          Bounds // Each for a client
 	Unfinished     Bounds // links that wait for a header
 	Handshakes     Bounds
+	AccessLog      AccessLog
 	Notes          []string
 }
 
@@ -102,11 +103,12 @@ func (f Flags) Server() (Server, error) {
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		AccessLog:  f.AccessLog,
 		Heartbeat:  f.Heartbeat,
 		LinkIdle:   f.LinkIdle, LinkCongestion: f.LinkCongestion,
 	}
 	err := errors.Join(f.addListener(&s), f.addTrust(&s), f.addClients(&s), f.addDocker(&s), f.addServices(&s), f.addReplacements(&s),
-		f.checkTable(), atLeast("header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds())
+		f.checkTable(), atLeast("header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds(), f.checkAccessLog())
 	if s.Listen == "" && len(s.Allow) > 0 {
 		s.Notes = append(s.Notes, "--allow is about who opens links to this server (-l); it dials its clients")
 	}

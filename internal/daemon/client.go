@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"portredirector/internal/accesslog"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -44,7 +45,8 @@ type clientDaemon struct {
 	engine    *relay.Engine
 	servers   *upstream.Servers
 	client    *client.Client
-	own       *claim.Own // nil if this machine's addresses cannot be followed
+	access    *accesslog.Log // nil without one
+	own       *claim.Own     // nil if this machine's addresses cannot be followed
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
 	succeed   context.CancelFunc
@@ -86,12 +88,16 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"access log", func(context.Context) (err error) {
+			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.client.Track)
+			return err
+		}},
 		{"own addresses", func(context.Context) error {
 			d.followAddresses()
 			return nil
 		}},
 		{"broker", func(context.Context) error {
-			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()})
+			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()})
 		}},
 		{"sandbox", func(context.Context) error {
 			var files sandbox.Files
@@ -178,6 +184,9 @@ func (d *clientDaemon) ready(shutdown Shutdown) error {
 // tasks lists what a client does. The first ends last.
 func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{brokerTask(&d.broker, d.log), d.untilSucceeded(background{"links to " + d.cfg.Where(), d.servers.Run})}
+	if d.access != nil {
+		tasks = append(tasks, accessLogTask(d.access, d.log))
+	}
 	if d.own != nil {
 		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
 	}

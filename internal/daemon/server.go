@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 
+	"portredirector/internal/accesslog"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -49,6 +50,7 @@ type serverDaemon struct {
 	callers    *reverse.Dialer
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
+	access     *accesslog.Log // nil without one
 }
 
 // serverCapabilities lists what a server keeps.
@@ -93,9 +95,13 @@ func (d *serverDaemon) steps() []step {
 			return err
 		}},
 		{"server", d.openServer},
+		{"access log", func(context.Context) (err error) {
+			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
+			return err
+		}},
 		{"callers", d.openCallers},
 		{"broker", func(context.Context) error {
-			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Names: !d.cfg.Literal()}
+			cfg := broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()}
 			if cfg.Needed() || len(d.cfg.Containers()) > 0 {
 				cfg.Sockets = []string{d.cfg.DockerSocket} // without containers it tells what is published
 			}
@@ -152,6 +158,9 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	}
 	if names := d.cfg.Containers(); len(names) > 0 {
 		tasks = append(tasks, inBackground("containers "+brief(names), d.containers.Run))
+	}
+	if d.access != nil {
+		tasks = append(tasks, accessLogTask(d.access, d.log))
 	}
 	if d.clients != nil {
 		tasks = append(tasks, inBackground("file of clients", d.clients.Run))

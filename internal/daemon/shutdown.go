@@ -62,7 +62,7 @@ func ShutdownOnSignal(parent context.Context) (Shutdown, func()) {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGUSR1) // the latter opens the access log again
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)

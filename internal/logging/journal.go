@@ -14,13 +14,14 @@ import (
 
 // NewHandler returns a handler that writes a line for each event from a level on. If the lines
 // go to the journal they begin with their priority, see sd-daemon(3), in place of time and
-// level, which the journal keeps by itself.
-func NewHandler(w io.Writer, level slog.Level, journal bool) slog.Handler {
+// level, which the journal keeps by itself. replace changes attributes, see
+// slog.HandlerOptions; nil changes none.
+func NewHandler(w io.Writer, level slog.Level, journal bool, replace func([]string, slog.Attr) slog.Attr) slog.Handler {
 	if !journal {
-		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: replace})
 	}
 	p := &prioritized{to: w}
-	return &journalHandler{p, slog.NewTextHandler(p, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})}
+	return &journalHandler{p, slog.NewTextHandler(p, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime(replace)})}
 }
 
 // IsJournal reports whether a file leads to the journal: the service manager says which file
@@ -38,12 +39,17 @@ func IsJournal(f *os.File) bool {
 	return ok && strconv.FormatUint(uint64(stat.Dev), 10) == device && strconv.FormatUint(stat.Ino, 10) == inode
 }
 
-// withoutTime leaves out what the journal knows.
-func withoutTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
-		return slog.Attr{}
+// withoutTime leaves out what the journal knows, and passes the rest to next, unless that is nil.
+func withoutTime(next func([]string, slog.Attr) slog.Attr) func([]string, slog.Attr) slog.Attr {
+	return func(groups []string, a slog.Attr) slog.Attr {
+		switch {
+		case len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey):
+			return slog.Attr{}
+		case next == nil:
+			return a
+		}
+		return next(groups, a)
 	}
-	return a
 }
 
 // prioritized writes the priority before each line.

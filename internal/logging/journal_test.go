@@ -17,7 +17,7 @@ import (
 // TestPriorities wants each line to begin with its priority, and without time and level.
 func TestPriorities(t *testing.T) {
 	var b bytes.Buffer
-	log := slog.New(logging.NewHandler(&b, slog.LevelDebug, true))
+	log := slog.New(logging.NewHandler(&b, slog.LevelDebug, true, nil))
 	log.Error("one")
 	log.With(slog.String("section", "server home")).WithGroup("g").Warn("two", slog.String("level", "x"))
 	log.Info("three")
@@ -35,7 +35,7 @@ func TestPriorities(t *testing.T) {
 // TestPrioritiesOfMany logs from many goroutines, and wants each line to have its own priority.
 func TestPrioritiesOfMany(t *testing.T) {
 	var b bytes.Buffer
-	log := slog.New(logging.NewHandler(&b, slog.LevelDebug, true))
+	log := slog.New(logging.NewHandler(&b, slog.LevelDebug, true, nil))
 	var all sync.WaitGroup
 	for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo} {
 		all.Go(func() {

@@ -26,21 +26,27 @@ func (dir *direction) read(src *side, b []byte) (int, error) {
 	switch {
 	case err != nil || n == 0:
 		return 0, err
+	case dir.bulk():
 	case n < bulkRead:
 		dir.large = 0
 	default:
-		if dir.large++; dir.large >= bulkAfter {
-			dir.bulk, dir.large, dir.small = true, 0, 0
-		}
+		dir.large++
+		dir.small = 0
 	}
 	return n, nil
 }
+
+// bulk reports whether the direction splices instead of reading and writing.
+func (dir *direction) bulk() bool { return dir.large >= bulkAfter }
+
+// endBulk makes the direction read and write.
+func (dir *direction) endBulk() { dir.large = 0 }
 
 // fill moves bytes from the source into a pipe, without copying them.
 func (dir *direction) fill(w *workspace, src *side) (moved int, err error) {
 	if dir.pipe == nil {
 		if dir.pipe = w.pipes.get(); dir.pipe == nil {
-			dir.bulk = false
+			dir.endBulk()
 			return 0, nil
 		}
 	}
@@ -48,24 +54,24 @@ func (dir *direction) fill(w *workspace, src *side) (moved int, err error) {
 	if src.frames != nil {
 		most = min(most, src.frames.in.Left())
 	}
-	n, errno := splice(src.fd, dir.pipe.w, most)
+	n, errno := splice(int(src.fd), dir.pipe.w, most)
 	switch {
 	case errno == unix.EAGAIN:
 		src.readable = false
 	case errno == unix.EINVAL: // not a socket that can be spliced
-		dir.bulk = false
+		dir.endBulk()
 		dir.putPipe(w)
 	case errno != 0:
 		return 0, os.NewSyscallError("splice", errno)
 	case n == 0:
 		// The end, or urgent data of which no event has come yet: splice(2)
 		// stops at both. A read can tell.
-		dir.bulk = false
+		dir.endBulk()
 	case n >= bulkRead:
 		dir.small = 0
 	default:
 		if dir.small++; dir.small >= bulkAfter {
-			dir.bulk = false
+			dir.endBulk()
 		}
 	}
 	if n <= 0 {
@@ -85,7 +91,7 @@ func (dir *direction) drain(dst *side) error {
 	if dst.frames != nil && !p.framed {
 		return dir.beginFrame(dst)
 	}
-	n, errno := splice(p.r, dst.fd, p.n)
+	n, errno := splice(p.r, int(dst.fd), p.n)
 	if errno == unix.EAGAIN {
 		dst.writable = false
 		return nil
@@ -104,7 +110,7 @@ func (dir *direction) drain(dst *side) error {
 func (dir *direction) beginFrame(dst *side) error {
 	var head [wire.FrameHead]byte
 	wire.PutHead(head[:], wire.KindData, dir.pipe.n)
-	n, errno := socket.SendMore(dst.fd, head[:])
+	n, errno := socket.SendMore(int(dst.fd), head[:])
 	switch {
 	case errno == unix.EAGAIN:
 		dst.writable = false

@@ -52,7 +52,7 @@ func (w *workspace) deadPathInterval() time.Duration { return w.opts.DeadAfter /
 // more than once: by retransmissions, or, where it had closed its window, by probes. A
 // single one may just be under way.
 func (s *side) dead(silence time.Duration) bool {
-	info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	info, err := unix.GetsockoptTCPInfo(int(s.fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	const asked = 2
 	return err == nil && (info.Retransmits >= asked || info.Probes >= asked) &&
 		min(info.Last_ack_recv, info.Last_data_recv) >= uint32(silence.Milliseconds())

@@ -6,11 +6,11 @@ type direction struct {
 	// Rest comes first, and is part of a frame's head if both have something.
 	rest  []byte
 	pipe  *pipe
-	extra int // bytes at the head of rest that are no payload
+	extra uint16 // bytes at the head of rest that are no payload: a header or a status
 
-	large    uint8 // reads in a row that brought much
+	large    uint8 // reads in a row that brought much, see bulk
 	small    uint8 // splices in a row that brought little
-	bulk     bool  // splice instead of read and write
+	held     bool  // the rest waits for what the source says, see held.go
 	sent     bool  // payload was written
 	eof      bool  // the source has ended
 	finished bool  // and that was passed on
@@ -34,9 +34,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	dir, src, dst := &f.dir[d], &f.side[d], &f.side[1-d]
 	moved, reads := 0, 0
 	defer func() {
-		if moved > 0 {
-			f.meter.moved[d].Add(int64(moved))
-		}
+		f.meter.add(d, moved)
 		if dst.wrote {
 			dst.wrote = false
 			f.active = w.now
@@ -49,6 +47,8 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 	for !dir.finished {
 		switch {
 		case dir.pending() && !dst.writable:
+			return false, 0, nil
+		case dir.held && !src.hasMore() && f.meter.Up() <= heldUp:
 			return false, 0, nil
 		case len(dir.rest) > 0 && (len(dir.rest) > smallRest || !src.hasMore() || dir.eof || f.room(d) == 0 || dir.pipe.filled()):
 			n, err := dst.write(dir.rest)
@@ -72,6 +72,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 				return false, 0, nil
 			}
 			dir.finished, dst.wrote = true, true
+			note(&f.meter.halfClosed)
 		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
 		case !src.hasMore() || f.room(d) == 0:
@@ -127,8 +128,8 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 	if len(b) == 0 {
 		return 0, false, nil
 	}
-	if d == accepted && moved == 0 && n == dir.extra {
-		dir.extra = len(b) // the end of a peer that has said nothing
+	if d == accepted && moved == 0 && n == int(dir.extra) {
+		dir.setExtra(len(b)) // the end of a peer that has said nothing
 	}
 	wrote := 0
 	if dst.writable {
@@ -148,7 +149,7 @@ func (f *flow) carry(w *workspace, d int) (moved int, writing bool, err error) {
 // splices reports whether direction d splices its content. Heads of frames are read.
 func (f *flow) splices(d int) bool {
 	src, dst := &f.side[d], &f.side[1-d]
-	return f.dir[d].bulk && !src.urgent && f.setup == nil && src.layer == nil && dst.layer == nil
+	return f.dir[d].bulk() && !src.urgent && f.setup == nil && src.layer == nil && dst.layer == nil
 }
 
 // pending reports whether something was read and not written yet.
@@ -162,10 +163,21 @@ func (f *flow) room(d int) int {
 	return bufferSize
 }
 
+// newDirection returns a direction with a prefix that is no payload.
+func newDirection(prefix []byte) direction {
+	dir := direction{rest: prefix}
+	dir.setExtra(len(prefix))
+	return dir
+}
+
+// setExtra notes that the first n bytes of the rest are no payload.
+func (dir *direction) setExtra(n int) { dir.extra = uint16(n) } //nolint:gosec // a header, or a few frames without content
+
 // wrote notes that n bytes were written from the rest.
 func (dir *direction) wrote(n int) {
-	if n > dir.extra {
+	dir.held = false
+	if n > int(dir.extra) {
 		dir.sent = true
 	}
-	dir.extra -= min(n, dir.extra)
+	dir.extra -= uint16(min(n, int(dir.extra))) //nolint:gosec // extra at most
 }

@@ -127,7 +127,8 @@ func (w *workspace) finish(f *flow, ev event, err error) {
 		if dir := &f.dir[dialed]; e.greet && dir.extra > 0 {
 			// Without the prefix the client would try again with a peer that was connected.
 			n, _ := f.side[accepted].write(dir.rest[:dir.extra])
-			dir.rest, dir.extra = dir.rest[n:], dir.extra-n
+			dir.wrote(n)
+			dir.rest = dir.rest[n:]
 		}
 		result := Result{Up: f.meter.Up(), Down: f.meter.Down(), End: e.end, Err: err}
 		done := f.done
@@ -163,7 +164,7 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 		w.life.live.Add(1)
 		if s := &f.side[l]; s.hasMore() { // of which no event may tell
 			s.awaited = true
-			_ = w.poll.addWritable(s.fd, f.number, int32(l))
+			_ = w.poll.addWritable(int(s.fd), f.number, int32(l))
 		}
 	}
 }
@@ -209,8 +210,8 @@ func (w *workspace) handOver(f *flow, to func(ctx context.Context, fd int)) {
 func (w *workspace) takeAccepted(f *flow) (fd int) {
 	a := f.side[accepted]
 	if a.watched {
-		w.poll.remove(a.fd)
+		w.poll.remove(int(a.fd))
 	}
 	f.side[accepted] = side{fd: -1, writable: true}
-	return a.fd
+	return int(a.fd)
 }

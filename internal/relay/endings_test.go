@@ -186,7 +186,7 @@ func (b *bench) startPair(t *testing.T, a int, s stage, v variant) {
 	}
 	b.w.life.pairs.Add(1)
 	pair.Dialed, b.service = socketPair(t)
-	b.f.side[accepted] = side{fd: a, writable: v.framed == AcceptedLink} // as a preface leaves it
+	b.f.side[accepted] = newSide(a, nil, v.framed == AcceptedLink) // as a preface leaves it
 	b.f.startPair(b.w, &pair)
 }
 
@@ -207,7 +207,7 @@ func (b *bench) connected(s stage, v variant) {
 	f.dir[dialed].rest, f.dir[dialed].extra = nil, 0
 	to := &f.dir[1-v.link()]
 	if v.ended {
-		f.side[v.link()].frames.ended, to.eof, to.finished = true, true, !v.within
+		f.side[v.link()].ended, to.eof, to.finished = true, true, !v.within
 	}
 	if v.within {
 		to.rest = []byte("the rest of a frame")
@@ -385,7 +385,7 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	case slices.Contains([]event{finished, cut, timedOut, expired, handedOver, nothing}, ev):
 		cause = nil
 	case v.over == wire.Reset && ev == brokeEvent(v.link()):
-		cause, w.err = errLinkReset, errLinkReset
+		cause, w.err = ErrLinkReset, ErrLinkReset
 	}
 	switch { // the impossible is a bug, and costs the flow
 	case possible || s == leaving:
@@ -457,7 +457,7 @@ func (b *bench) pump(t *testing.T, v variant) {
 	t.Helper()
 	for s := range b.f.side {
 		if v.framed == NoLink || s != v.link() {
-			nstest.Must(t, unix.Shutdown(b.f.side[s].fd, unix.SHUT_WR)) // that of the others would hide a reset
+			nstest.Must(t, unix.Shutdown(int(b.f.side[s].fd), unix.SHUT_WR)) // that of the others would hide a reset
 		}
 	}
 	if v.framed != NoLink {
@@ -566,9 +566,9 @@ func newBusyBench(t *testing.T) (b *bench, sent int) {
 	b = newBench(t, open, variant{framed: DialedLink})
 	s := &b.f.side[dialed]
 	nstest.Must(t, unix.SetsockoptInt(b.service, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10))
-	nstest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
+	nstest.Must(t, unix.SetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
 	for ; sent < 4<<20 && s.unacked() <= 2*resetBytes; sent += 16 << 10 {
-		nstest.Must(t, socket.Send(s.fd, make([]byte, 16<<10)))
+		nstest.Must(t, socket.Send(int(s.fd), make([]byte, 16<<10)))
 	}
 	if s.unacked() <= resetBytes {
 		t.Skipf("the kernel has taken %d bytes at the far end", sent)
@@ -626,7 +626,7 @@ func TestStatusIsSaidOnce(t *testing.T) {
 	b := newBench(t, open, variant{framed: AcceptedLink})
 	dir := &b.f.dir[dialed]
 	status := wire.AppendFrame(nil, wire.KindStatus, 0)
-	dir.rest, dir.extra = bytes.Clone(status), len(status)
+	*dir = newDirection(bytes.Clone(status))
 	socket.Reset(b.service)
 	b.f.side[accepted].writable, b.f.side[dialed].readable = true, true
 	_, ev, err := b.f.step(b.w)

@@ -91,7 +91,7 @@ func (f *flow) takeError(w *workspace, s int) (more bool, ev event, err error) {
 	if l, ok := f.link(); ok && l == s && f.linkOver(l) {
 		return false, nothing, nil // it broke behind the exchange
 	}
-	if err := socket.Error(f.side[s].fd); err != nil {
+	if err := socket.Error(int(f.side[s].fd)); err != nil {
 		f.side[s].broken = true
 		return false, brokeEvent(s), os.NewSyscallError("recv", err)
 	}
@@ -112,7 +112,7 @@ func (f *flow) pumpBoth(w *workspace) (more bool, ev event, err error) {
 		more = more || again
 		if to := &f.side[1-d]; !to.writable && !to.awaited {
 			to.awaited = true
-			if err := w.poll.addWritable(to.fd, f.number, int32(1-d)); err != nil {
+			if err := w.poll.addWritable(int(to.fd), f.number, int32(1-d)); err != nil {
 				return false, failed, err
 			}
 		}

@@ -11,7 +11,6 @@ import (
 type frames struct {
 	in     wire.Decoder
 	raw    []byte // read and not decoded: before the exchange began, or behind its terminator
-	ended  bool   // this end's terminator was written, or is in the rest
 	onFree func(link int, said []byte)
 }
 
@@ -45,7 +44,7 @@ func (s *side) read(b []byte) (n int, eof bool, err error) {
 func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	fr := s.frames
 	if fr.in.Over() == wire.Reset {
-		return 0, false, errLinkReset
+		return 0, false, ErrLinkReset
 	}
 	if len(fr.raw) > 0 {
 		n = copy(b, fr.raw)
@@ -71,7 +70,7 @@ func (s *side) readFrames(b []byte) (n int, eof bool, err error) {
 	case over != wire.Reset:
 		return content, true, nil
 	case content == 0:
-		return 0, false, errLinkReset
+		return 0, false, ErrLinkReset
 	}
 	s.readable = true // the content goes before the reset, which is next
 	return content, false, nil
@@ -121,6 +120,6 @@ func (s *side) frame(buf []byte, n, content int, eof bool) []byte {
 	if !eof {
 		return buf[:n]
 	}
-	s.frames.ended = true
+	s.ended = true
 	return wire.AppendHead(buf[:n], wire.KindEnd, 0)
 }

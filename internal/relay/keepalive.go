@@ -14,7 +14,7 @@ func (w *workspace) keepAlive() {
 	for _, n := range w.older {
 		if f := w.flows.byNum[n]; f != nil && f.stage() > connecting && !f.keepAlive {
 			f.keepAlive = true
-			_ = socket.KeepAlive(f.side[dialed].fd, w.opts.KeepAlive)
+			_ = socket.KeepAlive(int(f.side[dialed].fd), w.opts.KeepAlive)
 		}
 	}
 	w.young, w.older = w.older[:0], w.young

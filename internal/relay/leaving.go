@@ -48,7 +48,7 @@ func (f *flow) readLeaving(w *workspace) (more bool, ev event, err error) {
 		f.setup.discarded += n
 		switch {
 		case s.frames.in.Over() == wire.Bye:
-			return false, brokeEvent(l), errBye
+			return false, brokeEvent(l), ErrBye
 		case s.frames.in.Over() != 0:
 			return false, finished, nil
 		case err != nil:
@@ -70,23 +70,23 @@ func (f *flow) linkOver(l int) bool {
 func (f *flow) freeLink(w *workspace, l int) {
 	s := f.side[l]
 	if s.watched {
-		w.poll.remove(s.fd)
+		w.poll.remove(int(s.fd))
 	}
 	f.side[l] = side{fd: -1, writable: true}
 	give := s.frames.onFree
 	switch {
 	case give == nil:
-		socket.Close(s.fd)
+		socket.Close(int(s.fd))
 	case l == dialed && f.meter.Up() > resetBytes && s.unacked() > resetBytes:
 		// The next pair could reset the link, and lose what is under way of this one.
 		if s.layer != nil {
 			_ = s.layer.CloseWrite()
 			_ = s.layer.Flush()
 		}
-		socket.Close(s.fd)
+		socket.Close(int(s.fd))
 		give(-1, nil)
 	default:
-		give(s.fd, s.frames.raw)
+		give(int(s.fd), s.frames.raw)
 	}
 }
 
@@ -102,7 +102,7 @@ func (f *flow) partLink(l int, ev event, err error) (parts, awaits bool) {
 		return false, false
 	case ev == timedOut && f.stage() == awaitingStatus: // its program may hang
 		return false, false
-	case s.frames.ended:
+	case s.ended:
 		return over != 0 && f.dir[1-l].finished, false
 	}
 	return f.sayReset(l), over == 0
@@ -120,12 +120,12 @@ func (f *flow) sayReset(l int) bool {
 	}
 	b := wire.AppendHead(bytes.Clone(status), wire.KindReset, 0)
 	n, err := s.write(b)
-	s.frames.ended = err == nil && n == len(b) && s.writable
-	return s.frames.ended
+	s.ended = err == nil && n == len(b) && s.writable
+	return s.ended
 }
 
-// errLinkReset is the reset of a pair by the other end of its link.
-var errLinkReset = linkReset{}
+// ErrLinkReset is the reset of a pair by the party behind its link. The link itself is intact.
+var ErrLinkReset error = linkReset{}
 
 type linkReset struct{}
 

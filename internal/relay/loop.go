@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,7 @@ func (l *loop) run() {
 	var events [256]unix.EpollEvent
 	lastTick, lastLook := l.now, l.now
 	for {
+		l.letGo()
 		n := l.poll.wait(events[:], l.waitTime())
 		l.now = l.clock()
 		l.noteEvents(events[:n])
@@ -83,6 +85,8 @@ func (l *loop) waitTime() time.Duration {
 	switch {
 	case len(l.ready) > 0:
 		return 0
+	case len(l.held) > 0:
+		return l.held[0].left(l.now)
 	case l.acceptor.pausing():
 		return minPause
 	case l.unacked:
@@ -117,6 +121,20 @@ func (l *loop) enqueue(f *flow) {
 		f.queued = true
 		l.ready = append(l.ready, f)
 	}
+}
+
+// letGo queues the flows whose status has been held for long.
+func (l *loop) letGo() {
+	n := 0
+	for n < len(l.held) && l.held[n].left(l.now) == 0 {
+		f := l.held[n].flow
+		if f.dir[dialed].held {
+			f.dir[dialed].held = false
+			l.enqueue(f)
+		}
+		n++
+	}
+	l.held = slices.Delete(l.held, 0, n)
 }
 
 // stepAll lets every queued flow move on once.
@@ -154,7 +172,7 @@ func (l *loop) step(f *flow) (more bool) {
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.AcceptedLayer, writable: true}
+	f.side[accepted] = newSide(p.Accepted, p.AcceptedLayer, true)
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
 		f.finishSetup(&l.workspace)
@@ -186,11 +204,12 @@ func (l *loop) addPreface(p *Preface) *flow {
 // call it.
 func (l *loop) addLeaving(v *Leaving) *flow {
 	f := &flow{active: l.clock()}
-	f.side[accepted] = side{fd: v.Accepted, layer: v.Layer, writable: true, readable: true}
+	f.side[accepted] = newSide(v.Accepted, v.Layer, true)
+	f.side[accepted].readable = true // perhaps
 	f.side[dialed].fd = -1
 	f.meter = new(Meter)
 	f.frame(accepted, false, v.Said, v.OnFree)
-	f.side[accepted].frames.ended = true
+	f.side[accepted].ended = true
 	f.startLeaving(&l.workspace)
 	f.setup.onError = v.OnError
 	if err := l.flows.add(f, l.poll, accepted, watched|writable); err != nil {

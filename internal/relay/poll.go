@@ -3,7 +3,6 @@ package relay
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -60,11 +59,15 @@ func (p *poller) addWritable(fd int, number, side int32) error {
 
 func (p *poller) control(op, fd int, events uint32, number, side int32) error {
 	ev := unix.EpollEvent{Events: events, Fd: number, Pad: side}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epoll, op, fd, &ev))
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("epoll_ctl", errno)
+	}
+	return nil
 }
 
 // remove unregisters a descriptor.
-func (p *poller) remove(fd int) { _ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, fd, nil) }
+func (p *poller) remove(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
 
 // interrupt makes wait return.
 func (p *poller) interrupt() { _, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
@@ -75,38 +78,35 @@ func (p *poller) interrupted() {
 	_, _ = unix.Read(p.wake, b[:])
 }
 
-// wait waits for events, in two steps.
+// rawWait is the longest wait of which the scheduler knows nothing.
+const rawWait = 10 * time.Millisecond
+
+// wait waits for events, in two steps. It may return early.
 //
 // To the scheduler the first is a goroutine that computes: it takes the processor
 // from none that is in an ordinary system call, and need not look at it every 20
 // µs (retake and sysmon in the runtime's proc.go), which would take a tenth of
 // the time of a busy loop. Whoever waits for this goroutine to stop, and after 10 ms
-// sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends. Then
-// there is not much to do, and the second step gives the processor away.
+// sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends.
+// A loop that has nothing to do for longer gives its processor away in the second step.
 func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
-	if n := pollRaw(p.epoll, events, timeout != 0 && preemptible); n > 0 || timeout == 0 {
+	n, err := pollRaw(p.epoll, events, min(timeout, rawWait))
+	if n > 0 || err == unix.EINTR || timeout <= rawWait {
 		return n
 	}
-	n, err := unix.EpollWait(p.epoll, events, int(timeout/time.Millisecond))
+	n, err = unix.EpollWait(p.epoll, events, int((timeout-rawWait)/time.Millisecond))
 	if err != nil && err != unix.EINTR {
 		panic(fmt.Sprintf("epoll_wait: %v", err)) // our own descriptor is broken
 	}
 	return max(n, 0)
 }
 
-// preemptible reports whether the scheduler interrupts goroutines by signals.
-var preemptible = !strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1")
-
-// pollRaw calls epoll_wait(2) without the scheduler's knowledge. It takes the events that
-// are there or, if block is set, waits for some, or for a signal.
-func pollRaw(epoll int, events []unix.EpollEvent, block bool) int {
-	timeout := uintptr(0)
-	if block {
-		timeout = ^uintptr(0)
-	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), timeout, 0, 0)
+// pollRaw calls epoll_wait(2) without the scheduler's knowledge.
+func pollRaw(epoll int, events []unix.EpollEvent, timeout time.Duration) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
+		uintptr(timeout/time.Millisecond), 0, 0)
 	if errno != 0 {
-		return 0
+		return 0, errno
 	}
-	return int(n)
+	return int(n), nil
 }

@@ -3,11 +3,47 @@ package relay
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
-// Meter counts the bytes of a pair while it lives.
+// Meter counts the bytes of a pair while it lives, and notes its times.
 type Meter struct {
 	moved [2]atomic.Int64 // by direction
+
+	connected, firstDown, halfClosed atomic.Int64 // by Now; 0 is not yet
+}
+
+// start is time 0 of Now. It precedes all that is noted, so that no time is 0.
+var start = time.Now().Add(-time.Nanosecond)
+
+// Now returns the time on the clock of meters, in nanoseconds.
+func Now() int64 { return int64(time.Since(start)) }
+
+// Connected returns when the service was connected: on a client, when its status had come.
+func (m *Meter) Connected() int64 { return m.connected.Load() }
+
+// FirstDown returns when the first byte came down.
+func (m *Meter) FirstDown() int64 { return m.firstDown.Load() }
+
+// HalfClosed returns when a direction had finished.
+func (m *Meter) HalfClosed() int64 { return m.halfClosed.Load() }
+
+// note stores the time, unless one is stored.
+func note(at *atomic.Int64) {
+	if at.Load() == 0 {
+		at.Store(Now())
+	}
+}
+
+// add counts n bytes in direction d.
+func (m *Meter) add(d, n int) {
+	if n == 0 {
+		return
+	}
+	if d == dialed {
+		note(&m.firstDown)
+	}
+	m.moved[d].Add(int64(n))
 }
 
 // Up returns the number of bytes that went from the accepted socket to the dialed one.

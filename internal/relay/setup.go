@@ -67,7 +67,8 @@ func (f *flow) stage() stage {
 // startPreface makes f the flow of a preface.
 func (f *flow) startPreface(w *workspace, p *Preface) {
 	f.setup = &setup{stage: prefacing, onData: p.OnData, timeout: p.Timeout, early: p.Said, onIdle: p.OnIdle, onError: p.OnError}
-	f.side[accepted] = side{fd: p.Accepted, layer: p.Layer, writable: true, readable: p.there()}
+	f.side[accepted] = newSide(p.Accepted, p.Layer, true)
+	f.side[accepted].readable = p.there()
 	f.side[dialed].fd = -1
 	w.setDeadline(f.setup, p.IdleTimeout)
 }
@@ -85,13 +86,13 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 		stage: connecting, deadline: f.setup.deadline, timeout: p.StatusTimeout, onStatus: p.OnStatus,
 		giveUp: p.GiveUp, onUndelivered: p.OnUndelivered, kept: slices.Clip(p.Peeked),
 	}
-	f.side[dialed] = side{fd: p.Dialed, layer: p.DialedLayer}
+	f.side[dialed] = newSide(p.Dialed, p.DialedLayer, false)
 	f.done = p.Done
 	if f.meter = p.Meter; f.meter == nil {
 		f.meter = new(Meter)
 	}
-	f.dir[accepted] = direction{rest: p.UpPrefix, extra: len(p.UpPrefix), eof: p.PeekedEOF}
-	f.dir[dialed] = direction{rest: p.DownPrefix, extra: len(p.DownPrefix)}
+	f.dir[accepted], f.dir[dialed] = newDirection(p.UpPrefix), newDirection(p.DownPrefix)
+	f.dir[accepted].eof = p.PeekedEOF
 	switch p.Framed {
 	case NoLink:
 		f.dir[accepted].rest = append(p.UpPrefix, p.Peeked...)
@@ -102,11 +103,11 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 		up := &f.dir[accepted]
 		up.rest = f.side[dialed].appendFrames(p.UpPrefix, p.Peeked, p.PeekedEOF)
 		if len(p.Peeked) == 0 {
-			up.extra = len(up.rest) // the end of a peer that has said nothing is no payload
+			up.setExtra(len(up.rest)) // the end of a peer that has said nothing is no payload
 		}
 	}
 	if p.Framed != AcceptedLink {
-		f.meter.moved[accepted].Add(int64(len(p.Peeked)))
+		f.meter.add(accepted, len(p.Peeked))
 	}
 }
 

@@ -13,29 +13,36 @@ import (
 // side is one socket and what is known of it. Edge-triggered epoll reports a state once,
 // so a side keeps it until a call shows otherwise.
 type side struct {
-	fd       int
-	layer    Layer   // between it and its bytes, or nil
-	frames   *frames // of a link
-	watched  bool    // the poller reports its events
-	awaited  bool    // and when a write may take something
-	readable bool    // a read may give something
-	writable bool    // a write may take something
-	ending   bool    // FIN has come, behind what is still to be read
-	failed   bool    // there is an error to be asked for
-	broken   bool    // the connection is gone, and needs no reset
-	acked    bool    // it has ended in both directions, and all is acknowledged
-	wrote    bool    // something was sent in this step
-	urgent   bool    // urgent data has come, at which reads stop short
-	closing  bool    // the layer's direction was closed
+	layer  Layer   // between it and its bytes, or nil
+	frames *frames // of a link
 
 	unackedSince int64 // when something was sent that is not acknowledged, ms on the loop's clock; 0 is nothing
+
+	fd       int32
+	watched  bool // the poller reports its events
+	awaited  bool // and when a write may take something
+	readable bool // a read may give something
+	writable bool // a write may take something
+	ending   bool // FIN has come, behind what is still to be read
+	failed   bool // there is an error to be asked for
+	broken   bool // the connection is gone, and needs no reset
+	acked    bool // it has ended in both directions, and all is acknowledged
+	wrote    bool // something was sent in this step
+	urgent   bool // urgent data has come, at which reads stop short
+	closing  bool // the layer's direction was closed
+	ended    bool // this end's terminator was written to the link, or is in the rest
+}
+
+// newSide returns the side of a socket that is connected, if writable is set.
+func newSide(fd int, layer Layer, writable bool) side {
+	return side{fd: int32(fd), layer: layer, writable: writable} //nolint:gosec // descriptors are small
 }
 
 // watch registers the side with the poller.
 func (s *side) watch(p *poller, number, which int32, events uint32) error {
 	s.watched = true
 	s.awaited = events&writable != 0
-	return p.add(s.fd, events, number, which)
+	return p.add(int(s.fd), events, number, which)
 }
 
 // note records an event (epoll_ctl(2)).
@@ -64,7 +71,7 @@ func (s *side) readBytes(b []byte) (n int, eof bool, err error) {
 	if s.layer != nil {
 		return s.readLayer(b)
 	}
-	n, errno := socket.Recv(s.fd, b)
+	n, errno := socket.Recv(int(s.fd), b)
 	switch {
 	case errno == unix.EAGAIN:
 		s.readable = false
@@ -95,7 +102,7 @@ func (s *side) write(b []byte) (int, error) {
 	if s.layer != nil {
 		return s.writeLayer(b)
 	}
-	n, errno := socket.SendSome(s.fd, b)
+	n, errno := socket.SendSome(int(s.fd), b)
 	switch {
 	case errno == unix.EAGAIN:
 		s.writable = false
@@ -147,20 +154,15 @@ func (s *side) closeWrite() (done bool, err error) {
 	if s.frames != nil {
 		return true, nil
 	}
-	return true, os.NewSyscallError("shutdown", unix.Shutdown(s.fd, unix.SHUT_WR))
+	return true, socket.CloseWrite(int(s.fd))
 }
 
-// unacked returns the number of bytes that the other end has not acknowledged. FIN
-// counts as one (tcp(7), SIOCOUTQ).
+// unacked returns the number of bytes that the other end has not acknowledged.
 func (s *side) unacked() int {
 	if s.fd < 0 {
 		return 0
 	}
-	n, err := unix.IoctlGetInt(s.fd, unix.SIOCOUTQ)
-	if err != nil {
-		return 0
-	}
-	return n
+	return socket.Unacked(int(s.fd))
 }
 
 // delivered reports whether the other end of a side that has finished has acknowledged all
@@ -178,9 +180,9 @@ func (s *side) close(finished bool) {
 	case s.fd < 0:
 		return
 	case finished && !s.broken && !s.acked:
-		socket.Close(s.fd)
+		socket.Close(int(s.fd))
 	default:
-		socket.Release(s.fd) // by RST
+		socket.Release(int(s.fd)) // by RST
 	}
 	s.fd = -1
 }

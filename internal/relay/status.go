@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -17,10 +16,7 @@ import (
 // over: the other end may use as much, and checks its clock once a second, too.
 const statusGrace = 2 * time.Second
 
-var (
-	errEndsUnanswered = errors.New("ended before its answer")
-	errBye            = fmt.Errorf("the server was closing the link: %w", ErrUndelivered)
-)
+var errEndsUnanswered = errors.New("ended before its answer")
 
 // finishConnect checks whether the dialed socket is connected, and has the accepted
 // one watched from then on: what comes there earlier has to wait anyway.
@@ -29,9 +25,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	switch {
 	case a.failed:
 		a.failed = false
-		return acceptedBroke, os.NewSyscallError("recv", socket.Error(a.fd))
+		return acceptedBroke, os.NewSyscallError("recv", socket.Error(int(a.fd)))
 	case d.failed:
-		return f.failConnect(w, socket.Error(d.fd))
+		return f.failConnect(w, socket.Error(int(d.fd)))
 	case !d.writable:
 		return nothing, nil
 	}
@@ -44,7 +40,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	w.noteConnected(f)
 	f.active = w.now
 	if f.setup.onStatus == nil {
+		note(&f.meter.connected)
 		f.finishSetup(w)
+		w.hold(f)
 		return nothing, nil
 	}
 	f.setup.stage = awaitingStatus
@@ -84,7 +82,7 @@ func (f *flow) readStatus(w *workspace) (event, error) {
 		case known:
 			return f.answered(w, status, w.buf[:n], err)
 		case src.frames.in.Over() == wire.Bye:
-			return declined, errBye
+			return declined, ErrBye
 		case errors.Is(err, wire.ErrFrame):
 			return refused, err
 		case errors.Is(err, errLinkEnded):
@@ -106,9 +104,10 @@ func (f *flow) answered(w *workspace, status wire.Status, first []byte, broken e
 	case err != nil:
 		return refused, err
 	}
+	note(&f.meter.connected)
 	if len(first) > 0 {
 		f.dir[dialed].rest = bytes.Clone(first)
-		f.meter.moved[dialed].Add(int64(len(first)))
+		f.meter.add(dialed, len(first))
 	}
 	f.active = w.now
 	f.finishSetup(w)

@@ -23,6 +23,7 @@ type workspace struct {
 	unacked   bool         // some side may have sent what is not acknowledged
 	draining  bool         // the loop accepts no more
 
+	held         []held  // the longest held first
 	young, older []int32 // numbers of flows whose keepalive is not set, see keepAlive
 }
 

@@ -47,14 +47,10 @@ func (s *Server) Take(session *auth.Session, client netip.AddrPort) {
 
 // authenticated returns the remote of a session.
 func authenticated(session *auth.Session, at netip.AddrPort) *remote {
-	f := &remote{
+	return &remote{
 		addr: at, origin: Origin{Key: session.Identity.Key, Name: session.Identity.Name},
-		authenticated: true, still: session.Still, headerKey: session.HeaderKey,
+		session: session, still: session.Still,
 	}
-	if session.Conn != nil {
-		f.layer = session.Conn
-	}
-	return f
 }
 
 // lastWords bounds a handshake during a drain.
@@ -82,7 +78,7 @@ func (s *Server) admitClient(p auth.Identity) (wire.Status, error) {
 // changed since it opened the link.
 func (s *Server) authorize(from *remote, h wire.Header) error {
 	switch {
-	case from.authenticated && s.Clients == nil:
+	case from.authenticated() && s.Clients == nil:
 		if err := from.still(); err != nil {
 			return fmt.Errorf("%w: %w", errNoLonger, err)
 		}

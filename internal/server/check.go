@@ -13,6 +13,7 @@ import (
 // healthCheck answers a client that asks whether the server works, and waits for the next
 // header of its link. It ends the link of a load balancer's health check in good order.
 func (c *conn) healthCheck(_ context.Context, link int) {
+	c.server.Track.Forget(&c.record)
 	c.server.Log.Debug("health check", slog.Any("link", c.from))
 	switch {
 	case !c.header.Answer:

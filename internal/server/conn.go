@@ -15,20 +15,29 @@ import (
 	"time"
 
 	"portredirector/internal/relay"
+	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
 
-// conn is one link on its way to a service.
+// conn is one peer of a link.
 type conn struct {
 	server *Server
 	header wire.Header
-	form   wire.Form
 	from   *remote
-	head   []byte // the bytes that came behind the header
-	inside bool   // it is counted in Server.Peers
+	form   wire.Form
+	inside bool // it is counted in Server.Peers
+	record track.Conn
 
-	service  Service
-	addr     netip.Addr   // the one that is dialed
+	service Service
+	addr    netip.Addr // of the service, the one that is dialed
+	port    uint16     // of the source that the service sees; 0 is the claim's
+
+	*attempt // nil while the relay has the peer
+}
+
+// attempt is what a peer needs on its way to a service.
+type attempt struct {
+	head     []byte       // the bytes that came behind the header
 	addrs    []netip.Addr // of the service, not dialed yet
 	tried    []netip.Addr // of a name, and failed
 	asked    bool         // its name was looked up anew
@@ -60,10 +69,11 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h); err != nil {
 		return err
 	}
-	var ok bool
-	if c.service, ok = s.Services[h.Destination.Port()]; !ok {
+	service, ok := s.Services[h.Destination.Port()]
+	if !ok {
 		return ErrNoService
 	}
+	c.record.Update(func() { c.service = service })
 	if s.Claims != nil {
 		if err := s.Claims.Check(h.Source.Addr()); err != nil {
 			return err
@@ -76,13 +86,14 @@ func (c *conn) admit() error {
 
 // relay gives both sockets to the relay.
 func (c *conn) relay(link int, p *relay.Pair) {
-	p.Accepted, p.AcceptedLayer = link, c.from.layer
+	p.Accepted, p.AcceptedLayer = link, c.from.layer()
 	c.server.Relay.Relay(*p)
 }
 
 // gone logs the end of a peer.
 func (c *conn) gone(r relay.Result) {
 	c.leave()
+	c.server.Track.End(&c.record, endedBy(r, c.header.Answer), r.Err)
 	switch {
 	case r.End == relay.Failed:
 		c.log(slog.LevelError, "relay failed", slog.Any("error", r.Err))

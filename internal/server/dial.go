@@ -81,7 +81,7 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 			c.relay(link, p)
 			return
 		}
-		c.addr = addr
+		c.record.Update(func() { c.addr = addr })
 		c.failed(err)
 	}
 	if err == nil {
@@ -109,7 +109,7 @@ func (c *conn) more(ctx context.Context, err error) bool {
 
 // dial starts to dial an address of the service. The pair lacks the link.
 func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
-	c.addr = service.Addr()
+	c.server.Track.Linked(&c.record, func() { c.addr = service.Addr() })
 	if claims := c.server.Claims; claims != nil {
 		if err := claims.CheckService(c.header.Source.Addr(), c.addr); err != nil {
 			return nil, err
@@ -120,14 +120,17 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		return nil, fmt.Errorf("dial service: %w", err)
 	}
 	if rung == socket.AnyPort {
+		c.record.Update(func() { c.port = socket.Local(fd).Port() })
 		c.log(slog.LevelInfo, "the peer's ip:port is taken, on this machine or at the service, or is not permitted, using another port of its address",
 			slog.Any("source", socket.Local(fd)), slog.Any("address", service))
 	}
 	c.debug("peer connects", slog.Any("link", c.from), slog.Any("address", service), slog.Any("form", c.form))
+	attempt := c.attempt
 	p := &relay.Pair{
-		Dialed: fd, Peeked: c.head, Done: c.ended,
+		Dialed: fd, Peeked: c.head, Done: c.ended, Meter: &c.record.Meter,
 		ConnectTimeout: c.timeout(),
 		OnUndelivered: func(ctx context.Context, u relay.Undelivered) {
+			c.attempt = attempt
 			c.failed(u.Err)
 			c.try(ctx, u.Accepted, fmt.Errorf("dial service %s: %w", service, u.Err))
 		},
@@ -136,6 +139,7 @@ func (c *conn) dial(service netip.AddrPort, mark uint32) (*relay.Pair, error) {
 		p.Framed, p.OnFree = relay.AcceptedLink, c.server.listenAgain(c.from)
 		p.DownPrefix = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
 	}
+	c.attempt = nil
 	return p, nil
 }
 

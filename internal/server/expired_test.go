@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
@@ -37,7 +38,7 @@ func TestExpiredCertificateEndsTheLink(t *testing.T) {
 	fd, err := socket.Detach(c)
 	nstest.Must(t, err)
 
-	s.listen(fd, &remote{authenticated: true, still: func() error { return errors.New("it has expired") }}, nil)
+	s.listen(fd, &remote{session: new(auth.Session), still: func() error { return errors.New("it has expired") }}, nil)
 	header, err := wire.Header{
 		Source: netip.MustParseAddrPort("203.0.113.7:51234"), Destination: netip.MustParseAddrPort("192.0.2.1:80"),
 	}.Append(nil, wire.Native)

@@ -49,7 +49,7 @@ func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 func (s *Server) listen(link int, from *remote, said []byte) {
 	among, silence := &s.Unfinished, time.Duration(0)
 	switch {
-	case from.authenticated:
+	case from.authenticated():
 		among = &s.Known
 	case s.Secure != nil:
 		silence = s.HeaderTimeout // a client with a key sends its hello at once
@@ -66,7 +66,7 @@ func (s *Server) listen(link int, from *remote, said []byte) {
 	}
 	heard := false
 	opened := s.Relay.ReadPreface(relay.Preface{
-		Accepted: link, Layer: from.layer, Said: said, IdleTimeout: silence, Timeout: s.HeaderTimeout,
+		Accepted: link, Layer: from.layer(), Said: said, IdleTimeout: silence, Timeout: s.HeaderTimeout,
 		OnData: func(said []byte) (relay.Next, error) {
 			heard = true
 			next, err := s.next(said, from)
@@ -98,7 +98,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return relay.Next{}, nil // there is more to come
-	case hello && s.Secure != nil && !from.authenticated:
+	case hello && s.Secure != nil && !from.authenticated():
 		said = bytes.Clone(said)
 		// Counted here, because many goroutines may be waiting to run.
 		under, _ := s.Handshakes.Add(from.origin)
@@ -109,9 +109,10 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 		return relay.Next{}, err
 	}
 	from.carried++
-	c := &conn{server: s, header: h, form: form, from: from, head: bytes.Clone(said[len(said)-there.Len():])}
+	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
+	s.Track.Begin(&c.record, c, h.Destination.Port())
 	switch {
-	case s.Secure != nil && !from.authenticated:
+	case s.Secure != nil && !from.authenticated():
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil
@@ -125,7 +126,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 // for it. Otherwise there are too many links, and waiting would keep one more.
 func (s *Server) dismiss(ctx context.Context, link int, from *remote) {
 	switch {
-	case s.Secure != nil && !from.authenticated:
+	case s.Secure != nil && !from.authenticated():
 		socket.Close(link)
 	case s.Relay.Retired():
 		farewell(ctx, link, from)

@@ -31,6 +31,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		return
 	}
 	status := statusOf(err)
+	c.server.Track.End(&c.record, blame(status), err)
 	c.server.refused.of(status).Add(1)
 	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
 		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
@@ -46,7 +47,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	waits, _ := c.server.Leaving.Add(c.from.origin)
 	again := c.server.listenAgain(c.from)
 	leaving := c.server.Relay.Leave(relay.Leaving{
-		Accepted: link, Layer: c.from.layer, Said: c.head,
+		Accepted: link, Layer: c.from.layer(), Said: c.head,
 		OnFree: func(link int, said []byte) {
 			waits.Over()
 			again(link, said)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/netip"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
@@ -15,13 +16,29 @@ type remote struct {
 	addr   netip.AddrPort // its end of the link
 	origin Origin
 
-	dialed  bool   // this server has opened the link
-	carried uint64 // headers that the link has carried
+	session *auth.Session // nil if the link is not authenticated
+	still   func() error  // checks the certificate of the session again
+	carried uint64        // headers that the link has carried
+	dialed  bool          // this server has opened the link
+}
 
-	authenticated bool         // as the origin says
-	still         func() error // checks its certificate again
-	layer         relay.Layer  // of an encrypted link
-	headerKey     []byte       // of an authenticated link: the key that seals its headers
+// authenticated reports whether the other end is the one that the origin names.
+func (f *remote) authenticated() bool { return f.session != nil }
+
+// layer returns the layer of an encrypted link, and nil for others.
+func (f *remote) layer() relay.Layer {
+	if f.session == nil || f.session.Conn == nil {
+		return nil
+	}
+	return f.session.Conn
+}
+
+// headerKey returns the key that seals the headers of the link, or nil.
+func (f *remote) headerKey() []byte {
+	if f.session == nil {
+		return nil
+	}
+	return f.session.HeaderKey
 }
 
 // prefix returns the network of its address, which stands for a stranger.
@@ -32,11 +49,11 @@ func (f *remote) String() string { return f.addr.String() }
 
 // read reads the next header of the link.
 func (f *remote) read(r io.Reader) (wire.Header, wire.Form, error) {
-	switch {
+	switch key := f.headerKey(); {
 	case f.carried > 0:
-		return wire.ReadNext(r, f.headerKey, f.carried)
-	case f.headerKey != nil:
-		return wire.ReadSealed(r, f.headerKey, 0)
+		return wire.ReadNext(r, key, f.carried)
+	case key != nil:
+		return wire.ReadSealed(r, key, 0)
 	}
 	return wire.Read(r)
 }
@@ -49,22 +66,24 @@ func (f *remote) answer(link int, status wire.Status) error {
 // bye tells the client that the idle link is being closed, and ends this direction of an
 // encrypted one.
 func (f *remote) bye(link int) error {
-	if err := f.say(link, wire.AppendFrame(nil, wire.KindBye)); err != nil || f.layer == nil {
+	layer := f.layer()
+	if err := f.say(link, wire.AppendFrame(nil, wire.KindBye)); err != nil || layer == nil {
 		return err
 	}
-	if err := f.layer.CloseWrite(); err != nil {
+	if err := layer.CloseWrite(); err != nil {
 		return err
 	}
-	return f.layer.Flush()
+	return layer.Flush()
 }
 
 // say writes a few bytes to the link.
 func (f *remote) say(link int, b []byte) error {
-	if f.layer == nil {
+	layer := f.layer()
+	if layer == nil {
 		return socket.Send(link, b)
 	}
-	if _, err := f.layer.Write(b); err != nil {
+	if _, err := layer.Write(b); err != nil {
 		return err
 	}
-	return f.layer.Flush()
+	return layer.Flush()
 }

@@ -12,6 +12,7 @@ import (
 	"portredirector/internal/logging"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
+	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
 
@@ -43,6 +44,7 @@ type Server struct {
 	Known      limit.Oldest[Origin] // authenticated links that wait for a header
 	Leaving    limit.Oldest[Origin] // links of refused peers, which wait for the client's terminator
 	Peers      limit.Peers[Origin]
+	Track      track.Table
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause
 	refused refusals

@@ -1,9 +1,10 @@
 package socket
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strconv"
-	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,43 +12,56 @@ import (
 // Local returns the address of a socket's own end. It never maps an IPv4 address into
 // IPv6, whatever the listener.
 func Local(fd int) netip.AddrPort {
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
+	var a sockaddr
+	n := uint32(len(a))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	return addrPort(sa)
+	return a.addrPort()
 }
 
 // Remote returns the address of a socket's other end. It returns false if there is none.
 func Remote(fd int) (netip.AddrPort, bool) {
-	sa, err := syscall.Getpeername(fd)
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
-	return addrPort(sa), true
+	var a sockaddr
+	n := uint32(len(a))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
+	return a.addrPort(), errno == 0
 }
 
-// addrPort converts an address of package syscall, which, unlike x/sys/unix, does
-// not ask each socket for its protocol.
-func addrPort(sa syscall.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *syscall.SockaddrInet6:
-		a := netip.AddrFrom16(sa.Addr).Unmap()
-		if sa.ZoneId != 0 && a.Is6() {
-			a = a.WithZone(strconv.FormatUint(uint64(sa.ZoneId), 10))
+// sockaddr is the kernel's form of an address: a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
+type sockaddr [unix.SizeofSockaddrInet6]byte
+
+// newSockaddr returns the form of an address, and its length.
+func newSockaddr(of netip.AddrPort) (a sockaddr, n uintptr) {
+	binary.BigEndian.PutUint16(a[2:], of.Port())
+	if of.Addr().Is4() {
+		ip := of.Addr().As4()
+		binary.NativeEndian.PutUint16(a[:], unix.AF_INET)
+		copy(a[4:], ip[:])
+		return a, unix.SizeofSockaddrInet4
+	}
+	ip := of.Addr().As16()
+	binary.NativeEndian.PutUint16(a[:], unix.AF_INET6)
+	copy(a[8:], ip[:])
+	binary.NativeEndian.PutUint32(a[24:], zone(of.Addr().Zone()))
+	return a, unix.SizeofSockaddrInet6
+}
+
+// addrPort returns the address.
+func (a *sockaddr) addrPort() netip.AddrPort {
+	port := binary.BigEndian.Uint16(a[2:])
+	switch binary.NativeEndian.Uint16(a[:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[4:8])), port)
+	case unix.AF_INET6:
+		ip := netip.AddrFrom16([16]byte(a[8:24])).Unmap()
+		if zone := binary.NativeEndian.Uint32(a[24:]); zone != 0 && ip.Is6() {
+			ip = ip.WithZone(strconv.FormatUint(uint64(zone), 10))
 		}
-		return netip.AddrPortFrom(a, uint16(sa.Port))
+		return netip.AddrPortFrom(ip, port)
 	}
 	return netip.AddrPort{}
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
-	}
-	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port()), ZoneId: zone(a.Addr().Zone())}
 }
 
 // zone returns the number of an IPv6 zone, which may be an interface's name.

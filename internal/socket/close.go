@@ -2,6 +2,7 @@ package socket
 
 import (
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,19 +19,27 @@ import (
 // Close closes a socket in order: the kernel delivers what was written, and then FIN.
 func Close(fd int) {
 	_ = resetOnClose(fd, false)
-	_ = unix.Close(fd)
+	Release(fd)
 }
 
 // Reset closes a socket by RST and discards what is not sent.
 func Reset(fd int) {
 	_ = resetOnClose(fd, true)
-	_ = unix.Close(fd)
+	Release(fd)
+}
+
+// CloseWrite ends this direction of a connection by FIN.
+func CloseWrite(fd int) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
+		return os.NewSyscallError("shutdown", errno)
+	}
+	return nil
 }
 
 // Release closes a socket for which the kernel has nothing left to do: its connection was
 // reset, or has ended in both directions and all is acknowledged. A socket with
 // anything left is reset. It saves Close and Reset a system call.
-func Release(fd int) { _ = unix.Close(fd) }
+func Release(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // resetOnClose determines whether close(2) of a socket sends RST.
 func resetOnClose(fd int, reset bool) error {

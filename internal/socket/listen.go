@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,11 +39,14 @@ func Listen(ctx context.Context, addr string, alive net.KeepAliveConfig) (*net.T
 // Accept accepts a connection from a non-blocking listener and returns the address of the
 // other end. It returns the errors of accept(2) unchanged.
 func Accept(listener int) (fd int, from netip.AddrPort, err error) {
-	fd, sa, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-	if err != nil {
-		return -1, netip.AddrPort{}, err
+	var a sockaddr
+	n := uint32(len(a))
+	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
 	}
-	return fd, addrPort(sa), nil
+	return int(r), a.addrPort(), nil
 }
 
 // Prepare sets the options of [Listen] on a listener of another process.

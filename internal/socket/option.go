@@ -24,8 +24,7 @@ func set(fd int, options ...option) error {
 	return nil
 }
 
-// setsockopt sets an option without telling the scheduler of the call, see [Recv]. The
-// options of this package never block, and each peer costs several.
+// setsockopt sets an option.
 func setsockopt(fd, level, name int, value unsafe.Pointer, size uintptr) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(value), size, 0)
 	return errno

@@ -3,6 +3,7 @@ package socket
 import (
 	"net"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +20,11 @@ type State struct {
 
 // Look returns the state of a socket.
 func Look(fd int) State {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
+	var info unix.TCPInfo
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
 		return State{Broken: true}
 	}
 	return State{
@@ -31,6 +35,16 @@ func Look(fd int) State {
 		Unanswered: int(info.Probes),
 		Silence:    time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond,
 	}
+}
+
+// Unacked returns the number of bytes that the other end has not acknowledged. FIN
+// counts as one (tcp(7), SIOCOUTQ).
+func Unacked(fd int) int {
+	var n int32
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 // StopKeepAlive turns keepalive off.

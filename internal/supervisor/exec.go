@@ -58,6 +58,8 @@ func (s *Supervisor) takeSignals() bool {
 			case syscall.SIGCHLD: // see resume, and begin
 			case syscall.SIGHUP:
 				s.wanted = true
+			case syscall.SIGUSR1:
+				s.reopenLogs()
 			default:
 				s.late = append(s.late, sig)
 				return false
@@ -114,7 +116,7 @@ func (s *Supervisor) resume() {
 func blockSignals() (restore func()) {
 	var set, before unix.Sigset_t
 	const bits = 8 * int(unsafe.Sizeof(set.Val[0]))
-	for _, sig := range append([]os.Signal{syscall.SIGHUP}, terminating...) {
+	for _, sig := range append([]os.Signal{syscall.SIGHUP, syscall.SIGUSR1}, terminating...) {
 		if n, ok := sig.(syscall.Signal); ok {
 			set.Val[(int(n)-1)/bits] |= 1 << ((int(n) - 1) % bits)
 		}

@@ -191,7 +191,7 @@ func (s *Supervisor) killLater(r *reload) {
 	time.AfterFunc(killTimeout, func() {
 		s.post(func() {
 			for _, w := range s.workers {
-				if slices.Contains(r.workers, w) {
+				if slices.Contains(r.workers, w) && w.status == nil {
 					_ = kill(w.pid)
 				}
 			}

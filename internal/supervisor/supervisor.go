@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config) error {
 		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
 		restarts: make(map[string]*restart),
 	}
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGCHLD)...)
+	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
@@ -133,8 +133,19 @@ func (s *Supervisor) handle(sig os.Signal) {
 		s.children.reap()
 	case syscall.SIGHUP:
 		s.request(nil)
+	case syscall.SIGUSR1:
+		s.reopenLogs()
 	default:
 		s.end(sig.String())
+	}
+}
+
+// reopenLogs has all workers open their access logs again.
+func (s *Supervisor) reopenLogs() {
+	for _, w := range s.workers {
+		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+			_ = unix.Kill(w.pid, unix.SIGUSR1)
+		}
 	}
 }
 

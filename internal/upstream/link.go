@@ -12,9 +12,10 @@ type Link struct {
 	pooled
 
 	server *server
+	taken  int64 // when it was, on the clock of Servers
 	ready  bool  // it was connected when it was taken
 	missed bool  // the peer found no connected link at first
-	taken  int64 // when it was, on the clock of Servers
+	spent  bool  // it carries no further peer
 
 	Timeout time.Duration // of the rest of connecting
 }
@@ -44,12 +45,15 @@ func (l Link) Return() {
 	if l.missed && s.set.clock()-l.taken < int64(time.Second) {
 		s.pool.unmiss()
 	}
-	if s.best.Load() == nil || l.Lost() != nil || !l.trusted() || l.aged() {
+	if l.spent || s.best.Load() == nil || l.Lost() != nil || !l.trusted() || l.aged() {
 		l.close()
 		return
 	}
 	l.PutBack()
 }
+
+// Retire makes Return close the link.
+func (l *Link) Retire() { l.spent = true }
 
 // PutBack gives back a link over which nothing was sent. It does not block.
 func (l Link) PutBack() { l.server.set.deliver(l.server, l.pooled) }

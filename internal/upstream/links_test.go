@@ -174,7 +174,7 @@ func TestOldLinks(t *testing.T) {
 	used := []int{w.add(1), w.add(1), w.add(1)}
 	age := func() {
 		for i := range w.links {
-			w.links[i].since = time.Now().Add(-2 * w.maxAge)
+			w.links[i].since = now() - moment(2*w.maxAge)
 		}
 	}
 	age()
@@ -188,7 +188,7 @@ func TestOldLinks(t *testing.T) {
 
 	w.maxAge = 0
 	old := w.add(1)
-	w.links[0].since = time.Now().Add(-time.Hour)
+	w.links[0].since = now() - moment(time.Hour)
 	w.least = 0
 	w.size = 0
 	w.tick()
@@ -287,7 +287,7 @@ func TestReturn(t *testing.T) {
 		"lost":            func(d *dialed, l *Link) { d.lost.Store(l.taken + 1) },
 		"pool is closed":  func(d *dialed, _ *Link) { d.pool.close() },
 		"pool is off":     func(d *dialed, _ *Link) { d.pool.most = 0 },
-		"too old":         func(_ *dialed, l *Link) { l.first = time.Now().Add(-2 * oldest) },
+		"too old":         func(_ *dialed, l *Link) { l.first = now() - moment(2*oldest) },
 		"address is gone": func(d *dialed, _ *Link) { d.pool.allow(nil) },
 	} {
 		ss := New(Config{Servers: []string{w.at.String()}, PoolMax: 4, ConnectTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})

@@ -151,7 +151,7 @@ func (p *pool) put(l pooled) {
 		l.close()
 		return
 	}
-	l.since, l.alive = time.Now(), false
+	l.since, l.alive = now(), false
 	if l.carried > 0 {
 		p.links = append(p.links, l)
 	} else {
@@ -185,7 +185,7 @@ func (p *pool) tick() (want int, at netip.AddrPort, err error) {
 	})
 	surplus := len(p.links) - p.targetLocked()
 	p.dropLocked(func(l *pooled) bool {
-		old := surplus > 0 && p.maxAge > 0 && time.Since(l.since) > p.maxAge
+		old := surplus > 0 && p.maxAge > 0 && l.since.age() > p.maxAge
 		if old {
 			surplus--
 		}

@@ -16,12 +16,25 @@ type pooled struct {
 	session *auth.Session // nil if the link is plain
 	carried uint64        // headers that the link has carried
 
-	first time.Time // when it came back from its first peer
-	since time.Time // it is in the pool
-	late  int       // ticks at which it was still connecting
-	seen  bool      // it was connected at a tick, or before
-	alive bool      // it has the keepalive of idle links
+	first moment // when it came back from its first peer
+	since moment // it is in the pool
+	late  uint8  // ticks at which it was still connecting
+	seen  bool   // it was connected at a tick, or before
+	alive bool   // it has the keepalive of idle links
 }
+
+// moment is a time on the monotonic clock of this process. A time.Time is three times as
+// large.
+type moment time.Duration
+
+// started is the beginning of that clock.
+var started = time.Now()
+
+// now returns the present moment, which is not 0.
+func now() moment { return moment(time.Since(started)) + 1 }
+
+// age returns the time since then.
+func (m moment) age() time.Duration { return time.Duration(now() - m) }
 
 // none is a link that could not be opened.
 var none = pooled{fd: -1}
@@ -36,10 +49,10 @@ const oldest = time.Hour
 
 // aged reports whether a link that comes back is too old for another peer.
 func (l *pooled) aged() bool {
-	if l.first.IsZero() {
-		l.first = time.Now()
+	if l.first == 0 {
+		l.first = now()
 	}
-	return time.Since(l.first) > oldest
+	return l.first.age() > oldest
 }
 
 // close closes a link that is not none, in order.

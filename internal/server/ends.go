@@ -1,0 +1,60 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+
+	"portredirector/internal/relay"
+	"portredirector/internal/track"
+	"portredirector/internal/wire"
+)
+
+// Describe fills in what the server knows of a peer.
+func (c *conn) Describe(r *track.Record) {
+	r.ID, r.Peer, r.Entry = c.header.ID, c.header.Source, c.header.Destination
+	r.Service = cmp.Or(c.service.Name, c.service.String())
+	r.Other, r.Identity = c.from.String(), c.from.origin.Name
+	if c.addr.IsValid() {
+		r.Source = c.header.Source
+		if c.port != 0 {
+			r.Source = netip.AddrPortFrom(r.Source.Addr(), c.port)
+		}
+	}
+}
+
+// endedBy returns the party that has ended a peer's pair. framed says that the link is intact
+// when the peer has reset; others pass the peer's reset on by their own.
+func endedBy(r relay.Result, framed bool) track.Who {
+	switch r.End {
+	case relay.Finished:
+		return track.Nobody
+	case relay.AcceptedReset:
+		if framed && !errors.Is(r.Err, relay.ErrLinkReset) {
+			return track.Link
+		}
+		return track.Peer
+	case relay.DialedReset, relay.Refused:
+		return track.Service
+	case relay.Idle:
+		return track.Limit
+	case relay.Cut:
+		return track.Admin
+	case relay.Failed:
+	}
+	return track.Server
+}
+
+// blame returns the party for which a peer was refused.
+func blame(status wire.Status) track.Who {
+	switch status {
+	case wire.Refused, wire.Unreachable:
+		return track.Service
+	case wire.Busy:
+		return track.Limit
+	case wire.Draining:
+		return track.Admin
+	default:
+		return track.Server
+	}
+}

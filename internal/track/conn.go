@@ -1,0 +1,84 @@
+package track
+
+import (
+	"time"
+
+	"portredirector/internal/relay"
+)
+
+// Conn is the record of one connection in the making. Its owner embeds it, and gives the
+// address of Meter to the relay.
+type Conn struct {
+	Meter relay.Meter
+
+	owner      Owner
+	shard      *shard
+	next, prev *Conn // guarded by shard.mu
+
+	// Times are in ns of the clock; 0 is not yet.
+	began  int64
+	linked int64 // guarded by shard.mu
+	ended  int64 // guarded by shard.mu
+	err    error // guarded by shard.mu
+	port   uint16
+	told   bool // to onBegin; guarded by shard.mu
+	code   Code // guarded by shard.mu
+}
+
+// Owner describes a connection.
+type Owner interface {
+	// Describe fills in what the owner knows. It is called on any goroutine, and not while
+	// [Conn.Update] changes it.
+	Describe(r *Record)
+}
+
+// Update runs a function that changes what the owner describes.
+func (c *Conn) Update(change func()) {
+	c.shard.mu.Lock()
+	defer c.shard.mu.Unlock()
+	change()
+}
+
+// Waits notes that the connection waits again, after a link or an address of no use.
+func (c *Conn) Waits() {
+	c.shard.mu.Lock()
+	defer c.shard.mu.Unlock()
+	c.linked = 0
+}
+
+// phaseLocked returns the phase of the connection.
+func (c *Conn) phaseLocked() Phase {
+	switch {
+	case c.Meter.HalfClosed() != 0:
+		return Last
+	case c.Meter.Connected() != 0:
+		return Data
+	case c.linked != 0:
+		return Connect
+	}
+	return Queue
+}
+
+// recordLocked returns the record of the connection. One that has ended needs no lock.
+func (c *Conn) recordLocked() Record {
+	r := Record{
+		Port: c.port, Phase: c.phaseLocked(), Began: wall(c.began),
+		Linked: c.since(c.linked), Connected: c.since(c.Meter.Connected()), FirstByte: c.since(c.Meter.FirstDown()),
+		Up: c.Meter.Up(), Down: c.Meter.Down(), Code: c.code, Err: c.err,
+	}
+	end := c.ended
+	if end == 0 {
+		end = now()
+	}
+	r.Lasted = time.Duration(end - c.began)
+	c.owner.Describe(&r)
+	return r
+}
+
+// since returns the time from the begin to t, or NotYet.
+func (c *Conn) since(t int64) time.Duration {
+	if t == 0 {
+		return NotYet
+	}
+	return time.Duration(max(t-c.began, 0))
+}

@@ -1,0 +1,123 @@
+package track
+
+import (
+	"maps"
+	"time"
+)
+
+// Totals are the sums over the connections of one port, live and ended.
+type Totals struct {
+	Live     int
+	Ends     map[Code]uint64
+	Up, Down int64 // bytes
+
+	LinkWait  Histogram // until a link, or an address of the service, was there
+	Connect   Histogram // from there until the service was connected
+	FirstByte Histogram // from there until its first byte
+}
+
+// Bounds are the upper bounds of a histogram's buckets. The last bucket has none.
+var Bounds = [...]time.Duration{
+	time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond,
+	300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// Histogram counts times by size.
+type Histogram struct {
+	Buckets [len(Bounds) + 1]uint64
+	Sum     time.Duration
+}
+
+// add counts a time.
+func (h *Histogram) add(d time.Duration) {
+	i := 0
+	for i < len(Bounds) && d > Bounds[i] {
+		i++
+	}
+	h.Buckets[i]++
+	h.Sum += d
+}
+
+// merge adds the counts of another histogram.
+func (h *Histogram) merge(o *Histogram) {
+	for i, n := range o.Buckets {
+		h.Buckets[i] += n
+	}
+	h.Sum += o.Sum
+}
+
+// counters are the totals of ended connections.
+type counters struct {
+	ends                         map[Code]uint64
+	up, down                     int64
+	linkWait, connect, firstByte Histogram
+}
+
+// countersLocked returns the counters of a port.
+func (s *shard) countersLocked(port uint16) *counters {
+	if s.totals == nil {
+		s.totals = make(map[uint16]*counters)
+	}
+	n := s.totals[port]
+	if n == nil {
+		n = &counters{ends: make(map[Code]uint64)}
+		s.totals[port] = n
+	}
+	return n
+}
+
+// add counts an ended connection.
+func (n *counters) add(c *Conn) {
+	n.ends[c.code]++
+	n.up += c.Meter.Up()
+	n.down += c.Meter.Down()
+	last := c.began
+	for _, stage := range []struct {
+		at int64
+		in *Histogram
+	}{{c.linked, &n.linkWait}, {c.Meter.Connected(), &n.connect}, {c.Meter.FirstDown(), &n.firstByte}} {
+		if stage.at == 0 {
+			return
+		}
+		stage.in.add(time.Duration(max(stage.at-last, 0)))
+		last = stage.at
+	}
+}
+
+// Totals returns the sums by port. They never decrease, but for Live.
+func (t *Table) Totals() map[uint16]Totals {
+	all := make(map[uint16]Totals)
+	for i := range t.shards {
+		t.shards[i].addTo(all)
+	}
+	return all
+}
+
+// addTo adds a shard's sums.
+func (s *shard) addTo(all map[uint16]Totals) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for port, n := range s.totals {
+		sum := all[port]
+		if sum.Ends == nil {
+			sum.Ends = maps.Clone(n.ends)
+		} else {
+			for code, k := range n.ends {
+				sum.Ends[code] += k
+			}
+		}
+		sum.Up += n.up
+		sum.Down += n.down
+		sum.LinkWait.merge(&n.linkWait)
+		sum.Connect.merge(&n.connect)
+		sum.FirstByte.merge(&n.firstByte)
+		all[port] = sum
+	}
+	for c := s.first; c != nil; c = c.next {
+		sum := all[c.port]
+		sum.Live++
+		sum.Up += c.Meter.Up()
+		sum.Down += c.Meter.Down()
+		all[c.port] = sum
+	}
+}

@@ -1,0 +1,189 @@
+package track
+
+import (
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	shards   = 16 // the parts of a table; a power of two
+	lastEnds = 8  // ended connections that a shard keeps
+)
+
+// Table lists the live connections of a client or a server, and counts the ended ones. The
+// zero value is ready for use.
+type Table struct {
+	shards [shards]shard
+
+	onBegin, onEnd atomic.Pointer[func(Record)]
+}
+
+// shard is a part of a table.
+type shard struct {
+	mu     sync.Mutex
+	first  *Conn                // of the live ones; guarded by mu
+	live   int                  // guarded by mu
+	ends   [lastEnds]*Conn      // a ring of ended ones; guarded by mu
+	ended  int                  // guarded by mu
+	totals map[uint16]*counters // by port; guarded by mu
+}
+
+// Observe sets functions that get the record of each connection: begin when it has its first
+// link, or address of the service, and end when it has ended. They are called on loops of
+// the relay, and must not block. Each may be nil.
+func (t *Table) Observe(begin, end func(Record)) {
+	for _, set := range []struct {
+		at *atomic.Pointer[func(Record)]
+		f  func(Record)
+	}{{&t.onBegin, begin}, {&t.onEnd, end}} {
+		if set.f != nil {
+			set.at.Store(&set.f)
+		} else {
+			set.at.Store(nil)
+		}
+	}
+}
+
+// Begin lists a connection to a port. Its owner describes it from now on.
+func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
+	c.began, c.owner, c.port = now(), owner, port
+	s := &t.shards[mix(c.began)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.shard, c.next = s, s.first
+	if s.first != nil {
+		s.first.prev = c
+	}
+	s.first = c
+	s.live++
+}
+
+// Linked notes that a connection waits no longer: it has a link, or an address of the
+// service, which change stores.
+func (t *Table) Linked(c *Conn, change func()) {
+	s := c.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.linked = now()
+	change()
+	if f := t.onBegin.Load(); f != nil && !c.told {
+		c.told = true
+		(*f)(c.recordLocked())
+	}
+}
+
+// End takes a connection off the list and counts it, with the party that ended it. Its owner
+// must not change it any more.
+func (t *Table) End(c *Conn, by Who, err error) {
+	s := c.shard
+	s.mu.Lock()
+	c.ended, c.err = now(), err
+	if c.code = (Code{by, c.phaseLocked()}); by == Nobody {
+		c.code = Finished
+	}
+	s.unlinkLocked(c)
+	s.ends[s.ended%lastEnds] = c
+	s.ended++
+	s.countersLocked(c.port).add(c)
+	s.mu.Unlock()
+	if f := t.onEnd.Load(); f != nil {
+		(*f)(c.recordLocked())
+	}
+}
+
+// Forget takes a connection off the list, and does not count it. It may have been forgotten
+// already, or never begun.
+func (t *Table) Forget(c *Conn) {
+	s := c.shard
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unlinkLocked(c)
+	c.shard = nil
+}
+
+// Refuse counts a connection to a port that has no record: one of many that strangers open.
+func (t *Table) Refuse(port uint16, code Code) {
+	s := &t.shards[port%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.countersLocked(port).ends[code]++
+}
+
+// Live returns the records of the live connections, in no order. A caller that stops early
+// leaves the rest alone.
+func (t *Table) Live() iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		for i := range t.shards {
+			for _, r := range t.shards[i].records() {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Len returns the number of live connections.
+func (t *Table) Len() (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += s.live
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// Ended returns the records of connections that have ended lately, the last one first.
+func (t *Table) Ended() []Record {
+	var all []*Conn
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		all = append(all, s.ends[:min(s.ended, lastEnds)]...)
+		s.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b *Conn) int { return int(b.ended - a.ended) })
+	records := make([]Record, len(all))
+	for i, c := range all {
+		records[i] = c.recordLocked()
+	}
+	return records
+}
+
+// records returns the records of the live connections of a shard.
+func (s *shard) records() []Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	records := make([]Record, 0, s.live)
+	for c := s.first; c != nil; c = c.next {
+		records = append(records, c.recordLocked())
+	}
+	return records
+}
+
+// unlinkLocked takes a connection off the list.
+func (s *shard) unlinkLocked(c *Conn) {
+	if c.prev == nil {
+		s.first = c.next
+	} else {
+		c.prev.next = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.next, c.prev = nil, nil
+	s.live--
+}
+
+// mix spreads times over the shards (the finalizer of SplitMix64).
+func mix(t int64) uint64 {
+	x := uint64(t)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	return x ^ x>>31
+}

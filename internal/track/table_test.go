@@ -1,0 +1,178 @@
+package track_test
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"portredirector/internal/track"
+)
+
+// visitor owns a record.
+type visitor struct {
+	track.Conn
+
+	other string
+}
+
+func (v *visitor) Describe(r *track.Record) {
+	r.Peer, r.Other = netip.MustParseAddrPort("203.0.113.9:1234"), v.other
+}
+
+// TestLife follows one connection from begin to end.
+func TestLife(t *testing.T) {
+	var table track.Table
+	v := &visitor{}
+	before := time.Now()
+	table.Begin(&v.Conn, v, 80)
+	live := slices.Collect(table.Live())
+	if len(live) != 1 || table.Len() != 1 {
+		t.Fatalf("%d live, want one", len(live))
+	}
+	if r := live[0]; r.Phase != track.Queue || r.Port != 80 || r.Linked != track.NotYet || r.FirstByte != track.NotYet || r.Code != (track.Code{}) {
+		t.Errorf("at its begin it is %+v", r)
+	}
+	if b := live[0].Began; b.Before(before.Add(-time.Millisecond)) || b.After(time.Now().Add(time.Millisecond)) {
+		t.Errorf("it began at %v, and that was between %v and now", b, before)
+	}
+
+	table.Linked(&v.Conn, func() { v.other = "m2" })
+	if r := slices.Collect(table.Live())[0]; r.Phase != track.Connect || r.Other != "m2" || r.Linked < 0 {
+		t.Errorf("with a link it is %+v", r)
+	}
+	v.Waits()
+	if r := slices.Collect(table.Live())[0]; r.Phase != track.Queue || r.Linked != track.NotYet {
+		t.Errorf("waiting again it is %+v", r)
+	}
+
+	var told []track.Record
+	table.Observe(nil, func(r track.Record) { told = append(told, r) })
+	cause := errors.New("no server")
+	table.End(&v.Conn, track.Server, cause)
+	if table.Len() != 0 {
+		t.Error("it is listed after its end")
+	}
+	ended := table.Ended()
+	if len(ended) != 1 || len(told) != 1 {
+		t.Fatalf("%d ended, %d told, want one", len(ended), len(told))
+	}
+	for _, r := range []track.Record{ended[0], told[0]} {
+		if r.Code.String() != "SQ" || !errors.Is(r.Err, cause) || r.Lasted <= 0 {
+			t.Errorf("it has ended as %+v", r)
+		}
+	}
+	if n := table.Totals()[80]; n.Ends[ended[0].Code] != 1 || n.Live != 0 {
+		t.Errorf("the totals are %+v", n)
+	}
+}
+
+// TestForget neither lists nor counts a connection that was none.
+func TestForget(t *testing.T) {
+	var table track.Table
+	v := &visitor{}
+	table.Forget(&v.Conn)
+	table.Begin(&v.Conn, v, 80)
+	table.Forget(&v.Conn)
+	table.Forget(&v.Conn)
+	if table.Len() != 0 || len(table.Ended()) != 0 || len(table.Totals()) != 0 {
+		t.Errorf("%d live, %d ended, totals %v", table.Len(), len(table.Ended()), table.Totals())
+	}
+}
+
+// TestRefuse counts what has no record.
+func TestRefuse(t *testing.T) {
+	var table track.Table
+	code := track.Code{Who: track.Limit, Phase: track.Queue}
+	for range 3 {
+		table.Refuse(80, code)
+	}
+	if n := table.Totals()[80].Ends[code]; n != 3 {
+		t.Errorf("%d refused, want 3", n)
+	}
+}
+
+// TestManyLoops has connections begin and end on several loops, while others look.
+func TestManyLoops(t *testing.T) {
+	var table track.Table
+	const loops, each, ports = 4, 500, 7
+	stop := make(chan struct{})
+	var looking, working sync.WaitGroup
+	looking.Go(func() {
+		var most uint64
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			var sum uint64
+			for _, n := range table.Totals() {
+				sum += n.Ends[track.Finished]
+			}
+			if sum < most {
+				t.Errorf("the total went from %d to %d", most, sum)
+			}
+			most = sum
+			for range table.Live() {
+				break
+			}
+			table.Ended()
+		}
+	})
+	for loop := range loops {
+		working.Go(func() {
+			var kept []*visitor
+			for i := range each {
+				v := &visitor{}
+				table.Begin(&v.Conn, v, uint16(1+i%ports))
+				table.Linked(&v.Conn, func() { v.other = "m2" })
+				if kept = append(kept, v); loop%2 == 0 || i%2 == 0 { // out of order
+					table.End(&kept[0].Conn, track.Nobody, nil)
+					kept = kept[1:]
+				}
+			}
+			for _, v := range kept {
+				table.End(&v.Conn, track.Nobody, nil)
+			}
+		})
+	}
+	working.Wait()
+	close(stop)
+	looking.Wait()
+	var sum uint64
+	for _, n := range table.Totals() {
+		sum += n.Ends[track.Finished]
+	}
+	if sum != loops*each || table.Len() != 0 {
+		t.Errorf("%d ended and %d live, want %d and none", sum, table.Len(), loops*each)
+	}
+	if ended := table.Ended(); !slices.IsSortedFunc(ended, func(a, b track.Record) int {
+		return b.Began.Add(b.Lasted).Compare(a.Began.Add(a.Lasted))
+	}) {
+		t.Error("the last ends are out of order")
+	}
+}
+
+// TestSize bounds the memory of an idle connection.
+func TestSize(t *testing.T) {
+	if n := unsafe.Sizeof(track.Conn{}); n > 144 {
+		t.Errorf("a connection takes %d bytes", n)
+	}
+}
+
+// BenchmarkLife measures what the records add to a connection.
+func BenchmarkLife(b *testing.B) {
+	var table track.Table
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			v := &visitor{}
+			table.Begin(&v.Conn, v, 80)
+			table.Linked(&v.Conn, func() { v.other = "m2" })
+			table.End(&v.Conn, track.Nobody, nil)
+		}
+	})
+}
