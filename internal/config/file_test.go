@@ -172,6 +172,7 @@ func TestMistakes(t *testing.T) {
 		"two names of a port": {
 			"[client.a]\nconnect = \"h:1\"\n[client.a.port]\nweb = \"1.1.1.1:80\"\nwww = \"1.1.1.2:80\"\n", []string{"5:7: `port` 1.1.1.2:80: port 80 is called web already"},
 		},
+		"a list in a string":   {"[client.a]\nconnect = \"h:1\"\nport = \"80,81\"\n", []string{"3:8: `port` 80,81: \"80,81\" is no port: write an array of them$"}},
 		"a missing option":     {"[server.a]\nport = 80\n", []string{"1:9: a server needs an address for its clients: `listen` [HOST:]PORT; or clients to dial: `connect` HOST:PORT"}},
 		"missing or mistyped":  {"[server.a]\nlisten = 1\nprot = 80\n", []string{`3:1: unknown key "prot"; did you mean "port"?`}},
 		"options that differ":  {client + "key = \"k\"\n", []string{"4:1: `key`: needs the public key of the other end, too: `server-key`"}},
