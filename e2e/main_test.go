@@ -35,9 +35,12 @@ func run(m *testing.M) (exitCode int) {
 }
 
 // program builds the program, for the first test that needs it, and returns its path.
-var program = sync.OnceValues(func() (path string, err error) {
-	path = filepath.Join(binDir, "portredirector")
-	args := []string{"build", "-buildvcs=false", "-o", path}
+var program = sync.OnceValues(func() (path string, err error) { return buildProgram("portredirector") })
+
+// buildProgram builds the program with flags of go build.
+func buildProgram(name string, flags ...string) (path string, err error) {
+	path = filepath.Join(binDir, name)
+	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
 	if raceDetector {
 		args = append(args, "-race")
 	}
@@ -46,4 +49,4 @@ var program = sync.OnceValues(func() (path string, err error) {
 		return "", fmt.Errorf("build the program: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}

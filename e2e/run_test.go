@@ -25,16 +25,7 @@ import (
 // buildOf builds the program as a version, for the first test that needs it.
 func buildOf(version string) func() (path string, err error) {
 	return sync.OnceValues(func() (path string, err error) {
-		path = filepath.Join(binDir, "portredirector-"+version)
-		args := []string{"build", "-buildvcs=false", "-ldflags", "-X main.version=" + version, "-o", path}
-		if raceDetector {
-			args = append(args, "-race")
-		}
-		out, err := exec.Command("go", append(args, "portredirector/cmd/portredirector")...).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("build the program: %w\n%s", err, out)
-		}
-		return path, nil
+		return buildProgram("portredirector-"+version, "-ldflags", "-X main.version="+version)
 	})
 }
 

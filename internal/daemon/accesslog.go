@@ -47,7 +47,7 @@ func accessLogTask(l *accesslog.Log, log *slog.Logger) task {
 	return inBackground("access log", func(ctx context.Context) {
 		rotated := make(chan os.Signal, 1)
 		signal.Notify(rotated, syscall.SIGUSR1)
-		defer signal.Stop(rotated)
+		defer signal.Ignore(syscall.SIGUSR1) // and not Stop, after which it would end the process
 		var writing sync.WaitGroup
 		defer writing.Wait()
 		writing.Go(func() {

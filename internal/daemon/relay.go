@@ -38,6 +38,7 @@ type relaying struct {
 	drainTimeout time.Duration
 	log          *slog.Logger
 
+	over  bool // the last peer of a retired worker has ended
 	ready chan struct{}
 }
 
@@ -70,6 +71,7 @@ func (r *relaying) retireUntil(ctx context.Context) {
 		r.retire()
 	}
 	if r.engine.Wait(ctx) {
+		r.over = true
 		r.shutdown.BeginDrain()
 	}
 }
@@ -91,6 +93,10 @@ func (r *relaying) String() string {
 func (r *relaying) drain() {
 	ctx, cancel := context.WithTimeoutCause(r.shutdown.Cut, r.drainTimeout, errDrainOver)
 	defer cancel()
+	if r.over {
+		_ = r.engine.Shutdown(ctx) // nothing is live
+		return
+	}
 	r.log.Info("draining, a second signal cuts", slog.Int("peers", r.engine.Len()), slog.Duration("at_most", r.drainTimeout))
 	if err := r.engine.Shutdown(ctx); err != nil {
 		r.log.Warn("peers were cut", slog.Any("why", err))

@@ -36,7 +36,7 @@ func IsJournal(f *os.File) bool {
 		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && strconv.FormatUint(uint64(stat.Dev), 10) == device && strconv.FormatUint(stat.Ino, 10) == inode
+	return ok && strconv.FormatUint(stat.Dev, 10) == device && strconv.FormatUint(stat.Ino, 10) == inode
 }
 
 // withoutTime leaves out what the journal knows, and passes the rest to next, unless that is nil.

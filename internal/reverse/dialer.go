@@ -2,7 +2,9 @@ package reverse
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -122,7 +124,9 @@ func (c *client) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !c.told {
+		if errors.Is(err, io.EOF) {
+			log.Info("client has ended the control stream, dialing it again")
+		} else if !c.told {
 			c.told = true
 			log.Warn("client cannot be reached, trying again", slog.Any("error", err))
 		}

@@ -106,10 +106,10 @@ func (s *Supervisor) adopt(left state) (err error) {
 	}
 	defer left.closeUnknown()
 	s.binary = left.Binary
-	if s.callers.health, err = unixListener(left.Health); err != nil {
+	if s.callers.health, err = listenerOf[*net.UnixListener](left.Health); err != nil {
 		return err
 	}
-	if s.callers.reload, err = unixListener(left.Reload); err != nil {
+	if s.callers.reload, err = listenerOf[*net.UnixListener](left.Reload); err != nil {
 		return err
 	}
 	for _, l := range left.Listeners {
@@ -187,23 +187,23 @@ func (st state) closeUnknown() {
 	}
 }
 
-// unixListener takes a listening Unix socket into package net. The descriptor is given up.
-func unixListener(fd int) (*net.UnixListener, error) {
-	f := os.NewFile(uintptr(fd), "unix")
+// listenerOf takes a listening socket into package net. The descriptor is given up.
+func listenerOf[T net.Listener](fd int) (listener T, err error) {
+	f := os.NewFile(uintptr(fd), "listener")
 	if f == nil {
-		return nil, fmt.Errorf("descriptor %d is none", fd)
+		return listener, fmt.Errorf("descriptor %d is none", fd)
 	}
 	defer func() { _ = f.Close() }()
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, err
+		return listener, err
 	}
-	u, ok := l.(*net.UnixListener)
+	listener, ok := l.(T)
 	if !ok {
 		_ = l.Close()
-		return nil, fmt.Errorf("descriptor %d is no Unix socket", fd)
+		return listener, fmt.Errorf("descriptor %d is no %T, but a %T", fd, listener, l)
 	}
-	return u, nil
+	return listener, nil
 }
 
 // duplicate returns a second descriptor of a socket.

@@ -45,7 +45,7 @@ func (c *callers) serve(s *Supervisor) error {
 	if err != nil {
 		return err
 	}
-	l, err := unixListener(fd)
+	l, err := listenerOf[*net.UnixListener](fd)
 	if err != nil {
 		return err
 	}
@@ -63,14 +63,11 @@ func (c *callers) close() {
 
 // askHealth asks the goroutine of Run.
 func (s *Supervisor) askHealth() (note string, err error) {
-	answered := make(chan struct{})
-	s.post(func() {
-		note, err = s.health()
-		close(answered)
-	})
+	answered := make(chan error, 1)
+	s.post(func() { answered <- s.health() })
 	select {
-	case <-answered:
-		return note, err
+	case err := <-answered:
+		return "", err
 	case <-s.done:
 		return "", errEnding
 	}

@@ -35,7 +35,7 @@ func binary() (string, error) {
 	if called, err = filepath.Abs(called); err != nil {
 		return self, nil
 	}
-	a, err1 := os.Stat(called)
+	a, err1 := os.Stat(called) //nolint:gosec // the name of this very program
 	b, err2 := os.Stat("/proc/self/exe")
 	if err1 != nil || err2 != nil || !os.SameFile(a, b) {
 		return self, nil

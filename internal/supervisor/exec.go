@@ -4,11 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
+	"os/signal"
 	"slices"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,15 +21,8 @@ func (s *Supervisor) execute() error {
 	return err
 }
 
-// tryExecute leaves the state to the next program, and executes it. Signals wait until that
-// handles them: execve(2) keeps the mask and what is pending.
+// tryExecute leaves the state to the next program, and executes it.
 func (s *Supervisor) tryExecute() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer blockSignals()()
-	if !s.takeSignals() {
-		return errEnding
-	}
 	left, kept, err := s.leave()
 	defer kept.close()
 	if err != nil {
@@ -45,27 +37,33 @@ func (s *Supervisor) tryExecute() error {
 		return err
 	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return hasAnyPrefix(v, envState+"=") })
+	defer s.awaitSignals()
+	if s.endsBySignal() {
+		return errEnding
+	}
 	err = syscall.Exec(s.binary, os.Args, append(env, fmt.Sprint(envState, "=", file))) //nolint:gosec // the path of this program
 	return &os.PathError{Op: "execute", Path: s.binary, Err: err}
 }
 
-// takeSignals takes those that have come. It returns false if one of them ends the supervisor.
-func (s *Supervisor) takeSignals() bool {
+// awaitSignals begins to receive signals.
+func (s *Supervisor) awaitSignals() {
+	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
+}
+
+// endsBySignal receives signals no more, and reports whether one that ends the supervisor has
+// come. Later ones end the process, so that the workers drain. Others would end it, too, and are
+// ignored until the next program receives them. What they ask for it does anyway, see begin.
+func (s *Supervisor) endsBySignal() bool {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Stop(s.signals)
 	for {
 		select {
 		case sig := <-s.signals:
-			switch sig {
-			case syscall.SIGCHLD: // see resume, and begin
-			case syscall.SIGHUP:
-				s.wanted = true
-			case syscall.SIGUSR1:
-				s.reopenLogs()
-			default:
+			if slices.Contains(terminating, sig) {
 				s.late = append(s.late, sig)
-				return false
 			}
 		default:
-			return true
+			return len(s.late) > 0
 		}
 	}
 }
@@ -110,17 +108,4 @@ func (s *Supervisor) resume() {
 	if err := s.callers.serve(s); err != nil {
 		s.log.Error("`portredirector health` and reload will not find this process", slog.Any("error", err))
 	}
-}
-
-// blockSignals keeps signals from this thread until the returned function is called.
-func blockSignals() (restore func()) {
-	var set, before unix.Sigset_t
-	const bits = 8 * int(unsafe.Sizeof(set.Val[0]))
-	for _, sig := range append([]os.Signal{syscall.SIGHUP, syscall.SIGUSR1}, terminating...) {
-		if n, ok := sig.(syscall.Signal); ok {
-			set.Val[(int(n)-1)/bits] |= 1 << ((int(n) - 1) % bits)
-		}
-	}
-	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before)
-	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
 }

@@ -62,32 +62,13 @@ func Inherit() (*Worker, error) {
 		conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
 	}
 	for i, address := range h.Addresses {
-		l, err := tcpListener(listenersFD + i)
+		l, err := listenerOf[*net.TCPListener](listenersFD + i)
 		if err != nil {
 			return nil, fmt.Errorf("listener on %s: %w", address, err)
 		}
 		w.Listeners[address] = l
 	}
 	return w, nil
-}
-
-// tcpListener takes a listening socket into package net.
-func tcpListener(fd int) (*net.TCPListener, error) {
-	f := os.NewFile(uintptr(fd), "tcp")
-	if f == nil {
-		return nil, fmt.Errorf("descriptor %d is none", fd)
-	}
-	defer func() { _ = f.Close() }()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, err
-	}
-	t, ok := l.(*net.TCPListener)
-	if !ok {
-		_ = l.Close()
-		return nil, fmt.Errorf("descriptor %d is no TCP socket", fd)
-	}
-	return t, nil
 }
 
 // Begin obeys the supervisor until End. Without a supervisor the worker drains.

@@ -17,6 +17,7 @@ func (c children) start(path string, args, env []string, files []int, ended func
 	for i, fd := range files {
 		inherited[i] = uintptr(fd)
 	}
+	//nolint:gosec // this program, or the one that is to take its place
 	pid, err = syscall.ForkExec(path, args, &syscall.ProcAttr{Env: env, Files: inherited})
 	if err != nil {
 		return 0, &os.PathError{Op: "execute", Path: path, Err: err}

@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config) error {
 		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
 		restarts: make(map[string]*restart),
 	}
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
+	s.awaitSignals()
 	defer signal.Stop(s.signals)
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
@@ -82,7 +82,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	s.callers.close()
 	s.readers.Wait()
-	s.listeners.keep(Plan{})
 	return s.notStarted
 }
 
@@ -108,6 +107,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		return err
 	}
 	s.children.reap() // those that ended meanwhile
+	s.reopenLogs()    // in case that was asked for meanwhile
 	if s.reload != nil {
 		s.start(ctx)
 	}
@@ -165,6 +165,7 @@ func (s *Supervisor) end(why string) {
 	for _, w := range s.workers {
 		_ = w.tell(o, none)
 	}
+	s.listeners.keep(Plan{}) // the workers have their own descriptors, until they accept no more
 }
 
 var errEnding = errors.New("the supervisor shuts down")
@@ -172,8 +173,8 @@ var errEnding = errors.New("the supervisor shuts down")
 // over reports whether all has ended.
 func (s *Supervisor) over() bool { return s.ending > 0 && len(s.workers) == 0 }
 
-// health returns a note on the workers, or why a section is not served.
-func (s *Supervisor) health() (note string, err error) {
+// health returns why a section is not served, or nil.
+func (s *Supervisor) health() error {
 	var ill []string
 	for _, section := range s.plan.Sections {
 		if s.currentOf(section.Name) == nil {
@@ -182,9 +183,9 @@ func (s *Supervisor) health() (note string, err error) {
 	}
 	switch {
 	case s.ending > 0:
-		return "", errEnding
+		return errEnding
 	case len(ill) > 0:
-		return "", fmt.Errorf("no worker serves %s", strings.Join(ill, ", "))
+		return fmt.Errorf("no worker serves %s", strings.Join(ill, ", "))
 	}
-	return "", nil
+	return nil
 }
