@@ -6,7 +6,7 @@ FUZZTIME ?= 40s
 # Where a plain user's shell does not look, and nft, sshd and nginx are.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: bench build clean deadcode demo fmt fuzz help image lint man short test vuln
+.PHONY: bench build clean deadcode deb demo fmt fuzz help image lint man release short test vuln
 
 build: ## build the static binary bin/portredirector
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/portredirector ./cmd/portredirector
@@ -16,7 +16,14 @@ image: build ## build the container image portredirector:latest; GOARCH=arm64 fo
 	$(if $(GOARCH),DOCKER_BUILDKIT=1 )docker build --quiet --platform linux/$$(go env GOARCH) --tag portredirector:latest --tag portredirector:$(VERSION) .
 
 man: ## write the manual pages and the completions of bash, zsh and fish into bin
-	VERSION=$(VERSION) go test -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
+	VERSION=$(VERSION) go test -trimpath -vet=off -count=1 -run '^TestManual$$' ./cmd/portredirector -write $(abspath $(or $(DIR),bin))
+
+deb: ## build the Debian packages for amd64 and arm64 in bin/release
+	VERSION=$(VERSION) scripts/release bin/release amd64 arm64
+
+release: ## build packages and tarballs for all architectures in bin/release, the same bytes each time
+	rm -rf bin/release
+	VERSION=$(VERSION) scripts/release bin/release amd64 arm64 armv7 riscv64
 
 demo: build ## show it at work on this machine; needs nothing but Go
 	bin/portredirector demo

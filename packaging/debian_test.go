@@ -69,7 +69,11 @@ func tryPackage(t *testing.T, debs string) {
 	m.write("/etc/systemd/system/portredirector.service.d/keys.conf", secondKey)
 	m.sh("systemctl daemon-reload")
 	m.sh("portredirector check " + fileName)
+	m.sh(`systemd-run --quiet --wait --pipe -p DynamicUser=yes -p StateDirectory=portredirector sh -c '>$STATE_DIRECTORY/paired'`)
 	m.sh("systemctl enable --now portredirector")
+	if owner := m.sh("stat --format=%U /var/lib/portredirector/paired"); owner != "portredirector\n" {
+		t.Errorf("the state of a pairing by hand belongs to %s", owner)
+	}
 	live := dial(t, alice, "192.0.2.1:80")
 	live.talk()
 	if got := service.Peers()[0].Addr().String(); got != "192.0.2.7" {
@@ -101,7 +105,7 @@ func tryPackage(t *testing.T, debs string) {
 
 	live.close()
 	t.Run("a socket unit", func(t *testing.T) {
-		m.sh("sed s/^ListenStream=.*/ListenStream=192.0.2.1:80/ /usr/share/doc/portredirector/examples/portredirector.socket >/etc/systemd/system/portredirector.socket")
+		m.sh("sed '/=443$/d; s/=80$/=192.0.2.1:80/' /usr/share/doc/portredirector/examples/portredirector.socket >/etc/systemd/system/portredirector.socket")
 		m.sh("systemctl daemon-reload; systemctl stop portredirector; systemctl start portredirector.socket")
 		dial(t, alice, "192.0.2.1:80").talk() // which starts the service
 		m.sh("systemctl stop portredirector.socket")

@@ -52,9 +52,7 @@ func TestRelease(t *testing.T) {
 	})
 	t.Run("lintian", func(t *testing.T) {
 		t.Parallel()
-		if said := nstest.Run(t, nstest.NewHost(t, "linter"), "lintian", "--fail-on=none", "--profile=debian", debian(dir, "1.0.0")); said != "" {
-			t.Error(said)
-		}
+		wantLintian(t, debian(dir, "1.0.0"))
 	})
 	t.Run("package", func(t *testing.T) {
 		t.Parallel()
@@ -86,6 +84,18 @@ func wantSameElsewhere(t *testing.T, dir string) {
 		if !bytes.Equal(a, b) {
 			t.Errorf("%s differs", name)
 		}
+	}
+}
+
+// wantLintian fails the test if lintian has anything to say about a package. It is not among the programs that tests install: it
+// brings a hundred packages.
+func wantLintian(t *testing.T, file string) {
+	if _, err := exec.LookPath("lintian"); err != nil {
+		t.Skip(err)
+	}
+	said, err := exec.Command("lintian", "--profile=debian", "--fail-on=none", file).Output()
+	if err != nil || len(said) > 0 {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
 

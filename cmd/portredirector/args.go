@@ -43,6 +43,8 @@ func noArgs(c *cobra.Command, args []string) error {
 		return nil
 	}
 	switch {
+	case strings.HasSuffix(args[0], ".toml"):
+		return fmt.Errorf("unexpected argument %q: a configuration file is for `portredirector run`", args[0])
 	case c.Flags().Lookup("port") == nil:
 		return fmt.Errorf("unexpected argument %q: %s takes none", args[0], c.Name())
 	case c.Flags().Changed("invite"):

@@ -25,7 +25,7 @@ them: keys, certificates, lists of clients. What is in them is not looked at, no
 whether an address is free.
 
 The exit status is 0 if all is well, and 2 if there is a mistake.`,
-		Example: `  portredirector check /etc/portredirector.toml`,
+		Example: `  portredirector check /etc/portredirector/portredirector.toml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("check takes the name of a configuration file")

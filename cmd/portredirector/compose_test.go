@@ -1,22 +1,23 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"portredirector/internal/config"
 )
 
-// commandLine matches a command of ours in a Compose file, which is written as JSON, and variable one that is to be set.
-var (
-	commandLine = regexp.MustCompile(`(?m)^    image: portredirector\n    command: (\[.*\])$`)
-	variable    = regexp.MustCompile(`\$\{\w+:\?[^}]*\}`)
-)
+// mounted matches our service in a Compose file, and the directory that it has as /etc/portredirector.
+var mounted = regexp.MustCompile(`(?m)^    image: portredirector
+    command: \["run", "/etc/portredirector/portredirector.toml"\]
+(?:    .*\n)*?    volumes: \["\./([\w-]+):/etc/portredirector:ro"`)
 
-// TestComposeFiles parses the commands in contrib/compose.
+// TestComposeFiles reads the configuration of each file in contrib/compose.
 func TestComposeFiles(t *testing.T) {
-	files, err := filepath.Glob("../../contrib/compose/*.yaml")
+	const dir = "../../contrib/compose"
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(files) < 4 {
 		t.Fatal(files, err)
 	}
@@ -26,15 +27,17 @@ func TestComposeFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := commandLine.FindSubmatch(text)
+			found := mounted.FindSubmatch(text)
 			if found == nil {
-				t.Fatal("there is no command of ours")
+				t.Fatal("it does not run a file")
 			}
-			var args []string
-			if err := json.Unmarshal(variable.ReplaceAll(found[1], []byte(aKey)), &args); err != nil {
+			path := filepath.Join(dir, string(found[1]), "portredirector.toml")
+			content, err := os.ReadFile(path)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if err := parse(args); err != nil {
+			replaced := regexp.MustCompile("PUBLIC KEY OF M[12]").ReplaceAllString(string(content), aKey)
+			if _, err := config.ReadFile(path, []byte(replaced)); err != nil {
 				t.Error(err)
 			}
 		})

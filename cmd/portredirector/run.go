@@ -68,16 +68,7 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 	}
 	plan := supervisor.Plan{WorkerTimeout: file.WorkerTimeout}
 	for _, s := range file.Sections {
-		var alive net.KeepAliveConfig
-		var addresses []string
-		if s.Client != nil {
-			alive, addresses = s.Client.KeepAlive, append(addresses, s.Client.Listen...)
-			if s.Client.ListenLinks != "" {
-				addresses = append(addresses, s.Client.ListenLinks)
-			}
-		} else if alive = s.Server.KeepAlive; s.Server.Listen != "" {
-			addresses = append(addresses, s.Server.Listen)
-		}
+		addresses, alive := s.Listens()
 		plan.Sections = append(plan.Sections, supervisor.Section{
 			Name: s.Name, Addresses: addresses,
 			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {

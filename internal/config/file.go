@@ -32,7 +32,7 @@ func fileOptions(f *File) *pflag.FlagSet {
 func ReadFile(path string, content []byte) (*File, error) {
 	s := source{path, content}
 	root, mistakes := readTOML(s)
-	r := fileReader{source: s, file: File{Path: path}, mistakes: mistakes}
+	r := fileReader{reader: reader{s, mistakes}, file: File{Path: path}}
 	r.top = Section{source: s, given: make(map[string]*given), options: fileOptions(&r.file)}
 	for _, e := range root.table {
 		r.topEntry(e)
@@ -62,14 +62,9 @@ func (f *File) Section(name string) (Section, bool) {
 
 // fileReader makes sections of the entries of a file.
 type fileReader struct {
-	source
-	file     File
-	top      Section // what stands above the sections
-	mistakes Mistakes
-}
-
-func (r *fileReader) wrong(at int, format string, args ...any) {
-	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
+	reader
+	file File
+	top  Section // what stands above the sections
 }
 
 // topEntry reads what stands above or outside of the sections, or the sections of one end.
@@ -123,21 +118,6 @@ func (r *fileReader) section(end string, e *entry) {
 		}
 	}
 	r.file.Sections = append(r.file.Sections, s)
-}
-
-// split returns the errors that are joined in err.
-func split(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, one := range joined.Unwrap() {
-			all = append(all, split(one)...)
-		}
-		return all
-	}
-	return []error{err}
 }
 
 // checkName validates the name of a section or service.

@@ -2,22 +2,6 @@ package config
 
 import "slices"
 
-// Addresses returns the addresses on which the section listens: of a client those for peers, of both those
-// for links.
-func (s Section) Addresses() []string {
-	var all []string
-	links := ""
-	if s.Client != nil {
-		all, links = append(all, s.Client.Listen...), s.Client.ListenLinks
-	} else {
-		links = s.Server.Listen
-	}
-	if links != "" {
-		all = append(all, links)
-	}
-	return all
-}
-
 // checkSections refuses sections that are in each other's way.
 func (r *fileReader) checkSections() {
 	slices.SortStableFunc(r.file.Sections, func(a, b Section) int { return a.at - b.at })

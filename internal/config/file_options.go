@@ -115,6 +115,8 @@ func (r *fileReader) unknown(s *Section, e *entry) {
 	switch {
 	case e.header:
 		r.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
+	case r.top.options.Lookup(e.key) != nil:
+		r.wrong(e.at, "`%s` stands above all sections", e.key)
 	case known[e.key]:
 		r.mistakes = append(r.mistakes, r.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
 	default:

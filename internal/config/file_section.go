@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -75,6 +77,25 @@ func (s Section) locateAll(err error) Mistakes {
 	return all
 }
 
+// split returns the errors that are joined in err.
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var parts []error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		parts = joined.Unwrap()
+	}
+	if len(parts) == 0 || errors.Join(parts...).Error() != err.Error() { // it has a text of its own
+		return []error{err}
+	}
+	var all []error
+	for _, one := range parts {
+		all = append(all, split(one)...)
+	}
+	return all
+}
+
 func (s Section) locate(err error) *Mistake {
 	return s.source.mistake(s.place(err), fileError{err})
 }
@@ -98,6 +119,20 @@ func (s Section) String() string {
 		return fmt.Sprintf("%s: peers on %s; servers: %s", s.Name, strings.Join(ports, ", "), s.Client.Where())
 	}
 	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
+}
+
+// Listens returns the addresses on which the section listens, and the keepalive of connections there.
+func (s Section) Listens() (addresses []string, alive net.KeepAliveConfig) {
+	links := ""
+	if s.Client != nil {
+		addresses, links, alive = s.Client.Listen, s.Client.ListenLinks, s.Client.KeepAlive
+	} else {
+		links, alive = s.Server.Listen, s.Server.KeepAlive
+	}
+	if links != "" {
+		addresses = append(slices.Clip(addresses), links)
+	}
+	return addresses, alive
 }
 
 // Notes returns lines about options that have no effect.

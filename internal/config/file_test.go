@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -129,6 +130,7 @@ func TestMistakes(t *testing.T) {
 		"nothing like it":    {client + "color = \"red\"\n", []string{`4:1: unknown key "color"$`}},
 		"unknown at the top": {"verbos = true\n" + client, []string{`1:1: unknown key "verbos"; did you mean "verbose"?`}},
 		"unknown section":    {client + "[servers.a]\n", []string{`4:2: unknown section "servers": a section is [client.NAME] or [server.NAME]; did you mean "server"?`}},
+		"at the top, below":  {client + "verbose = true\n", []string{"4:1: `verbose` stands above all sections"}},
 		"in no section":      {"port = 80\n" + client, []string{"1:1: `port` belongs in a section"}},
 		"no name":            {"[client]\nconnect = \"h:1\"\n", []string{"2:1: a client has a name, which is missing here: write [client.NAME]"}},
 		"no name, ports":     {"[server.port]\nweb = 80\n", []string{"1:9: a server has a name"}},
@@ -137,8 +139,8 @@ func TestMistakes(t *testing.T) {
 		"a list of sections": {"[[client]]\nport = 80\n", []string{"1:3: [[…]] is no section"}},
 		"a dot in a name":    {"[client.vps.example]\nport = 80\n", []string{"1:13: a section has one name"}},
 		"no such name":       {"[client.\"a b\"]\nport = 80\n", []string{`1:9: "a b" is no name`}},
-		"name twice":         {client + "[client.a]\n", []string{"4:9: table a stands on line 1 already"}},
-		"key twice":          {client + "port = 81\n", []string{"4:1: port stands on line 3 already"}},
+		"name twice":         {client + "[client.a]\n", []string{"4:9: table `a` stands on line 1 already"}},
+		"key twice":          {client + "port = 81\n", []string{"4:1: `port` stands on line 3 already"}},
 		"of the other end":   {client + "mark = 3\nreplace = \"80.81\"\n", []string{"4:1: `mark` is not an option of a client$", "5:1: `replace` is not an option of a client$"}},
 		"the other's key":    {server + "server-key = \"x\"\n", []string{"4:1: `server-key` is not an option of a server: the key of its client is `client-key`"}},
 		"acts once":          {client + "invite = true\n", []string{"4:1: `invite` is not for files: it acts once"}},
@@ -256,6 +258,7 @@ func TestLocate(t *testing.T) {
 		{&config.ServiceError{Port: 80, Err: inUse}, "x.toml:3:8: in use"},
 		{config.About("table", errors.New("none is free")), "x.toml:1:9: none is free"},
 		{inUse, "x.toml:1:9: in use"},
+		{fmt.Errorf("%w: %w", inUse, io.EOF), "x.toml:1:9: in use: EOF"},
 		{errors.Join(inUse, config.About("port", inUse)), "x.toml:1:9: in use\nx.toml:3:1: in use"},
 	} {
 		if got := s.Locate(tt.err); got.Error() != tt.want {
@@ -270,18 +273,19 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestAddresses wants each address on which a section listens.
-func TestAddresses(t *testing.T) {
-	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\n[server.a]\nlisten = 2\nport = 80\n"+
-		"[server.b]\nconnect = 'h:1'\nport = 80\n"))
+// TestListens wants each address on which a section listens, and the keepalive of its end.
+func TestListens(t *testing.T) {
+	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\ndead-after = '0'\n"+
+		"[server.a]\nlisten = 2\nport = 80\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got [][]string
+	var got []string
 	for _, s := range f.Sections {
-		got = append(got, s.Addresses())
+		addresses, alive := s.Listens()
+		got = append(got, fmt.Sprint(addresses, alive.Enable))
 	}
-	if diff := cmp.Diff([][]string{{":80", "1.1.1.1:8000", "1.1.1.1:8001", "[::1]:1"}, {":2"}, nil}, got); diff != "" {
+	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 [::1]:1] false", "[:2] true", "[] true"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

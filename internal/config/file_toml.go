@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -46,17 +45,16 @@ func (e *entry) incomplete() bool {
 
 // tomlReader reads a TOML file into entries, which know their places.
 type tomlReader struct {
-	source
-	parser   unstable.Parser
-	start    int // where in the content the parser started
-	root     entry
-	current  *entry // the table whose keys follow
-	mistakes Mistakes
+	reader
+	parser  unstable.Parser
+	start   int // where in the content the parser started
+	root    entry
+	current *entry // the table whose keys follow
 }
 
 // readTOML returns the entries of a file, and all of its mistakes in syntax.
 func readTOML(s source) (*entry, Mistakes) {
-	r := tomlReader{source: s, root: entry{isTable: true}}
+	r := tomlReader{reader: reader{source: s}, root: entry{isTable: true}}
 	r.current = &r.root
 	for r.start < len(s.content) {
 		r.parser.Reset(s.content[r.start:])
@@ -107,10 +105,6 @@ func (r *tomlReader) decode() {
 	r.wrong(at, "%s", strings.TrimPrefix(err.Error(), "toml: "))
 }
 
-func (r *tomlReader) wrong(at int, format string, args ...any) {
-	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
-}
-
 // offset returns where a node is, or the place of its key if the parser does not say.
 func (r *tomlReader) offset(n *unstable.Node, key int) int {
 	if n.Raw.Length == 0 {
@@ -130,11 +124,11 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		case e == nil:
 			e = &entry{isTable: true} // what follows is read, and left
 		case e.header:
-			r.wrong(r.last(n), "table %s stands on line %d already", e.key, r.line(e.at))
+			r.wrong(r.last(n), "table `%s` stands on line %d already", e.key, r.line(e.at))
 		}
 		e.header = true
 		r.current = e
-	case unstable.ArrayTable:
+	default: // unstable.ArrayTable
 		r.wrong(r.offset(n.Child(), 0), "[[…]] is no section: a section is [client.NAME] or [server.NAME]")
 		r.current = &entry{isTable: true}
 	}
@@ -189,10 +183,10 @@ func (r *tomlReader) descend(from *entry, n *unstable.Node, table bool) *entry {
 			old = &entry{key: key, at: at, isTable: !last || table}
 			e.table = append(e.table, old)
 		case last && !table:
-			r.wrong(at, "%s stands on line %d already", key, r.line(old.at))
+			r.wrong(at, "`%s` stands on line %d already", key, r.line(old.at))
 			return nil
 		case !old.isTable:
-			r.wrong(at, "%s has a value already, on line %d", key, r.line(old.at))
+			r.wrong(at, "`%s` has a value already, on line %d", key, r.line(old.at))
 			return nil
 		}
 		e = old

@@ -92,5 +92,16 @@ func (s source) mistake(offset int, err error) *Mistake {
 	}
 }
 
+// reader reads a source, and collects its mistakes.
+type reader struct {
+	source
+	mistakes Mistakes
+}
+
+// wrong notes a mistake at an offset of the file.
+func (r *reader) wrong(at int, format string, args ...any) {
+	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
+}
+
 // line returns the number of the line of an offset.
 func (s source) line(offset int) int { return bytes.Count(s.content[:offset], []byte("\n")) + 1 }

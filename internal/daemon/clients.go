@@ -25,7 +25,8 @@ func newClients(t config.Trust, own auth.PrivateKey, read auth.ReadFile, log *sl
 	}
 	v, err := reload.New(log, func() (auth.Clients, error) { return readClients(t, own, read) }, files...)
 	if err == nil && len(v.Get()) == 0 { // at the start; later the last may be taken away
-		return nil, fmt.Errorf("--clients %s: it has no client: NAME PUBLIC-KEY on a line of its own", t.Clients)
+		err = fmt.Errorf("--clients %s: it has no client: NAME PUBLIC-KEY on a line of its own", t.Clients)
+		return nil, config.About("clients", err)
 	}
 	return v, err
 }
@@ -38,20 +39,20 @@ func readClients(t config.Trust, own auth.PrivateKey, read auth.ReadFile) (auth.
 			all, err = auth.ParseClients(t.Clients, text)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("--clients: %w", err)
+			return nil, config.About("clients", fmt.Errorf("--clients: %w", err))
 		}
 	}
 	for k, c := range all {
 		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("--clients: %s: client %s: %w", t.Clients, c.Name, err)
+			return nil, config.About("clients", fmt.Errorf("--clients: %s: client %s: %w", t.Clients, c.Name, err))
 		}
 	}
 	for _, k := range t.RemoteKeys {
 		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("--%s: %w", config.ClientKeyOption, err)
+			return nil, config.About(config.ClientKeyOption, fmt.Errorf("--%s: %w", config.ClientKeyOption, err))
 		}
 		if err := all.Add(&auth.Client{Name: k.String(), Key: k}); err != nil {
-			return nil, fmt.Errorf("--%s %s: %w", config.ClientKeyOption, k, err)
+			return nil, config.About(config.ClientKeyOption, fmt.Errorf("--%s %s: %w", config.ClientKeyOption, k, err))
 		}
 	}
 	return all, nil

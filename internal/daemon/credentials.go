@@ -31,7 +31,7 @@ func newDialer(t config.Trust, read auth.ReadFile, log *slog.Logger) (*auth.Dial
 	}
 	for _, k := range t.RemoteKeys {
 		if err := own.Other(k); err != nil {
-			return nil, fmt.Errorf("--%s: %w", config.ServerKeyOption, err)
+			return nil, config.About(config.ServerKeyOption, fmt.Errorf("--%s: %w", config.ServerKeyOption, err))
 		}
 	}
 	return auth.DialWithKey(own, t.RemoteKeys, t.AuthOnly)
@@ -91,7 +91,7 @@ func ownKey(t config.Trust) (auth.PrivateKey, error) {
 	}
 	own, err := auth.LoadKey(t.Key)
 	if err != nil {
-		return auth.PrivateKey{}, fmt.Errorf("--key: %w", err)
+		return auth.PrivateKey{}, config.About("key", fmt.Errorf("--key: %w", err))
 	}
 	return own, nil
 }

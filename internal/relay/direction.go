@@ -163,21 +163,11 @@ func (f *flow) room(d int) int {
 	return bufferSize
 }
 
-// newDirection returns a direction with a prefix that is no payload.
-func newDirection(prefix []byte) direction {
-	dir := direction{rest: prefix}
-	dir.setExtra(len(prefix))
-	return dir
-}
-
-// setExtra notes that the first n bytes of the rest are no payload.
-func (dir *direction) setExtra(n int) { dir.extra = uint16(n) } //nolint:gosec // a header, or a few frames without content
-
 // wrote notes that n bytes were written from the rest.
 func (dir *direction) wrote(n int) {
 	dir.held = false
 	if n > int(dir.extra) {
 		dir.sent = true
 	}
-	dir.extra -= uint16(min(n, int(dir.extra))) //nolint:gosec // extra at most
+	dir.extra -= uint16(min(n, int(dir.extra)))
 }

@@ -31,7 +31,7 @@ type linkRig struct {
 	quiet  bool         // the test itself sends the status
 	gone   bool         // the test has reset the link
 	near   linkEnd
-	far    *relay.FarLink
+	far    *farLink
 
 	// Of the current exchange.
 	other  *net.TCPConn // the end of the other socket: a server's service, or a client's peer
@@ -65,7 +65,7 @@ func (r *linkRig) start(t *testing.T) {
 		OnFree: func(link int, said []byte) { free <- freed{link, string(said)} },
 		Done:   func(res relay.Result) { result <- res },
 	}
-	r.far.Next()
+	r.far.Begin()
 	if r.framed == relay.AcceptedLink {
 		p.Accepted, p.AcceptedLayer, p.Dialed = r.near.fd, r.near.layer, detach(t, otherEnd)
 		p.DownPrefix = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
@@ -77,7 +77,7 @@ func (r *linkRig) start(t *testing.T) {
 	r.engine.Relay(p)
 	wantRead(t, r.far.Conn, "header")
 	if !r.quiet {
-		nstest.Must(t, r.far.Answer(wire.Connected))
+		nstest.Must(t, r.far.SendStatus(wire.Connected))
 	}
 }
 
@@ -95,7 +95,7 @@ func (r *linkRig) whole(t *testing.T) {
 	t.Helper()
 	r.start(t)
 	if r.quiet {
-		nstest.Must(t, r.far.Answer(wire.Connected))
+		nstest.Must(t, r.far.SendStatus(wire.Connected))
 	}
 	nstest.Must(t, second(r.other.Write([]byte("one way"))), r.other.CloseWrite())
 	nstest.Must(t, second(r.far.Write([]byte("the other way"))), r.far.CloseWrite())

@@ -82,40 +82,40 @@ func testLeave(t *testing.T, w way) {
 	end, data := wire.AppendFrame(nil, wire.KindEnd), wire.AppendFrame(nil, wire.KindData, []byte("unheard")...)
 	for name, tt := range map[string]struct {
 		said []byte // was read before
-		act  func(t *testing.T, far *relay.FarLink, p relay.Pending, e *relay.Engine)
+		act  func(t *testing.T, far *farLink, p relay.Pending, e *relay.Engine)
 		want freed
 	}{
 		"ended before": {said: append(bytes.Clone(data), end...)},
 		"ended before, and more": {
 			said: append(append(bytes.Clone(data), end...), "next"...), want: freed{said: "next"},
 		},
-		"ended": {act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"ended": {act: func(t *testing.T, far *farLink, _ relay.Pending, _ *relay.Engine) {
 			nstest.Must(t, second(far.Write([]byte("unheard"))), far.CloseWrite())
 		}},
-		"ended in two parts": {said: end[:2], act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"ended in two parts": {said: end[:2], act: func(t *testing.T, far *farLink, _ relay.Pending, _ *relay.Engine) {
 			nstest.Must(t, second(far.Conn.Write(end[2:])))
 		}},
-		"reset": {act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"reset": {act: func(t *testing.T, far *farLink, _ relay.Pending, _ *relay.Engine) {
 			nstest.Must(t, far.Reset())
 		}},
-		"FIN": {want: freed{link: -1}, act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"FIN": {want: freed{link: -1}, act: func(t *testing.T, far *farLink, _ relay.Pending, _ *relay.Engine) {
 			nstest.Must(t, far.Conn.CloseWrite())
 		}},
-		"RST": {want: freed{link: -1}, act: func(_ *testing.T, far *relay.FarLink, _ relay.Pending, _ *relay.Engine) {
+		"RST": {want: freed{link: -1}, act: func(_ *testing.T, far *farLink, _ relay.Pending, _ *relay.Engine) {
 			resetting(far.Conn)
 		}},
 		"nonsense":        {said: []byte("nonsense"), want: freed{link: -1}},
 		"a second header": {said: wire.AppendFrame(nil, wire.KindHeader, 1), want: freed{link: -1}},
-		"expired": {want: freed{link: -1}, act: func(_ *testing.T, _ *relay.FarLink, p relay.Pending, _ *relay.Engine) {
+		"expired": {want: freed{link: -1}, act: func(_ *testing.T, _ *farLink, p relay.Pending, _ *relay.Engine) {
 			p.Expire()
 		}},
 		"silence": {want: freed{link: -1}},
-		"cut": {want: freed{link: -1}, act: func(_ *testing.T, _ *relay.FarLink, _ relay.Pending, e *relay.Engine) {
+		"cut": {want: freed{link: -1}, act: func(_ *testing.T, _ *farLink, _ relay.Pending, e *relay.Engine) {
 			now, cancel := context.WithCancel(context.Background())
 			cancel()
 			_ = e.Shutdown(now)
 		}},
-		"shut down": {act: func(t *testing.T, far *relay.FarLink, _ relay.Pending, e *relay.Engine) {
+		"shut down": {act: func(t *testing.T, far *farLink, _ relay.Pending, e *relay.Engine) {
 			go func() { _ = far.CloseWrite() }()
 			nstest.Must(t, e.Shutdown(t.Context()))
 		}},

@@ -10,13 +10,14 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // resetCases reset an exchange.
 var resetCases = map[string]linkCase{
 	"the other socket resets": {free: true, act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, r.otherReset()) // it does not wait for the answer
 		nstest.Must(t, r.far.Reset())
 		r.wantFree(t, "")
@@ -24,14 +25,14 @@ var resetCases = map[string]linkCase{
 	"the other socket resets after data both ways": {free: true, act: func(t *testing.T, r *linkRig) {
 		r.talk(t)
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, r.otherReset())
 		nstest.Must(t, second(r.far.Write([]byte("nobody hears it"))), r.far.Reset())
 		r.wantFree(t, "")
 	}},
 	"a reset and an end cross": {free: true, act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		nstest.Must(t, second(r.far.Write([]byte("nobody hears it"))), r.far.CloseWrite())
 		r.wantFree(t, "")
 		r.wantEnd(t, r.otherReset())
@@ -40,7 +41,7 @@ var resetCases = map[string]linkCase{
 		nstest.Must(t, r.far.CloseWrite())
 		r.wantOther(t, "", nil)
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		r.wantEnd(t, r.otherReset())
 	}},
@@ -48,7 +49,7 @@ var resetCases = map[string]linkCase{
 		r.talk(t)
 		nstest.Must(t, r.far.Reset())
 		r.wantOther(t, "", errAReset)
-		r.wantFar(t, "", relay.ErrFarReset) // it is answered
+		r.wantFar(t, "", wiretest.ErrReset) // it is answered
 		r.wantFree(t, "")
 		r.wantEnd(t, r.linkReset())
 	}},
@@ -56,7 +57,7 @@ var resetCases = map[string]linkCase{
 		b := wire.AppendFrame(wire.AppendFrame(nil, wire.KindData, []byte("the last word")...), wire.KindReset)
 		nstest.Must(t, second(r.far.Conn.Write(b)))
 		r.wantOther(t, "the last word", errAReset)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		r.wantEnd(t, r.linkReset())
 	}},
@@ -64,7 +65,7 @@ var resetCases = map[string]linkCase{
 		b := wire.AppendFrame(nil, wire.KindReset)
 		nstest.Must(t, second(r.far.Conn.Write(append(b, "the next header"...))))
 		r.wantOther(t, "", errAReset)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "the next header")
 		r.wantEnd(t, r.linkReset())
 		socket.Reset(r.near.fd) // as its new owner may do
@@ -85,7 +86,7 @@ var resetCases = map[string]linkCase{
 		r.talk(t)
 		resetting(r.other)
 		nstest.Must(t, r.far.Reset())
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		<-r.result // either may be first
 		if n := tryRead(r.far.Conn); n > 0 {
@@ -113,7 +114,7 @@ var resetCases = map[string]linkCase{
 	"the far end resets with much under way from it": {free: true, act: func(t *testing.T, r *linkRig) {
 		nstest.Must(t, r.other.SetReadBuffer(16<<10))
 		nstest.Must(t, second(r.far.Write(make([]byte, much))), r.far.Reset())
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		r.wantEnd(t, r.linkReset())
 		if _, err := io.Copy(io.Discard, r.other); !isReset(err) {
@@ -125,7 +126,7 @@ var resetCases = map[string]linkCase{
 		nstest.Must(t, second(r.far.Conn.Write(append(head, "beginning"...))))
 		wantRead(t, r.other, "beginning")
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, r.otherReset())
 		nstest.Must(t, second(r.far.Conn.Write(make([]byte, 91))), r.far.Reset())
 		r.wantFree(t, "")
@@ -163,19 +164,19 @@ var resetCases = map[string]linkCase{
 	}},
 	"a reset is answered by FIN": {act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		nstest.Must(t, r.far.Conn.CloseWrite())
 		r.wantEnd(t, r.otherReset())
 	}},
 	"a reset is answered by nonsense": {act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		nstest.Must(t, r.far.Frame(wire.KindHeader, 1, 2, 3))
 		r.wantEnd(t, r.otherReset())
 	}},
 	"a reset is answered behind much that was under way": {free: true, act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		nstest.Must(t, second(r.far.Write(make([]byte, 4<<20))), r.far.Reset())
 		r.wantFree(t, "")
 		r.wantEnd(t, r.otherReset())
@@ -183,7 +184,7 @@ var resetCases = map[string]linkCase{
 	"a reset is answered by a flood": {act: func(t *testing.T, r *linkRig) {
 		r.talk(t)
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, r.otherReset())
 		sent, piece := 0, make([]byte, 16<<10)
 		for {
@@ -247,7 +248,7 @@ func TestUnansweredReset(t *testing.T) {
 				r.start(t)
 				r.talk(t)
 				resetting(r.other)
-				r.wantFar(t, "", relay.ErrFarReset)
+				r.wantFar(t, "", wiretest.ErrReset)
 				r.wantEnd(t, r.otherReset())
 				nstest.Must(t, second(r.far.Write([]byte("x"))))
 				rigs = append(rigs, r)
@@ -269,9 +270,9 @@ var refusalCases = map[string]linkCase{
 	"refused": {only: relay.DialedLink, quiet: true, free: true, act: func(t *testing.T, r *linkRig) {
 		nstest.Must(t, second(r.other.Write([]byte("hello"))))
 		wantRead(t, r.far, "hello")
-		nstest.Must(t, r.far.Answer(wire.Refused))
+		nstest.Must(t, r.far.SendStatus(wire.Refused))
 		r.wantOther(t, "", errAReset)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		if res := r.wantEnd(t, relay.Refused); !errors.Is(res.Err, errRefused) {
 			t.Errorf("the error is %v", res.Err)
@@ -280,16 +281,16 @@ var refusalCases = map[string]linkCase{
 	"refused after the peer has ended": {only: relay.DialedLink, quiet: true, free: true, act: func(t *testing.T, r *linkRig) {
 		nstest.Must(t, second(r.other.Write([]byte("hello"))), r.other.CloseWrite())
 		r.wantFar(t, "hello", nil)
-		nstest.Must(t, r.far.Answer(wire.NoService))
+		nstest.Must(t, r.far.SendStatus(wire.NoService))
 		r.wantOther(t, "", errAReset)
 		r.wantFree(t, "")
 		r.wantEnd(t, relay.Refused)
 	}},
 	"refused after the peer was reset": {only: relay.DialedLink, quiet: true, free: true, act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, relay.AcceptedReset)
-		nstest.Must(t, r.far.Answer(wire.NoService))
+		nstest.Must(t, r.far.SendStatus(wire.NoService))
 		r.wantFree(t, "")
 	}},
 	"bye": {only: relay.DialedLink, quiet: true, act: func(t *testing.T, r *linkRig) {
@@ -301,7 +302,7 @@ var refusalCases = map[string]linkCase{
 	}},
 	"bye after the peer was reset": {only: relay.DialedLink, quiet: true, act: func(t *testing.T, r *linkRig) {
 		resetting(r.other)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantEnd(t, relay.AcceptedReset)
 		nstest.Must(t, r.far.Bye())
 	}},
@@ -310,7 +311,7 @@ var refusalCases = map[string]linkCase{
 		b = wire.AppendFrame(wire.AppendFrame(b, wire.KindData, 'x'), wire.KindReset)
 		nstest.Must(t, second(r.far.Conn.Write(b)))
 		r.wantOther(t, "x", errAReset)
-		r.wantFar(t, "", relay.ErrFarReset)
+		r.wantFar(t, "", wiretest.ErrReset)
 		r.wantFree(t, "")
 		r.wantEnd(t, relay.DialedReset)
 	}},

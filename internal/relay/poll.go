@@ -78,8 +78,9 @@ func (p *poller) interrupted() {
 	_, _ = unix.Read(p.wake, b[:])
 }
 
-// rawWait is the longest wait of which the scheduler knows nothing.
-const rawWait = 10 * time.Millisecond
+// rawWait is the longest wait of which the scheduler knows nothing. It is over before sysmon
+// interrupts it.
+const rawWait = 8 * time.Millisecond
 
 // wait waits for events, in two steps. It may return early.
 //
@@ -90,11 +91,11 @@ const rawWait = 10 * time.Millisecond
 // sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends.
 // A loop that has nothing to do for longer gives its processor away in the second step.
 func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
-	n, err := pollRaw(p.epoll, events, min(timeout, rawWait))
-	if n > 0 || err == unix.EINTR || timeout <= rawWait {
+	n, errno := pollRaw(p.epoll, events, min(timeout, rawWait))
+	if n > 0 || errno == unix.EINTR || timeout <= rawWait {
 		return n
 	}
-	n, err = unix.EpollWait(p.epoll, events, int((timeout-rawWait)/time.Millisecond))
+	n, err := unix.EpollWait(p.epoll, events, int((timeout-rawWait)/time.Millisecond))
 	if err != nil && err != unix.EINTR {
 		panic(fmt.Sprintf("epoll_wait: %v", err)) // our own descriptor is broken
 	}
@@ -102,11 +103,11 @@ func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
 }
 
 // pollRaw calls epoll_wait(2) without the scheduler's knowledge.
-func pollRaw(epoll int, events []unix.EpollEvent, timeout time.Duration) (int, error) {
+func pollRaw(epoll int, events []unix.EpollEvent, timeout time.Duration) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
 		uintptr(timeout/time.Millisecond), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(n), 0
 }

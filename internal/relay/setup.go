@@ -111,6 +111,17 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 	}
 }
 
+// newDirection returns a direction with a prefix that is no payload.
+func newDirection(prefix []byte) direction {
+	dir := direction{rest: prefix}
+	dir.setExtra(len(prefix))
+	return dir
+}
+
+// setExtra notes that the first n bytes of the rest are no payload. They are a header, or a
+// few frames without content.
+func (dir *direction) setExtra(n int) { dir.extra = uint16(n) }
+
 // finishSetup makes a flow open, or ends its setup.
 func (f *flow) finishSetup(w *workspace) {
 	if f.setup != nil && f.setup.deadline > 0 {

@@ -35,7 +35,7 @@ type side struct {
 
 // newSide returns the side of a socket that is connected, if writable is set.
 func newSide(fd int, layer Layer, writable bool) side {
-	return side{fd: int32(fd), layer: layer, writable: writable} //nolint:gosec // descriptors are small
+	return side{fd: int32(fd), layer: layer, writable: writable}
 }
 
 // watch registers the side with the poller.

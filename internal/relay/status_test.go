@@ -13,12 +13,13 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // answering is a pair whose dialed side is a link.
 type answering struct {
 	peer   *net.TCPConn
-	server *relay.FarLink
+	server *farLink
 	result chan relay.Result
 	freed  chan int // the links that OnFree got
 }
@@ -76,7 +77,7 @@ func testStatus(t *testing.T, w way) {
 	if b, err := io.ReadAll(a.server); err != nil || !bytes.Equal(b, data) {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
-	nstest.Must(t, a.server.Answer(wire.Connected), second(a.server.Write([]byte("and more"))), a.server.CloseWrite())
+	nstest.Must(t, a.server.SendStatus(wire.Connected), second(a.server.Write([]byte("and more"))), a.server.CloseWrite())
 	if b, err := io.ReadAll(a.peer); err != nil || string(b) != "and more" {
 		t.Fatalf("%q, %v", b, err)
 	}
@@ -98,7 +99,7 @@ func noStatus(t *testing.T, w way) {
 		free    bool
 	}{
 		"refused": {
-			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.Answer(wire.Refused)) },
+			act: func(t *testing.T, a *answering) { nstest.Must(t, a.server.SendStatus(wire.Refused)) },
 			end: relay.Refused, err: refusal, free: true,
 		},
 		"too late": {
@@ -120,10 +121,10 @@ func noStatus(t *testing.T, w way) {
 		"the peer resets": {
 			act: func(t *testing.T, a *answering) {
 				resetting(a.peer)
-				if _, err := io.Copy(io.Discard, a.server); !errors.Is(err, relay.ErrFarReset) {
+				if _, err := io.Copy(io.Discard, a.server); !errors.Is(err, wiretest.ErrReset) {
 					t.Fatalf("the far end reads %v", err)
 				}
-				nstest.Must(t, a.server.Answer(wire.Connected), a.server.Reset())
+				nstest.Must(t, a.server.SendStatus(wire.Connected), a.server.Reset())
 			},
 			end: relay.AcceptedReset, free: true,
 		},
@@ -137,7 +138,7 @@ func noStatus(t *testing.T, w way) {
 			if name != "the peer resets" {
 				wantReset(t, a.peer)
 			}
-			a.wantLink(t, tt.free, relay.ErrFarReset)
+			a.wantLink(t, tt.free, wiretest.ErrReset)
 			if r := <-a.result; r.End != tt.end || tt.err != nil && !errors.Is(r.Err, tt.err) || r.Err == nil {
 				t.Errorf("ended as %s: %v", r.End, r.Err)
 			}
@@ -159,7 +160,7 @@ func TestPanicEndsItsPairOnly(t *testing.T) {
 	})
 	other := &rig{engine: engine, way: plain, result: make(chan relay.Result, 1)}
 	other.connect(t)
-	nstest.Must(t, server.Answer(wire.Connected))
+	nstest.Must(t, server.SendStatus(wire.Connected))
 	if r := <-result; r.End != relay.Failed || !strings.Contains(r.Err.Error(), "a bug") {
 		t.Errorf("it ended as %s: %v", r.End, r.Err)
 	}

@@ -15,6 +15,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 var errElsewhere = fmt.Errorf("try another: %w", relay.ErrUndelivered)
@@ -22,7 +23,7 @@ var errElsewhere = fmt.Errorf("try another: %w", relay.ErrUndelivered)
 // again relays a peer to one service and, when that gives it back, to another.
 type again struct {
 	peer          *net.TCPConn
-	first, second *relay.FarLink
+	first, second *farLink
 	back          chan relay.Undelivered
 	result        chan relay.Result
 	freed         chan int // the links that OnFree of the first got
@@ -87,7 +88,7 @@ func TestUndelivered(t *testing.T) {
 				} else if n := tryRead(a.first); n > 0 {
 					t.Fatalf("%d bytes more than are kept went up before the answer", n)
 				}
-				nstest.Must(t, a.first.Answer(wire.Draining))
+				nstest.Must(t, a.first.SendStatus(wire.Draining))
 				u := <-a.back
 				if !errors.Is(u.Err, errElsewhere) || !bytes.Equal(u.Peeked, data[:len(u.Peeked)]) || len(u.Peeked) > most {
 					t.Fatalf("given back with %d bytes, for %v", len(u.Peeked), u.Err)
@@ -95,7 +96,7 @@ func TestUndelivered(t *testing.T) {
 				if link := <-a.freed; link < 0 {
 					t.Error("the link is lost")
 				}
-				nstest.Must(t, a.second.Answer(wire.Connected), second(a.second.Write([]byte("welcome"))))
+				nstest.Must(t, a.second.SendStatus(wire.Connected), second(a.second.Write([]byte("welcome"))))
 				wantRead(t, a.peer, "welcome")
 				wantRead(t, a.second.Conn, "[second]")
 				wantRead(t, a.second, string(data))
@@ -120,11 +121,11 @@ func TestUndelivered(t *testing.T) {
 func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 	for name, tt := range map[string]struct {
 		timeout time.Duration
-		act     func(first *relay.FarLink)
+		act     func(first *farLink)
 	}{
-		"reset":    {act: func(first *relay.FarLink) { resetting(first.Conn) }},
-		"ended":    {act: func(first *relay.FarLink) { _ = first.Conn.CloseWrite() }},
-		"too late": {timeout: time.Millisecond, act: func(*relay.FarLink) {}},
+		"reset":    {act: func(first *farLink) { resetting(first.Conn) }},
+		"ended":    {act: func(first *farLink) { _ = first.Conn.CloseWrite() }},
+		"too late": {timeout: time.Millisecond, act: func(*farLink) {}},
 	} {
 		t.Run(name+", silent peer", func(t *testing.T) {
 			a := newAgain(t, tt.timeout)
@@ -132,7 +133,7 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 			tt.act(a.first)
 			<-a.back
 			wantRead(t, a.second.Conn, "[second]")
-			nstest.Must(t, a.second.Answer(wire.Connected))
+			nstest.Must(t, a.second.SendStatus(wire.Connected))
 			nstest.Must(t, second(a.peer.Write([]byte("hello"))))
 			wantRead(t, a.second, "hello")
 		})
@@ -160,12 +161,12 @@ func TestFinalStatus(t *testing.T) {
 		OnStatus:      func(wire.Status) error { return final },
 		OnUndelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
-	nstest.Must(t, a.server.Answer(wire.Refused))
+	nstest.Must(t, a.server.SendStatus(wire.Refused))
 	wantReset(t, a.peer)
 	if r := <-a.result; r.End != relay.Refused || !errors.Is(r.Err, final) {
 		t.Errorf("it ended as %+v", r)
 	}
-	a.wantLink(t, true, relay.ErrFarReset)
+	a.wantLink(t, true, wiretest.ErrReset)
 }
 
 // TestSilentPreface checks that OnIdle gets a silent socket when its time is over, at

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"net"
 	"testing"
 
 	"portredirector/internal/auth"
@@ -9,6 +10,7 @@ import (
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
+	"portredirector/internal/wire/wiretest"
 )
 
 // way is the way of a peer to its service.
@@ -77,13 +79,23 @@ func (w way) link(t testing.TB) (client, server linkEnd) {
 	return linkEnd{fd: detach(t, d)}, linkEnd{fd: detach(t, a)}
 }
 
+// farLink is the far end of a link, which a test plays.
+type farLink struct {
+	*wiretest.End
+
+	Conn *net.TCPConn // the link itself
+}
+
 // farLink returns a link and its far end, which a test plays. If answer is true the far end
 // plays a client.
-func (w way) farLink(t testing.TB, e *relay.Engine, answer bool) (linkEnd, *relay.FarLink) {
+func (w way) farLink(t testing.TB, e *relay.Engine, answer bool) (linkEnd, *farLink) {
 	t.Helper()
 	c, near := tcpPair(t)
 	t.Cleanup(func() { _ = c.Close() })
-	far := relay.NewFarLink(c, answer)
+	far := &farLink{End: wiretest.Server(c), Conn: c}
+	if answer {
+		far.End = wiretest.Client(c)
+	}
 	if w != secured {
 		return linkEnd{fd: detach(t, near)}, far
 	}

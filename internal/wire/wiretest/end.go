@@ -16,6 +16,9 @@ import (
 // ErrBye is returned if the other end closes the link.
 var ErrBye = errors.New("bye")
 
+// ErrReset is returned after a reset frame.
+var ErrReset = fmt.Errorf("a reset frame: %w", syscall.ECONNRESET)
+
 // End is one end of a link. Read, Write and CloseWrite are about the content of data
 // frames in the current exchange. One goroutine may read while another writes.
 type End struct {
@@ -25,7 +28,8 @@ type End struct {
 
 	client  bool
 	in      wire.Decoder
-	raw     []byte // read and not decoded
+	buf     []byte
+	raw     []byte // read and not decoded; a part of buf
 	content []byte // decoded and not returned by Read
 	carried uint64 // number of headers
 }
@@ -51,7 +55,7 @@ func (e *End) SendHeader(h wire.Header) error {
 	if e.carried > 0 {
 		b = wire.AppendFrame(nil, wire.KindHeader, b...)
 	}
-	e.begin()
+	e.Begin()
 	_, err = e.Conn.Write(b)
 	return err
 }
@@ -69,41 +73,48 @@ func (e *End) ReadHeader() (h wire.Header, err error) {
 		h, _, err = wire.Read(r)
 	}
 	e.raw = e.raw[len(e.raw)-early.Len():]
-	e.begin()
+	e.Begin()
 	return h, err
 }
 
-// begin begins an exchange.
-func (e *End) begin() {
+// Begin begins an exchange whose header is none of this end's business.
+func (e *End) Begin() {
 	e.carried++
 	e.in = wire.Decoder{Answer: e.client}
 	e.content = nil
 }
 
 // SendStatus answers a header.
-func (e *End) SendStatus(s wire.Status) error { return e.send(wire.KindStatus, byte(s)) }
+func (e *End) SendStatus(s wire.Status) error { return e.Frame(wire.KindStatus, byte(s)) }
 
 // CloseWrite ends this direction of the exchange.
-func (e *End) CloseWrite() error { return e.send(wire.KindEnd) }
+func (e *End) CloseWrite() error { return e.Frame(wire.KindEnd) }
 
 // Reset resets the exchange.
-func (e *End) Reset() error { return e.send(wire.KindReset) }
+func (e *End) Reset() error { return e.Frame(wire.KindReset) }
 
 // Bye tells that the link is being closed.
-func (e *End) Bye() error { return e.send(wire.KindBye) }
+func (e *End) Bye() error { return e.Frame(wire.KindBye) }
 
 // Write writes b as one data frame.
 func (e *End) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	return len(b), e.send(wire.KindData, b...)
+	return len(b), e.Frame(wire.KindData, b...)
 }
 
-func (e *End) send(k wire.Kind, content ...byte) error {
+// Frame writes a frame.
+func (e *End) Frame(k wire.Kind, content ...byte) error {
 	_, err := e.Conn.Write(wire.AppendFrame(nil, k, content...))
 	return err
 }
+
+// Status returns the answer, if it has been read.
+func (e *End) Status() (wire.Status, bool) { return e.in.Status() }
+
+// Behind returns what was read behind the terminator.
+func (e *End) Behind() []byte { return e.raw }
 
 // ReadStatus reads the answer.
 func (e *End) ReadStatus() (wire.Status, error) {
@@ -121,13 +132,13 @@ func (e *End) ReadStatus() (wire.Status, error) {
 }
 
 // Read reads content. At the end of the direction it returns io.EOF, and after a reset
-// syscall.ECONNRESET.
+// ErrReset.
 func (e *End) Read(b []byte) (int, error) {
 	for len(e.content) == 0 {
 		switch e.in.Over() {
 		case 0:
 		case wire.Reset:
-			return 0, syscall.ECONNRESET
+			return 0, ErrReset
 		default:
 			return 0, io.EOF
 		}
@@ -143,15 +154,17 @@ func (e *End) Read(b []byte) (int, error) {
 // more reads and decodes once.
 func (e *End) more() error {
 	if len(e.raw) == 0 {
-		b := make([]byte, 64<<10)
-		n, err := e.Conn.Read(b)
+		if e.buf == nil {
+			e.buf = make([]byte, 64<<10)
+		}
+		n, err := e.Conn.Read(e.buf)
 		if n == 0 {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return fmt.Errorf("the link has ended within an exchange: %w", err)
 		}
-		e.raw = b[:n]
+		e.raw = e.buf[:n]
 	}
 	n, rest, err := e.in.Decode(e.raw)
 	if err != nil {
