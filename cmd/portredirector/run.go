@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
+	"portredirector/internal/sandbox"
 	"portredirector/internal/supervisor"
 )
 
@@ -46,6 +48,9 @@ func oneFile(c *cobra.Command, args []string) error {
 func runFile(ctx context.Context, e env, path string) error {
 	log, flush := e.log(false, config.AttrInFile)
 	defer flush()
+	if err := sandbox.Raise(sandbox.NetBindService); err != nil {
+		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
+	}
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), Log: log,
 	})
