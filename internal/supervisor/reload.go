@@ -182,9 +182,9 @@ func (s *Supervisor) fail(why error) {
 		return
 	}
 	s.log.Error("reload has failed, the old workers go on", slog.Any("error", why))
-	s.notify.ready("reload has failed: " + why.Error())
 	answer(r.callers, "", why)
 	if s.ending == 0 {
+		s.notify.ready("reload has failed: " + why.Error())
 		s.next()
 	}
 }
