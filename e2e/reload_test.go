@@ -73,6 +73,12 @@ func TestReloadChangesPorts(t *testing.T) {
 	live.talk(t)
 	waitHealth(t, w.m1, "")
 	waitHealth(t, w.m2, "")
+	path, err := program()
+	nstest.Must(t, err)
+	const note = "an old worker, which a reload has replaced: 1 peers\n"
+	if out := nstest.Run(t, w.m1, path, "health"); !strings.HasPrefix(out, "process ") || !strings.HasSuffix(out, ": "+note) || strings.Count(out, "\n") != 1 {
+		t.Errorf("health says %q", out)
+	}
 	nstest.Must(t, live.peer.Close(), live.service.Close())
 	client.waitWorkers(t, 1)
 	server.waitWorkers(t, 1)

@@ -36,16 +36,17 @@ type env struct {
 }
 
 // log returns the logger of a daemon, a line for each event on standard error, with each attribute as
-// replace returns it, or for nil as it is. The returned function writes the waiting lines.
-func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, flush func()) {
+// replace returns it, or for nil as it is. The lines go through to, which the caller
+// closes.
+func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, to *logging.Async) {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	w := logging.NewAsync(e.stderr)
+	to = logging.NewAsync(e.stderr)
 	stderr, _ := e.stderr.(*os.File)
 	journal := stderr != nil && logging.IsJournal(stderr)
-	return slog.New(logging.NewHandler(w, level, journal, replace)), func() { w.Close(flushTime) }
+	return slog.New(logging.NewHandler(to, level, journal, replace)), to
 }
 
 // flushTime bounds the writing of the last lines.
@@ -53,8 +54,8 @@ const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
 func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
-	log, flush := e.log(verbose, nil)
-	defer flush()
+	log, to := e.log(verbose, nil)
+	defer to.Close(flushTime)
 	tellNotes(log, notes)
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()

@@ -91,8 +91,8 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)
 	}
-	log, flush := e.log(file.Verbose, config.AttrInFile)
-	defer flush()
+	log, to := e.log(file.Verbose, config.AttrInFile)
+	defer to.Close(flushTime)
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {
 		tellNotes(env.Log, section.Client.Notes)

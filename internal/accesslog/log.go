@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"portredirector/internal/track"
 )
@@ -19,20 +20,24 @@ const (
 )
 
 const (
-	room  = 4096     // records that can wait
-	batch = 64 << 10 // bytes after which a write begins
+	room  = 8192                   // records that can wait
+	batch = 64 << 10               // bytes after which a write begins
+	pause = 100 * time.Millisecond // in which records gather: to wake the writer for each would cost more than the line
 )
 
 // Log writes records.
 type Log struct {
-	path    string
-	format  Format
-	open    OpenFile
-	records chan track.Record
+	path   string
+	format Format
+	open   OpenFile
+
+	filled  chan struct{} // has something when records wait
 	dropped atomic.Uint64
 
-	mu  sync.Mutex
-	out io.WriteCloser // guarded by mu
+	mu      sync.Mutex
+	waiting []track.Record // guarded by mu
+	out     io.WriteCloser // guarded by writing
+	writing sync.Mutex
 }
 
 // OpenFile opens a file to append to, and makes it if there is none.
@@ -40,7 +45,7 @@ type OpenFile func(path string) (*os.File, error)
 
 // Open opens a log. path is a file, Stdout or Syslog.
 func Open(path string, format Format, file OpenFile) (*Log, error) {
-	l := &Log{path: path, format: format, open: file, records: make(chan track.Record, room)}
+	l := &Log{path: path, format: format, open: file, filled: make(chan struct{}, 1)}
 	return l, l.Reopen()
 }
 
@@ -50,10 +55,10 @@ func (l *Log) Reopen() error {
 	if err != nil {
 		return fmt.Errorf("open access log: %w", err)
 	}
-	l.mu.Lock()
+	l.writing.Lock()
 	old := l.out
 	l.out = out
-	l.mu.Unlock()
+	l.writing.Unlock()
 	if old != nil {
 		return old.Close()
 	}
@@ -77,12 +82,22 @@ type unclosed struct{ io.Writer }
 // Close does nothing.
 func (unclosed) Close() error { return nil }
 
-// Add logs a record, or drops it if the log is too slow. It does not block.
+// Add logs a record, or drops it if the log is too slow. It does not wait for the log.
 func (l *Log) Add(r track.Record) {
-	select {
-	case l.records <- r:
-	default:
+	l.mu.Lock()
+	first, full := len(l.waiting) == 0, len(l.waiting) == room
+	if !full {
+		l.waiting = append(l.waiting, r)
+	}
+	l.mu.Unlock()
+	switch {
+	case full:
 		l.dropped.Add(1)
+	case first:
+		select {
+		case l.filled <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -93,27 +108,24 @@ func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 // writing, and the number of records dropped since the last time, to report.
 func (l *Log) Run(ctx context.Context, report func(err error, dropped uint64)) {
 	w := writer{log: l, report: report}
-	for {
+	for ctx.Err() == nil {
 		select {
-		case r := <-l.records:
-			w.write(r)
+		case <-l.filled:
 		case <-ctx.Done():
-			for {
-				select {
-				case r := <-l.records:
-					w.write(r)
-				default:
-					return
-				}
-			}
 		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		w.writeAll()
 	}
+	w.writeAll() // what came meanwhile
 }
 
 // Close closes the file, after Run.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	return l.out.Close()
 }
 
@@ -121,26 +133,33 @@ func (l *Log) Close() error {
 type writer struct {
 	log     *Log
 	report  func(err error, dropped uint64)
+	records []track.Record // to be written
 	buf     []byte
 	failed  bool
 	dropped uint64 // reported
 }
 
-// write writes a record, and those that wait behind it.
-func (w *writer) write(r track.Record) {
-	w.buf = w.log.format.Append(w.buf[:0], &r)
-	for len(w.buf) < batch && w.log.path != Syslog { // a message for each line
-		select {
-		case r := <-w.log.records:
-			w.buf = w.log.format.Append(w.buf, &r)
-			continue
-		default:
+// writeAll writes the records that wait.
+func (w *writer) writeAll() {
+	l := w.log
+	l.mu.Lock()
+	w.records, l.waiting = l.waiting, w.records[:0]
+	l.mu.Unlock()
+	for i := range w.records {
+		w.buf = l.format.Append(w.buf, &w.records[i])
+		if len(w.buf) >= batch || l.path == Syslog || i == len(w.records)-1 { // syslog takes a line at a time
+			w.write()
 		}
-		break
 	}
-	w.log.mu.Lock()
+	clear(w.records) // the errors in them
+}
+
+// write writes the lines in the buffer.
+func (w *writer) write() {
+	w.log.writing.Lock()
 	_, err := w.log.out.Write(w.buf)
-	w.log.mu.Unlock()
+	w.log.writing.Unlock()
+	w.buf = w.buf[:0]
 	dropped := w.log.Dropped()
 	if err != nil && !w.failed || dropped > w.dropped {
 		w.report(err, dropped-w.dropped)

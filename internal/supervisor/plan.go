@@ -16,6 +16,9 @@ type Config struct {
 
 	Version string // of this program
 	Log     *slog.Logger
+	// Flush writes the waiting lines of the log, before another program is executed; nil does
+	// nothing.
+	Flush func()
 }
 
 // Plan is what a configuration file says, as far as a supervisor needs it.
