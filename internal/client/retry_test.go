@@ -179,8 +179,8 @@ func TestDrainIsToldOnce(t *testing.T) {
 	}
 }
 
-// TestIdleLinksAreClosed: a server that closes its idle links just when a peer comes is not
-// left out, however many they are.
+// TestIdleLinksAreClosed checks that a server stays in use when it closes its idle links just
+// as a peer comes, however many they are.
 func TestIdleLinksAreClosed(t *testing.T) {
 	const links = 6
 	r := newRigWithPool(t, wire.Native, 1, links)

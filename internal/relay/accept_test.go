@@ -150,8 +150,8 @@ func TestShutdownStopsAccepting(t *testing.T) {
 	nstest.Must(t, <-ended)
 }
 
-// TestRetire checks that Retire closes the listener, serves who has connected before, and
-// ends silent prefaces, while pairs live on.
+// TestRetire checks that Retire closes the listener, serves peers that connected before, and
+// ends silent prefaces, while pairs continue.
 func TestRetire(t *testing.T) {
 	e, addr, _ := accepting(t, relay.Options{}, toEcho(t))
 	echoes := func(c *net.TCPConn) {

@@ -33,7 +33,7 @@ type side struct {
 	ended    bool // this end's terminator was written to the link, or is in the rest
 }
 
-// newSide returns the side of a socket that is connected, if writable is set.
+// newSide returns the side of a socket. A socket that is connected is writable.
 func newSide(fd int, layer Layer, writable bool) side {
 	return side{fd: int32(fd), layer: layer, writable: writable}
 }
