@@ -236,7 +236,7 @@ func TestIdleLinksAreClosed(t *testing.T) {
 	}
 }
 
-// wantEnd wants the end of what a connection carries.
+// wantEnd fails the test unless the connection ends in order, without more data.
 func wantEnd(t *testing.T, c net.Conn) {
 	t.Helper()
 	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {

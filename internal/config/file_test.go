@@ -119,8 +119,8 @@ func TestMistakes(t *testing.T) {
 		file string
 		want []string // each begins with its place
 	}{
-		"empty":                {"", []string{"1:1: it has no client and no server"}},
-		"a comment":            {"# nothing\n", []string{"1:1: it has no client and no server"}},
+		"empty":                {"", []string{"1:1: the file has no client and no server"}},
+		"a comment":            {"# nothing\n", []string{"1:1: the file has no client and no server"}},
 		"no TOML":              {client + "balance failover\n", []string{"4:9: expected '=' after key"}},
 		"no string":            {client + "balance = failover\nkey = 'x\n[server.b]\nlisten = 3\n", []string{"4:11: ", "6:9: a server needs the ports"}},
 		"what is broken lacks": {"[client.a]\nconnect = h:1\nport = 80\n", []string{"2:11: "}},
