@@ -89,11 +89,11 @@ func (r *fileReader) topEntry(e *entry) {
 // sections reads all clients, or all servers.
 func (r *fileReader) sections(end *entry) {
 	if len(end.table) == 0 {
-		r.wrong(end.at, "a %s has a name: write [%s.NAME]", end.key, end.key)
+		r.wrong(end.at, "the %s has no name: write [%s.NAME]", end.key, end.key)
 	}
 	for _, e := range end.table {
 		if !e.isTable || e.key == "port" {
-			r.wrong(e.at, "a %s has a name, which is missing here: write [%s.NAME]", end.key, end.key)
+			r.wrong(e.at, "the %s has no name: write [%s.NAME]", end.key, end.key)
 			continue
 		}
 		if err := checkName(e.key); err != nil {
@@ -125,7 +125,7 @@ func checkName(name string) error {
 	const most = 64
 	for _, r := range name {
 		if r != '-' && r != '_' && (r < '0' || '9' < r) && (r < 'a' || 'z' < r) && (r < 'A' || 'Z' < r) {
-			return fmt.Errorf("%q is no name: a name has letters, digits, - and _", name)
+			return fmt.Errorf("%q is not a name: use letters, digits, - and _", name)
 		}
 	}
 	switch {

@@ -40,7 +40,7 @@ func (r *fileReader) option(s *Section, f *pflag.Flag, e *entry) {
 	case e.isTable && f.Name == "port":
 		r.namedPorts(s, f, e)
 	case e.isTable:
-		r.wrong(e.at, "`%s` is no table: write %s = …", f.Name, f.Name)
+		r.wrong(e.at, "`%s` is not a table: write %s = …", f.Name, f.Name)
 	case e.isList && !many:
 		r.wrong(e.at, "`%s` takes one value, without brackets", f.Name)
 	case e.isList && len(e.values) == 0:
@@ -59,7 +59,7 @@ func (r *fileReader) namedPorts(s *Section, f *pflag.Flag, e *entry) {
 			r.wrong(named.at, "%w", err)
 		}
 		if named.isTable {
-			r.wrong(named.at, "`port` %s is no table: write %s = …", named.key, named.key)
+			r.wrong(named.at, "`port` %s is not a table: write %s = …", named.key, named.key)
 		}
 		for _, v := range named.values {
 			if r.set(s, f, v) {
@@ -116,7 +116,7 @@ func (r *fileReader) unknown(s *Section, e *entry) {
 	case e.header:
 		r.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
 	case r.top.options.Lookup(e.key) != nil:
-		r.wrong(e.at, "`%s` stands above all sections", e.key)
+		r.wrong(e.at, "`%s` belongs above all sections", e.key)
 	case known[e.key]:
 		r.mistakes = append(r.mistakes, r.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
 	default:

@@ -124,12 +124,12 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		case e == nil:
 			e = &entry{isTable: true} // the keys that follow are parsed and ignored
 		case e.header:
-			r.wrong(r.last(n), "table `%s` stands on line %d already", e.key, r.line(e.at))
+			r.wrong(r.last(n), "table `%s` is already on line %d", e.key, r.line(e.at))
 		}
 		e.header = true
 		r.current = e
 	default: // unstable.ArrayTable
-		r.wrong(r.offset(n.Child(), 0), "[[…]] is no section: a section is [client.NAME] or [server.NAME]")
+		r.wrong(r.offset(n.Child(), 0), "[[…]] is not a section: a section is [client.NAME] or [server.NAME]")
 		r.current = &entry{isTable: true}
 	}
 }
@@ -184,10 +184,10 @@ func (r *tomlReader) descend(from *entry, n *unstable.Node, table bool) *entry {
 			old = &entry{key: key, at: at, isTable: !last || table}
 			e.table = append(e.table, old)
 		case last && !table:
-			r.wrong(at, "`%s` stands on line %d already", key, r.line(old.at))
+			r.wrong(at, "`%s` is already on line %d", key, r.line(old.at))
 			return nil
 		case !old.isTable:
-			r.wrong(at, "`%s` has a value already, on line %d", key, r.line(old.at))
+			r.wrong(at, "`%s` already has a value, on line %d", key, r.line(old.at))
 			return nil
 		}
 		e = old
