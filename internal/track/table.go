@@ -182,7 +182,7 @@ func (s *shard) unlinkLocked(c *Conn) {
 
 // mix spreads times over the shards (the finalizer of SplitMix64).
 func mix(t int64) uint64 {
-	x := uint64(t)
+	x := uint64(t) //nolint:gosec // any bits will do
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	return x ^ x>>31
 }
