@@ -190,7 +190,7 @@ func TestEndsByOthers(t *testing.T) {
 			}
 			logs.want(t, localAddr(s.peer), tt.client, tt.remote)
 			if tt.server {
-				w.server(t, "-p 80") // removes what is left of the killed one
+				w.server(t, "-p 80") // removes the routes of the killed one
 			}
 		})
 	}

@@ -85,7 +85,7 @@ idle-timeout = "1m"
 	}
 }
 
-// commandLine returns what a command line gives for an end.
+// commandLine returns the client or server of a command line.
 func commandLine(t *testing.T, end string, args ...string) (*config.Client, *config.Server) {
 	t.Helper()
 	var f config.Flags

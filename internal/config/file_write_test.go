@@ -133,8 +133,8 @@ func TestWriteFileRefuses(t *testing.T) {
 	}
 }
 
-// FuzzReadFile reads any content. Each mistake has a place in the file and one line, and what is accepted
-// can be written and read again.
+// FuzzReadFile reads any content. Each mistake must have a position in the file and take one line. What is
+// accepted must survive writing and reading.
 func FuzzReadFile(f *testing.F) {
 	reference, err := os.ReadFile("../../docs/reference.toml")
 	if err != nil {

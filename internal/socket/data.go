@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recv(2) and send(2) save what read(2) and write(2) do for files. That counts, because these
+// recv(2) and send(2) skip what read(2) and write(2) do for files. That matters, because these
 // calls are made for every few bytes.
 
 // Recv reads once. b must not be empty.
