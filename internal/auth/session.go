@@ -71,6 +71,14 @@ type Identity struct {
 	For  Purpose   // of the end that opened the link
 }
 
+// String returns the name of the certificate, or the key.
+func (i Identity) String() string {
+	if i.Key == (PublicKey{}) {
+		return i.Name
+	}
+	return i.Key.String()
+}
+
 // Still returns an error if a certificate that was valid at the handshake is not valid any
 // more. It is for one goroutine at a time.
 func (s *Session) Still() error {

@@ -18,7 +18,7 @@ func (k *conn) Describe(r *track.Record) {
 	}
 	r.Other = k.link.Server()
 	if s := k.link.Session(); s != nil {
-		r.Identity = s.Identity.Name
+		r.Identity = s.Identity.String()
 	}
 }
 

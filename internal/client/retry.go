@@ -83,7 +83,7 @@ func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
 	case err != nil && k.handOver(u):
-	case err != nil && ctx.Err() != nil:
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		k.refuse(u.Accepted, fmt.Errorf("%w (%s): %w", ErrNoServer, k.client.OpenTimeout, err))
 	case err != nil:
 		k.refuse(u.Accepted, err)

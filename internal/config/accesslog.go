@@ -13,6 +13,11 @@ type AccessLog struct {
 	Open   bool // a line also when a peer has a link, or its service is dialed
 }
 
+// isFile reports whether the log is a file.
+func (a AccessLog) isFile() bool {
+	return a.Path != "" && a.Path != accesslog.Stdout && a.Path != accesslog.Syslog
+}
+
 // checkAccessLog validates the options of the access log.
 func (f Flags) checkAccessLog() error {
 	if f.AccessLog.Path != "" {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -23,6 +24,11 @@ func (f *File) CheckFiles() error {
 			}
 			if err := checkReadable(named.file); err != nil {
 				all = append(all, s.locate(about(named.option, 0, "--%s: %w", named.option, err)))
+			}
+		}
+		if log := s.flags.AccessLog; log.isFile() {
+			if _, err := os.Stat(filepath.Dir(log.Path)); err != nil {
+				all = append(all, s.locate(about("access-log", 0, "--access-log: %w", err)))
 			}
 		}
 	}

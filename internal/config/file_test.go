@@ -300,8 +300,8 @@ func TestCheckFiles(t *testing.T) {
 	if err := os.WriteFile(key, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("[server.a]\nlisten = 1\nport = 80\nkey = %q\nclients = %q\n[client.a]\nport = 80\nconnect = 'h:1'\ntls-cert = %q\ntls-key = %q\ntls-ca = %q\n",
-		key, filepath.Join(dir, "none"), dir, key, key)
+	text := fmt.Sprintf("[server.a]\nlisten = 1\nport = 80\nkey = %q\nclients = %q\n[client.a]\nport = 80\nconnect = 'h:1'\ntls-cert = %q\ntls-key = %q\ntls-ca = %q\naccess-log = %q\n",
+		key, filepath.Join(dir, "none"), dir, key, key, filepath.Join(dir, "none", "log"))
 	f, err := config.ReadFile("x.toml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +311,7 @@ func TestCheckFiles(t *testing.T) {
 	for _, m := range mistakes {
 		got = append(got, strings.ReplaceAll(m.Error(), dir, "DIR"))
 	}
-	want := []string{"x.toml:5:11: `clients`: open DIR/none: no such file or directory", "x.toml:9:12: `tls-cert`: DIR is a directory"}
+	want := []string{"x.toml:5:11: `clients`: open DIR/none: no such file or directory", "x.toml:9:12: `tls-cert`: DIR is a directory", "x.toml:12:14: `access-log`: stat DIR/none: no such file or directory"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

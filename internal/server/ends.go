@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
@@ -14,13 +15,23 @@ import (
 func (c *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = c.header.ID, c.header.Source, c.header.Destination
 	r.Service = cmp.Or(c.service.Name, c.service.String())
-	r.Other, r.Identity = c.from.String(), c.from.origin.Name
+	r.Other, r.Identity = c.from.String(), c.server.nameOf(c.from.origin)
 	if c.addr.IsValid() {
 		r.Source = c.header.Source
 		if c.port != 0 {
 			r.Source = netip.AddrPortFrom(r.Source.Addr(), c.port)
 		}
 	}
+}
+
+// nameOf returns the name of an authenticated client, or its key if it has none.
+func (s *Server) nameOf(o Origin) string {
+	if s.Clients != nil {
+		if known := s.Clients()[o.Key]; known != nil && known.Name != "" {
+			return known.Name
+		}
+	}
+	return auth.Identity{Key: o.Key, Name: o.Name}.String()
 }
 
 // endedBy returns the party that ended a pair. On a framed link a peer's reset is a frame, and

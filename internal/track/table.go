@@ -1,6 +1,7 @@
 package track
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 	"sync"
@@ -147,7 +148,7 @@ func (t *Table) Ended() []Record {
 		all = append(all, s.ends[:min(s.ended, lastEnds)]...)
 		s.mu.Unlock()
 	}
-	slices.SortFunc(all, func(a, b *Conn) int { return int(b.ended - a.ended) })
+	slices.SortFunc(all, func(a, b *Conn) int { return cmp.Compare(b.ended, a.ended) })
 	records := make([]Record, len(all))
 	for i, c := range all {
 		records[i] = c.recordLocked()
