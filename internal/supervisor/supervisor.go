@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,7 @@ type Supervisor struct {
 	workers   []*worker // also retired ones
 	children  children
 	restarts  map[string]*restart // by section
+	reopened  time.Time           // when access logs were last to be opened again
 	passed    []passed            // peers for workers that do not serve yet
 
 	reload  *reload         // under way; nil is none
@@ -129,10 +131,12 @@ func (s *Supervisor) post(f func()) {
 	}
 }
 
-// reopenLogs has all workers open their access logs again.
+// reopenLogs has all workers open their access logs again. Those that do not serve yet have opened
+// them perhaps, and know no signals: they do it later, see reported.
 func (s *Supervisor) reopenLogs() {
+	s.reopened = time.Now()
 	for _, w := range s.workers {
-		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+		if w.status == nil && (w.phase == serving || w.phase == retired) {
 			_ = unix.Kill(w.pid, unix.SIGUSR1)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -321,6 +322,32 @@ func TestPass(t *testing.T) {
 		t.Errorf("the peer was told %q", v.said)
 	}
 	nstest.WaitFor(t, "the end of the old worker", func() bool { return len(children(t, f.Pid())) == 1 })
+}
+
+// TestLostPeer passes a peer to a worker that has no descriptor for it: that worker goes on.
+func TestLostPeer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	v := f.dial(home)
+	fmt.Fprintln(v, "pass me")
+	time.Sleep(50 * time.Millisecond) // as in TestPass
+	f.write(fakeFile{"a": {Addresses: []string{home}, Fails: "few descriptors"}})
+	f.wantReload()
+	_, _ = io.Copy(io.Discard, v) // until it is lost
+	nstest.WaitFor(t, "the end of the old worker", func() bool { return len(children(t, f.Pid())) == 1 })
+	f.wantReload()
+	if strings.Contains(f.Output(), "starting another") {
+		t.Error("the new worker has ended")
+	}
+}
+
+// TestRotationMeetsStart asks for access logs to be opened again while a worker starts.
+func TestRotationMeetsStart(t *testing.T) {
+	t.Parallel()
+	f := prepareFake(t)
+	f.write(fakeFile{"a": {Addresses: []string{home}, Fails: "rotation"}})
+	f.start()
+	f.WaitOutput("opened again")
 }
 
 // TestProcessOne runs a supervisor as process 1 of a PID namespace: it waits for orphans.
