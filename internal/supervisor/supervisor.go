@@ -103,7 +103,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		if s.binary, err = binary(); err != nil {
 			return err
 		}
-		if err := s.callers.open(); err != nil {
+		if err := s.callers.open(s.log); err != nil {
 			return err
 		}
 		s.given = givenSockets(s.log)

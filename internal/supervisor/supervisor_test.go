@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -348,6 +349,32 @@ func TestRotationMeetsStart(t *testing.T) {
 	f.write(fakeFile{"a": {Addresses: []string{home}, Fails: "rotation"}})
 	f.start()
 	f.WaitOutput("opened again")
+}
+
+// TestTakenName has another process take the name by which reload finds a supervisor: it serves all the same.
+func TestTakenName(t *testing.T) {
+	t.Parallel()
+	f := prepareFake(t)
+	begin := filepath.Join(t.TempDir(), "begin")
+	f.Process = nstest.StartCmd(t, f.host, exec.Command("sh", "-c", `until [ -e "$0" ]; do sleep 0.02; done; exec "$@"`, begin, f.program, "run", f.file))
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	nstest.Must(t, err)
+	name := fmt.Sprintf("@portredirector-supervisor/%s/%d", strings.Trim(ns, "pid:[]"), f.Pid())
+	nstest.Must(t, f.host.Do(func() error {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+		}
+		return err
+	}))
+	nstest.Must(t, os.WriteFile(begin, nil, 0o600))
+	f.WaitOutput("workers serve")
+	old := f.visit(home)
+	f.Signal(syscall.SIGHUP)
+	f.visitNext(home, old.worker).talk()
+	if !strings.Contains(f.Output(), "will not find this process") {
+		t.Error("nothing was said of it")
+	}
 }
 
 // TestProcessOne runs a supervisor as process 1 of a PID namespace: it waits for orphans.
