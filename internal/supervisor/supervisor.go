@@ -142,12 +142,14 @@ func (s *Supervisor) reopenLogs() {
 	}
 }
 
-// end has all workers drain, and the second time cuts their peers.
+// end has all workers drain, and the second time cuts their peers. A worker that does not end then
+// is killed.
 func (s *Supervisor) end(why string) {
 	s.ending++
 	o := order{Do: doDrain}
 	if s.ending > 1 {
 		o.Do = doCut
+		s.killLater(s.workers)
 	}
 	s.log.Info("shutting down", slog.String("why", why), slog.Int("workers", len(s.workers)))
 	s.notify.tell("STOPPING=1")

@@ -377,6 +377,20 @@ func TestTakenName(t *testing.T) {
 	}
 }
 
+// TestStoppedWorker ends a supervisor whose worker obeys nothing.
+func TestStoppedWorker(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	v := f.visit(home)
+	nstest.Must(t, syscall.Kill(v.worker, syscall.SIGSTOP))
+	f.Signal(syscall.SIGTERM)
+	f.WaitOutput("shutting down")
+	f.Signal(syscall.SIGTERM)
+	if code := f.Wait(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
 // TestProcessOne runs a supervisor as process 1 of a PID namespace: it waits for orphans.
 func TestProcessOne(t *testing.T) {
 	t.Parallel()
