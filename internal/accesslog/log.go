@@ -2,6 +2,7 @@ package accesslog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/syslog"
@@ -22,6 +23,7 @@ const (
 const (
 	queueLen = 8192                   // the most records that wait
 	batch    = 64 << 10               // bytes after which a write begins
+	patience = 3 * time.Second        // for the last lines
 	pause    = 100 * time.Millisecond // for records to gather: waking the writer for each would cost more than the line
 )
 
@@ -36,8 +38,9 @@ type Log struct {
 
 	mu      sync.Mutex
 	waiting []track.Record // guarded by mu
-	out     io.WriteCloser // guarded by writing
-	writing sync.Mutex
+	next    io.WriteCloser // in place of out; guarded by mu
+	out     io.WriteCloser // of the writer
+	stuck   bool           // the writer never returned
 }
 
 // OpenFile opens a file to append to, and creates it if there is none.
@@ -49,18 +52,19 @@ func Open(path string, format Format, file OpenFile) (*Log, error) {
 	return l, l.Reopen()
 }
 
-// Reopen opens the file again, after its rotation. On failure the old file stays in use.
+// Reopen opens the file again, after its rotation. On failure the old file stays in use. It does
+// not wait for the writer, which may be stuck.
 func (l *Log) Reopen() error {
 	out, err := l.openPath()
 	if err != nil {
 		return fmt.Errorf("open access log: %w", err)
 	}
-	l.writing.Lock()
-	old := l.out
-	l.out = out
-	l.writing.Unlock()
-	if old != nil {
-		return old.Close()
+	l.mu.Lock()
+	unused := l.next
+	l.next = out
+	l.mu.Unlock()
+	if unused != nil {
+		return unused.Close()
 	}
 	return nil
 }
@@ -104,9 +108,28 @@ func (l *Log) Add(r track.Record) {
 // Dropped returns the number of records that were dropped.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
-// Run writes records until ctx is canceled, and then the rest of the queue. It passes write
-// errors to report, and the number of records dropped since the last report.
+// Run writes records until ctx is canceled, and then the rest of the queue, at most for patience.
+// It passes write errors to report, and the number of records dropped since the last report. A
+// writer that is stuck for good, as in a pipe that nobody reads, keeps its goroutine.
 func (l *Log) Run(ctx context.Context, report func(err error, dropped uint64)) {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		l.write(ctx, report)
+	}()
+	<-ctx.Done()
+	select {
+	case <-written:
+	case <-time.After(patience):
+		l.stuck = true
+		report(errStuck, 0)
+	}
+}
+
+var errStuck = errors.New("nobody takes its last lines")
+
+// write writes records until ctx is canceled, and then those that wait.
+func (l *Log) write(ctx context.Context, report func(err error, dropped uint64)) {
 	w := writer{log: l, report: report}
 	for ctx.Err() == nil {
 		select {
@@ -124,9 +147,31 @@ func (l *Log) Run(ctx context.Context, report func(err error, dropped uint64)) {
 
 // Close closes the file. Run must have returned.
 func (l *Log) Close() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	return l.out.Close()
+	if l.stuck {
+		return nil // closing could wait for the writer
+	}
+	err := l.follow()
+	if l.out != nil {
+		err = errors.Join(err, l.out.Close())
+	}
+	return err
+}
+
+// follow makes the writer use the file that was opened last.
+func (l *Log) follow() error {
+	l.mu.Lock()
+	next := l.next
+	l.next = nil
+	l.mu.Unlock()
+	if next == nil {
+		return nil
+	}
+	old := l.out
+	l.out = next
+	if old == nil {
+		return nil
+	}
+	return old.Close()
 }
 
 // writer is the state of Run.
@@ -156,9 +201,10 @@ func (w *writer) writeAll() {
 
 // write writes the lines in the buffer.
 func (w *writer) write() {
-	w.log.writing.Lock()
-	_, err := w.log.out.Write(w.buf)
-	w.log.writing.Unlock()
+	err := w.log.follow()
+	if _, werr := w.log.out.Write(w.buf); werr != nil {
+		err = werr
+	}
 	w.buf = w.buf[:0]
 	dropped := w.log.Dropped()
 	if err != nil && !w.failed || dropped > w.dropped {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -69,7 +70,7 @@ func TestJSON(t *testing.T) {
 // FuzzError formats errors and names with any bytes. The result stays one line, and JSON stays valid.
 func FuzzError(f *testing.F) {
 	f.Add("plain", "a b")
-	f.Add("\n\"\\=\x00\x7f\u2028\xff", "")
+	f.Add("\n\"\\=\x00\x7f\u2028\xff\u009b", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
 		r := record()
 		r.Err, r.Identity = errors.New(text), name
@@ -77,6 +78,9 @@ func FuzzError(f *testing.F) {
 			line := format.Append(nil, &r)
 			if bytes.IndexByte(line, '\n') != len(line)-1 {
 				t.Errorf("%q is no line", line)
+			}
+			if bytes.ContainsFunc(line[:len(line)-1], unicode.IsControl) {
+				t.Errorf("%q may command a terminal", line)
 			}
 			if format == accesslog.JSON && !json.Valid(line) {
 				t.Errorf("%q is no JSON", line)
@@ -210,6 +214,33 @@ func TestSlow(t *testing.T) {
 	defer l.mu.Unlock()
 	if l.dropped != l.Dropped() {
 		t.Errorf("%d dropped, %d of them reported", l.Dropped(), l.dropped)
+	}
+}
+
+// TestStuck has a reader that never reads: neither the end of the log waits for it, nor a rotation.
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	l := run(t, path)
+	for l.Dropped() == 0 {
+		l.Add(record())
+	}
+	if err := l.Reopen(); err != nil {
+		t.Error(err)
+	}
+	l.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.reported); n == 0 || l.reported[n-1] == nil {
+		t.Errorf("reported: %v", l.reported)
 	}
 }
 

@@ -44,9 +44,9 @@ func logs(cfg config.AccessLog) []string {
 
 // accessLogTask returns a task that writes the log, and opens its file again at SIGUSR1.
 func accessLogTask(l *accesslog.Log, log *slog.Logger) task {
+	rotated := make(chan os.Signal, 1)
+	signal.Notify(rotated, syscall.SIGUSR1) // before the daemon says that it serves
 	return inBackground("access log", func(ctx context.Context) {
-		rotated := make(chan os.Signal, 1)
-		signal.Notify(rotated, syscall.SIGUSR1)
 		defer signal.Ignore(syscall.SIGUSR1) // and not Stop, after which it would end the process
 		var writing sync.WaitGroup
 		defer writing.Wait()

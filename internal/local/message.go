@@ -65,6 +65,10 @@ func Send(c *net.UnixConn, message any, fd int) error {
 	return err
 }
 
+// ErrLost is the error of a message that came and is lost: no descriptor was free for its own,
+// or nobody understands it. Others follow.
+var ErrLost = errors.New("a message is lost")
+
 // Receive receives a message, and the descriptor that comes with it, or [None]. The caller
 // owns the descriptor. There is none with an error.
 func Receive(c *net.UnixConn, message any) (fd int, err error) {
@@ -87,9 +91,11 @@ func Receive(c *net.UnixConn, message any) (fd int, err error) {
 	default:
 		err = json.Unmarshal(text[:n], message)
 	}
-	if err != nil && fd != None {
-		_ = unix.Close(fd)
-		fd = None
+	if err == nil {
+		return fd, nil
 	}
-	return fd, err
+	if fd != None {
+		_ = unix.Close(fd)
+	}
+	return None, fmt.Errorf("%w: %w", ErrLost, err)
 }

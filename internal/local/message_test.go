@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -35,5 +36,24 @@ func TestMessages(t *testing.T) {
 	nstest.Must(t, ours.Close())
 	if _, err := local.Receive(other, new([]byte)); err == nil {
 		t.Error("the end is a message")
+	}
+}
+
+// TestLost loses messages: those that follow arrive.
+func TestLost(t *testing.T) {
+	ours, theirs, err := local.Pair()
+	nstest.Must(t, err)
+	other, err := local.Conn(theirs)
+	nstest.Must(t, err)
+	defer ours.Close()
+	defer other.Close()
+	nstest.Must(t, local.Send(ours, "no number", 1))
+	var got int
+	if fd, err := local.Receive(other, &got); !errors.Is(err, local.ErrLost) || fd != local.None {
+		t.Errorf("descriptor %d, %v", fd, err)
+	}
+	nstest.Must(t, local.Send(ours, 7, local.None))
+	if _, err := local.Receive(other, &got); err != nil || got != 7 {
+		t.Errorf("got %d, %v", got, err)
 	}
 }

@@ -110,7 +110,7 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	}
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
-	s.Track.Begin(&c.record, c, h.Destination.Port())
+	s.Track.Begin(&c.record, c, s.counted(h.Destination.Port()))
 	switch {
 	case s.Secure != nil && !from.authenticated():
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
@@ -120,6 +120,15 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 		return relay.Next{HandOver: c.ownAddress}, nil
 	}
 	return c.next()
+}
+
+// counted returns the port under which a peer is counted: strangers could name all others, and 0
+// stands for these.
+func (s *Server) counted(port uint16) uint16 {
+	if _, ok := s.Services[port]; !ok {
+		return 0
+	}
+	return port
 }
 
 // dismiss ends an idle link. In a drain a header may be under way, and the link waits

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -474,6 +476,21 @@ func (r *rig) wantMarks(t *testing.T, want ...string) {
 	}
 	if len(r.marked) > 0 {
 		t.Errorf("a mark for %s", <-r.marked)
+	}
+}
+
+// TestCountedPorts names ports without a service: they are counted as one.
+func TestCountedPorts(t *testing.T) {
+	r := newRig(t)
+	l := r.connect(t)
+	for port := range uint16(5) {
+		say(t, l, to(1000+port), "")
+		wantStatus(t, l, wire.NoService)
+		nstest.Must(t, l.CloseWrite())
+		_, _ = io.ReadAll(l)
+	}
+	if ports := slices.Collect(maps.Keys(r.server.Track.Totals())); !slices.Equal(ports, []uint16{0}) {
+		t.Errorf("counted: %v", ports)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -30,13 +31,21 @@ type callers struct {
 	server         *health.Server
 }
 
-// open opens the sockets.
-func (c *callers) open() (err error) {
-	if c.reload, err = local.Supervisor.Listen(); err != nil {
-		return err
+// open opens the sockets. Anybody may have taken their names, so that is no reason not to serve.
+func (c *callers) open(log *slog.Logger) (err error) {
+	for _, o := range []struct {
+		socket  **net.UnixListener
+		service local.Service
+	}{{&c.reload, local.Supervisor}, {&c.health, local.Health}} {
+		if *o.socket, err = o.service.Listen(); err == nil {
+			continue
+		}
+		log.Warn("`portredirector health` or reload will not find this process, SIGHUP reloads it as well", slog.Any("error", err))
+		if *o.socket, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix"}); err != nil { // a name that is free
+			return err
+		}
 	}
-	c.health, err = local.Health.Listen()
-	return err
+	return nil
 }
 
 // serve begins to answer.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -94,6 +95,7 @@ func fakeWorker() error {
 	if err := json.Unmarshal(w.Content, &file); err != nil {
 		return err
 	}
+	few := false
 	switch file[w.Section].Fails {
 	case "crash":
 		os.Exit(3)
@@ -102,6 +104,17 @@ func fakeWorker() error {
 		return nil
 	case "hang":
 		select {}
+	case "rotation": // while it starts
+		rotated := make(chan os.Signal, 1)
+		_ = syscall.Kill(os.Getppid(), syscall.SIGUSR1)
+		time.Sleep(100 * time.Millisecond)
+		signal.Notify(rotated, syscall.SIGUSR1)
+		go func() {
+			<-rotated
+			fmt.Fprintln(os.Stderr, "opened again")
+		}()
+	case "few descriptors": // none is free for a peer
+		few = true
 	}
 	var serving sync.WaitGroup
 	end := make(chan struct{})
@@ -142,6 +155,11 @@ func fakeWorker() error {
 				serving.Go(func() { pass(w, c, serve, end) })
 			}
 		})
+	}
+	if few {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, new(syscall.Rlimit)); err != nil {
+			return err
+		}
 	}
 	w.Serves()
 	<-end

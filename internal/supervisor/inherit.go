@@ -77,14 +77,16 @@ func (w *Worker) Begin(how Obey) {
 		for {
 			var o order
 			fd, err := local.Receive(w.conn, &o)
-			if errors.Is(err, os.ErrDeadlineExceeded) {
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded):
 				return
-			}
-			if err != nil {
+			case errors.Is(err, local.ErrLost): // as a peer when this worker has too many
+			case err != nil:
 				how.Drain()
 				return
+			default:
+				w.obey(how, o, fd)
 			}
-			w.obey(how, o, fd)
 		}
 	})
 }

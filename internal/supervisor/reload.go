@@ -25,7 +25,7 @@ type reload struct {
 const (
 	// startTimeout bounds the start of the workers of a reload.
 	startTimeout = time.Minute
-	// killTimeout is the time that workers of a failed reload have to end.
+	// killTimeout is the time that workers have to end which serve nobody, or must not.
 	killTimeout = 10 * time.Second
 )
 
@@ -173,7 +173,9 @@ func (s *Supervisor) fail(why error) {
 		}
 		_ = w.tell(o, none)
 	}
-	s.killLater(r)
+	if !r.told {
+		s.killLater(r.workers)
+	}
 	s.listeners.close(r.opened...)
 	if r.first {
 		s.notStarted = why
@@ -189,15 +191,13 @@ func (s *Supervisor) fail(why error) {
 	}
 }
 
-// killLater kills the workers of a failed reload that do not end and serve nobody.
-func (s *Supervisor) killLater(r *reload) {
-	if r.told {
-		return
-	}
+// killLater kills those of some workers that do not end in time.
+func (s *Supervisor) killLater(workers []*worker) {
+	workers = slices.Clone(workers)
 	time.AfterFunc(killTimeout, func() {
 		s.post(func() {
-			for _, w := range s.workers {
-				if slices.Contains(r.workers, w) && w.status == nil {
+			for _, w := range workers {
+				if w.status == nil {
 					_ = kill(w.pid)
 				}
 			}

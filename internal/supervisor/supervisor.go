@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,7 @@ type Supervisor struct {
 	workers   []*worker // also retired ones
 	children  children
 	restarts  map[string]*restart // by section
+	reopened  time.Time           // when access logs were last to be opened again
 	passed    []passed            // peers for workers that do not serve yet
 
 	reload  *reload         // under way; nil is none
@@ -101,7 +103,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		if s.binary, err = binary(); err != nil {
 			return err
 		}
-		if err := s.callers.open(); err != nil {
+		if err := s.callers.open(s.log); err != nil {
 			return err
 		}
 		s.given = givenSockets(s.log)
@@ -129,21 +131,25 @@ func (s *Supervisor) post(f func()) {
 	}
 }
 
-// reopenLogs has all workers open their access logs again.
+// reopenLogs has all workers open their access logs again. Those that do not serve yet have opened
+// them perhaps, and know no signals: they do it later, see reported.
 func (s *Supervisor) reopenLogs() {
+	s.reopened = time.Now()
 	for _, w := range s.workers {
-		if w.status == nil && (w.phase == serving || w.phase == retired) { // others know no signals yet
+		if w.status == nil && (w.phase == serving || w.phase == retired) {
 			_ = unix.Kill(w.pid, unix.SIGUSR1)
 		}
 	}
 }
 
-// end has all workers drain, and the second time cuts their peers.
+// end has all workers drain, and the second time cuts their peers. A worker that does not end then
+// is killed.
 func (s *Supervisor) end(why string) {
 	s.ending++
 	o := order{Do: doDrain}
 	if s.ending > 1 {
 		o.Do = doCut
+		s.killLater(s.workers)
 	}
 	s.log.Info("shutting down", slog.String("why", why), slog.Int("workers", len(s.workers)))
 	s.notify.tell("STOPPING=1")

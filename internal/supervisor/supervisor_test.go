@@ -5,7 +5,9 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -321,6 +323,72 @@ func TestPass(t *testing.T) {
 		t.Errorf("the peer was told %q", v.said)
 	}
 	nstest.WaitFor(t, "the end of the old worker", func() bool { return len(children(t, f.Pid())) == 1 })
+}
+
+// TestLostPeer passes a peer to a worker that has no descriptor for it: that worker goes on.
+func TestLostPeer(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	v := f.dial(home)
+	fmt.Fprintln(v, "pass me")
+	time.Sleep(50 * time.Millisecond) // as in TestPass
+	f.write(fakeFile{"a": {Addresses: []string{home}, Fails: "few descriptors"}})
+	f.wantReload()
+	_, _ = io.Copy(io.Discard, v) // until it is lost
+	nstest.WaitFor(t, "the end of the old worker", func() bool { return len(children(t, f.Pid())) == 1 })
+	f.wantReload()
+	if strings.Contains(f.Output(), "starting another") {
+		t.Error("the new worker has ended")
+	}
+}
+
+// TestRotationMeetsStart asks for access logs to be opened again while a worker starts.
+func TestRotationMeetsStart(t *testing.T) {
+	t.Parallel()
+	f := prepareFake(t)
+	f.write(fakeFile{"a": {Addresses: []string{home}, Fails: "rotation"}})
+	f.start()
+	f.WaitOutput("opened again")
+}
+
+// TestTakenName has another process take the name by which reload finds a supervisor: it serves all the same.
+func TestTakenName(t *testing.T) {
+	t.Parallel()
+	f := prepareFake(t)
+	begin := filepath.Join(t.TempDir(), "begin")
+	f.Process = nstest.StartCmd(t, f.host, exec.Command("sh", "-c", `until [ -e "$0" ]; do sleep 0.02; done; exec "$@"`, begin, f.program, "run", f.file))
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	nstest.Must(t, err)
+	name := fmt.Sprintf("@portredirector-supervisor/%s/%d", strings.Trim(ns, "pid:[]"), f.Pid())
+	nstest.Must(t, f.host.Do(func() error {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: name})
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+		}
+		return err
+	}))
+	nstest.Must(t, os.WriteFile(begin, nil, 0o600))
+	f.WaitOutput("workers serve")
+	old := f.visit(home)
+	f.Signal(syscall.SIGHUP)
+	f.visitNext(home, old.worker).talk()
+	if !strings.Contains(f.Output(), "will not find this process") {
+		t.Error("nothing was said of it")
+	}
+}
+
+// TestStoppedWorker ends a supervisor whose worker obeys nothing.
+func TestStoppedWorker(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	v := f.visit(home)
+	nstest.Must(t, syscall.Kill(v.worker, syscall.SIGSTOP))
+	f.Signal(syscall.SIGTERM)
+	f.WaitOutput("shutting down")
+	f.Signal(syscall.SIGTERM)
+	if code := f.Wait(); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
 }
 
 // TestProcessOne runs a supervisor as process 1 of a PID namespace: it waits for orphans.

@@ -94,6 +94,9 @@ func (s *Supervisor) read(w *worker) {
 			switch {
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				return // another program is about to be executed
+			case errors.Is(err, local.ErrLost):
+				s.log.Warn("a worker's message is lost", slog.String("section", w.section), slog.Any("error", err))
+				continue
 			case err != nil:
 				s.post(func() { s.closed(w) })
 				return
@@ -143,6 +146,9 @@ func (s *Supervisor) reported(w *worker, r report, fd int) {
 		return
 	}
 	w.phase = r.Phase
+	if w.phase == serving && w.since.Before(s.reopened) && w.status == nil {
+		_ = unix.Kill(w.pid, unix.SIGUSR1)
+	}
 	s.proceed(w)
 }
 
