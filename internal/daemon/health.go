@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
-	"portredirector/internal/health"
+	"portredirector/internal/admin"
 	"portredirector/internal/relay"
 )
 
@@ -15,7 +15,7 @@ var errDraining = errors.New("it drains")
 // does not drain and no check returns an error. One that has retired is healthy, too: nobody counts
 // on it. A failure is logged and does not stop the daemon.
 func (c *closers) serveHealth(shutdown Shutdown, log *slog.Logger, engine *relay.Engine, checks ...func() error) {
-	s, err := health.Serve(func() (note string, err error) {
+	s, err := admin.Serve(admin.Process{Health: func() (note string, err error) {
 		switch {
 		case shutdown.Drain.Err() != nil:
 			return "", errDraining
@@ -28,7 +28,7 @@ func (c *closers) serveHealth(shutdown Shutdown, log *slog.Logger, engine *relay
 			}
 		}
 		return "", nil
-	})
+	}})
 	if err != nil {
 		log.Warn("`portredirector health` will not find this process", slog.Any("error", err))
 		return

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"portredirector/internal/health"
+	"portredirector/internal/admin"
 	"portredirector/internal/local"
 )
 
@@ -26,8 +26,8 @@ const (
 
 // callers are the sockets on which others ask the supervisor.
 type callers struct {
-	health, reload *net.UnixListener
-	server         *health.Server
+	admin, reload *net.UnixListener
+	server        *admin.Server
 }
 
 // open opens the sockets.
@@ -35,13 +35,13 @@ func (c *callers) open() (err error) {
 	if c.reload, err = local.Supervisor.Listen(); err != nil {
 		return err
 	}
-	c.health, err = local.Health.Listen()
+	c.admin, err = local.Admin.Listen()
 	return err
 }
 
 // serve begins to answer.
 func (c *callers) serve(s *Supervisor) error {
-	fd, err := duplicate(c.health, true)
+	fd, err := duplicate(c.admin, true)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (c *callers) serve(s *Supervisor) error {
 	if err != nil {
 		return err
 	}
-	c.server = health.ServeOn(l, s.askHealth)
+	c.server = admin.ServeOn(l, admin.Process{Health: s.askHealth})
 	s.readers.Go(func() { c.accept(s) })
 	return nil
 }
@@ -57,7 +57,7 @@ func (c *callers) serve(s *Supervisor) error {
 // close ends the answering for good.
 func (c *callers) close() {
 	c.server.Close()
-	_ = c.health.Close()
+	_ = c.admin.Close()
 	_ = c.reload.Close()
 }
 
