@@ -36,8 +36,8 @@ type env struct {
 }
 
 // log returns the logger of a daemon, a line for each event on standard error, with each attribute as
-// replace returns it, or for nil as it is. The returned function writes the waiting lines.
-func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, flush func()) {
+// replace returns it, or for nil as it is. Closing the returned writer writes the waiting lines.
+func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (*slog.Logger, *logging.Async) {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
@@ -45,7 +45,7 @@ func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log
 	w := logging.NewAsync(e.stderr)
 	stderr, _ := e.stderr.(*os.File)
 	journal := stderr != nil && logging.IsJournal(stderr)
-	return slog.New(logging.NewHandler(w, level, journal, replace)), func() { w.Close(flushTime) }
+	return slog.New(logging.NewHandler(w, level, journal, replace)), w
 }
 
 // flushTime bounds the writing of the last lines.
@@ -53,13 +53,13 @@ const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
 func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
-	log, flush := e.log(verbose, nil)
-	defer flush()
+	log, lines := e.log(verbose, nil)
+	defer lines.Close(flushTime)
 	tellNotes(log, notes)
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
 	return run(daemon.Env{
-		Shutdown: shutdown, Log: log,
+		Shutdown: shutdown, Log: log, Dropped: lines.Dropped, Version: buildVersion(),
 		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
 		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
 	})

@@ -44,8 +44,8 @@ func oneFile(c *cobra.Command, args []string) error {
 
 // runFile runs a supervisor until a signal ends it.
 func runFile(ctx context.Context, e env, path string) error {
-	log, flush := e.log(false, config.AttrInFile)
-	defer flush()
+	log, lines := e.log(false, config.AttrInFile)
+	defer lines.Close(flushTime)
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), Log: log,
 	})

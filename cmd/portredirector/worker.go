@@ -91,8 +91,9 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)
 	}
-	log, flush := e.log(file.Verbose, config.AttrInFile)
-	defer flush()
+	log, lines := e.log(file.Verbose, config.AttrInFile)
+	defer lines.Close(flushTime)
+	env.Dropped, env.Version = lines.Dropped, buildVersion()
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {
 		tellNotes(env.Log, section.Client.Notes)

@@ -11,6 +11,7 @@ const askTimeout = 5 * time.Second
 
 // The paths.
 const (
-	pathHealth = "/healthz" // 200 if the process is well, 503 with the reason if not
-	pathReady  = "/readyz"  // 200 if it also serves new peers
+	pathHealth  = "/healthz" // 200 if the process is well, 503 with the reason if not
+	pathReady   = "/readyz"  // 200 if it also serves new peers
+	pathMetrics = "/metrics" // for Prometheus
 )

@@ -5,12 +5,18 @@ import (
 	"log"
 	"net/http"
 	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Process is what a server says of its process.
 type Process struct {
 	// Health returns why the process is unhealthy, or a note if another has taken its place.
 	Health func() (note string, err error)
+	// Metrics returns what gathers the metrics. It is called once, for the first caller who
+	// wants them; nil is no metrics.
+	Metrics func() (prometheus.Gatherer, error)
 }
 
 // handler returns the handler of all paths.
@@ -18,6 +24,17 @@ func (p Process) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathHealth, p.serveHealth)
 	mux.HandleFunc("GET "+pathReady, p.serveReady)
+	if p.Metrics != nil {
+		gatherer := sync.OnceValues(p.Metrics)
+		mux.HandleFunc("GET "+pathMetrics, func(w http.ResponseWriter, r *http.Request) {
+			g, err := gatherer()
+			if err != nil {
+				http.Error(w, oneLine(err.Error()), http.StatusInternalServerError)
+				return
+			}
+			serveMetrics(g, w, r)
+		})
+	}
 	return mux
 }
 

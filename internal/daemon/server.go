@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"portredirector/internal/accesslog"
+	"portredirector/internal/admin"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -51,6 +52,7 @@ type serverDaemon struct {
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
 	access     *accesslog.Log // nil without one
+	self       *admin.Self
 }
 
 // serverCapabilities lists what a server keeps.
@@ -107,6 +109,10 @@ func (d *serverDaemon) steps() []step {
 			}
 			return d.startBroker(&d.broker, cfg)
 		}},
+		{"metrics", func(context.Context) error {
+			d.self = d.openSelf(d.log)
+			return nil
+		}},
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
 			// keeps their memory and environment out of reach.
@@ -135,7 +141,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
-	d.serveHealth(shutdown, d.log, d.engine, checks...)
+	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.source())
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

@@ -14,7 +14,7 @@ const room = 1024
 // Async passes writes to another writer, on a goroutine of its own.
 type Async struct {
 	lines   chan []byte
-	dropped atomic.Int64
+	dropped atomic.Uint64
 	ended   chan struct{}
 	once    sync.Once
 	mu      sync.RWMutex // held for reading by Write
@@ -43,6 +43,9 @@ func (l *Async) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// Dropped returns the number of writes that found no room.
+func (l *Async) Dropped() uint64 { return l.dropped.Load() }
+
 // Close writes what is in the queue and waits for that, at most for patience. A writer that blocks for
 // good keeps its goroutine.
 func (l *Async) Close(patience time.Duration) {
@@ -61,10 +64,12 @@ func (l *Async) Close(patience time.Duration) {
 // write passes the queue on until it is closed.
 func (l *Async) write(w io.Writer) {
 	defer close(l.ended)
+	told := uint64(0)
 	for line := range l.lines {
 		_, _ = w.Write(line)
-		if n := l.dropped.Swap(0); n > 0 {
-			_, _ = fmt.Fprintf(w, "(%d lines of this log were dropped, it is not read fast enough)\n", n)
+		if n := l.dropped.Load(); n > told {
+			_, _ = fmt.Fprintf(w, "(%d lines of this log were dropped, it is not read fast enough)\n", n-told)
+			told = n
 		}
 	}
 }
