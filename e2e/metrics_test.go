@@ -1,7 +1,7 @@
 package e2e_test
 
 import (
-	"os"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,17 +16,13 @@ func TestMetrics(t *testing.T) {
 	c := newChain(t, loopback80, "")
 	live := c.connect(t)
 	live.talk(t)
-	service := ""
-	if os.Geteuid() == 0 {
-		service = "process_open_fds "
-	}
-	wantMetrics(t, c.m1, c.client.PID(), `portredirector_peers{port="80",service=""} 1`, `portredirector_server_up{server="`+linkTo+`"} 1`,
+	wantMetrics(t, c.m1, c.client.Pid(), `portredirector_peers{port="80",service=""} 1`, `portredirector_server_up{server="`+linkTo+`"} 1`,
 		`portredirector_pool_links{server="`+linkTo+`",state="used"} 1`, "process_open_fds ", "process_resident_memory_bytes ")
-	wantMetrics(t, c.m2, c.server.PID(), `portredirector_peers{port="80",service="80"} 1`,
-		`portredirector_return_route_ok{service="127.0.0.1:80"} 1`, service)
+	wantMetrics(t, c.m2, c.server.Pid(), `portredirector_peers{port="80",service="127.0.0.1:80"} 1`,
+		`portredirector_return_route_ok{service="127.0.0.1:80"} 1`, "process_open_fds ")
 	nstest.Must(t, live.peer.Close())
 	nstest.Must(t, live.service.Close())
-	for host, pid := range map[*testnet.Host]int{c.m1: c.client.PID(), c.m2: c.server.PID()} {
+	for host, pid := range map[*testnet.Host]int{c.m1: c.client.Pid(), c.m2: c.server.Pid()} {
 		wantMetrics(t, host, pid, `portredirector_peers_total{end="--",port="80",`, `portredirector_first_byte_seconds_count{port="80",`)
 	}
 }
@@ -44,4 +40,44 @@ func wantMetrics(t *testing.T, h *testnet.Host, pid int, begins ...string) {
 			return strings.Contains("\n"+string(text), "\n"+begin)
 		})
 	}
+}
+
+// TestMetricsOfWorkers wants the metrics of an old worker and of its successor in those of the supervisor, each with its labels.
+func TestMetricsOfWorkers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service := listen(t, w.m2, loopback80)
+	_, client := runPair(t, w, "")
+	live := newSession(t, w.alice, 80, service)
+	old := client.workers(t)[0]
+	client.wantReload(t)
+	newSession(t, w.alice, 80, service).talk(t)
+	live.talk(t)
+	pids := client.workers(t)
+	if len(pids) != 2 {
+		t.Fatalf("workers %v", pids)
+	}
+	begins := []string{"process_open_fds ", `portredirector_build_info{goversion=`}
+	for _, pid := range pids {
+		begins = append(begins,
+			fmt.Sprintf(`portredirector_peers{port="80",section="client edge",service="",worker="%d"} 1`, pid),
+			fmt.Sprintf(`portredirector_worker_up{section="client edge",worker="%d"} 1`, pid))
+	}
+	wantMetrics(t, w.m1, client.Pid(), begins...)
+	if ready := ask(t, w.m1, old, "/readyz"); ready != 503 {
+		t.Errorf("the old worker is ready: %d", ready)
+	}
+	if ready := ask(t, w.m1, client.Pid(), "/readyz"); ready != 200 {
+		t.Errorf("the supervisor is not ready: %d", ready)
+	}
+}
+
+// ask asks a process for a path, and returns the status of the answer.
+func ask(t *testing.T, h *testnet.Host, pid int, path string) (status int) {
+	t.Helper()
+	nstest.Must(t, h.Do(func() (err error) {
+		status, _, err = admin.Get(t.Context(), pid, path)
+		return err
+	}))
+	return status
 }

@@ -47,7 +47,7 @@ func runFile(ctx context.Context, e env, path string) error {
 	log, lines := e.log(false, config.AttrInFile)
 	defer lines.Close(flushTime)
 	err := supervisor.Run(ctx, supervisor.Config{
-		Path: path, Parse: planOf, Version: buildVersion(), Log: log,
+		Path: path, Parse: planOf, Version: buildVersion(), Log: log, Dropped: lines.Dropped,
 	})
 	if _, ok := errors.AsType[config.Mistakes](err); ok {
 		return usageError{err}

@@ -25,6 +25,7 @@ type Source struct {
 	Refused func(yield func(reason string, n uint64) bool)
 	Routes  func() map[string]bool   // whether the return route of each service's address works
 	Dropped func() map[string]uint64 // lines that each log has dropped
+	Workers []Worker                 // of a supervisor
 }
 
 // Upstream is the state of a server, as its client sees it.
@@ -61,13 +62,14 @@ var (
 	poolLinks  = newMetric(gauge, "pool_links", "Links to a server: idle, opening, or used by a peer.", "server", "state")
 	refused    = newMetric(counter, "claims_refused_total", "Links and peers that the server has refused.", "reason")
 	routeOK    = newMetric(gauge, "return_route_ok", "1 if replies of the service at this address come back.", "service")
+	workerUp   = newMetric(gauge, "worker_up", "1 if the worker has answered with its metrics.", "section", "worker")
 	dropped    = newMetric(counter, "dropped_log_lines_total", "Lines that a log has dropped, because it is not written fast enough.", "log")
 )
 
 // Describe sends the descriptions of all metrics.
 func (s Source) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range []metric{
-		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, dropped,
+		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, workerUp, dropped,
 	} {
 		to <- m.Desc
 	}
@@ -95,6 +97,9 @@ func (s Source) Collect(to chan<- prometheus.Metric) {
 		for service, ok := range s.Routes() {
 			e.send(routeOK, truth(ok), service)
 		}
+	}
+	for _, w := range s.Workers {
+		e.send(workerUp, truth(w.families != nil), w.Section, strconv.Itoa(w.PID))
 	}
 	if s.Dropped != nil {
 		for log, n := range s.Dropped() {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"portredirector/internal/admin"
 	"portredirector/internal/local"
 )
@@ -28,6 +30,7 @@ const (
 type callers struct {
 	admin, reload *net.UnixListener
 	server        *admin.Server
+	self          *admin.Self
 }
 
 // open opens the sockets.
@@ -49,14 +52,37 @@ func (c *callers) serve(s *Supervisor) error {
 	if err != nil {
 		return err
 	}
-	c.server = admin.ServeOn(l, admin.Process{Health: s.askHealth})
+	c.self = openSelf()
+	c.server = admin.ServeOn(l, admin.Process{
+		Health: s.askHealth,
+		Metrics: func() (prometheus.Gatherer, error) {
+			return admin.Merge(admin.Source{Version: s.cfg.Version, Self: c.self, Dropped: s.cfg.dropped}, s.askWorkers), nil
+		},
+	})
 	s.readers.Go(func() { c.accept(s) })
 	return nil
 }
 
+// openSelf opens what the kernel tells of this process. Without it some metrics are missing.
+func openSelf() *admin.Self {
+	self, err := admin.OpenSelf()
+	if err != nil {
+		return nil
+	}
+	return self
+}
+
+// stop ends what serve has begun on the socket for operators.
+func (c *callers) stop() {
+	c.server.Close()
+	if c.self != nil {
+		_ = c.self.Close()
+	}
+}
+
 // close ends the answering for good.
 func (c *callers) close() {
-	c.server.Close()
+	c.stop()
 	_ = c.admin.Close()
 	_ = c.reload.Close()
 }
@@ -70,6 +96,26 @@ func (s *Supervisor) askHealth() (note string, err error) {
 		return "", err
 	case <-s.done:
 		return "", errEnding
+	}
+}
+
+// askWorkers asks the goroutine of Run for the workers that serve, also retired ones.
+func (s *Supervisor) askWorkers() []admin.Worker {
+	answered := make(chan []admin.Worker, 1)
+	s.post(func() {
+		var all []admin.Worker
+		for _, w := range s.workers {
+			if w.phase == serving || w.phase == retired {
+				all = append(all, admin.Worker{Section: w.section, PID: w.pid})
+			}
+		}
+		answered <- all
+	})
+	select {
+	case all := <-answered:
+		return all
+	case <-s.done:
+		return nil
 	}
 }
 

@@ -16,6 +16,15 @@ type Config struct {
 
 	Version string // of this program
 	Log     *slog.Logger
+	Dropped func() uint64 // lines that Log has dropped; nil is 0
+}
+
+// dropped returns the lines that each log has dropped.
+func (c Config) dropped() map[string]uint64 {
+	if c.Dropped == nil {
+		return nil
+	}
+	return map[string]uint64{"program": c.Dropped()}
 }
 
 // Plan is what a configuration file says, as far as a supervisor needs it.
