@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -32,6 +33,11 @@ func wantMetrics(t *testing.T, h *testnet.Host, pid int, begins ...string) {
 	t.Helper()
 	for _, begin := range begins {
 		var text []byte
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("the metrics of %d: %s", pid, text)
+			}
+		})
 		nstest.WaitFor(t, begin, func() bool {
 			nstest.Must(t, h.Do(func() (err error) {
 				_, text, err = admin.Get(t.Context(), pid, "/metrics")
@@ -51,17 +57,18 @@ func TestMetricsOfWorkers(t *testing.T) {
 	live := newSession(t, w.alice, 80, service)
 	old := client.workers(t)[0]
 	client.wantReload(t)
-	newSession(t, w.alice, 80, service).talk(t)
 	live.talk(t)
 	pids := client.workers(t)
 	if len(pids) != 2 {
 		t.Fatalf("workers %v", pids)
 	}
-	begins := []string{"process_open_fds ", `portredirector_build_info{goversion=`}
+	begins := []string{
+		"process_open_fds ", `portredirector_build_info{goversion=`,
+		fmt.Sprintf(`portredirector_peers{port="80",section="client edge",service="",worker="%d"} 1`, old),
+	}
 	for _, pid := range pids {
-		begins = append(begins,
-			fmt.Sprintf(`portredirector_peers{port="80",section="client edge",service="",worker="%d"} 1`, pid),
-			fmt.Sprintf(`portredirector_worker_up{section="client edge",worker="%d"} 1`, pid))
+		begins = append(begins, fmt.Sprintf(`portredirector_worker_up{section="client edge",worker="%d"} 1`, pid),
+			fmt.Sprintf(`process_open_fds{section="client edge",worker="%d"} `, pid))
 	}
 	wantMetrics(t, w.m1, client.Pid(), begins...)
 	if ready := ask(t, w.m1, old, "/readyz"); ready != 503 {
@@ -80,4 +87,39 @@ func ask(t *testing.T, h *testnet.Host, pid int, path string) (status int) {
 		return err
 	}))
 	return status
+}
+
+// TestAdmin asks a plain server, and a supervisor before and after reloads that change its address, over TCP.
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server(t, "-p 80 --admin 9101")
+	wantCode(t, w.m2, "127.0.0.1:9101", "/healthz", "200")
+	wantCode(t, w.m2, "127.0.0.1:9101", "/metrics", "200")
+	wantCode(t, w.m2, "127.0.0.1:9101", "/debug/pprof/", "404")
+	edge := section("client.edge", "-c "+linkTo+" -p 80")
+	client := supervise(t, w.m1, "admin = '[::1]:9102'\n"+edge)
+	wantCode(t, w.m1, "[::1]:9102", "/readyz", "200")
+	client.wantReload(t)
+	wantCode(t, w.m1, "[::1]:9102", "/metrics", "200")
+	client.write(t, "admin = 9103\nadmin-any = true\n"+edge)
+	client.wantReload(t)
+	wantCode(t, w.m1, "[::1]:9102", "/readyz", "000")
+	wantCode(t, w.m1, "10.0.0.1:9103", "/readyz", "200")
+	client.write(t, edge)
+	client.wantReload(t)
+	wantCode(t, w.m1, "10.0.0.1:9103", "/readyz", "000")
+}
+
+// wantCode waits until curl has the status of an answer; 000 is none.
+func wantCode(t *testing.T, h *testnet.Host, at, path, want string) {
+	t.Helper()
+	nstest.WaitFor(t, at+path+" "+want, func() bool {
+		cmd := exec.Command("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://"+at+path)
+		var out strings.Builder
+		cmd.Stdout = &out
+		nstest.Must(t, h.Start(cmd))
+		_ = cmd.Wait() // the status tells
+		return out.String() == want
+	})
 }

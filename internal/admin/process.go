@@ -4,6 +4,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"sync"
 
@@ -35,6 +36,16 @@ func (p Process) handler() http.Handler {
 			serveMetrics(g, w, r)
 		})
 	}
+	return mux
+}
+
+// localHandler also has profiles, for this machine's administrator.
+func (p Process) localHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", p.handler())
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

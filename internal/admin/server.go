@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"portredirector/internal/local"
 )
 
@@ -25,6 +27,7 @@ const (
 	writeTimeout  = 2 * time.Minute // a profile takes its time
 	closeTimeout  = time.Second
 	mostHeader    = 8 << 10
+	mostCallers   = 64 // over TCP; others wait
 )
 
 // Serve starts a server on the Unix socket of this process. The caller closes it.
@@ -38,7 +41,13 @@ func Serve(p Process) (*Server, error) {
 
 // ServeOn is like Serve, with a socket that is there already. The server owns it.
 func ServeOn(l *net.UnixListener, p Process) *Server {
-	return serve(permitted{l}, guard(nil, p.handler()))
+	return serve(permitted{l}, guard(nil, p.localHandler()))
+}
+
+// ServeTCP is like ServeOn, with a TCP socket. Whoever reaches it may ask, so it has no
+// profiles. Callers know this machine by its addresses or names.
+func ServeTCP(l *net.TCPListener, names []string, p Process) *Server {
+	return serve(netutil.LimitListener(l, mostCallers), guard(names, p.handler()))
 }
 
 // serve starts a server.

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,25 +17,41 @@ import (
 
 var errDraining = errors.New("it drains")
 
-// openSelf opens what the kernel tells of this process, before a sandbox is in the way, and
-// pushes its closer. A failure costs some metrics.
-func (c *closers) openSelf(log *slog.Logger) *admin.Self {
-	s, err := admin.OpenSelf()
-	if err != nil {
-		log.Debug("the metrics of the process are incomplete", slog.Any("error", err))
-		return nil
+// operators is what a daemon opens for operators before a sandbox is in the way.
+type operators struct {
+	self     *admin.Self      // nil costs some metrics
+	listener *net.TCPListener // of --admin; nil is none
+}
+
+// openOperators opens what operators need, and pushes its closers.
+func (c *closers) openOperators(ctx context.Context, env Env) (o operators, err error) {
+	if self, err := admin.OpenSelf(); err == nil {
+		c.pushErr(self.Close)
+		o.self = self
 	}
-	c.pushErr(s.Close)
-	return s
+	address, err := env.Admin.Listen()
+	if err != nil || address == "" {
+		return o, err
+	}
+	if o.listener, err = Listen(ctx, net.KeepAliveConfig{}, address); err != nil {
+		return o, env.Admin.Located(err)
+	}
+	c.push(func() { _ = o.listener.Close() })
+	return o, nil
 }
 
 // serveAdmin answers operators and pushes its closer. A failure is logged and does not stop the
 // daemon.
-func (c *closers) serveAdmin(log *slog.Logger, health func() (note string, err error), metrics admin.Source) {
-	s, err := admin.Serve(admin.Process{
+func (c *closers) serveAdmin(log *slog.Logger, health func() (note string, err error), env Env, o operators, metrics admin.Source) {
+	p := admin.Process{
 		Health:  health,
 		Metrics: func() (prometheus.Gatherer, error) { return metrics.Gatherer() },
-	})
+	}
+	if o.listener != nil {
+		c.push(admin.ServeTCP(o.listener, env.Admin.Names(), p).Close)
+		log.Info("answering operators", slog.String("admin", o.listener.Addr().String()))
+	}
+	s, err := admin.Serve(p)
 	if err != nil {
 		log.Warn("`portredirector health` will not find this process", slog.Any("error", err))
 		return
@@ -79,7 +97,7 @@ func (e Env) source(self *admin.Self, peers *track.Table, access *accesslog.Log)
 
 // source returns where the metrics of a client come from.
 func (d *clientDaemon) source() admin.Source {
-	s := d.env.source(d.self, &d.client.Track, d.access)
+	s := d.env.source(d.operators.self, &d.client.Track, d.access)
 	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[port], true }
 	s.Servers = func() (all []admin.Upstream) {
 		for _, u := range d.servers.States() {
@@ -95,7 +113,7 @@ func (d *clientDaemon) source() admin.Source {
 
 // source returns where the metrics of a server come from.
 func (d *serverDaemon) source() admin.Source {
-	s := d.env.source(d.self, &d.server.Track, d.access)
+	s := d.env.source(d.operators.self, &d.server.Track, d.access)
 	s.Service = func(port uint16) (name string, ok bool) {
 		service, ok := d.cfg.Services[port]
 		if service.Name != "" {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 
 	"portredirector/internal/accesslog"
-	"portredirector/internal/admin"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -47,7 +46,7 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	access    *accesslog.Log // nil without one
-	self      *admin.Self
+	operators operators
 	own       *claim.Own // nil if this machine's addresses cannot be followed
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
@@ -101,9 +100,9 @@ func (d *clientDaemon) steps() []step {
 		{"broker", func(context.Context) error {
 			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()})
 		}},
-		{"metrics", func(context.Context) error {
-			d.self = d.openSelf(d.log)
-			return nil
+		{"operators", func(ctx context.Context) (err error) {
+			d.operators, err = d.openOperators(ctx, d.env)
+			return err
 		}},
 		{"sandbox", func(context.Context) error {
 			var files sandbox.Files
@@ -174,7 +173,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.source())
+	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.env, d.operators, d.source())
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

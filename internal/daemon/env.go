@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"portredirector/internal/client"
+	"portredirector/internal/config"
 	"portredirector/internal/socket"
 )
 
@@ -16,6 +17,7 @@ type Env struct {
 	// Dropped returns the number of lines that Log has dropped; nil is 0.
 	Dropped func() uint64
 	Version string // of the program
+	Admin   config.Admin
 	// Say prints the line of an invitation.
 	Say func(line string)
 	// Serves is called when the daemon serves; nil does nothing.

@@ -7,7 +7,6 @@ import (
 	"net"
 
 	"portredirector/internal/accesslog"
-	"portredirector/internal/admin"
 	"portredirector/internal/auth"
 	"portredirector/internal/broker"
 	"portredirector/internal/claim"
@@ -52,7 +51,7 @@ type serverDaemon struct {
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
 	access     *accesslog.Log // nil without one
-	self       *admin.Self
+	operators  operators
 }
 
 // serverCapabilities lists what a server keeps.
@@ -109,9 +108,9 @@ func (d *serverDaemon) steps() []step {
 			}
 			return d.startBroker(&d.broker, cfg)
 		}},
-		{"metrics", func(context.Context) error {
-			d.self = d.openSelf(d.log)
-			return nil
+		{"operators", func(ctx context.Context) (err error) {
+			d.operators, err = d.openOperators(ctx, d.env)
+			return err
 		}},
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
@@ -141,7 +140,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
-	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.source())
+	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.env, d.operators, d.source())
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

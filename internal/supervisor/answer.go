@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"portredirector/internal/admin"
 	"portredirector/internal/local"
@@ -30,6 +32,8 @@ const (
 type callers struct {
 	admin, reload *net.UnixListener
 	server        *admin.Server
+	overTCP       *admin.Server // nil without an address
+	tcp           Section       // its address
 	self          *admin.Self
 }
 
@@ -53,14 +57,48 @@ func (c *callers) serve(s *Supervisor) error {
 		return err
 	}
 	c.self = openSelf()
-	c.server = admin.ServeOn(l, admin.Process{
+	c.server, c.overTCP = admin.ServeOn(l, s.process()), nil
+	s.readers.Go(func() { c.accept(s) })
+	return c.serveTCP(s)
+}
+
+// serveTCP begins to answer on the address of the plan, if it has one, and ends on another. It
+// does not wait for handlers, which may wait for the goroutine of Run.
+func (c *callers) serveTCP(s *Supervisor) error {
+	if c.overTCP != nil && slices.Equal(c.tcp.Addresses, s.plan.Admin.Addresses) {
+		return nil
+	}
+	if c.overTCP != nil {
+		s.readers.Go(c.overTCP.Close)
+	}
+	c.overTCP, c.tcp = nil, s.plan.Admin
+	for _, address := range c.tcp.Addresses {
+		of, there := s.listeners[address]
+		if !there {
+			return nil // the next reload opens it
+		}
+		fd, err := unix.FcntlInt(uintptr(of), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("dup", err)
+		}
+		l, err := listenerOf[*net.TCPListener](fd)
+		if err != nil {
+			return err
+		}
+		c.overTCP = admin.ServeTCP(l, s.plan.AdminNames, s.process())
+	}
+	return nil
+}
+
+// process returns what operators are answered.
+func (s *Supervisor) process() admin.Process {
+	return admin.Process{
 		Health: s.askHealth,
 		Metrics: func() (prometheus.Gatherer, error) {
-			return admin.Merge(admin.Source{Version: s.cfg.Version, Self: c.self, Dropped: s.cfg.dropped}, s.askWorkers), nil
+			own := admin.Source{Version: s.cfg.Version, Self: s.callers.self, Dropped: s.cfg.dropped}
+			return admin.Merge(own, s.askWorkers), nil
 		},
-	})
-	s.readers.Go(func() { c.accept(s) })
-	return nil
+	}
 }
 
 // openSelf opens what the kernel tells of this process. Without it some metrics are missing.
@@ -75,6 +113,9 @@ func openSelf() *admin.Self {
 // stop ends what serve has begun on the socket for operators.
 func (c *callers) stop() {
 	c.server.Close()
+	if c.overTCP != nil {
+		c.overTCP.Close()
+	}
 	if c.self != nil {
 		_ = c.self.Close()
 	}

@@ -136,6 +136,9 @@ func (s *Supervisor) succeed(r *reload) {
 	clear(s.restarts)
 	closed := s.listeners.keep(s.plan)
 	s.passHeld()
+	if err := s.callers.serveTCP(s); err != nil {
+		s.log.Error("operators are not answered over TCP", slog.Any("error", err))
+	}
 	text := fmt.Sprintf("version %s serves %d sections of %s", s.cfg.Version, len(s.plan.Sections), s.cfg.Path)
 	s.log.Info("workers serve", slog.String("version", s.cfg.Version), slog.String("file", s.cfg.Path), slog.Int("workers", len(r.workers)),
 		slog.Any("listeners_opened", r.opened), slog.Any("listeners_closed", closed))
