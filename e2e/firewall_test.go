@@ -3,7 +3,9 @@ package e2e_test
 import (
 	"io"
 	"net"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -102,8 +104,20 @@ func TestBanByRoute(t *testing.T) {
 	c := newChain(t, loopback80)
 	c.connect(t).talk(t)
 	nstest.Run(t, c.m2, "ip", "route", "add", "unreachable", "203.0.113.10")
-	from := c.wantRefused(t, c.alice, 80)
-	c.server.wantRefusal(t, from, "banned by a route of this machine")
+	nstest.WaitFor(t, "the server to know of the route", func() bool {
+		if early, err := c.alice.Dial(t.Context(), netip.AddrPort{}, c.alice.at(80)); err == nil {
+			defer func() { _ = early.Close() }()
+		}
+		nstest.Must(t, c.service.SetDeadline(time.Now().Add(300*time.Millisecond)))
+		served, err := c.service.Accept()
+		if err == nil {
+			_ = served.Close()
+		}
+		nstest.Must(t, c.service.SetDeadline(time.Time{}))
+		return err != nil
+	})
+	c.wantRefused(t, c.alice, 80)
+	c.server.WaitOutput("is banned by a route of this machine")
 	newSession(t, c.bob, 80, c.service).talk(t)
 	nstest.Run(t, c.m2, "ip", "route", "del", "unreachable", "203.0.113.10")
 }

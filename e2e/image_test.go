@@ -120,6 +120,7 @@ func TestImage(t *testing.T) {
 		})
 	}
 	t.Run("a container by its name", func(t *testing.T) { imageFindsContainer(t, w) })
+	t.Run("docker kill -s HUP", func(t *testing.T) { imageReloads(t, w, service80) })
 	t.Run("docker stop", func(t *testing.T) { stopDrains(t, w, service80) })
 }
 
@@ -143,6 +144,25 @@ func imageFindsContainer(t *testing.T, w imageWorld) {
 	runImage(t, w.onM1, "-p 80:80", "-c "+linkTo+" -p 80")
 	wantSeen(t, w.alice)
 	wantSeen(t, w.bob)
+}
+
+// imageReloads has a server in a container read a file again, under a live peer.
+func imageReloads(t *testing.T, w imageWorld, service80 *net.TCPListener) {
+	dir := t.TempDir()
+	write := func(ports string) {
+		text := "[server.main]\nlisten = 12345\nport = " + ports
+		nstest.Must(t, os.WriteFile(filepath.Join(dir, "portredirector.toml"), []byte(text), 0o644))
+	}
+	write("[80]")
+	server := runImage(t, w.onM2, "--net=host --cap-add NET_ADMIN --read-only -v "+dir+":/etc/portredirector:ro", "run /etc/portredirector/portredirector.toml")
+	runImage(t, w.onM1, "-p 80:80", "-c "+linkTo+" -p 80")
+	live := newSession(t, w.alice, 80, service80)
+	live.talk(t)
+	write("[80, 443]")
+	w.onM2.Docker(t, "kill", "--signal=HUP", server)
+	w.onM2.WaitLog(t, server, "443=443")
+	live.talk(t)
+	w.onM2.WaitHealth(t, server, "healthy")
 }
 
 // stopDrains stops containers while they have a peer, who may finish. The client is not healthy without a server.

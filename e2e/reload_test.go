@@ -73,9 +73,34 @@ func TestReloadChangesPorts(t *testing.T) {
 	live.talk(t)
 	waitHealth(t, w.m1, "")
 	waitHealth(t, w.m2, "")
+	path, err := program()
+	nstest.Must(t, err)
+	const note = "an old worker, which a reload has replaced: 1 peers\n"
+	if out := nstest.Run(t, w.m1, path, "health"); !strings.HasPrefix(out, "process ") || !strings.HasSuffix(out, ": "+note) || strings.Count(out, "\n") != 1 {
+		t.Errorf("health says %q", out)
+	}
 	nstest.Must(t, live.peer.Close(), live.service.Close())
 	client.waitWorkers(t, 1)
 	server.waitWorkers(t, 1)
+}
+
+// TestReloadedServerServesAtOnce adds a service to a server. Its client has links that the old worker has served a moment ago.
+func TestReloadedServerServesAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	service, other := listen(t, w.m2, loopback80), listen(t, w.m2, "127.0.0.1:81")
+	server := supervise(t, w.m2, section("server.home", "-l :"+linkPort+" -p 80"))
+	supervise(t, w.m1, section("client.edge", "-c "+linkTo+" -p 80 -p 81"))
+	for range 3 {
+		live := newSession(t, w.alice, 80, service)
+		newSession(t, w.alice, 80, service).end(t)
+		server.write(t, section("server.home", "-l :"+linkPort+" -p 80 -p 81"))
+		server.wantReload(t)
+		newSession(t, w.alice, 81, other).talk(t)
+		live.talk(t)
+		server.write(t, section("server.home", "-l :"+linkPort+" -p 80"))
+		server.wantReload(t)
+	}
 }
 
 // TestWorkerTimeout bounds the life of retired workers: their peers are cut.

@@ -58,10 +58,21 @@ type session struct{ peer, service *net.TCPConn }
 // newSession lets p connect to a port of M1, and the service of that port accept. It fails the test if the service does not see p.
 func newSession(t *testing.T, p peer, port uint16, service *net.TCPListener) session {
 	t.Helper()
-	s := session{peer: dial(t, p.Host, p.at(port))}
-	s.service = accept(t, service)
+	s := meet(t, p, port, service)
 	if is, seen := localAddr(s.peer), remoteAddr(s.service); is != seen {
 		t.Errorf("the service saw %v, but the peer is %v", seen, is)
+	}
+	return s
+}
+
+// meet lets p connect to a port of M1, and the service of that port accept. It fails the test if the service sees another address.
+// It may see another port: the kernel can give a port to two peers in a row, and the first one's connection may not have ended.
+func meet(t *testing.T, p peer, port uint16, service *net.TCPListener) session {
+	t.Helper()
+	s := session{peer: dial(t, p.Host, p.at(port))}
+	s.service = accept(t, service)
+	if seen := remoteAddr(s.service); seen.Addr() != p.addr {
+		t.Errorf("the service saw %v, but the peer is %v", seen, p.addr)
 	}
 	return s
 }

@@ -110,7 +110,7 @@ func pairs(names, values []string) (list []string) {
 func (c chain) warm(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		c.connect(t).end(t)
+		meet(t, c.alice, 80, c.service).end(t)
 	}
 }
 

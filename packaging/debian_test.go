@@ -145,8 +145,8 @@ func wantSaid(t *testing.T, said, want string) {
 
 // peer is a connection to an echo service.
 type peer struct {
-	t *testing.T
-	*net.TCPConn
+	t    *testing.T
+	conn *net.TCPConn
 }
 
 // dial connects to a client.
@@ -159,14 +159,14 @@ func dial(t *testing.T, from *testnet.Host, to string) peer {
 	return p
 }
 
-func (p peer) close() { p.TCPConn.Close() }
+func (p peer) close() { p.conn.Close() }
 
 // talk sends something, and wants it back.
 func (p peer) talk() {
 	p.t.Helper()
-	_, err := p.Write([]byte("hello"))
+	_, err := p.conn.Write([]byte("hello"))
 	nstest.Must(p.t, err)
 	var got [5]byte
-	_, err = io.ReadFull(p, got[:])
+	_, err = io.ReadFull(p.conn, got[:])
 	nstest.Must(p.t, err)
 }

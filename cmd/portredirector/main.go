@@ -36,16 +36,17 @@ type env struct {
 }
 
 // log returns the logger of a daemon, a line for each event on standard error, with each attribute as
-// replace returns it, or for nil as it is. Closing the returned writer writes the waiting lines.
-func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (*slog.Logger, *logging.Async) {
+// replace returns it, or for nil as it is. The lines go through to, which the caller
+// closes.
+func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log *slog.Logger, to *logging.Async) {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	w := logging.NewAsync(e.stderr)
+	to = logging.NewAsync(e.stderr)
 	stderr, _ := e.stderr.(*os.File)
 	journal := stderr != nil && logging.IsJournal(stderr)
-	return slog.New(logging.NewHandler(w, level, journal, replace)), w
+	return slog.New(logging.NewHandler(to, level, journal, replace)), to
 }
 
 // flushTime bounds the writing of the last lines.
@@ -53,13 +54,13 @@ const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
 func (e env) live(ctx context.Context, verbose bool, admin config.Admin, notes []string, run func(daemon.Env) error) error {
-	log, lines := e.log(verbose, nil)
-	defer lines.Close(flushTime)
+	log, to := e.log(verbose, nil)
+	defer to.Close(flushTime)
 	tellNotes(log, notes)
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
 	return run(daemon.Env{
-		Shutdown: shutdown, Log: log, Dropped: lines.Dropped, Version: buildVersion(), Admin: admin,
+		Shutdown: shutdown, Log: log, Dropped: to.Dropped, Version: buildVersion(), Admin: admin,
 		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
 		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
 	})

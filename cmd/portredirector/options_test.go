@@ -40,7 +40,8 @@ func optionsPage(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString("<!-- Written by go test ./cmd/portredirector -run TestOptionsPage -update -->\n\n" +
 		"# Options\n\nThe options of each command, as `portredirector COMMAND --help` lists them. " +
-		"Without a command `-c` makes it a client and `-l` a server, with the same options.\n\n" +
+		"Without a command `-c` makes it a client and `-l` a server, with the same options. " +
+		"A [file](file.md) has them by their long names.\n\n" +
 		"A duration has a unit, such as 30s, 2m or 1h. CIDR is a range of addresses or a single one. Options that may be repeated say so.\n")
 	for _, c := range root.Commands() {
 		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 
 	"github.com/spf13/cobra"
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
+	"portredirector/internal/sandbox"
 	"portredirector/internal/supervisor"
 )
 
@@ -44,10 +46,14 @@ func oneFile(c *cobra.Command, args []string) error {
 
 // runFile runs a supervisor until a signal ends it.
 func runFile(ctx context.Context, e env, path string) error {
-	log, lines := e.log(false, config.AttrInFile)
-	defer lines.Close(flushTime)
+	log, to := e.log(false, config.AttrInFile)
+	defer to.Close(flushTime)
+	if err := sandbox.Raise(sandbox.NetBindService); err != nil {
+		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
+	}
 	err := supervisor.Run(ctx, supervisor.Config{
-		Path: path, Parse: planOf, Version: buildVersion(), Log: log, Dropped: lines.Dropped,
+		Path: path, Parse: planOf, Version: buildVersion(),
+		Log: log, Dropped: to.Dropped, Flush: func() { to.Flush(flushTime) },
 	})
 	if _, ok := errors.AsType[config.Mistakes](err); ok {
 		return usageError{err}

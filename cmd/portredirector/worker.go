@@ -91,9 +91,9 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)
 	}
-	log, lines := e.log(file.Verbose, config.AttrInFile)
-	defer lines.Close(flushTime)
-	env.Dropped, env.Version = lines.Dropped, buildVersion()
+	log, to := e.log(file.Verbose, config.AttrInFile)
+	defer to.Close(flushTime)
+	env.Dropped, env.Version = to.Dropped, buildVersion()
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {
 		tellNotes(env.Log, section.Client.Notes)

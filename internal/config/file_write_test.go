@@ -144,7 +144,7 @@ func FuzzReadFile(f *testing.F) {
 	for _, s := range []string{
 		"[client.a]\nconnect = 'h:1'\nport = [80, '''81''']\n", "[server.a]\nlisten = 1\nport = { web = \"80\" }\n[server.a.x]", "client.a.port = [[1]]",
 		"[[client]]", "a = \"\"\"\n", "[client.a]\nconnect = \"\\n\"", "\xef\xbb\xbfverbose = tru", "a = 1\r\nb = 07:00:00", "[client]\na.port = 80\n[client.a]\n",
-		"[server.a]\nlisten = 1\nport = '80'\nkey = \"\\u0007\"\n",
+		"[server.a]\nlisten = 1\nport = '80'\nkey = \"\\u0007\"\n", "\"\U00109089",
 	} {
 		f.Add([]byte(s))
 	}

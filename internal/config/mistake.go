@@ -23,11 +23,12 @@ func (m *Mistake) Error() string {
 
 func (m *Mistake) Unwrap() error { return m.Err }
 
-// Excerpt returns the line of the file, and below it a line with a caret at the place. Of an empty line it
-// returns nothing.
+// Excerpt returns the line of the file, and below it a line with a caret at the place. Of an empty line,
+// or one too long for a terminal, it returns nothing.
 func (m *Mistake) Excerpt() string {
+	const most = 500
 	before := []rune(m.source)
-	if len(before) == 0 {
+	if len(before) == 0 || len(before) > most {
 		return ""
 	}
 	before = before[:min(m.Column-1, len(before))]

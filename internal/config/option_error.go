@@ -36,6 +36,7 @@ func about(option string, value int, format string, args ...any) error {
 // InFile returns a text that names options as on the command line, such as --key or -p, with the names
 // that they have in a file, such as `key` and `port`. It leaves commands in backquotes as they are.
 func InFile(text string) string {
+	text = strings.ReplaceAll(text, "repeat the option for each", "write an array of them")
 	return named.ReplaceAllStringFunc(text, func(s string) string {
 		name := strings.TrimLeft(s, "-")
 		if long, ok := letters[name]; ok && s == "-"+name {

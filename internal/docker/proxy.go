@@ -130,7 +130,7 @@ func (e *Engine) proxies(ctx context.Context, proc string) Proxies {
 func (e *Engine) ProxyHidden(ctx context.Context) bool {
 	// The machine's own namespace is PROC_PID_INIT_INO, include/linux/proc_ns.h.
 	ns, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil || ns == fmt.Sprintf("pid:[%d]", 0xEFFFFFFC) {
+	if err != nil || ns == fmt.Sprintf("pid:[%d]", uint32(0xEFFFFFFC)) {
 		return false
 	}
 	if _, err := net.InterfaceByName("docker0"); err != nil {

@@ -13,7 +13,7 @@ const room = 1024
 
 // Async passes writes to another writer, on a goroutine of its own.
 type Async struct {
-	lines   chan []byte
+	lines   chan queued
 	dropped atomic.Uint64
 	ended   chan struct{}
 	once    sync.Once
@@ -21,9 +21,15 @@ type Async struct {
 	closed  bool         // guarded by mu
 }
 
+// queued is a write that waits, or a mark behind those that are to be waited for.
+type queued struct {
+	text    []byte
+	written chan struct{}
+}
+
 // NewAsync returns a writer to w. Close ends it.
 func NewAsync(w io.Writer) *Async {
-	l := &Async{lines: make(chan []byte, room), ended: make(chan struct{})}
+	l := &Async{lines: make(chan queued, room), ended: make(chan struct{})}
 	go l.write(w)
 	return l
 }
@@ -36,7 +42,7 @@ func (l *Async) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	select {
-	case l.lines <- append([]byte(nil), b...):
+	case l.lines <- queued{text: append([]byte(nil), b...)}:
 	default:
 		l.dropped.Add(1)
 	}
@@ -45,6 +51,26 @@ func (l *Async) Write(b []byte) (int, error) {
 
 // Dropped returns the number of writes that found no room.
 func (l *Async) Dropped() uint64 { return l.dropped.Load() }
+
+// Flush waits until all that is in the queue is written, at most for patience.
+func (l *Async) Flush(patience time.Duration) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return
+	}
+	late := time.After(patience)
+	written := make(chan struct{})
+	select {
+	case l.lines <- queued{written: written}:
+	case <-late:
+		return
+	}
+	select {
+	case <-written:
+	case <-late:
+	}
+}
 
 // Close writes what is in the queue and waits for that, at most for patience. A writer that blocks for
 // good keeps its goroutine.
@@ -66,7 +92,11 @@ func (l *Async) write(w io.Writer) {
 	defer close(l.ended)
 	told := uint64(0)
 	for line := range l.lines {
-		_, _ = w.Write(line)
+		if line.written != nil {
+			close(line.written)
+			continue
+		}
+		_, _ = w.Write(line.text)
 		if n := l.dropped.Load(); n > told {
 			_, _ = fmt.Fprintf(w, "(%d lines of this log were dropped, it is not read fast enough)\n", n-told)
 			told = n

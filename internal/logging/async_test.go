@@ -27,6 +27,27 @@ func TestEverythingArrivesInOrder(t *testing.T) {
 	}
 }
 
+// TestFlush wants all that was written before to be there, and a writer that blocks to be waited for only so long.
+func TestFlush(t *testing.T) {
+	r, p := io.Pipe()
+	w := logging.NewAsync(p)
+	_, _ = w.Write([]byte("one\n"))
+	w.Flush(time.Millisecond)
+	text := make(chan string, 1)
+	go func() {
+		b := make([]byte, 8)
+		_, _ = io.ReadFull(r, b)
+		text <- string(b)
+	}()
+	_, _ = w.Write([]byte("two\n"))
+	w.Flush(time.Minute)
+	if got := <-text; got != "one\ntwo\n" {
+		t.Errorf("%q", got)
+	}
+	w.Close(time.Minute)
+	w.Flush(time.Minute)
+}
+
 // TestStuck wants a writer that blocks to block nobody, and to get the number of dropped lines when it
 // goes on.
 func TestStuck(t *testing.T) {

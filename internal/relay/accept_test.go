@@ -150,6 +150,49 @@ func TestShutdownStopsAccepting(t *testing.T) {
 	nstest.Must(t, <-ended)
 }
 
+// TestRetire checks that Retire closes the listener, serves who has connected before, and
+// ends silent prefaces, while pairs live on.
+func TestRetire(t *testing.T) {
+	e, addr, _ := accepting(t, relay.Options{}, toEcho(t))
+	echoes := func(c *net.TCPConn) {
+		t.Helper()
+		nstest.Must(t, second(c.Write([]byte("x"))))
+		nstest.Must(t, second(io.ReadFull(c, make([]byte, 1))))
+	}
+	c := dial(t, addr)
+	echoes(c)
+	silent, acceptedEnd := tcpPair(t)
+	defer silent.Close()
+	idle := make(chan struct{})
+	e.ReadPreface(relay.Preface{
+		Accepted: detach(t, acceptedEnd),
+		OnIdle:   func(_ context.Context, fd int) { _ = syscall.Close(fd); close(idle) },
+		OnError:  func(err error) { t.Error(err) },
+	})
+	before := dial(t, addr)
+	e.Retire()
+	e.Retire()
+	if other, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v, %v after Retire", other, err)
+	}
+	echoes(before)
+	<-idle
+	if e.Draining() || !e.Retired() {
+		t.Error("it drains, or has not retired")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if e.Wait(ctx) {
+		t.Error("pairs are under way")
+	}
+	echoes(c)
+	nstest.Must(t, c.Close(), before.Close())
+	if !e.Wait(t.Context()) {
+		t.Error("something is live")
+	}
+	nstest.Must(t, e.Shutdown(t.Context()))
+}
+
 // TestUnreached checks that the owner gets the accepted socket back if the connect fails,
 // or is not answered.
 func TestUnreached(t *testing.T) {

@@ -30,6 +30,13 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		c.healthCheck(ctx, link)
 		return
 	}
+	if c.header.Answer && c.server.Relay.Retired() && !c.server.Relay.Draining() {
+		// The server that has succeeded this one may be told another thing of the peer.
+		c.server.Track.Forget(&c.record)
+		c.debug("peer is for the next server", slog.Any("error", err))
+		c.endLink(ctx, link)
+		return
+	}
 	status := statusOf(err)
 	c.server.Track.End(&c.record, blame(status), err)
 	c.server.refused.of(status).Add(1)
@@ -61,8 +68,8 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	waits.Began(leaving.Expire)
 }
 
-// endLink ends a link that serves nobody any more. The client may bring the peer over
-// another one, for which it may have a newer certificate.
+// endLink ends a link that serves nobody any more, without an answer to the peer's header.
+// The client may bring the peer over another link.
 func (c *conn) endLink(ctx context.Context, link int) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()

@@ -628,6 +628,22 @@ func TestCheckThroughNAT(t *testing.T) {
 	}
 }
 
+// TestRetired has a server that another one has succeeded: it refuses nobody, and serves who comes to it still.
+func TestRetired(t *testing.T) {
+	r := newRig(t)
+	unknown, known := r.connect(t), r.connect(t)
+	r.server.Relay.Retire()
+	say(t, unknown, to(9), "")
+	if _, err := unknown.ReadStatus(); !errors.Is(err, wiretest.ErrBye) {
+		t.Errorf("a peer that the next server may serve gets %v, want a bye", err)
+	}
+	say(t, known, to(80), "hello")
+	wantEcho(t, known, "hello")
+	if n := r.server.Track.Len(); n != 1 {
+		t.Errorf("%d peers are tracked, want 1", n)
+	}
+}
+
 // TestDraining: a header that comes after the drain began is refused, and one that
 // does not come is cut.
 func TestDraining(t *testing.T) {

@@ -58,7 +58,7 @@ func (s *Supervisor) leave() (left state, kept keptFDs, err error) {
 		if err != nil {
 			return left, kept, err
 		}
-		left.Workers = append(left.Workers, workerState{w.section, w.version, w.pid, fd, w.phase, w.current, w.since})
+		left.Workers = append(left.Workers, workerState{w.section, w.version, w.pid, fd, w.phase, w.current, w.since, w.status})
 	}
 	for _, p := range s.passed {
 		fd, err := kept.keepFD(p.fd)
@@ -148,7 +148,9 @@ func (s *Supervisor) adoptWorker(l workerState) error {
 	}
 	w := &worker{section: l.Section, version: l.Version, pid: l.PID, conn: conn, phase: l.Phase, current: l.Current, since: l.Since, answered: true}
 	s.workers = append(s.workers, w)
-	s.children[w.pid] = func(status syscall.WaitStatus) { w.status = &status; s.checkEnded(w) }
+	if w.status = l.Status; w.status == nil {
+		s.children[w.pid] = func(status syscall.WaitStatus) { w.status = &status; s.checkEnded(w) }
+	}
 	s.read(w)
 	if w.phase != retired {
 		_ = w.tell(order{Do: doPing}, none) // what it has said meanwhile

@@ -86,9 +86,11 @@ func (s *Supervisor) check() {
 func (s *Supervisor) checked(status syscall.WaitStatus, output []byte) {
 	err := s.checkError(status, output)
 	if err == nil {
-		err = s.execute()
+		err = s.execute() // which does not return if it succeeds
 	}
-	s.fail(err) // it is still this program
+	if s.reload != nil { // else a signal has ended it
+		s.fail(err)
+	}
 }
 
 // checkError returns the first mistake that a check has found. Each has a line with its place,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
 	"syscall"
 	"time"
@@ -36,40 +35,21 @@ func (s *Supervisor) tryExecute() error {
 	if err := closeOnExec(file, false); err != nil {
 		return err
 	}
+	if s.cfg.Flush != nil {
+		s.cfg.Flush()
+	}
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return hasAnyPrefix(v, envState+"=") })
-	defer s.awaitSignals()
-	if s.endsBySignal() {
+	defer s.signals.await()
+	if s.late = s.signals.stopForExec(); len(s.late) > 0 {
 		return errEnding
 	}
 	err = syscall.Exec(s.binary, os.Args, append(env, fmt.Sprint(envState, "=", file))) //nolint:gosec // the path of this program
 	return &os.PathError{Op: "execute", Path: s.binary, Err: err}
 }
 
-// awaitSignals begins to receive signals.
-func (s *Supervisor) awaitSignals() {
-	signal.Notify(s.signals, append(terminating, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGCHLD)...)
-}
-
-// endsBySignal receives signals no more, and reports whether one that ends the supervisor has
-// come. Later ones end the process, so that the workers drain. Others would end it, too, and are
-// ignored until the next program receives them. What they ask for it does anyway, see begin.
-func (s *Supervisor) endsBySignal() bool {
-	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
-	signal.Stop(s.signals)
-	for {
-		select {
-		case sig := <-s.signals:
-			if slices.Contains(terminating, sig) {
-				s.late = append(s.late, sig)
-			}
-		default:
-			return len(s.late) > 0
-		}
-	}
-}
-
 // quiesce ends all goroutines that read for the supervisor, and takes what they have read.
 func (s *Supervisor) quiesce() {
+	s.quiet = true
 	past := time.Unix(1, 0)
 	for _, w := range s.workers {
 		_ = w.conn.SetReadDeadline(past)
@@ -93,9 +73,10 @@ func (s *Supervisor) quiesce() {
 
 // resume begins to read again.
 func (s *Supervisor) resume() {
+	s.quiet = false
 	s.children.reap()
 	for _, sig := range s.late {
-		s.handle(sig)
+		s.end(sig.String())
 	}
 	s.late = nil
 	for _, w := range s.workers {
@@ -108,4 +89,5 @@ func (s *Supervisor) resume() {
 	if err := s.callers.serve(s); err != nil {
 		s.log.Error("`portredirector health` and reload will not find this process", slog.Any("error", err))
 	}
+	s.restartMissing()
 }

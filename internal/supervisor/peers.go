@@ -22,9 +22,6 @@ type passed struct {
 // pass gives a peer of a retired worker to the one that serves its section now. If there is
 // none at the moment, the peer waits.
 func (s *Supervisor) pass(from *worker, p Peer, fd int) {
-	if fd == none {
-		return
-	}
 	s.passed = append(s.passed, passed{from.section, p, fd})
 	s.passHeld()
 }

@@ -18,6 +18,9 @@ type Config struct {
 	Version string // of this program
 	Log     *slog.Logger
 	Dropped func() uint64 // lines that Log has dropped; nil is 0
+	// Flush writes the waiting lines of the log, before another program is executed; nil does
+	// nothing.
+	Flush func()
 }
 
 // dropped returns the lines that each log has dropped.

@@ -101,6 +101,7 @@ func (s *Supervisor) proceed(w *worker) {
 		_ = w.tell(order{Do: doServe}, none)
 	case w.current && w.phase == serving:
 		s.passHeld()
+		s.notify.status(s.summary())
 	}
 }
 
@@ -139,12 +140,17 @@ func (s *Supervisor) succeed(r *reload) {
 	if err := s.callers.serveTCP(s); err != nil {
 		s.log.Error("operators are not answered over TCP", slog.Any("error", err))
 	}
-	text := fmt.Sprintf("version %s serves %d sections of %s", s.cfg.Version, len(s.plan.Sections), s.cfg.Path)
+	text := s.summary()
 	s.log.Info("workers serve", slog.String("version", s.cfg.Version), slog.String("file", s.cfg.Path), slog.Int("workers", len(r.workers)),
-		slog.Any("listeners_opened", r.opened), slog.Any("listeners_closed", closed))
+		slog.Int("listeners_opened", len(r.opened)), slog.Int("listeners_closed", len(closed)))
 	s.notify.ready(text)
 	answer(r.callers, text, nil)
 	s.next()
+}
+
+// summary says what is served.
+func (s *Supervisor) summary() string {
+	return fmt.Sprintf("version %s serves %s, sections: %d", s.cfg.Version, s.cfg.Path, len(s.plan.Sections))
 }
 
 // retire has a worker accept no more peers.
@@ -179,9 +185,9 @@ func (s *Supervisor) fail(why error) {
 		return
 	}
 	s.log.Error("reload has failed, the old workers go on", slog.Any("error", why))
-	s.notify.ready("reload has failed: " + why.Error())
 	answer(r.callers, "", why)
 	if s.ending == 0 {
+		s.notify.ready("reload has failed: " + why.Error())
 		s.next()
 	}
 }

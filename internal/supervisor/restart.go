@@ -45,6 +45,9 @@ func (s *Supervisor) pause(section string) time.Duration {
 
 // restartMissing starts a worker for each section that has none, unless its pause lasts.
 func (s *Supervisor) restartMissing() {
+	if s.quiet {
+		return // the next program does it
+	}
 	for _, section := range s.plan.Sections {
 		if r := s.restarts[section.Name]; s.ending > 0 || s.isStaffed(section.Name) || r != nil && time.Now().Before(r.after) {
 			continue

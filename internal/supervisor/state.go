@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,7 @@ type workerState struct {
 	Phase   phase
 	Current bool
 	Since   time.Time
+	Status  *syscall.WaitStatus `json:",omitempty"` // if it was waited for
 }
 
 type peerState struct {

@@ -24,8 +24,9 @@ type Supervisor struct {
 	events  chan func()    // from other goroutines; see post
 	done    chan struct{}  // closed when Run returns
 	readers sync.WaitGroup // the goroutines that post until their sockets end
-	signals chan os.Signal
+	signals signals
 	late    []os.Signal // that came when another program was about to be executed
+	quiet   bool        // another program is about to be executed
 
 	plan      Plan // that the current workers serve
 	listeners listeners
@@ -52,11 +53,10 @@ type Supervisor struct {
 func Run(ctx context.Context, cfg Config) error {
 	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, events: make(chan func()), done: make(chan struct{}),
-		signals: make(chan os.Signal, 8), listeners: make(listeners), children: make(children),
-		restarts: make(map[string]*restart),
+		signals: newSignals(), listeners: make(listeners), children: make(children), restarts: make(map[string]*restart),
 	}
-	s.awaitSignals()
-	defer signal.Stop(s.signals)
+	s.signals.await()
+	defer s.signals.stop()
 	signal.Ignore(syscall.SIGPIPE)
 	s.notify.open()
 	var err error
@@ -70,8 +70,14 @@ func Run(ctx context.Context, cfg Config) error {
 		select {
 		case f := <-s.events:
 			f()
-		case sig := <-s.signals:
-			s.handle(sig)
+		case sig := <-s.signals.end:
+			s.end(sig.String())
+		case <-s.signals.reload:
+			s.request(nil)
+		case <-s.signals.reopen:
+			s.reopenLogs()
+		case <-s.signals.child:
+			s.children.reap()
 		case <-s.notify.ticks():
 			s.checkWorkers()
 		}
@@ -120,23 +126,6 @@ func (s *Supervisor) post(f func()) {
 	select {
 	case s.events <- f:
 	case <-s.done:
-	}
-}
-
-// terminating lists the signals that end a supervisor.
-var terminating = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGPWR}
-
-// handle handles a signal.
-func (s *Supervisor) handle(sig os.Signal) {
-	switch sig {
-	case syscall.SIGCHLD:
-		s.children.reap()
-	case syscall.SIGHUP:
-		s.request(nil)
-	case syscall.SIGUSR1:
-		s.reopenLogs()
-	default:
-		s.end(sig.String())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -341,4 +342,43 @@ func TestProcessOne(t *testing.T) {
 		nstest.Must(t, err)
 		return len(children(t, pid)) == 1
 	})
+}
+
+// TestDeathsMeetReloads kills workers all the time while others are started by reloads. In the end there is one that serves.
+func TestDeathsMeetReloads(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	stop := make(chan struct{})
+	var killing sync.WaitGroup
+	killing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, child := range children(t, f.Pid()) {
+				var pid int
+				if _, err := fmt.Sscan(child, &pid); err == nil && rand.IntN(3) == 0 {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+		}
+	})
+	failed := 0
+	for range 10 {
+		if f.reload() != nil { // its worker, or its check, was killed
+			failed++
+		}
+	}
+	close(stop)
+	killing.Wait()
+	t.Logf("%d reloads failed", failed)
+	f.wantReload()
+	v := f.visit(home)
+	v.talk()
+	nstest.Must(t, v.Close())
+	nstest.WaitFor(t, "one worker", func() bool { return len(children(t, f.Pid())) == 1 })
+	f.wantEnd()
 }

@@ -59,7 +59,7 @@ func TestNotify(t *testing.T) {
 		if said := m.want("RELOADING=1"); !regexp.MustCompile(`\nMONOTONIC_USEC=[1-9][0-9]*\n`).MatchString(said) {
 			t.Errorf("%q", said)
 		}
-		if said := m.want("READY=1"); !strings.Contains(said, "STATUS=version fake serves 1 sections") {
+		if said := m.want("READY=1"); !strings.Contains(said, "STATUS=version fake serves "+f.file) {
 			t.Errorf("%q", said)
 		}
 	}

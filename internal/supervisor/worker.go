@@ -95,11 +95,24 @@ func (s *Supervisor) read(w *worker) {
 			case errors.Is(err, os.ErrDeadlineExceeded):
 				return // another program is about to be executed
 			case err != nil:
-				s.post(func() { w.closed = true; s.checkEnded(w) })
+				s.post(func() { s.closed(w) })
 				return
 			}
 			s.post(func() { s.reported(w, r, fd) })
 		}
+	})
+}
+
+// closed notes that a worker takes no orders any more. It should be about to end.
+func (s *Supervisor) closed(w *worker) {
+	w.closed = true
+	s.checkEnded(w)
+	time.AfterFunc(killTimeout, func() {
+		s.post(func() {
+			if w.status == nil {
+				_ = kill(w.pid)
+			}
+		})
 	})
 }
 
@@ -115,7 +128,7 @@ const tellTimeout = time.Second
 // reported takes a report of a worker.
 func (s *Supervisor) reported(w *worker, r report, fd int) {
 	w.answered = true
-	if r.Peer != nil {
+	if r.Peer != nil && fd != none && w.phase == retired {
 		s.pass(w, *r.Peer, fd)
 		return
 	}

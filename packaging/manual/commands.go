@@ -77,9 +77,10 @@ func (e Edition) program(root *cobra.Command) string {
 	var others []string
 	for _, c := range documented(root) {
 		if c.Name() != "completion" {
-			others = append(others, reference(title(c), 1))
+			others = append(others, reference(title(c)))
 		}
 	}
+	others = append(others, bold("portredirector.toml")+"(5)")
 	p.WriteString(strings.Join(others, ",\n") + "\n")
 	return p.String()
 }
@@ -97,7 +98,7 @@ func (e Edition) command(c *cobra.Command) string {
 	}
 	p.examples(c)
 	p.section("SEE ALSO")
-	p.WriteString(reference(c.Root().Name(), 1) + "\n")
+	p.WriteString(reference(c.Root().Name()) + "\n")
 	return p.String()
 }
 
@@ -115,8 +116,8 @@ func body(c *cobra.Command) string {
 	return c.Short + "."
 }
 
-// reference returns the name of another page.
-func reference(name string, section int) string { return fmt.Sprintf("%s(%d)", bold(name), section) }
+// reference returns the name of the page of a command.
+func reference(name string) string { return bold(name) + "(1)" }
 
 // options writes an item for each option that is not hidden.
 func (p *page) options(flags *pflag.FlagSet) {

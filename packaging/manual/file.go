@@ -45,7 +45,7 @@ func (e Edition) File(example string) (name, page string) {
 	p.section("FILES")
 	p.item(bold("/etc/portredirector/portredirector.toml"), "the file of the systemd unit")
 	p.section("SEE ALSO")
-	p.WriteString(reference("portredirector", 1) + ",\n" + reference("portredirector-client", 1) + ",\n" + reference("portredirector-server", 1) + "\n")
+	p.WriteString(reference("portredirector") + ",\n" + reference("portredirector-client") + ",\n" + reference("portredirector-server") + "\n")
 	return "portredirector.toml.5", p.String()
 }
 

@@ -22,7 +22,7 @@ func Run(tb testing.TB, h *testnet.Host, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), runtimeLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, lookUp(tb, name), args...)
-	cmd.WaitDelay = time.Second // for a grandchild that keeps the output open
+	cmd.WaitDelay = 20 * time.Second // for a grandchild that keeps the output open
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := h.Start(cmd)

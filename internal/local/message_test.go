@@ -1,0 +1,39 @@
+package local_test
+
+import (
+	"bytes"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/local"
+	"portredirector/internal/testnet/nstest"
+)
+
+// TestMessages sends messages of all sizes that occur, and a descriptor with some.
+func TestMessages(t *testing.T) {
+	ours, theirs, err := local.Pair()
+	nstest.Must(t, err)
+	other, err := local.Conn(theirs)
+	nstest.Must(t, err)
+	defer ours.Close()
+	defer other.Close()
+	for _, size := range []int{0, 1, 64 << 10} { // the most that is kept of a peer
+		for _, fd := range []int{local.None, 1} {
+			want := bytes.Repeat([]byte{'x'}, size)
+			nstest.Must(t, local.Send(ours, want, fd))
+			var got []byte
+			came, err := local.Receive(other, &got)
+			if err != nil || !bytes.Equal(got, want) || (came == local.None) != (fd == local.None) {
+				t.Errorf("%d bytes and descriptor %d: %d bytes and %d, %v", size, fd, len(got), came, err)
+			}
+			if came != local.None {
+				nstest.Must(t, unix.Close(came))
+			}
+		}
+	}
+	nstest.Must(t, ours.Close())
+	if _, err := local.Receive(other, new([]byte)); err == nil {
+		t.Error("the end is a message")
+	}
+}
