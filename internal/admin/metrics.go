@@ -212,13 +212,13 @@ func (s Source) Gatherer() (prometheus.Gatherer, error) {
 }
 
 // serveMetrics answers with the metrics of a gatherer.
-func serveMetrics(g prometheus.Gatherer, w http.ResponseWriter, r *http.Request) {
+func serveMetrics(g prometheus.Gatherer, w http.ResponseWriter) {
 	families, err := g.Gather()
 	if err != nil {
 		http.Error(w, oneLine(err.Error()), http.StatusInternalServerError)
 		return
 	}
-	format := expfmt.Negotiate(r.Header)
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
 	w.Header().Set("Content-Type", string(format))
 	encoder := expfmt.NewEncoder(w, format)
 	for _, f := range families {

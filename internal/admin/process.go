@@ -2,7 +2,7 @@ package admin
 
 import (
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -27,13 +27,13 @@ func (p Process) handler() http.Handler {
 	mux.HandleFunc("GET "+pathReady, p.serveReady)
 	if p.Metrics != nil {
 		gatherer := sync.OnceValues(p.Metrics)
-		mux.HandleFunc("GET "+pathMetrics, func(w http.ResponseWriter, r *http.Request) {
+		mux.HandleFunc("GET "+pathMetrics, func(w http.ResponseWriter, _ *http.Request) {
 			g, err := gatherer()
 			if err != nil {
 				http.Error(w, oneLine(err.Error()), http.StatusInternalServerError)
 				return
 			}
-			serveMetrics(g, w, r)
+			serveMetrics(g, w)
 		})
 	}
 	return mux
@@ -86,4 +86,4 @@ func writeLine(w http.ResponseWriter, text string) {
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // discard drops what package http logs of callers.
-var discard = log.New(io.Discard, "", 0)
+var discard = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
