@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// accessLogs are the access logs of a client and a server.
+// accessLogs holds the paths of the access logs of a client and a server.
 type accessLogs struct{ client, server string }
 
 func newAccessLogs(t *testing.T) accessLogs {
@@ -21,7 +21,7 @@ func newAccessLogs(t *testing.T) accessLogs {
 	return accessLogs{filepath.Join(dir, "client"), filepath.Join(dir, "server")}
 }
 
-// accessLog returns the options that write a log.
+// accessLog returns the options for an access log in JSON.
 func accessLog(path string) string { return " --access-log-format json --access-log " + path }
 
 // access is a line of an access log.
@@ -30,7 +30,7 @@ type access struct {
 	Up, Down                                      int
 }
 
-// accessOf waits for the line of a peer.
+// accessOf waits for the line of a peer and returns it.
 func accessOf(t *testing.T, path string, peer netip.AddrPort) (line access) {
 	t.Helper()
 	nstest.WaitFor(t, "the end of "+peer.String()+" in "+filepath.Base(path)+"'s log", func() bool {
@@ -48,7 +48,7 @@ func accessOf(t *testing.T, path string, peer netip.AddrPort) (line access) {
 	return line
 }
 
-// want fails the test unless the logs have these codes for a peer, and the same id. An empty code is not looked for.
+// want fails the test unless the logs have these codes and the same id for a peer. It skips a log whose code is empty.
 func (l accessLogs) want(t *testing.T, peer netip.AddrPort, client, server string) {
 	t.Helper()
 	var ids []string
@@ -67,7 +67,7 @@ func (l accessLogs) want(t *testing.T, peer netip.AddrPort, client, server strin
 	}
 }
 
-// TestEnds ends peers in the ways that differ, and wants the code of each in both access logs.
+// TestEnds ends connections in different ways, and checks the code in both access logs.
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	w, logs := newWorld(t), newAccessLogs(t)
@@ -118,7 +118,7 @@ func TestEnds(t *testing.T) {
 	})
 }
 
-// TestEndsByLimit has bounds on numbers and times.
+// TestEndsByLimit checks the codes of connections that limits end.
 func TestEndsByLimit(t *testing.T) {
 	t.Parallel()
 	w, logs := newWorld(t), newAccessLogs(t)
@@ -130,7 +130,7 @@ func TestEndsByLimit(t *testing.T) {
 	logs.want(t, localAddr(s.peer), "MD", "PD")
 }
 
-// TestEndsWithoutServer has peers that wait for a server.
+// TestEndsWithoutServer checks the codes of peers that wait for a server.
 func TestEndsWithoutServer(t *testing.T) {
 	t.Parallel()
 	w, logs := newWorld(t), newAccessLogs(t)
@@ -145,7 +145,7 @@ func TestEndsWithoutServer(t *testing.T) {
 	logs.want(t, localAddr(impatient), "SQ", "")
 }
 
-// TestEndsByLoop has a client that is its own server.
+// TestEndsByLoop checks the code of a client that connects to itself.
 func TestEndsByLoop(t *testing.T) {
 	t.Parallel()
 	w, logs := newWorld(t), newAccessLogs(t)
@@ -158,7 +158,7 @@ func TestEndsByLoop(t *testing.T) {
 	})
 }
 
-// TestEndsByOthers has programs that end before their peers.
+// TestEndsByOthers checks the codes when a program ends before its peers.
 func TestEndsByOthers(t *testing.T) {
 	for _, tt := range []struct {
 		name           string
@@ -190,7 +190,7 @@ func TestEndsByOthers(t *testing.T) {
 			}
 			logs.want(t, localAddr(s.peer), tt.client, tt.remote)
 			if tt.server {
-				w.server(t, "-p 80") // removes what is left of the killed one
+				w.server(t, "-p 80") // removes the routes of the killed one
 			}
 		})
 	}

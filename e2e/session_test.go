@@ -66,7 +66,7 @@ func newSession(t *testing.T, p peer, port uint16, service *net.TCPListener) ses
 }
 
 // meet lets p connect to a port of M1, and the service of that port accept. It fails the test if the service sees another address.
-// It may see another port: the kernel can give a port to two peers in a row, and the first one's connection may not have ended.
+// Another port is permitted: the kernel may give the same port to two peers in a row, while the first connection still exists.
 func meet(t *testing.T, p peer, port uint16, service *net.TCPListener) session {
 	t.Helper()
 	s := session{peer: dial(t, p.Host, p.at(port))}
@@ -133,7 +133,7 @@ func transfer(t *testing.T, from, to *net.TCPConn) (finish func()) {
 	return transferOf(t, from, to, bulk)
 }
 
-// transferOf is like transfer, with another amount than bulk.
+// transferOf is like transfer, with another size than bulk.
 func transferOf(t *testing.T, from, to *net.TCPConn, bulk int64) (finish func()) {
 	t.Helper()
 	sent := make(chan delivery, 1)

@@ -57,7 +57,7 @@ func tryPackage(t *testing.T, debs string) {
 	})
 	t.Run("an empty file", func(t *testing.T) {
 		wantStatus(t, m.try("systemctl start portredirector"), 1)
-		wantSaid(t, m.try("journalctl --unit=portredirector --output=cat"), "it has no client and no server")
+		wantSaid(t, m.try("journalctl --unit=portredirector --output=cat"), "the file has no client and no server")
 		wantSaid(t, m.try("systemctl is-failed portredirector"), "failed") // and does not try again
 	})
 

@@ -11,8 +11,8 @@ import (
 	"portredirector/internal/config"
 )
 
-// bareEnd returns the end that a command line without a name of one stands for, as the original's did:
-// -c makes it a client, -l a server. All options must be of that end.
+// bareEnd returns the end, client or server, for a command line without a subcommand, as the original takes
+// it: -c makes it a client, -l a server. All options must belong to that end.
 func bareEnd(given *cobra.Command, flags config.Flags) (string, error) {
 	switch {
 	case len(flags.Connect) > 0 && flags.Listen != "":
@@ -37,7 +37,7 @@ func foreignFlag(given *cobra.Command, end string) (err error) {
 	return err
 }
 
-// noArgs refuses arguments, which are neither options nor commands.
+// noArgs returns an error if there are arguments besides options and commands.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -17,14 +17,14 @@ func checkCommand(e env) *cobra.Command {
 		Short: "Validate configuration files, and start nothing",
 		Long: `Validate configuration files, and start nothing.
 
-Each client and server has a line on standard output. Each mistake has one on standard
-error, FILE:LINE:COLUMN and what is wrong; below it is the line of the file.
+It prints a line for each client and server to standard output. For each mistake it
+prints FILE:LINE:COLUMN and the error to standard error, and below it the line of the
+file.
 
-The files that a configuration names must exist, and this user must be able to read
-them: keys, certificates, lists of clients. What is in them is not looked at, nor
-whether an address is free.
+The keys, certificates and lists of clients that a configuration names must be files
+that this user can read. Their content is not checked, nor whether an address is free.
 
-The exit status is 0 if all is well, and 2 if there is a mistake.`,
+The exit status is 0 if all files are valid, and 2 if there is a mistake.`,
 		Example: `  portredirector check /etc/portredirector/portredirector.toml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -48,7 +48,7 @@ The exit status is 0 if all is well, and 2 if there is a mistake.`,
 	}
 }
 
-// check validates a file, and prints a line for each section.
+// check validates a file and prints a line for each section.
 func (e env) check(path string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -145,7 +145,7 @@ func ours(option string) bool {
 	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
 }
 
-// checkLine validates a command line of the program, of Docker or of make. Other programs are only known by name.
+// checkLine validates a command line of the program, of Docker or of make. Of other programs it knows only the names.
 func checkLine(words []string) error {
 	switch words[0] {
 	case program:

@@ -10,13 +10,14 @@ import (
 	"portredirector/internal/config"
 )
 
-// choices lists the values of each option that has few.
+// choices lists the values of the options that take one of a few.
 var choices = map[string][]cobra.Completion{
 	"balance": {"failover\tthe first that works", "round-robin\teach in turn", "least-peers\tthe one with the fewest peers"},
 	"header":  {"native\tof this program", "v2\tPROXY protocol, binary", "v1\tPROXY protocol, a line", "py\tPyPortRedirector's line"},
 }
 
-// completeValues has the shell complete arguments and the values of options. Files are offered only where one is named.
+// completeValues registers the completion of arguments and of values of options. Names of files are completed
+// only where a file is named.
 func completeValues(c *cobra.Command) {
 	c.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	if strings.Contains(c.Use, " FILE") {
@@ -32,17 +33,17 @@ func completeValues(c *cobra.Command) {
 			complete = files
 		}
 		if complete != nil {
-			_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it fails for a flag that is not there, or the second time
+			_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it fails only for a missing flag, or the second time
 		}
 	})
 }
 
-// files has the shell complete the name of a file.
+// files lets the shell complete the name of a file.
 func files(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-// congestions completes the name of a congestion control that the kernel has.
+// congestions completes the name of a congestion control of the kernel.
 func congestions(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	all := []cobra.Completion{config.DefaultLinkCongestion + "\tBBR where the kernel permits it", "system\tthat of the system"}
 	known, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control")

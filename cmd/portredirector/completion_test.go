@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// complete returns what a shell is offered at the end of a command line.
+// complete returns the completions at the end of a command line.
 func complete(t *testing.T, line ...string) string {
 	t.Helper()
 	var offered bytes.Buffer
@@ -21,7 +21,7 @@ func complete(t *testing.T, line ...string) string {
 	return offered.String()
 }
 
-// TestCompletion compares what is offered in some places.
+// TestCompletion compares the completions of some command lines.
 func TestCompletion(t *testing.T) {
 	const noFiles, files = ":4\n", ":0\n"
 	for _, tt := range []struct{ line, want string }{
@@ -43,7 +43,7 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestChoicesAreAccepted gives each option the values that are offered.
+// TestChoicesAreAccepted sets each option to the values that completion offers.
 func TestChoicesAreAccepted(t *testing.T) {
 	for _, c := range rootCommand(env{stdout: io.Discard, stderr: io.Discard}).Commands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) {

@@ -9,12 +9,12 @@ import (
 	"portredirector/internal/config"
 )
 
-// mounted matches our service in a Compose file, and the directory that it has as /etc/portredirector.
+// mounted matches our service in a Compose file. Its group is the directory that is mounted at /etc/portredirector.
 var mounted = regexp.MustCompile(`(?m)^    image: portredirector
     command: \["run", "/etc/portredirector/portredirector.toml"\]
 (?:    .*\n)*?    volumes: \["\./([\w-]+):/etc/portredirector:ro"`)
 
-// TestComposeFiles reads the configuration of each file in contrib/compose.
+// TestComposeFiles validates the configuration that each file in contrib/compose mounts.
 func TestComposeFiles(t *testing.T) {
 	const dir = "../../contrib/compose"
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
@@ -29,7 +29,7 @@ func TestComposeFiles(t *testing.T) {
 			}
 			found := mounted.FindSubmatch(text)
 			if found == nil {
-				t.Fatal("it does not run a file")
+				t.Fatal("it does not mount and run a configuration file")
 			}
 			path := filepath.Join(dir, string(found[1]), "portredirector.toml")
 			content, err := os.ReadFile(path)

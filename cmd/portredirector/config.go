@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/config"
 )
 
-// configCommand returns the command that writes a command line as a configuration file.
+// configCommand returns the command that writes a configuration file from a command line.
 func configCommand(e env, verbose *bool) *cobra.Command {
 	var (
 		flags config.Flags
@@ -22,7 +22,7 @@ func configCommand(e env, verbose *bool) *cobra.Command {
 		Long: `Write a command line as a configuration file, to standard output.
 
 It takes the options of the program, or of its command client or server. The file has
-what is given, and nothing of what is left to the defaults.`,
+only the options that are given, and no defaults.`,
 		Example: `  portredirector config -l 12345 -p 80 -r 80.10080
   portredirector config --name web client -c 2.2.2.2:12345 -p 80 -p 443`,
 		Args: noArgs,
@@ -56,7 +56,7 @@ what is given, and nothing of what is left to the defaults.`,
 	return all
 }
 
-// writeConfig validates the options that a command was given, and writes them as a file.
+// writeConfig validates the options of a command, and writes them as a file to standard output.
 func (e env) writeConfig(c *cobra.Command, end, name string, flags config.Flags, verbose bool, admin config.Admin) (err error) {
 	if end == "client" {
 		_, err = flags.Client()

@@ -21,8 +21,7 @@ import (
 
 var write = flag.String("write", "", "write manual pages and completions into this `directory`")
 
-// TestManual writes the manual pages and the completions of the shells, as `make man` does, and has man and the shells read
-// them.
+// TestManual writes the manual pages and the shell completions, as `make man` does. It checks them by man and the shells.
 func TestManual(t *testing.T) {
 	dir := t.TempDir()
 	if *write != "" {
@@ -52,7 +51,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// example is that of the page about the file.
+// example is the example in the manual page of the configuration file.
 const example = `# On M2, where the service is
 [server.web]
 listen = "12345"
@@ -68,14 +67,14 @@ key = "/etc/portredirector/private/key"
 server-key = "yv/lV64msc95G9OxWOxTAWz9JjD8dfO8PgpmcYXCL+4="
 `
 
-// TestManualExample reads the example.
+// TestManualExample validates the example.
 func TestManualExample(t *testing.T) {
 	if _, err := config.ReadFile("example.toml", []byte(example)); err != nil {
 		t.Error(err)
 	}
 }
 
-// wantSilence fails the test if a program says anything on standard error.
+// wantSilence fails the test if a program writes to standard error.
 func wantSilence(t *testing.T, h *testnet.Host, command ...string) {
 	t.Helper()
 	line := []string{"-c", `LC_ALL=C.UTF-8 MANWIDTH=80 "$@" 2>&1 >/dev/null`, "sh"}
@@ -84,7 +83,7 @@ func wantSilence(t *testing.T, h *testnet.Host, command ...string) {
 	}
 }
 
-// TestManualNamesAllCommands looks for the page of each command.
+// TestManualNamesAllCommands checks that each command has a page, and is named in that of the program.
 func TestManualNamesAllCommands(t *testing.T) {
 	root := rootCommand(env{stdout: io.Discard, stderr: io.Discard})
 	pages := manual.Edition{}.Commands(root)
@@ -96,7 +95,7 @@ func TestManualNamesAllCommands(t *testing.T) {
 	}
 }
 
-// edition returns the version and the date of the source, which the Makefile sets.
+// edition returns the version and date of the source from the variables that the Makefile sets.
 func edition(t *testing.T) manual.Edition {
 	t.Helper()
 	e := manual.Edition{Version: os.Getenv("VERSION")}

@@ -9,22 +9,22 @@ import (
 	"portredirector/internal/track"
 )
 
-// Format is the form of a line.
+// Format is the format of a line.
 type Format uint8
 
-// The forms. docs/guide/logs.md has their fields.
+// The formats. docs/guide/logs.md describes their fields.
 const (
 	Text Format = iota // key=value
 	JSON
 )
 
-// formats has the names of the forms.
+// formats holds the names of the formats.
 var formats = [...]string{Text: "text", JSON: "json"}
 
-// String returns the name of the form.
+// String returns the name of the format.
 func (f Format) String() string { return formats[f] }
 
-// Set sets the form by its name.
+// Set sets the format by its name.
 func (f *Format) Set(s string) error {
 	for i, name := range formats {
 		if s == name {
@@ -51,11 +51,11 @@ func (f Format) Append(b []byte, r *track.Record) []byte {
 	return append(l.b, '\n')
 }
 
-// line is a line in the making.
+// line builds a line.
 type line struct {
 	b    []byte
 	json bool
-	more bool // it has a field already
+	more bool // a field was appended
 }
 
 // record appends the fields of a record.
@@ -73,9 +73,9 @@ func (l *line) record(r *track.Record) {
 	}
 	l.text("peer", r.Peer.String())
 	l.text("entry", r.Entry.String())
-	l.known("service", r.Service)
-	l.known("link", r.Other)
-	l.known("identity", r.Identity)
+	l.optional("service", r.Service)
+	l.optional("link", r.Other)
+	l.optional("identity", r.Identity)
 	if r.Source.IsValid() && r.Source != r.Peer {
 		l.text("source", r.Source.String())
 	}
@@ -94,7 +94,7 @@ func (l *line) record(r *track.Record) {
 	}
 }
 
-// key appends the name of the next field.
+// key appends the separator and the name of the next field.
 func (l *line) key(name string) {
 	switch {
 	case l.json && l.more:
@@ -110,7 +110,7 @@ func (l *line) key(name string) {
 	l.b = append(append(append(l.b, '"'), name...), `":`...)
 }
 
-// quote appends a quotation mark where the form wants one around any text, and returns the line.
+// quote appends a quotation mark in JSON, and returns the line.
 func (l *line) quote() []byte {
 	if l.json {
 		l.b = append(l.b, '"')
@@ -118,7 +118,7 @@ func (l *line) quote() []byte {
 	return l.b
 }
 
-// text appends a field with a text.
+// text appends a string field.
 func (l *line) text(key, value string) {
 	l.key(key)
 	if l.json || !plain(value) {
@@ -128,20 +128,20 @@ func (l *line) text(key, value string) {
 	l.b = append(l.b, value...)
 }
 
-// known appends a text unless it is empty.
-func (l *line) known(key, value string) {
+// optional appends a string field unless the value is empty.
+func (l *line) optional(key, value string) {
 	if value != "" {
 		l.text(key, value)
 	}
 }
 
-// number appends a field with a number.
+// number appends a numeric field.
 func (l *line) number(key string, n int64) {
 	l.key(key)
 	l.b = strconv.AppendInt(l.b, n, 10)
 }
 
-// duration appends a field in milliseconds, unless the time has not come to pass.
+// duration appends a field in milliseconds, unless d is NotYet.
 func (l *line) duration(key string, d time.Duration) {
 	if d == track.NotYet {
 		return
@@ -150,7 +150,7 @@ func (l *line) duration(key string, d time.Duration) {
 	l.b = strconv.AppendFloat(l.b, float64(d.Microseconds())/1000, 'f', -1, 64)
 }
 
-// plain reports whether a text needs no quotation marks.
+// plain reports whether a string needs no quotation marks.
 func plain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= utf8.RuneSelf || c == 0x7f {
@@ -160,7 +160,7 @@ func plain(s string) bool {
 	return s != ""
 }
 
-// appendQuoted appends a text as a string of JSON (RFC 8259, 7).
+// appendQuoted appends a JSON string (RFC 8259, section 7).
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, r := range s {

@@ -13,16 +13,16 @@ import (
 	"portredirector/internal/track"
 )
 
-// Targets that are no file.
+// Paths that do not name a file.
 const (
 	Stdout = "-"
 	Syslog = "syslog"
 )
 
 const (
-	room  = 8192                   // records that can wait
-	batch = 64 << 10               // bytes after which a write begins
-	pause = 100 * time.Millisecond // in which records gather: to wake the writer for each would cost more than the line
+	queueLen = 8192                   // the most records that wait
+	batch    = 64 << 10               // bytes after which a write begins
+	pause    = 100 * time.Millisecond // for records to gather: waking the writer for each would cost more than the line
 )
 
 // Log writes records.
@@ -31,7 +31,7 @@ type Log struct {
 	format Format
 	open   OpenFile
 
-	filled  chan struct{} // has something when records wait
+	filled  chan struct{} // signals that records wait
 	dropped atomic.Uint64
 
 	mu      sync.Mutex
@@ -40,10 +40,10 @@ type Log struct {
 	writing sync.Mutex
 }
 
-// OpenFile opens a file to append to, and makes it if there is none.
+// OpenFile opens a file to append to, and creates it if there is none.
 type OpenFile func(path string) (*os.File, error)
 
-// Open opens a log. path is a file, Stdout or Syslog.
+// Open opens a log. The path names a file, or is Stdout or Syslog.
 func Open(path string, format Format, file OpenFile) (*Log, error) {
 	l := &Log{path: path, format: format, open: file, filled: make(chan struct{}, 1)}
 	return l, l.Reopen()
@@ -51,7 +51,7 @@ func Open(path string, format Format, file OpenFile) (*Log, error) {
 
 // Reopen opens the file again, after its rotation. On failure the old file stays in use.
 func (l *Log) Reopen() error {
-	out, err := l.target()
+	out, err := l.openPath()
 	if err != nil {
 		return fmt.Errorf("open access log: %w", err)
 	}
@@ -65,27 +65,27 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// target opens what the path names.
-func (l *Log) target() (io.WriteCloser, error) {
+// openPath opens the file, or what else the path names.
+func (l *Log) openPath() (io.WriteCloser, error) {
 	switch l.path {
 	case Stdout:
-		return unclosed{os.Stdout}, nil
+		return noClose{os.Stdout}, nil
 	case Syslog:
 		return syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "portredirector")
 	}
 	return l.open(l.path)
 }
 
-// unclosed is standard output, which others use, too.
-type unclosed struct{ io.Writer }
+// noClose is a writer that others use, too.
+type noClose struct{ io.Writer }
 
 // Close does nothing.
-func (unclosed) Close() error { return nil }
+func (noClose) Close() error { return nil }
 
-// Add logs a record, or drops it if the log is too slow. It does not wait for the log.
+// Add queues a record, or drops it if the queue is full. It never blocks on the file.
 func (l *Log) Add(r track.Record) {
 	l.mu.Lock()
-	first, full := len(l.waiting) == 0, len(l.waiting) == room
+	first, full := len(l.waiting) == 0, len(l.waiting) == queueLen
 	if !full {
 		l.waiting = append(l.waiting, r)
 	}
@@ -101,11 +101,11 @@ func (l *Log) Add(r track.Record) {
 	}
 }
 
-// Dropped returns the number of records that were not written.
+// Dropped returns the number of records that were dropped.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
-// Run writes records until ctx is canceled, and then those that wait. It passes errors of
-// writing, and the number of records dropped since the last time, to report.
+// Run writes records until ctx is canceled, and then the rest of the queue. It passes write
+// errors to report, and the number of records dropped since the last report.
 func (l *Log) Run(ctx context.Context, report func(err error, dropped uint64)) {
 	w := writer{log: l, report: report}
 	for ctx.Err() == nil {
@@ -119,10 +119,10 @@ func (l *Log) Run(ctx context.Context, report func(err error, dropped uint64)) {
 		}
 		w.writeAll()
 	}
-	w.writeAll() // what came meanwhile
+	w.writeAll() // what was queued meanwhile
 }
 
-// Close closes the file, after Run.
+// Close closes the file. Run must have returned.
 func (l *Log) Close() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -133,13 +133,13 @@ func (l *Log) Close() error {
 type writer struct {
 	log     *Log
 	report  func(err error, dropped uint64)
-	records []track.Record // to be written
+	records []track.Record // being written
 	buf     []byte
 	failed  bool
 	dropped uint64 // reported
 }
 
-// writeAll writes the records that wait.
+// writeAll writes the queued records.
 func (w *writer) writeAll() {
 	l := w.log
 	l.mu.Lock()
@@ -151,7 +151,7 @@ func (w *writer) writeAll() {
 			w.write()
 		}
 	}
-	clear(w.records) // the errors in them
+	clear(w.records) // releases their errors
 }
 
 // write writes the lines in the buffer.

@@ -24,7 +24,7 @@ import (
 
 var began = time.Date(2026, 1, 2, 3, 4, 5, 6_000_000, time.UTC)
 
-// record returns a record of an end.
+// record returns the record of an ended connection.
 func record() track.Record {
 	return track.Record{
 		ID: wire.ID{0: 0xab, 15: 1}, Peer: netip.MustParseAddrPort("203.0.113.9:1234"), Entry: netip.MustParseAddrPort("[2001:db8::1]:443"),
@@ -66,7 +66,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// FuzzError has errors and names with any bytes: a line stays one line, and JSON can be read.
+// FuzzError formats errors and names with any bytes. The result stays one line, and JSON stays valid.
 func FuzzError(f *testing.F) {
 	f.Add("plain", "a b")
 	f.Add("\n\"\\=\x00\x7f\u2028\xff", "")
@@ -85,7 +85,7 @@ func FuzzError(f *testing.F) {
 	})
 }
 
-// running is a log that runs.
+// running is a log whose Run is in progress.
 type running struct {
 	*accesslog.Log
 
@@ -133,7 +133,7 @@ func lines(t *testing.T, path string) int {
 	return strings.Count(string(text), "\n")
 }
 
-// waitLines waits for lines of a file.
+// waitLines waits until a file has that many lines.
 func waitLines(t *testing.T, path string, want int) {
 	t.Helper()
 	for range 1000 {
@@ -171,7 +171,7 @@ func TestRotated(t *testing.T) {
 	}
 }
 
-// TestSlow has a reader that does not read: records are dropped and counted, and nobody waits.
+// TestSlow uses a pipe that nobody reads. Records are dropped and counted, and Add does not block.
 func TestSlow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -213,8 +213,8 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-// TestNoPlace has a directory that is not there.
-func TestNoPlace(t *testing.T) {
+// TestNoDirectory opens a log in a directory that does not exist.
+func TestNoDirectory(t *testing.T) {
 	if _, err := accesslog.Open(filepath.Join(t.TempDir(), "none", "access.log"), accesslog.Text, new(broker.Broker).Append); err == nil {
 		t.Error("no error")
 	}

@@ -18,7 +18,7 @@ import (
 // Config lists what a broker serves.
 type Config struct {
 	Files   []string // regular files to open
-	Logs    []string // files to append to
+	Logs    []string // files to open for appending
 	Sockets []string // Unix sockets to connect to
 	Names   bool     // whether it resolves names
 }
@@ -128,7 +128,7 @@ func (b *Broker) ReadFile(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Append opens a file to append to, and makes it if there is none.
+// Append opens a log for appending, and creates it if there is none.
 func (b *Broker) Append(path string) (*os.File, error) {
 	if b.conn == nil {
 		return openLog(path)

@@ -149,12 +149,12 @@ func open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// logMode lets the group of a log read it.
+// logMode is the mode of a new log, which its group may read.
 const logMode = 0o640
 
-// openLog opens a file to append to: a program that rotates logs may truncate it.
+// openLog opens a log. In append mode it survives truncation by a program that rotates logs.
 func openLog(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, logMode) //nolint:gosec // a configured path
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, logMode)
 }
 
 func dial(ctx context.Context, path string) (*os.File, error) {

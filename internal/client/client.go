@@ -29,7 +29,7 @@ const headerRoom = 107
 type Client struct {
 	Servers *upstream.Servers
 	Form    wire.Form
-	Names   map[uint16]string // of the ports that peers connect to, for the log
+	Names   map[uint16]string // of ports that peers connect to, for the log
 	Relay   *relay.Engine
 	Log     *slog.Logger
 
@@ -37,8 +37,8 @@ type Client struct {
 	// again the time until it answers.
 	OpenTimeout time.Duration
 
-	// Retired is canceled when another process takes the peers that wait for a link; nil is
-	// never. Pass gives one to it, and does not take over its socket.
+	// Retired is canceled when another process takes over the peers that wait for a link. It
+	// may be nil. Pass sends such a peer to that process. The caller still owns its socket.
 	Retired context.Context //nolint:containedctx // a stage of the program, not of a call
 	Pass    func(w Waiting) error
 
@@ -56,7 +56,7 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 	c.handle(relay.Undelivered{Accepted: peer}, from, time.Now().Add(c.OpenTimeout))
 }
 
-// handle serves a peer, of which something may have been read before.
+// handle serves a peer, whose first bytes may have been read already.
 func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.Time) {
 	peer := u.Accepted
 	source := limit.SourcePrefix(from.Addr())

@@ -65,13 +65,13 @@ func newRig(t *testing.T, form wire.Form) *rig {
 	return newRigOf(t, form, 1)
 }
 
-// newRigOf is a rig with so many servers, of two at most.
+// newRigOf returns a rig with one or two servers.
 func newRigOf(t *testing.T, form wire.Form, servers int) *rig {
 	t.Helper()
 	return newRigWithPool(t, form, servers, 0)
 }
 
-// newRigWithPool is a rig whose client keeps so many links.
+// newRigWithPool returns a rig whose client keeps up to links idle links.
 func newRigWithPool(t *testing.T, form wire.Form, servers, links int) *rig {
 	t.Helper()
 	engine, err := relay.New(relay.Options{})
@@ -363,7 +363,7 @@ func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 	wantReset(t, l)
 }
 
-// TestNamedPort wants the name of the port in lines about its peers.
+// TestNamedPort checks that log lines about a peer have the name of its port.
 func TestNamedPort(t *testing.T) {
 	r := newRig(t, wire.Native)
 	r.client.Names = map[uint16]string{r.peers.Addr().(*net.TCPAddr).AddrPort().Port(): "web"}

@@ -26,7 +26,7 @@ type conn struct {
 	*attempt // nil once the server is connected to the service
 }
 
-// attempt is what a peer needs on its way to a server.
+// attempt holds what is needed until the peer is served.
 type attempt struct {
 	prefix   []byte         // the encoded header
 	tried    upstream.Tried // servers that have refused the peer
@@ -82,8 +82,8 @@ func (k *conn) prefixFor(l upstream.Link) []byte {
 	return header
 }
 
-// native makes a pair one over a link that may carry others afterwards. A server that says
-// something on an idle link is closing it.
+// native configures a pair for a link that may carry others afterwards. A server that sends
+// anything on an idle link is closing it.
 func (k *conn) native(pair *relay.Pair, l *upstream.Link) {
 	pair.Framed, pair.StatusTimeout, pair.GiveUp = relay.DialedLink, k.client.OpenTimeout, k.lost
 	pair.OnStatus = k.onStatus
@@ -129,13 +129,13 @@ func (k *conn) refuse(peer int, err error) {
 	k.warn(slog.LevelWarn, "peer refused", slog.Any("error", err))
 }
 
-// ended notes that a party has ended the peer's connection.
+// ended records the end of the connection, and the party that ended it.
 func (k *conn) ended(by track.Who, err error) {
 	k.leave()
 	k.client.Track.End(&k.record, by, err)
 }
 
-// leave removes the peer from those of the client.
+// leave subtracts the peer from those that the client counts.
 func (k *conn) leave() { k.client.Peers.Leave(limit.SourcePrefix(k.header.Source.Addr())) }
 
 // ofServer adds the name of the server to an error.

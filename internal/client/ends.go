@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Describe fills in what the client knows of a peer.
+// Describe fills in what the client knows about a peer.
 func (k *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = k.header.ID, k.header.Source, k.header.Destination
 	r.Service = k.client.Names[r.Port]
@@ -22,7 +22,7 @@ func (k *conn) Describe(r *track.Record) {
 	}
 }
 
-// endedBy returns the party that has ended a peer's pair.
+// endedBy returns the party that ended a pair.
 func endedBy(r relay.Result) track.Who {
 	switch r.End {
 	case relay.Finished:
@@ -45,7 +45,7 @@ func endedBy(r relay.Result) track.Who {
 	return track.Client
 }
 
-// blame returns the party for which a peer was refused.
+// blame returns the party that caused a refusal.
 func blame(err error) track.Who {
 	refusal, answered := errors.AsType[Refusal](err)
 	switch {

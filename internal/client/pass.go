@@ -8,27 +8,27 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Waiting is a peer that waits for a link. Nothing of it was delivered.
+// Waiting is a peer that waits for a link. None of its data was delivered.
 type Waiting struct {
 	FD       int
-	Said     []byte    // what was read from it
-	Ended    bool      // it says nothing more
+	Said     []byte    // the bytes that were read from it
+	Ended    bool      // it has half-closed
 	Deadline time.Time // for reaching a server
 }
 
-// Take serves a peer of a process that has retired, and owns its socket. It does not block.
+// Take serves a peer of a retired process, and owns its socket. It does not block.
 func (c *Client) Take(w Waiting) {
 	from, ok := socket.Remote(w.FD)
 	if !ok {
-		socket.Reset(w.FD) // it is gone
+		socket.Reset(w.FD) // the peer has left
 		return
 	}
 	c.handle(relay.Undelivered{Accepted: w.FD, Peeked: w.Said, PeekedEOF: w.Ended}, from, w.Deadline)
 }
 
-// passes gives a peer to another process if this one has retired. The peer is not this one's
-// any more then.
-func (k *conn) passes(u relay.Undelivered) bool {
+// handOver passes the peer to the successor of a retired process. It reports whether the peer
+// is done with here: passed, or refused because that failed.
+func (k *conn) handOver(u relay.Undelivered) bool {
 	c := k.client
 	if c.Retired == nil || c.Retired.Err() == nil {
 		return false
@@ -39,13 +39,13 @@ func (k *conn) passes(u relay.Undelivered) bool {
 		return true
 	}
 	k.debug("peer passed to the next process")
-	socket.Release(u.Accepted) // and not the last descriptor of it
+	socket.Release(u.Accepted) // the other process has a descriptor of it
 	k.leave()
-	c.Track.Forget(&k.record) // the next one tracks it
+	c.Track.Forget(&k.record) // the next process tracks it
 	return true
 }
 
-// untilRetired returns a context that is also canceled when the client retires.
+// untilRetired returns a context that ends at the deadline, or when the client retires.
 func (k *conn) untilRetired(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithDeadline(ctx, k.deadline)
 	if k.client.Retired == nil {

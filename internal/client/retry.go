@@ -67,7 +67,7 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 	k.tried.Add(*k.link)
 	l, ok, err := k.client.Servers.Open(ctx, &k.tried)
 	switch {
-	case !ok && k.passes(u):
+	case !ok && k.handOver(u):
 	case err != nil:
 		k.refuse(u.Accepted, err)
 	case !ok:
@@ -79,10 +79,10 @@ func (k *conn) openOther(ctx context.Context, u relay.Undelivered) {
 
 // wait waits until a server is in use.
 func (k *conn) wait(ctx context.Context, u relay.Undelivered) {
-	k.record.Waits()
+	k.record.Requeue()
 	l, err := k.client.Servers.Wait(ctx, &k.tried)
 	switch {
-	case err != nil && k.passes(u):
+	case err != nil && k.handOver(u):
 	case err != nil && ctx.Err() != nil:
 		k.refuse(u.Accepted, fmt.Errorf("%w (%s): %w", ErrNoServer, k.client.OpenTimeout, err))
 	case err != nil:

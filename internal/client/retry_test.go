@@ -179,8 +179,8 @@ func TestDrainIsToldOnce(t *testing.T) {
 	}
 }
 
-// TestIdleLinksAreClosed: a server that closes its idle links just when a peer comes is not
-// left out, however many they are.
+// TestIdleLinksAreClosed checks that a server stays in use when it closes its idle links just
+// as a peer comes, however many they are.
 func TestIdleLinksAreClosed(t *testing.T) {
 	const links = 6
 	r := newRigWithPool(t, wire.Native, 1, links)
@@ -236,7 +236,7 @@ func TestIdleLinksAreClosed(t *testing.T) {
 	}
 }
 
-// wantEnd wants the end of what a connection carries.
+// wantEnd fails the test unless the connection ends in order, without more data.
 func wantEnd(t *testing.T, c net.Conn) {
 	t.Helper()
 	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {

@@ -6,11 +6,11 @@ import (
 	"portredirector/internal/accesslog"
 )
 
-// AccessLog describes the log of peers.
+// AccessLog is the configuration of the access log.
 type AccessLog struct {
-	Path   string // a file, [accesslog.Stdout] or [accesslog.Syslog]; "" is none
+	Path   string // a file, [accesslog.Stdout] or [accesslog.Syslog]; "" is no log
 	Format accesslog.Format
-	Open   bool // another line when a peer is on its way
+	Open   bool // a line also when a peer has a link, or its service is dialed
 }
 
 // checkAccessLog validates the options of the access log.
@@ -20,10 +20,10 @@ func (f Flags) checkAccessLog() error {
 	}
 	var errs []error
 	if f.AccessLog.Format != accesslog.Text {
-		errs = append(errs, about("access-log-format", whole, "--access-log-format: needs a log, too: --access-log"))
+		errs = append(errs, about("access-log-format", whole, "--access-log-format: needs --access-log, too"))
 	}
 	if f.AccessLog.Open {
-		errs = append(errs, about("access-log-open", whole, "--access-log-open: needs a log, too: --access-log"))
+		errs = append(errs, about("access-log-open", whole, "--access-log-open: needs --access-log, too"))
 	}
 	return errors.Join(errs...)
 }

@@ -37,7 +37,7 @@ func TestAdmin(t *testing.T) {
 	for text, want := range map[string]string{
 		"admin = '10.0.0.1:9100'\n" + client: "x.toml:1:9: `admin` 10.0.0.1:9100: others",
 		"admin-any = true\n" + client:        "x.toml:1:1: `admin-any`: says who may ask",
-		client + "admin = 9100\n":            "x.toml:4:1: `admin` stands above all sections",
+		client + "admin = 9100\n":            "x.toml:4:1: `admin` belongs above all sections",
 	} {
 		if _, err := config.ReadFile("x.toml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)

@@ -20,8 +20,8 @@ type Client struct {
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
 	Balance        upstream.Balance
-	PoolMin        int               // fewest idle links to each server
-	PoolMax        int               // most of them; 0 is none
+	PoolMin        int               // least idle links to each server
+	PoolMax        int               // most idle links to each server; 0 is no pool
 	Listen         []string          // host:port; host "" is all addresses
 	Names          map[uint16]string // of ports in Listen, for the log
 	Header         wire.Form

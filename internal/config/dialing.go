@@ -62,9 +62,9 @@ func (f Flags) addClients(s *Server) error {
 	return s.Trust.forDialing(option, given, ClientKeyOption, f.Join != "", f.Listen != "")
 }
 
-// forDialing validates t where servers dial, because of an option that is given. The server gets peers, and the client says whose they are,
-// so both need keys. Without --key they are those of a pairing, unless links are also opened by the
-// client.
+// forDialing validates the credentials of an end where servers dial. The server receives the peers' data,
+// and the client names their addresses, so both need keys. Without --key the keys of a pairing are used,
+// unless the client opens links, too. An error is about option; given is what the user wrote.
 func (t *Trust) forDialing(option, given, keyOption string, pairing, others bool) error {
 	switch {
 	case t.ByCertificate():

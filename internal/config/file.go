@@ -15,7 +15,7 @@ type File struct {
 	Path          string
 	Verbose       bool
 	Admin         Admin
-	WorkerTimeout time.Duration // for the peers of a retired worker; 0 is no bound
+	WorkerTimeout time.Duration // of the connections of a retired worker; 0 is no limit
 	Sections      []Section
 
 	top Section // what stands above the sections
@@ -24,18 +24,18 @@ type File struct {
 // Locate returns an error about an option that stands above all sections with its place.
 func (f *File) Locate(err error) error { return f.top.Locate(err) }
 
-// fileOptions defines the options that stand above all sections of a file.
+// fileOptions returns the options that a file has above its sections.
 func fileOptions(f *File) *pflag.FlagSet {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.SortFlags = false
 	CommonOptions(set, &f.Verbose)
 	AdminOptions(set, &f.Admin)
-	durationVar(set, &f.WorkerTimeout, "worker-timeout", 0, "`TIME` that peers have after a reload that replaced their worker; 0 is no limit")
+	durationVar(set, &f.WorkerTimeout, "worker-timeout", 0, "longest `TIME` that connections outlive the reload that replaced their worker; 0 is no limit")
 	return set
 }
 
-// ReadFile validates the content of a configuration file. Its error is of type [Mistakes] and has all
-// that is wrong. Files that the content names are not looked at, see [File.CheckFiles].
+// ReadFile parses and validates the content of a configuration file. Its error is of type [Mistakes] and
+// lists all mistakes. It does not open the files that the content names, see [File.CheckFiles].
 func ReadFile(path string, content []byte) (*File, error) {
 	s := source{path, content}
 	root, mistakes := readTOML(s)
@@ -46,7 +46,7 @@ func ReadFile(path string, content []byte) (*File, error) {
 	}
 	r.mistakes = append(r.mistakes, r.top.locateAll(errors.Join(atLeast("worker-timeout", r.file.WorkerTimeout, 0), r.file.Admin.check()))...)
 	if len(r.file.Sections) == 0 && len(r.mistakes) == 0 {
-		r.wrong(0, "it has no client and no server: a section is [client.NAME] or [server.NAME], as `portredirector config` writes it")
+		r.wrong(0, "the file has no client and no server: add a section [client.NAME] or [server.NAME], as `portredirector config` writes it")
 	}
 	r.checkSections()
 	if len(r.mistakes) > 0 {
@@ -59,7 +59,7 @@ func ReadFile(path string, content []byte) (*File, error) {
 	return &r.file, nil
 }
 
-// Section returns the section of a name, such as "server home".
+// Section returns the section with a name, such as "server home".
 func (f *File) Section(name string) (Section, bool) {
 	i := slices.IndexFunc(f.Sections, func(s Section) bool { return s.Name == name })
 	if i < 0 {
@@ -68,14 +68,14 @@ func (f *File) Section(name string) (Section, bool) {
 	return f.Sections[i], true
 }
 
-// fileReader makes sections of the entries of a file.
+// fileReader builds sections from the entries of a file.
 type fileReader struct {
 	reader
 	file File
-	top  Section // what stands above the sections
+	top  Section // the options above the sections
 }
 
-// topEntry reads what stands above or outside of the sections, or the sections of one end.
+// topEntry reads a top-level entry: an option, or all sections of clients or servers.
 func (r *fileReader) topEntry(e *entry) {
 	isEnd := e.key == clientEnd || e.key == serverEnd
 	switch {
@@ -87,21 +87,21 @@ func (r *fileReader) topEntry(e *entry) {
 		r.options(&r.top, []*entry{e})
 	case e.isTable:
 		r.wrong(e.at, "unknown section %q: a section is [client.NAME] or [server.NAME]%s", e.key, didYouMean(e.key, []string{clientEnd, serverEnd}))
-	case known[e.key]: // of an end
+	case known[e.key]: // an option of clients or servers
 		r.wrong(e.at, "`%s` belongs in a section, below [client.NAME] or [server.NAME]", e.key)
 	default:
 		r.wrong(e.at, "unknown key %q%s", e.key, didYouMean(e.key, optionNames(r.top.options)))
 	}
 }
 
-// sections reads the sections of one end.
+// sections reads all clients, or all servers.
 func (r *fileReader) sections(end *entry) {
 	if len(end.table) == 0 {
-		r.wrong(end.at, "a %s has a name: write [%s.NAME]", end.key, end.key)
+		r.wrong(end.at, "the %s has no name: write [%s.NAME]", end.key, end.key)
 	}
 	for _, e := range end.table {
 		if !e.isTable || e.key == "port" {
-			r.wrong(e.at, "a %s has a name, which is missing here: write [%s.NAME]", end.key, end.key)
+			r.wrong(e.at, "the %s has no name: write [%s.NAME]", end.key, end.key)
 			continue
 		}
 		if err := checkName(e.key); err != nil {
@@ -120,7 +120,7 @@ func (r *fileReader) section(end string, e *entry) {
 	r.options(&s, e.table)
 	complete := !e.incomplete() && len(r.mistakes) == before
 	for _, one := range split(s.validate(end)) {
-		// What is missing may be one of the options that could not be read.
+		// A missing option may be one that could not be read.
 		if complete || aboutValue(one) {
 			r.mistakes = append(r.mistakes, s.locate(one))
 		}
@@ -133,7 +133,7 @@ func checkName(name string) error {
 	const most = 64
 	for _, r := range name {
 		if r != '-' && r != '_' && (r < '0' || '9' < r) && (r < 'a' || 'z' < r) && (r < 'A' || 'Z' < r) {
-			return fmt.Errorf("%q is no name: a name has letters, digits, - and _", name)
+			return fmt.Errorf("%q is not a name: use letters, digits, - and _", name)
 		}
 	}
 	switch {

@@ -2,7 +2,7 @@ package config
 
 import "slices"
 
-// checkSections refuses sections that are in each other's way.
+// checkSections refuses sections that conflict with each other.
 func (r *fileReader) checkSections() {
 	slices.SortStableFunc(r.file.Sections, func(a, b Section) int { return a.at - b.at })
 	taken := make(listening)
@@ -17,7 +17,7 @@ func (r *fileReader) checkSections() {
 	}
 }
 
-// checkListeners refuses addresses of a section that another one listens on.
+// checkListeners refuses addresses of a section on which another section listens.
 func (r *fileReader) checkListeners(s Section, taken listening) {
 	own := make(listening)
 	check := func(option string, value int, e endpoint) {

@@ -2,8 +2,8 @@ package config
 
 import "github.com/spf13/pflag"
 
-// FileOptions returns the options that a file may have above its sections, in a client and in a server. Those
-// that are not for files are hidden.
+// FileOptions returns the options of a file: above its sections, in a client and in a server. It marks those
+// that a file cannot have as hidden.
 func FileOptions() (top, client, server *pflag.FlagSet) {
 	top, client, server = fileOptions(new(File)), optionsOf(clientEnd, new(Flags)), optionsOf(serverEnd, new(Flags))
 	for _, set := range []*pflag.FlagSet{client, server} {

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// CheckFiles returns an error unless the files that sections name can be read by this user: keys,
-// certificates and lists of clients. It is of type [Mistakes].
+// CheckFiles checks that this user can read the files that sections name: keys, certificates and lists of
+// clients. Its error is of type [Mistakes].
 func (f *File) CheckFiles() error {
 	var all Mistakes
 	for _, s := range f.Sections {
@@ -21,7 +21,7 @@ func (f *File) CheckFiles() error {
 			if named.file == "" {
 				continue
 			}
-			if err := readable(named.file); err != nil {
+			if err := checkReadable(named.file); err != nil {
 				all = append(all, s.locate(about(named.option, 0, "--%s: %w", named.option, err)))
 			}
 		}
@@ -32,9 +32,9 @@ func (f *File) CheckFiles() error {
 	return all
 }
 
-// readable returns an error unless a file is one that can be read.
-func readable(name string) error {
-	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would wait for its other end
+// checkReadable returns an error unless name is a file that can be read.
+func checkReadable(name string) error {
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a pipe would wait for its writer
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// notInFile says of some options why a file cannot have them.
+// notInFile maps options that a file cannot have to the reason.
 var notInFile = map[string]string{
-	"invite":    "it acts once: run `portredirector client -l … --invite` by hand; the section then works with the keys of that pairing",
-	"join":      "it acts once: run `portredirector server --join …` by hand; the section then works with the keys of that pairing, and has `connect`",
+	"invite":    "it acts once: run `portredirector client -l … --invite` by hand; the section then uses the keys of that pairing",
+	"join":      "it acts once: run `portredirector server --join …` by hand; the section then uses the keys of that pairing, and has `connect`",
 	"interface": "it has no effect",
 	"threads":   "it has no effect",
 }
@@ -40,7 +40,7 @@ func (r *fileReader) option(s *Section, f *pflag.Flag, e *entry) {
 	case e.isTable && f.Name == "port":
 		r.namedPorts(s, f, e)
 	case e.isTable:
-		r.wrong(e.at, "`%s` is no table: write %s = …", f.Name, f.Name)
+		r.wrong(e.at, "`%s` is not a table: write %s = …", f.Name, f.Name)
 	case e.isList && !many:
 		r.wrong(e.at, "`%s` takes one value, without brackets", f.Name)
 	case e.isList && len(e.values) == 0:
@@ -52,14 +52,14 @@ func (r *fileReader) option(s *Section, f *pflag.Flag, e *entry) {
 	}
 }
 
-// namedPorts sets ports that have names.
+// namedPorts sets the ports of a table, whose keys are their names.
 func (r *fileReader) namedPorts(s *Section, f *pflag.Flag, e *entry) {
 	for _, named := range e.table {
 		if err := checkName(named.key); err != nil {
 			r.wrong(named.at, "%w", err)
 		}
 		if named.isTable {
-			r.wrong(named.at, "`port` %s is no table: write %s = …", named.key, named.key)
+			r.wrong(named.at, "`port` %s is not a table: write %s = …", named.key, named.key)
 		}
 		for _, v := range named.values {
 			if r.set(s, f, v) {
@@ -72,9 +72,9 @@ func (r *fileReader) namedPorts(s *Section, f *pflag.Flag, e *entry) {
 	}
 }
 
-// set gives a value to an option, and reports whether the option takes it.
+// set sets an option to a value, or adds the value. It reports whether the value is valid.
 func (r *fileReader) set(s *Section, f *pflag.Flag, v scalar) bool {
-	if want := wanted(f.Value.Type(), v); want != "" {
+	if want := mismatch(f.Value.Type(), v); want != "" {
 		r.wrong(v.at, "`%s` takes %s", f.Name, want)
 		return false
 	}
@@ -92,8 +92,8 @@ func (r *fileReader) set(s *Section, f *pflag.Flag, v scalar) bool {
 	return true
 }
 
-// wanted returns what an option of a type takes, in words, if that is not a value such as v.
-func wanted(option string, v scalar) string {
+// mismatch describes what an option of a type takes, or returns "" if v is of that kind.
+func mismatch(option string, v scalar) string {
 	kind, want := unstable.String, "a string: write it in quotes"
 	switch option {
 	case "bool":
@@ -107,16 +107,16 @@ func wanted(option string, v scalar) string {
 	return want
 }
 
-// numeric holds the types of options whose strings may be numbers, as ports are.
+// numeric holds the types of options that take strings, and also plain numbers, as ports are.
 var numeric = map[string]bool{"stringArray": true, "address": true, "duration": true, "mask": true}
 
-// unknown says why a section has no such option.
+// unknown reports an option that a section cannot have.
 func (r *fileReader) unknown(s *Section, e *entry) {
 	switch {
 	case e.header:
 		r.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
 	case r.top.options.Lookup(e.key) != nil:
-		r.wrong(e.at, "`%s` stands above all sections", e.key)
+		r.wrong(e.at, "`%s` belongs above all sections", e.key)
 	case known[e.key]:
 		r.mistakes = append(r.mistakes, r.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
 	default:
@@ -124,7 +124,7 @@ func (r *fileReader) unknown(s *Section, e *entry) {
 	}
 }
 
-// optionNames returns the names of all options that a file may have.
+// optionNames returns the names of the options of a set that a file may have.
 func optionNames(set *pflag.FlagSet) []string {
 	var all []string
 	set.VisitAll(func(f *pflag.Flag) {
@@ -135,7 +135,7 @@ func optionNames(set *pflag.FlagSet) []string {
 	return all
 }
 
-// didYouMean returns a question with the name that is nearest to a wrong one, or nothing if none is near.
+// didYouMean suggests the most similar name for an unknown one. It returns "" if none is similar.
 func didYouMean(wrong string, names []string) string {
 	nearest, least := "", max(2, len(wrong)/3)+1
 	for _, name := range slices.Sorted(slices.Values(names)) {
@@ -149,8 +149,7 @@ func didYouMean(wrong string, names []string) string {
 	return "; did you mean \"" + nearest + "\"?"
 }
 
-// distance returns how many letters have to be changed, added or removed to make one word the other
-// (Levenshtein).
+// distance returns the Levenshtein distance of two words.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -10,26 +10,26 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Section is a client or server of a file.
+// Section is one client or server of a file.
 type Section struct {
 	Name   string // as in "server home"
 	Client *Client
 	Server *Server // one of the two is nil
 
 	flags   Flags
-	options *pflag.FlagSet // which set the flags
+	options *pflag.FlagSet // sets flags
 	source  source
-	at      int // of its name in the file
+	at      int // offset of its name in the file
 	given   map[string]*given
 }
 
-// given holds the places of an option and of its values.
+// given holds the offsets of an option and of its values.
 type given struct {
 	at     int
 	values []int
 }
 
-// place returns the place of a value, or that of the option.
+// place returns the offset of a value, or that of the option.
 func (g *given) place(value int) int {
 	if value < 0 || value >= len(g.values) {
 		return g.at
@@ -37,7 +37,7 @@ func (g *given) place(value int) int {
 	return g.values[value]
 }
 
-// validate makes the section a client or a server of its options.
+// validate sets the Client or the Server of the section from its options.
 func (s *Section) validate(end string) (err error) {
 	var notes []string
 	if end == clientEnd {
@@ -55,9 +55,9 @@ func (s *Section) validate(end string) (err error) {
 	return err
 }
 
-// Locate returns err with its place in the file, and with the names that options have there. The place is
-// that of the option or value that an [OptionError] is about, or else that of the section's name. Of
-// joined errors each has its own.
+// Locate returns err with its position in the file, and with options named as in a file. The position is
+// that of the option or value that err is about, or else that of the section's name. Each of several
+// joined errors gets its own position.
 func (s Section) Locate(err error) error {
 	if err == nil {
 		return nil
@@ -69,6 +69,7 @@ func (s Section) Locate(err error) error {
 	return all
 }
 
+// locateAll is like Locate. It returns a list even for one error.
 func (s Section) locateAll(err error) Mistakes {
 	var all Mistakes
 	for _, one := range split(err) {
@@ -86,7 +87,7 @@ func split(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		parts = joined.Unwrap()
 	}
-	if len(parts) == 0 || errors.Join(parts...).Error() != err.Error() { // it has a text of its own
+	if len(parts) == 0 || errors.Join(parts...).Error() != err.Error() { // err has a text of its own
 		return []error{err}
 	}
 	var all []error
@@ -96,17 +97,18 @@ func split(err error) []error {
 	return all
 }
 
+// locate returns one error with its position.
 func (s Section) locate(err error) *Mistake {
 	return s.source.mistake(s.place(err), fileError{err})
 }
 
-// aboutValue reports whether err is about a value that is given.
+// aboutValue reports whether err is about one value of an option.
 func aboutValue(err error) bool {
 	o, ok := errors.AsType[*OptionError](err)
 	return ok && o.Value != whole
 }
 
-// String returns a line about the section: who it talks to, and the ports of peers.
+// String describes the section in a line: its ports, and the other ends of its links.
 func (s Section) String() string {
 	ports := make([]string, len(s.flags.Ports))
 	for i, p := range s.flags.Ports {
@@ -121,7 +123,7 @@ func (s Section) String() string {
 	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
 }
 
-// Listens returns the addresses on which the section listens, and the keepalive of connections there.
+// Listens returns the addresses on which the section listens, and the keepalive settings for connections there.
 func (s Section) Listens() (addresses []string, alive net.KeepAliveConfig) {
 	links := ""
 	if s.Client != nil {
@@ -143,10 +145,10 @@ func (s Section) Notes() []string {
 	return s.Server.Notes
 }
 
-// header returns the section's name as the file has it.
+// header returns the section's name as written in the file, such as [server.home].
 func (s Section) header() string { return "[" + strings.Replace(s.Name, " ", ".", 1) + "]" }
 
-// fileError is an error that reads as in a file.
+// fileError is an error that names options as in a file.
 type fileError struct{ error }
 
 func (f fileError) Error() string { return InFile(f.error.Error()) }

@@ -85,7 +85,7 @@ idle-timeout = "1m"
 	}
 }
 
-// commandLine returns what a command line gives for an end.
+// commandLine returns the client or server of a command line.
 func commandLine(t *testing.T, end string, args ...string) (*config.Client, *config.Server) {
 	t.Helper()
 	var f config.Flags
@@ -109,7 +109,7 @@ func commandLine(t *testing.T, end string, args ...string) (*config.Client, *con
 	return nil, &s
 }
 
-// TestMistakes wants each mistake of a file, at its place and no other.
+// TestMistakes compares the mistakes that are reported for files, with their positions.
 func TestMistakes(t *testing.T) {
 	const (
 		client = "[client.a]\nconnect = \"h:1\"\nport = 80\n"
@@ -119,8 +119,8 @@ func TestMistakes(t *testing.T) {
 		file string
 		want []string // each begins with its place
 	}{
-		"empty":                {"", []string{"1:1: it has no client and no server"}},
-		"a comment":            {"# nothing\n", []string{"1:1: it has no client and no server"}},
+		"empty":                {"", []string{"1:1: the file has no client and no server"}},
+		"a comment":            {"# nothing\n", []string{"1:1: the file has no client and no server"}},
 		"no TOML":              {client + "balance failover\n", []string{"4:9: expected '=' after key"}},
 		"no string":            {client + "balance = failover\nkey = 'x\n[server.b]\nlisten = 3\n", []string{"4:11: ", "6:9: a server needs the ports"}},
 		"what is broken lacks": {"[client.a]\nconnect = h:1\nport = 80\n", []string{"2:11: "}},
@@ -131,17 +131,17 @@ func TestMistakes(t *testing.T) {
 		"nothing like it":      {client + "color = \"red\"\n", []string{`4:1: unknown key "color"$`}},
 		"unknown at the top":   {"verbos = true\n" + client, []string{`1:1: unknown key "verbos"; did you mean "verbose"?`}},
 		"unknown section":      {client + "[servers.a]\n", []string{`4:2: unknown section "servers": a section is [client.NAME] or [server.NAME]; did you mean "server"?`}},
-		"at the top, below":    {client + "verbose = true\n", []string{"4:1: `verbose` stands above all sections"}},
+		"at the top, below":    {client + "verbose = true\n", []string{"4:1: `verbose` belongs above all sections"}},
 		"in no section":        {"port = 80\n" + client, []string{"1:1: `port` belongs in a section"}},
-		"no name":              {"[client]\nconnect = \"h:1\"\n", []string{"2:1: a client has a name, which is missing here: write [client.NAME]"}},
-		"no name, ports":       {"[server.port]\nweb = 80\n", []string{"1:9: a server has a name"}},
-		"nothing but an end":   {"[server]\n", []string{"1:2: a server has a name: write [server.NAME]"}},
+		"no name":              {"[client]\nconnect = \"h:1\"\n", []string{"2:1: the client has no name: write [client.NAME]"}},
+		"no name, ports":       {"[server.port]\nweb = 80\n", []string{"1:9: the server has no name"}},
+		"nothing but an end":   {"[server]\n", []string{"1:2: the server has no name: write [server.NAME]"}},
 		"an end as a key":      {"server = 1\n", []string{"1:1: server is a table: write [server.NAME]"}},
-		"a list of sections":   {"[[client]]\nport = 80\n", []string{"1:3: [[…]] is no section"}},
+		"a list of sections":   {"[[client]]\nport = 80\n", []string{"1:3: [[…]] is not a section"}},
 		"a dot in a name":      {"[client.vps.example]\nport = 80\n", []string{"1:13: a section has one name"}},
-		"no such name":         {"[client.\"a b\"]\nport = 80\n", []string{`1:9: "a b" is no name`}},
-		"name twice":           {client + "[client.a]\n", []string{"4:9: table `a` stands on line 1 already"}},
-		"key twice":            {client + "port = 81\n", []string{"4:1: `port` stands on line 3 already"}},
+		"no such name":         {"[client.\"a b\"]\nport = 80\n", []string{`1:9: "a b" is not a name`}},
+		"name twice":           {client + "[client.a]\n", []string{"4:9: table `a` is already on line 1"}},
+		"key twice":            {client + "port = 81\n", []string{"4:1: `port` is already on line 3"}},
 		"of the other end":     {client + "mark = 3\nreplace = \"80.81\"\n", []string{"4:1: `mark` is not an option of a client$", "5:1: `replace` is not an option of a client$"}},
 		"the other's key":      {server + "server-key = \"x\"\n", []string{"4:1: `server-key` is not an option of a server: the key of its client is `client-key`"}},
 		"acts once":            {client + "invite = true\n", []string{"4:1: `invite` is not for files: it acts once"}},
@@ -156,10 +156,10 @@ func TestMistakes(t *testing.T) {
 		"list for one":         {client + "balance = [\"failover\"]\n", []string{"4:1: `balance` takes one value, without brackets"}},
 		"empty list":           {server + "allow = []\n", []string{"4:1: `allow` has no values: leave it out"}},
 		"list in a list":       {server + "allow = [\n  \"10.0.0.1\",\n  [\"10.0.0.2\"]]\n", []string{"4:1: `allow` takes a string"}},
-		"table for a value":    {client + "[client.a.balance]\nx = 1\n", []string{"4:11: `balance` is no table: write balance = …"}},
-		"table in ports":       {"[client.a]\nconnect = \"h:1\"\nport.x.y = 80\n", []string{"3:6: `port` x is no table: write x = …"}},
+		"table for a value":    {client + "[client.a.balance]\nx = 1\n", []string{"4:11: `balance` is not a table: write balance = …"}},
+		"table in ports":       {"[client.a]\nconnect = \"h:1\"\nport.x.y = 80\n", []string{"3:6: `port` x is not a table: write x = …"}},
 		"no ports":             {"[client.a]\nconnect = \"h:1\"\nport = {}\n", []string{"3:1: `port` has no values"}},
-		"name of a port":       {"[client.a]\nconnect = \"h:1\"\nport = { \"a b\" = 80 }\n", []string{`3:10: "a b" is no name`}},
+		"name of a port":       {"[client.a]\nconnect = \"h:1\"\nport = { \"a b\" = 80 }\n", []string{`3:10: "a b" is not a name`}},
 		"a value of many": {
 			"[client.a]\nconnect = [\"h:1\", \"h\", \"h:1\"]\nport = [80, \"http\",\n\t\"80\"]\n",
 			[]string{"2:19: `connect` h: ", "2:24: `connect` h:1: it was given already", "3:13: `port` http: ", "4:2: `port` 80: port 80 is in `port` 80 already"},
@@ -171,7 +171,7 @@ func TestMistakes(t *testing.T) {
 			"[server.a]\nlisten = 1\n[server.a.port]\nweb = [\"80\", \"81\"]\nssh = [\"22\", \"81=9\"]\n", []string{"5:14: `port` 81=9: port 81 has a service already"},
 		},
 		"two names of a port": {
-			"[client.a]\nconnect = \"h:1\"\n[client.a.port]\nweb = \"1.1.1.1:80\"\nwww = \"1.1.1.2:80\"\n", []string{"5:7: `port` 1.1.1.2:80: port 80 is called web already"},
+			"[client.a]\nconnect = \"h:1\"\n[client.a.port]\nweb = \"1.1.1.1:80\"\nwww = \"1.1.1.2:80\"\n", []string{"5:7: `port` 1.1.1.2:80: port 80 already has the name web"},
 		},
 		"a list in a string":   {"[client.a]\nconnect = \"h:1\"\nport = \"80,81\"\n", []string{"3:8: `port` 80,81: \"80,81\" is no port: write an array of them$"}},
 		"a missing option":     {"[server.a]\nport = 80\n", []string{"1:9: a server needs an address for its clients: `listen` [HOST:]PORT; or clients to dial: `connect` HOST:PORT"}},
@@ -212,7 +212,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestSectionsSideBySide wants what is no conflict to be none.
+// TestSectionsSideBySide checks that sections without a conflict are accepted.
 func TestSectionsSideBySide(t *testing.T) {
 	for name, file := range map[string]string{
 		"two addresses":        "[client.a]\nconnect = 'h:1'\nport = '1.1.1.1:80'\n[client.b]\nconnect = 'h:1'\nport = '1.1.1.2:80'\n",
@@ -226,7 +226,7 @@ func TestSectionsSideBySide(t *testing.T) {
 	}
 }
 
-// TestExcerpt wants the caret below the place, whatever stands before it.
+// TestExcerpt checks that the caret is below the position, whatever characters precede it.
 func TestExcerpt(t *testing.T) {
 	_, err := config.ReadFile("x.toml", []byte("[client.a]\r\nconnect = [\"h:1\",\t\"ü\", \"x\"]\r\nport = 80\r\n"))
 	mistakes, _ := errors.AsType[config.Mistakes](err)
@@ -243,7 +243,7 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
-// TestLocate wants an error of a daemon at the place of its option.
+// TestLocate checks that an error of a daemon gets the position of its option.
 func TestLocate(t *testing.T) {
 	f, err := config.ReadFile("x.toml", []byte("[server.a]\nlisten = 1\nport = 80\nkey = 'k'\nclient-key = '"+aKey+"'\n"))
 	if err != nil {
@@ -276,7 +276,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestListens wants each address on which a section listens, and the keepalive of its end.
+// TestListens checks the addresses on which a section listens, and the keepalive settings.
 func TestListens(t *testing.T) {
 	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\ndead-after = '0'\n"+
 		"[server.a]\nlisten = 2\nport = 80\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
@@ -293,7 +293,7 @@ func TestListens(t *testing.T) {
 	}
 }
 
-// TestCheckFiles wants a mistake for each file that a section names and that cannot be read.
+// TestCheckFiles checks that each unreadable file that a section names is a mistake.
 func TestCheckFiles(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
@@ -317,7 +317,7 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
-// TestInFile wants the names of a file for options, and all else as it was.
+// TestInFile checks that InFile replaces names of options, and nothing else.
 func TestInFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"-p 80-90: port 85 is in -p 80 already":              "`port` 80-90: port 85 is in `port` 80 already",
@@ -334,7 +334,7 @@ func TestInFile(t *testing.T) {
 	}
 }
 
-// TestAttrInFile wants the names of a file in the message and in errors of a log line.
+// TestAttrInFile checks that AttrInFile converts the message and the errors of a log line.
 func TestAttrInFile(t *testing.T) {
 	var b bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: config.AttrInFile}))

@@ -10,23 +10,23 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// entry is a key of a TOML file, and what it stands for: a table, or a value.
+// entry is a key of a TOML file with its table or value.
 type entry struct {
 	key     string
 	at      int      // offset of the key
-	isTable bool     // otherwise it is a value
-	header  bool     // a table that has a line of its own, as in [client.web]
+	isTable bool     // otherwise it has a value
+	header  bool     // a table with a header of its own, as in [client.web]
 	table   []*entry // in the order of the file
-	broken  bool     // keys may be missing, for a mistake in syntax
+	broken  bool     // keys may be missing because of a syntax error
 	isList  bool     // an array
-	values  []scalar // one, or those of an array
+	values  []scalar // the value, or those of an array
 }
 
 // scalar is a value that is neither table nor array.
 type scalar struct {
 	at   int
 	kind unstable.Kind
-	text string // of a string what it stands for, otherwise as written
+	text string // a string without quotes and escapes; else as written
 }
 
 // find returns the entry of a key in a table, or nil.
@@ -38,21 +38,21 @@ func (e *entry) find(key string) *entry {
 	return e.table[i]
 }
 
-// incomplete reports whether keys of a table may be missing.
+// incomplete reports whether keys of the table may be missing.
 func (e *entry) incomplete() bool {
 	return e.broken || slices.ContainsFunc(e.table, (*entry).incomplete)
 }
 
-// tomlReader reads a TOML file into entries, which know their places.
+// tomlReader parses a TOML file into entries with offsets.
 type tomlReader struct {
 	reader
 	parser  unstable.Parser
-	start   int // where in the content the parser started
+	start   int // offset at which the parser started
 	root    entry
-	current *entry // the table whose keys follow
+	current *entry // the table to which the next keys belong
 }
 
-// readTOML returns the entries of a file, and all of its mistakes in syntax.
+// readTOML returns the entries of a file, and all of its syntax errors.
 func readTOML(s source) (*entry, Mistakes) {
 	r := tomlReader{reader: reader{source: s}, root: entry{isTable: true}}
 	r.current = &r.root
@@ -72,7 +72,7 @@ func readTOML(s source) (*entry, Mistakes) {
 	return &r.root, r.mistakes
 }
 
-// skip notes a mistake in syntax, and goes on at the next line with a table.
+// skip records a syntax error, and continues at the next table header.
 func (r *tomlReader) skip(err error) {
 	at := r.start
 	if perr, ok := errors.AsType[*unstable.ParserError](err); ok {
@@ -87,7 +87,7 @@ func (r *tomlReader) skip(err error) {
 	}
 }
 
-// decode has the rest of what TOML forbids found by its own reader.
+// decode finds what else TOML forbids, by go-toml's strict decoder.
 func (r *tomlReader) decode() {
 	var all map[string]any
 	err := toml.Unmarshal(r.content, &all)
@@ -105,7 +105,7 @@ func (r *tomlReader) decode() {
 	r.wrong(at, "%s", strings.TrimPrefix(err.Error(), "toml: "))
 }
 
-// offset returns where a node is, or the place of its key if the parser does not say.
+// offset returns the offset of a node, or key if the parser does not know it.
 func (r *tomlReader) offset(n *unstable.Node, key int) int {
 	if n.Raw.Length == 0 {
 		return key
@@ -122,19 +122,19 @@ func (r *tomlReader) expression(n *unstable.Node) {
 		e := r.descend(&r.root, n, true)
 		switch {
 		case e == nil:
-			e = &entry{isTable: true} // what follows is read, and left
+			e = &entry{isTable: true} // the keys that follow are parsed and ignored
 		case e.header:
-			r.wrong(r.last(n), "table `%s` stands on line %d already", e.key, r.line(e.at))
+			r.wrong(r.last(n), "table `%s` is already on line %d", e.key, r.line(e.at))
 		}
 		e.header = true
 		r.current = e
 	default: // unstable.ArrayTable
-		r.wrong(r.offset(n.Child(), 0), "[[…]] is no section: a section is [client.NAME] or [server.NAME]")
+		r.wrong(r.offset(n.Child(), 0), "[[…]] is not a section: a section is [client.NAME] or [server.NAME]")
 		r.current = &entry{isTable: true}
 	}
 }
 
-// last returns the place of the last part of a dotted key.
+// last returns the offset of the last part of a dotted key.
 func (r *tomlReader) last(n *unstable.Node) (at int) {
 	for it := n.Key(); it.Next(); {
 		at = r.offset(it.Node(), at)
@@ -165,12 +165,13 @@ func (r *tomlReader) keyValue(to *entry, n *unstable.Node) {
 	}
 }
 
+// scalar returns the scalar of a node; key is the offset of its key.
 func (r *tomlReader) scalar(n *unstable.Node, key int) scalar {
 	return scalar{at: r.offset(n, key), kind: n.Kind, text: string(n.Data)}
 }
 
-// descend returns the entry of a dotted key, and adds it with all tables before it. It returns nil after
-// a mistake. A value must not be there yet, a table may.
+// descend returns the entry of a dotted key. It adds the entry, and the tables on the way, if they are
+// missing. It reports a key that has a value already, and returns nil.
 func (r *tomlReader) descend(from *entry, n *unstable.Node, table bool) *entry {
 	e := from
 	for it := n.Key(); it.Next(); {
@@ -183,10 +184,10 @@ func (r *tomlReader) descend(from *entry, n *unstable.Node, table bool) *entry {
 			old = &entry{key: key, at: at, isTable: !last || table}
 			e.table = append(e.table, old)
 		case last && !table:
-			r.wrong(at, "`%s` stands on line %d already", key, r.line(old.at))
+			r.wrong(at, "`%s` is already on line %d", key, r.line(old.at))
 			return nil
 		case !old.isTable:
-			r.wrong(at, "`%s` has a value already, on line %d", key, r.line(old.at))
+			r.wrong(at, "`%s` already has a value, on line %d", key, r.line(old.at))
 			return nil
 		}
 		e = old

@@ -10,8 +10,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// WriteFile returns a configuration file with one section: an end, "client" or "server", of a name and with
-// the options that a command line gave it. It leaves out options of the original that have no effect.
+// WriteFile returns a configuration file with one section. The section has an end, "client" or "server", a
+// name, and the options that were given on a command line. Options of the original without effect are left
+// out.
 func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet) ([]byte, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("--name: %w", err)
@@ -43,7 +44,7 @@ func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet
 		var value string
 		switch {
 		case option.Hidden:
-			fmt.Fprintf(&b, "# left out: --%s, it has no effect\n", f.Name)
+			fmt.Fprintf(&b, "# left out: --%s has no effect\n", f.Name)
 		case notInFile[f.Name] != "":
 			err = fmt.Errorf("--%s is not for files: %s", f.Name, notInFile[f.Name])
 		default:
@@ -54,7 +55,7 @@ func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet
 	return []byte(b.String()), err
 }
 
-// tomlValue returns the value of an option as a file has it.
+// tomlValue returns the value of an option in TOML.
 func tomlValue(v pflag.Value) (string, error) {
 	list, many := v.(pflag.SliceValue)
 	switch {
@@ -77,8 +78,8 @@ func tomlValue(v pflag.Value) (string, error) {
 	return "[" + strings.Join(all, ", ") + "]", nil
 }
 
-// tomlString returns a string in quotes. Of other strings than these Go and TOML differ in what quotes
-// mean.
+// tomlString returns a string in quotes. It refuses control characters and invalid UTF-8, which Go and TOML
+// escape differently.
 func tomlString(s string) (string, error) {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return "", fmt.Errorf("%q cannot be written to a file", s)

@@ -20,7 +20,7 @@ import (
 	"portredirector/internal/server"
 )
 
-// TestWriteFile writes command lines as files, and wants the same client or server of both.
+// TestWriteFile writes command lines as files. Both must give the same client or server.
 func TestWriteFile(t *testing.T) {
 	t.Setenv("DOCKER_HOST", "")
 	keys := []string{auth.NewKey().Public().String(), auth.NewKey().Public().String()}
@@ -69,14 +69,14 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-// difference compares the client or server of two sections, but for what files do not keep.
+// difference compares the client or server of two sections, except for what a file does not keep.
 func difference(a, b Section) string {
 	return cmp.Diff([]any{a.Client, a.Server}, []any{b.Client, b.Server},
 		cmpopts.EquateComparable(netip.Prefix{}),
 		cmpopts.IgnoreFields(Client{}, "Notes", "Names"), cmpopts.IgnoreFields(Server{}, "Notes"), cmpopts.IgnoreFields(server.Service{}, "Name"))
 }
 
-// drawValues draws values for an option, often none.
+// drawValues draws random values for an option, often none.
 func drawValues(t *rapid.T, end string, option *pflag.Flag, keys []string) []string {
 	if option.Name == "invite" || option.Name == "join" {
 		return nil
@@ -112,14 +112,14 @@ func drawValues(t *rapid.T, end string, option *pflag.Flag, keys []string) []str
 	return []string{printable.Draw(t, option.Name)}
 }
 
-// TestWriteFileRefuses wants no file of what a file cannot have.
+// TestWriteFileRefuses checks that options and names that a file cannot have are refused.
 func TestWriteFileRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		section, option, value, want string
 	}{
 		"an invitation":      {"a", "invite", noHost, "--invite is not for files: it acts once"},
 		"no name":            {"", "listen", "1", "--name: the name is empty"},
-		"a name with spaces": {"a b", "listen", "1", `--name: "a b" is no name`},
+		"a name with spaces": {"a b", "listen", "1", `--name: "a b" is not a name`},
 		"a line feed":        {"a", "key", "x\ny", `"x\ny" cannot be written`},
 		"no text":            {"a", "key", "\xff", `"\xff" cannot be written`},
 	} {
@@ -133,8 +133,8 @@ func TestWriteFileRefuses(t *testing.T) {
 	}
 }
 
-// FuzzReadFile reads any content. Each mistake has a place in the file and one line, and what is accepted
-// can be written and read again.
+// FuzzReadFile reads any content. Each mistake must have a position in the file and take one line. What is
+// accepted must survive writing and reading.
 func FuzzReadFile(f *testing.F) {
 	reference, err := os.ReadFile("../../docs/reference.toml")
 	if err != nil {
@@ -174,7 +174,7 @@ func FuzzReadFile(f *testing.F) {
 	})
 }
 
-// checkMistakes wants each mistake in the file, and in one line.
+// checkMistakes checks that each mistake is at a position in the file, and takes one line.
 func checkMistakes(t *testing.T, content []byte, err error) {
 	t.Helper()
 	mistakes, ok := errors.AsType[Mistakes](err)

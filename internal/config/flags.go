@@ -16,7 +16,7 @@ type Flags struct {
 	Ports   []string // -p
 	Replace []string // -r
 
-	PortNames []string // of each of Ports, in a file; "" is none
+	PortNames []string // names of Ports, in a file; "" is none
 
 	Interface string // -i, of the original's container; not needed
 	Threads   int    // -t, of an older original; not needed
@@ -68,7 +68,7 @@ type Flags struct {
 	MaxHandshakes          int
 }
 
-// portName returns the name of one of Ports, or nothing.
+// portName returns the name of Ports[i], or "".
 func (f Flags) portName(i int) string {
 	if i < len(f.PortNames) {
 		return f.PortNames[i]

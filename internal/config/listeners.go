@@ -31,12 +31,12 @@ func (f Flags) addListeners(c *Client) error {
 	return errors.Join(err, f.checkOverlap(c, taken))
 }
 
-// name names ports. A port has one name, on whatever addresses the client accepts peers.
+// name gives ports a name. A port has one name on all addresses.
 func (c *Client) name(r ports.Range, name string) error {
 	for i := range r.Len() {
 		port := r.First + uint16(i)
 		if old, ok := c.Names[port]; ok && old != name {
-			return fmt.Errorf("port %d is called %s already", port, old)
+			return fmt.Errorf("port %d already has the name %s", port, old)
 		}
 		if name != "" {
 			if c.Names == nil {
@@ -77,11 +77,11 @@ func (f Flags) checkOverlap(c *Client, taken listening) error {
 	})
 }
 
-// listening holds the addresses to listen on so far: for each port the hosts, and what named each.
+// listening holds the addresses that are taken. It maps ports to hosts, and hosts to the option or section.
 type listening map[uint16]map[string]string
 
-// add adds the addresses of e, named by an option or section, unless one of them is taken: by the same host, or by
-// all addresses on either side.
+// add adds the addresses of e, which an option or section names. It returns an error if a port is taken on
+// the same host, or if one of both is on all addresses.
 func (l listening) add(e endpoint, by string) error {
 	for i := range e.ports.Len() {
 		port := e.ports.First + uint16(i)

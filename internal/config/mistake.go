@@ -8,23 +8,23 @@ import (
 	"unicode/utf8"
 )
 
-// Mistake is an error at a place of a file.
+// Mistake is an error at a position in a file.
 type Mistake struct {
 	File         string
 	Line, Column int // from 1; the column in characters
 	Err          error
-	source       string // the line
+	source       string // the text of the line
 }
 
-// Error returns a line with the place and the text.
+// Error returns one line: the position and the error.
 func (m *Mistake) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", m.File, m.Line, m.Column, printable(m.Err.Error()))
 }
 
 func (m *Mistake) Unwrap() error { return m.Err }
 
-// Excerpt returns the line of the file, and below it a line with a caret at the place. Of an empty line,
-// or one too long for a terminal, it returns nothing.
+// Excerpt returns the line of the file, and a line with a caret below the position. It returns "" for a
+// line that is empty, or too long for a terminal.
 func (m *Mistake) Excerpt() string {
 	const most = 500
 	before := []rune(m.source)
@@ -40,7 +40,7 @@ func (m *Mistake) Excerpt() string {
 	return m.source + "\n" + string(before) + "^\n"
 }
 
-// printable replaces what a terminal would act on.
+// printable replaces control characters, which a terminal would act on.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\t' {
@@ -50,7 +50,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// Mistakes holds all mistakes of a file, in its order. It is an error with a line for each.
+// Mistakes lists all mistakes of a file in order. Its text has a line for each.
 type Mistakes []*Mistake
 
 func (m Mistakes) Error() string {
@@ -79,7 +79,7 @@ type source struct {
 func (s source) mistake(offset int, err error) *Mistake {
 	offset = min(offset, len(s.content))
 	for offset > 0 && offset < len(s.content) && !utf8.RuneStart(s.content[offset]) {
-		offset-- // the parser points into a character
+		offset-- // the parser may point into a character
 	}
 	before := s.content[:offset]
 	start := bytes.LastIndexByte(before, '\n') + 1
@@ -93,16 +93,16 @@ func (s source) mistake(offset int, err error) *Mistake {
 	}
 }
 
-// reader reads a source, and collects its mistakes.
+// reader collects the mistakes of a source.
 type reader struct {
 	source
 	mistakes Mistakes
 }
 
-// wrong notes a mistake at an offset of the file.
+// wrong records a mistake at an offset of the file.
 func (r *reader) wrong(at int, format string, args ...any) {
 	r.mistakes = append(r.mistakes, r.mistake(at, fmt.Errorf(format, args...)))
 }
 
-// line returns the number of the line of an offset.
+// line returns the line number of an offset.
 func (s source) line(offset int) int { return bytes.Count(s.content[:offset], []byte("\n")) + 1 }

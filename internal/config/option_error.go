@@ -9,32 +9,32 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// OptionError is an error about an option. It reads as on the command line; [InFile] makes it read as in
-// a file.
+// OptionError is an error about an option. Its text names options as on the command line; [InFile] converts
+// it for a file.
 type OptionError struct {
 	Option string // its name, without dashes
-	Value  int    // which of its values, from 0; or whole
+	Value  int    // index of the value, or whole
 	Err    error
 }
 
-// whole says that an error is about an option and none of its values.
+// whole is the index for an error about an option itself, and not about one of its values.
 const whole = -1
 
 func (e *OptionError) Error() string { return e.Err.Error() }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// About returns err as an error about an option. The text should name the option, as on the command line.
+// About returns err as an error about an option. Its text should name the option as on the command line.
 func About(option string, err error) error {
 	return &OptionError{Option: option, Value: whole, Err: err}
 }
 
-// about returns an error about one of an option's values, or the whole of it.
+// about returns an error about one value of an option, or about the option if value is whole.
 func about(option string, value int, format string, args ...any) error {
 	return &OptionError{option, value, fmt.Errorf(format, args...)}
 }
 
-// InFile returns a text that names options as on the command line, such as --key or -p, with the names
-// that they have in a file, such as `key` and `port`. It leaves commands in backquotes as they are.
+// InFile replaces names of options on the command line, such as --key and -p, with their names in a file,
+// such as `key` and `port`. It leaves commands in backquotes unchanged.
 func InFile(text string) string {
 	text = strings.ReplaceAll(text, "repeat the option for each", "write an array of them")
 	return named.ReplaceAllStringFunc(text, func(s string) string {
@@ -48,8 +48,8 @@ func InFile(text string) string {
 	})
 }
 
-// AttrInFile returns an attribute of a log line with [InFile] applied to errors and to the message. It is a
-// slog.HandlerOptions.ReplaceAttr.
+// AttrInFile applies [InFile] to the message and to errors of a log line. It is meant for ReplaceAttr of
+// slog.HandlerOptions.
 func AttrInFile(_ []string, a slog.Attr) slog.Attr {
 	if err, ok := a.Value.Any().(error); ok {
 		return slog.String(a.Key, InFile(err.Error()))
@@ -60,12 +60,13 @@ func AttrInFile(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// named matches what may name an option, and commands.
+// named matches possible names of options, and commands in backquotes.
 var named = regexp.MustCompile("`[^`]*`|--[a-z][a-z-]*[a-z]|\\B-[a-z]\\b")
 
-// known holds the names of all options, and letters those of an end by their letters.
+// known holds the names of all options. letters maps one-letter names to long ones.
 var known, letters = names()
 
+// names returns the values of known and letters.
 func names() (known map[string]bool, letters map[string]string) {
 	known, letters = make(map[string]bool), make(map[string]string)
 	for _, end := range []string{clientEnd, serverEnd} {

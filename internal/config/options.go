@@ -6,13 +6,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// The ends of a link. A section of a file and a command of the program are named after them.
+// The ends of a link. Commands of the program and sections of a file are named after them.
 const (
 	clientEnd = "client"
 	serverEnd = "server"
 )
 
-// CommonOptions defines the options that a command line and a file have outside of both ends.
+// CommonOptions defines the options that belong to neither end.
 func CommonOptions(f *pflag.FlagSet, verbose *bool) {
 	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
 }
@@ -24,7 +24,7 @@ func AdminOptions(f *pflag.FlagSet, a *Admin) {
 	f.BoolVar(&a.Any, "admin-any", false, "with --admin: HOST may be any address, and nobody is asked for a password")
 }
 
-// BareOptions defines the options of both ends, for a command line that names none: -c makes it a client,
+// BareOptions defines the options of both ends, for a command line that names no end: -c makes it a client,
 // -l a server.
 func BareOptions(to *pflag.FlagSet, c *Flags) {
 	to.StringArrayVarP(&c.Ports, "port", "p", nil,
@@ -50,12 +50,12 @@ func keyOption(f *pflag.FlagSet, c *Flags) {
 	f.Var((*file)(&c.Key), "key", "`FILE` with this end's private key, made by keygen")
 }
 
-// peersOption defines the option that bounds peers.
+// peersOption defines the limit on peers.
 func peersOption(f *pflag.FlagSet, c *Flags) {
 	f.IntVar(&c.MaxPeers, "max-peers", 0, "most peers at a time; 0 is no limit")
 }
 
-// timeOptions defines the time limits that both ends have, and hidden options of the original.
+// timeOptions defines the time limits of both ends, and hidden options of the original.
 func timeOptions(f *pflag.FlagSet, c *Flags) {
 	durationVar(f, &c.ConnectTimeout, "connect-timeout", DefaultConnectTimeout, "longest `TIME` to reach the server, or the service")
 	durationVar(f, &c.DrainTimeout, "drain-timeout", DefaultDrainTimeout, "`TIME` that peers have after the first signal; a second signal cuts them")
@@ -71,20 +71,20 @@ func timeOptions(f *pflag.FlagSet, c *Flags) {
 	_ = f.MarkHidden("threads")
 }
 
-// accessLogOptions defines the options about the log of peers.
+// accessLogOptions defines the options about the access log.
 func accessLogOptions(f *pflag.FlagSet, c *Flags) {
-	f.Var((*file)(&c.AccessLog.Path), "access-log", "`FILE` that gets a line for each peer that has gone; - is standard output, and syslog the system's log")
-	f.Var(&c.AccessLog.Format, "access-log-format", "its `FORMAT`: text (key=value) or json")
-	f.BoolVar(&c.AccessLog.Open, "access-log-open", false, "log another line when a peer has a link, or its service is being dialed")
+	f.Var((*file)(&c.AccessLog.Path), "access-log", "append a line to this `FILE` when a peer's connection ends; - is standard output, syslog the system's log")
+	f.Var(&c.AccessLog.Format, "access-log-format", "`FORMAT` of the access log: text (key=value) or json")
+	f.BoolVar(&c.AccessLog.Open, "access-log-open", false, "access log: another line when a client has a link for the peer, or a server dials the service")
 }
 
-// durationVar defines an option with a duration.
+// durationVar defines an option that takes a duration.
 func durationVar(f *pflag.FlagSet, at *time.Duration, name string, value time.Duration, usage string) {
 	*at = value
 	f.Var((*duration)(at), name, usage)
 }
 
-// define adds the options of one set that another lacks.
+// define adds the options that to lacks.
 func define(to *pflag.FlagSet, add func(*pflag.FlagSet)) {
 	to.SortFlags = false // help lists them in the order in which a user needs them
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -97,7 +97,7 @@ func define(to *pflag.FlagSet, add func(*pflag.FlagSet)) {
 	})
 }
 
-// optionsOf returns the options of an end, which set the fields of c.
+// optionsOf returns the options of an end. They set the fields of c.
 func optionsOf(end string, c *Flags) *pflag.FlagSet {
 	set := pflag.NewFlagSet(end, pflag.ContinueOnError)
 	if end == clientEnd {
@@ -108,7 +108,7 @@ func optionsOf(end string, c *Flags) *pflag.FlagSet {
 	return set
 }
 
-// markEnds adds the end to the help of each option that only one end has.
+// markEnds prefixes the help of each option that only one end has with the name of that end.
 func markEnds(all *pflag.FlagSet) {
 	client, server := optionsOf(clientEnd, new(Flags)), optionsOf(serverEnd, new(Flags))
 	all.VisitAll(func(f *pflag.Flag) {
@@ -122,7 +122,7 @@ func markEnds(all *pflag.FlagSet) {
 	})
 }
 
-// CheckForeign returns an error if an option, which one end has, is not one of the other.
+// CheckForeign returns an error if an end does not have an option that the other end has.
 func CheckForeign(option, end string) error {
 	both := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AdminOptions(both, new(Admin))
@@ -132,7 +132,7 @@ func CheckForeign(option, end string) error {
 	return about(option, whole, "--%s is not an option of a %s%s", option, end, instead[option])
 }
 
-// instead says what to write in place of some options of the other end.
+// instead maps some options of the other end to what the user should write.
 var instead = map[string]string{
 	"invite":     "; where the server dials, write `portredirector client -l`",
 	"server-key": ": the key of its client is --client-key",

@@ -23,13 +23,13 @@ type ServiceError struct {
 func (e *ServiceError) Error() string { return e.Err.Error() }
 func (e *ServiceError) Unwrap() error { return e.Err }
 
-// place returns where in the file the option or value is that err is about, or else the section's name.
+// place returns the offset of the option or value that err is about, or else that of the section's name.
 func (s Section) place(err error) int {
 	option, value := "", whole
 	if o, ok := errors.AsType[*OptionError](err); ok {
 		option, value = o.Option, o.Value
 	} else if l, ok := errors.AsType[*ListenError](err); ok {
-		option, value = s.listens(l.Address)
+		option, value = s.listenOption(l.Address)
 	} else if e, ok := errors.AsType[*ServiceError](err); ok {
 		option, value = "port", slices.IndexFunc(s.flags.Ports, func(p string) bool {
 			from, _, err := parseMapping(p)
@@ -42,8 +42,8 @@ func (s Section) place(err error) int {
 	return s.at
 }
 
-// listens returns the option that names an address to listen on.
-func (s Section) listens(address string) (option string, value int) {
+// listenOption returns the option and the value that name an address to listen on.
+func (s Section) listenOption(address string) (option string, value int) {
 	if s.Client == nil || address == s.Client.ListenLinks {
 		return "listen", 0
 	}

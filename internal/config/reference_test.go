@@ -13,8 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/reference.toml")
 
-// TestReference compares docs/reference.toml with the definition of the options, and its values with their
-// defaults.
+// TestReference compares docs/reference.toml with the options, and its values with their defaults.
 func TestReference(t *testing.T) {
 	t.Setenv("DOCKER_HOST", "")
 	const name = "../../docs/reference.toml"
@@ -50,7 +49,7 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// reference returns a file with all options.
+// reference returns the content of docs/reference.toml.
 func reference() string {
 	var b strings.Builder
 	b.WriteString(`# All options of a configuration file. A value is the default; what has none is commented out.
@@ -67,7 +66,7 @@ func reference() string {
 	return b.String()
 }
 
-// writeOptions writes options with what they do. An end does not work without values of some.
+// writeOptions writes options with their help. needed has values for options without which an end is invalid.
 func writeOptions(b *strings.Builder, set *pflag.FlagSet, needed map[string]string) {
 	set.VisitAll(func(f *pflag.Flag) {
 		if f.Hidden || notInFile[f.Name] != "" {

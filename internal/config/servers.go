@@ -28,7 +28,7 @@ func (f Flags) addServers(c *Client) error {
 	return errors.Join(err, f.addPool(c))
 }
 
-// errTwice refuses a value that was given already.
+// errTwice is the error about a value that was given twice.
 var errTwice = errors.New("it was given already")
 
 // each calls do for each of an option's values, and joins the errors.

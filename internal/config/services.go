@@ -78,11 +78,11 @@ func (f Flags) addReplacements(s *Server) error {
 	return errors.Join(err, f.checkNoLinks(s, s.Listen, "this server"))
 }
 
-// checkNoLinks refuses a service where a server takes links.
+// checkNoLinks returns an error if a service is the address on which a server, named who, takes links.
 func (f Flags) checkNoLinks(s *Server, listen, who string) error {
 	at, err := parseEndpoint(listen)
 	if err != nil {
-		return nil // it takes none
+		return nil // the server takes no links
 	}
 	return each(f.services(s), func(i int, p string) error {
 		from, _, _ := parseMapping(p)

@@ -89,7 +89,7 @@ func (f Flags) trust(option string, keys []string) (Trust, error) {
 func (f Flags) addServerTrust(c *Client) (err error) {
 	c.Trust, err = f.trust(ServerKeyOption, f.ServerKeys)
 	if err == nil && !c.Trust.None() && f.Header != wire.Native {
-		return about("header", 0, "--header %s: what is no server of ours can be sent neither keys nor certificates", f.Header)
+		return about("header", 0, "--header %s: keys and certificates need a server of this program (--header native)", f.Header)
 	}
 	return err
 }

@@ -150,8 +150,8 @@ func TestShutdownStopsAccepting(t *testing.T) {
 	nstest.Must(t, <-ended)
 }
 
-// TestRetire checks that Retire closes the listener, serves who has connected before, and
-// ends silent prefaces, while pairs live on.
+// TestRetire checks that Retire closes the listener, serves peers that connected before, and
+// ends silent prefaces, while pairs continue.
 func TestRetire(t *testing.T) {
 	e, addr, _ := accepting(t, relay.Options{}, toEcho(t))
 	echoes := func(c *net.TCPConn) {
@@ -178,17 +178,17 @@ func TestRetire(t *testing.T) {
 	echoes(before)
 	<-idle
 	if e.Draining() || !e.Retired() {
-		t.Error("it drains, or has not retired")
+		t.Error("the engine drains, or has not retired")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if e.Wait(ctx) {
-		t.Error("pairs are under way")
+		t.Error("Wait returned while pairs are live")
 	}
 	echoes(c)
 	nstest.Must(t, c.Close(), before.Close())
 	if !e.Wait(t.Context()) {
-		t.Error("something is live")
+		t.Error("Wait did not wait for the last pair")
 	}
 	nstest.Must(t, e.Shutdown(t.Context()))
 }

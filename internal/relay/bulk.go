@@ -39,7 +39,7 @@ func (dir *direction) read(src *side, b []byte) (int, error) {
 // bulk reports whether the direction splices instead of reading and writing.
 func (dir *direction) bulk() bool { return dir.large >= bulkAfter }
 
-// endBulk makes the direction read and write.
+// endBulk makes the direction read and write again.
 func (dir *direction) endBulk() { dir.large = 0 }
 
 // fill moves bytes from the source into a pipe, without copying them.

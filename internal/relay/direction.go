@@ -10,7 +10,7 @@ type direction struct {
 
 	large    uint8 // reads in a row that brought much, see bulk
 	small    uint8 // splices in a row that brought little
-	held     bool  // the rest waits for what the source says, see held.go
+	held     bool  // the rest waits for bytes of the source, see held.go
 	sent     bool  // payload was written
 	eof      bool  // the source has ended
 	finished bool  // and that was passed on

@@ -41,7 +41,7 @@
 //	flow, preface, status   one connection, from its first byte to its last
 //	direction, bulk         one direction of it
 //	leaving                 a link that outlives its pair
-//	held                    a status that goes with the service's first bytes
+//	held                    a status that is sent with the service's first bytes
 //	setup                   the stages of a flow before it is open
 //	frames                  what a socket carries if it is a link
 //	workspace, flows, side  what the flows of a loop share, and one socket

@@ -2,25 +2,24 @@ package relay
 
 import "time"
 
-// A status goes to its link together with the first bytes of the service, which saves a
-// segment and wakes the client once. Nobody waits for a status alone, unless the peer says
-// more than the client keeps. So a loop holds it back until the service says something, but
-// not for long.
+// A loop holds a status back for a short time, and sends it with the service's first bytes.
+// That saves a segment, and the client wakes once. A client needs the status alone only if the
+// peer sends more than the client keeps for another attempt.
 
 const (
-	// holdTime bounds the time for which a status is held.
+	// holdTime is the longest time for which a status is held.
 	holdTime = 5 * time.Millisecond
-	// heldUp is the most that a peer may say while its status is held.
+	// heldUp is the number of the peer's bytes after which a status is no longer held.
 	heldUp = MaxKept / 4
 )
 
-// held is a flow whose status is held, or was.
+// held is a flow whose status is held, or has been sent since.
 type held struct {
 	flow  *flow
 	since int64 // ms on the loop's clock
 }
 
-// hold holds the rest of a flow that goes down, if there is one.
+// hold holds back what a flow has to write to its link, if there is anything.
 func (w *workspace) hold(f *flow) {
 	if dir := &f.dir[dialed]; len(dir.rest) > 0 {
 		dir.held = true
@@ -28,7 +27,7 @@ func (w *workspace) hold(f *flow) {
 	}
 }
 
-// left returns the time until the status must go, or 0 if it has gone or must go now.
+// left returns the time until the status must be sent, or 0 if it was sent or is due.
 func (h held) left(now int64) time.Duration {
 	if !h.flow.dir[dialed].held {
 		return 0

@@ -10,8 +10,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// TestStatusIsHeld checks that a status goes with the first bytes of the service, or after
-// a while, or when the peer has said much.
+// TestStatusIsHeld checks that a status is sent with the service's first bytes, after holdTime,
+// or when the peer has sent much.
 func TestStatusIsHeld(t *testing.T) {
 	status := string(wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected)))
 	data := func(n int) []byte { return wire.AppendFrame(nil, wire.KindData, make([]byte, n)...) }
@@ -58,7 +58,7 @@ func TestStatusIsHeld(t *testing.T) {
 // round runs a loop once. Its clock stands still.
 func (l *loop) round() {
 	var events [8]unix.EpollEvent
-	l.letGo()
+	l.releaseHeld()
 	n := l.poll.wait(events[:], l.waitTime())
 	l.noteEvents(events[:n])
 	l.stepAll()

@@ -124,7 +124,7 @@ func (f *flow) sayReset(l int) bool {
 	return s.ended
 }
 
-// ErrLinkReset is the reset of a pair by the party behind its link. The link itself is intact.
+// ErrLinkReset reports that the other end reset the pair by a frame. The link itself is intact.
 var ErrLinkReset error = linkReset{}
 
 type linkReset struct{}

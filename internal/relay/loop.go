@@ -57,7 +57,7 @@ func (l *loop) run() {
 	var events [256]unix.EpollEvent
 	lastTick, lastLook := l.now, l.now
 	for {
-		l.letGo()
+		l.releaseHeld()
 		n := l.poll.wait(events[:], l.waitTime())
 		l.now = l.clock()
 		l.noteEvents(events[:n])
@@ -123,8 +123,8 @@ func (l *loop) enqueue(f *flow) {
 	}
 }
 
-// letGo queues the flows whose status has been held for long.
-func (l *loop) letGo() {
+// releaseHeld queues the flows whose status has been held for holdTime.
+func (l *loop) releaseHeld() {
 	n := 0
 	for n < len(l.held) && l.held[n].left(l.now) == 0 {
 		f := l.held[n].flow

@@ -36,7 +36,7 @@ var (
 	ErrNoStatus = errors.New("no answer in time")
 	// ErrUndelivered, from Pair.OnStatus, promises that no payload was delivered.
 	ErrUndelivered = errors.New("nothing was delivered")
-	// ErrBye is the ErrUndelivered of a link that its server was closing.
+	// ErrBye is an ErrUndelivered: the server was closing the idle link.
 	ErrBye = fmt.Errorf("the server was closing the link: %w", ErrUndelivered)
 	// ErrCut ends what outlives Shutdown's deadline.
 	ErrCut = errors.New("relay is shut down")

@@ -78,8 +78,8 @@ func (p *poller) interrupted() {
 	_, _ = unix.Read(p.wake, b[:])
 }
 
-// rawWait is the longest wait of which the scheduler knows nothing. It is over before sysmon
-// interrupts it.
+// rawWait is the longest wait that is hidden from the scheduler. It ends before sysmon would
+// interrupt it.
 const rawWait = 8 * time.Millisecond
 
 // wait waits for events, in two steps. It may return early.
@@ -89,7 +89,7 @@ const rawWait = 8 * time.Millisecond
 // µs (retake and sysmon in the runtime's proc.go), which would take a tenth of
 // the time of a busy loop. Whoever waits for this goroutine to stop, and after 10 ms
 // sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends.
-// A loop that has nothing to do for longer gives its processor away in the second step.
+// A loop without events for longer than that releases its processor in the second step.
 func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
 	n, errno := pollRaw(p.epoll, events, min(timeout, rawWait))
 	if n > 0 || errno == unix.EINTR || timeout <= rawWait {
@@ -102,7 +102,7 @@ func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
 	return max(n, 0)
 }
 
-// pollRaw calls epoll_wait(2) without the scheduler's knowledge.
+// pollRaw calls epoll_wait(2) without telling the scheduler.
 func pollRaw(epoll int, events []unix.EpollEvent, timeout time.Duration) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
 		uintptr(timeout/time.Millisecond), 0, 0)

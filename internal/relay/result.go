@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// Meter counts the bytes of a pair while it lives, and notes its times.
+// Meter counts the bytes of a live pair, and records the times of its events.
 type Meter struct {
 	moved [2]atomic.Int64 // by direction
 
-	connected, firstDown, halfClosed atomic.Int64 // by Now; 0 is not yet
+	connected, firstDown, halfClosed atomic.Int64 // as of Now; 0 is not yet
 }
 
-// start is time 0 of Now. It precedes all that is noted, so that no time is 0.
+// start is time 0 of Now. It lies before every recorded time, so that none is 0.
 var start = time.Now().Add(-time.Nanosecond)
 
 // Now returns the time on the clock of meters, in nanoseconds.
 func Now() int64 { return int64(time.Since(start)) }
 
-// Connected returns when the service was connected: on a client, when its status had come.
+// Connected returns the time at which the service was connected, or its status arrived.
 func (m *Meter) Connected() int64 { return m.connected.Load() }
 
-// FirstDown returns when the first byte came down.
+// FirstDown returns the time of the service's first byte.
 func (m *Meter) FirstDown() int64 { return m.firstDown.Load() }
 
-// HalfClosed returns when a direction had finished.
+// HalfClosed returns the time at which the first direction finished.
 func (m *Meter) HalfClosed() int64 { return m.halfClosed.Load() }
 
-// note stores the time, unless one is stored.
+// note stores the current time, unless a time is stored already.
 func note(at *atomic.Int64) {
 	if at.Load() == 0 {
 		at.Store(Now())

@@ -118,8 +118,8 @@ func newDirection(prefix []byte) direction {
 	return dir
 }
 
-// setExtra notes that the first n bytes of the rest are no payload. They are a header, or a
-// few frames without content.
+// setExtra sets the number of bytes at the head of the rest that are no payload: a header, or
+// a few frames without content.
 func (dir *direction) setExtra(n int) { dir.extra = uint16(n) }
 
 // finishSetup makes a flow open, or ends its setup.

@@ -8,15 +8,15 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Retire closes the listeners, after it has accepted what waits there. Prefaces that say
-// nothing end soon. All else lives on.
+// Retire accepts the connections that wait in the listeners, and closes the listeners. Silent
+// prefaces end soon. Pairs continue.
 func (e *Engine) Retire() {
 	if e.startRetiring() {
 		e.stopAccepting()
 	}
 }
 
-// startRetiring reports whether the caller is the first.
+// startRetiring marks the engine as retired. It reports whether it was not already.
 func (e *Engine) startRetiring() bool {
 	e.life.mu.Lock()
 	defer e.life.mu.Unlock()
@@ -25,8 +25,8 @@ func (e *Engine) startRetiring() bool {
 	return first
 }
 
-// Wait waits until nothing is live, or ctx is canceled. It reports whether nothing is. Nothing
-// may be added meanwhile but by what is live.
+// Wait waits until nothing is live, or ctx is canceled. It reports whether nothing is live.
+// Meanwhile only live pairs and prefaces may add others.
 func (e *Engine) Wait(ctx context.Context) bool {
 	select {
 	case <-e.finished():
@@ -98,7 +98,7 @@ func (e *Engine) stopAccepting() {
 	e.shortenDeadlines()
 }
 
-// shortenDeadlines bounds the prefaces.
+// shortenDeadlines ends prefaces that stay silent soon.
 func (e *Engine) shortenDeadlines() {
 	for _, l := range e.loops {
 		l.post(cmdShortenDeadlines)

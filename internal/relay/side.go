@@ -28,12 +28,12 @@ type side struct {
 	broken   bool // the connection is gone, and needs no reset
 	acked    bool // it has ended in both directions, and all is acknowledged
 	wrote    bool // something was sent in this step
-	urgent   bool // urgent data has come, at which reads stop short
+	urgent   bool // urgent data has come, and reads stop before it
 	closing  bool // the layer's direction was closed
 	ended    bool // this end's terminator was written to the link, or is in the rest
 }
 
-// newSide returns the side of a socket that is connected, if writable is set.
+// newSide returns the side of a socket. A socket that is connected is writable.
 func newSide(fd int, layer Layer, writable bool) side {
 	return side{fd: int32(fd), layer: layer, writable: writable}
 }

@@ -35,7 +35,7 @@ type conn struct {
 	*attempt // nil while the relay has the peer
 }
 
-// attempt is what a peer needs on its way to a service.
+// attempt holds what is needed until the relay has the peer.
 type attempt struct {
 	head     []byte       // the bytes that came behind the header
 	addrs    []netip.Addr // of the service, not dialed yet

@@ -10,7 +10,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Describe fills in what the server knows of a peer.
+// Describe fills in what the server knows about a peer.
 func (c *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = c.header.ID, c.header.Source, c.header.Destination
 	r.Service = cmp.Or(c.service.Name, c.service.String())
@@ -23,8 +23,8 @@ func (c *conn) Describe(r *track.Record) {
 	}
 }
 
-// endedBy returns the party that has ended a peer's pair. framed says that the link is intact
-// when the peer has reset; others pass the peer's reset on by their own.
+// endedBy returns the party that ended a pair. On a framed link a peer's reset is a frame, and
+// a reset of the link is a failure. On others the client resets the link for the peer.
 func endedBy(r relay.Result, framed bool) track.Who {
 	switch r.End {
 	case relay.Finished:
@@ -45,7 +45,7 @@ func endedBy(r relay.Result, framed bool) track.Who {
 	return track.Server
 }
 
-// blame returns the party for which a peer was refused.
+// blame returns the party that caused a refusal.
 func blame(status wire.Status) track.Who {
 	switch status {
 	case wire.Refused, wire.Unreachable:

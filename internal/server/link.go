@@ -31,7 +31,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 }
 
 // listenAgain returns the OnFree of a link, which waits for the next header unless the link
-// is lost. A server that has retired ends the link, unless a header is there already.
+// is lost. A retired server closes the link, unless a header is there already.
 func (s *Server) listenAgain(from *remote) func(link int, said []byte) {
 	return func(link int, said []byte) {
 		switch {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestServiceName wants the name of a service in lines about its peers, if it has one.
+// TestServiceName checks that log lines about a peer have the name of its service, if there is one.
 func TestServiceName(t *testing.T) {
 	for want, service := range map[string]Service{
 		"service=web":         {Name: "web", Host: "10.0.0.1", Port: 80},

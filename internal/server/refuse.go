@@ -31,7 +31,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 		return
 	}
 	if c.header.Answer && c.server.Relay.Retired() && !c.server.Relay.Draining() {
-		// The server that has succeeded this one may be told another thing of the peer.
+		// The successor of this server may serve the peer.
 		c.server.Track.Forget(&c.record)
 		c.debug("peer is for the next server", slog.Any("error", err))
 		c.endLink(ctx, link)
@@ -68,8 +68,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	waits.Began(leaving.Expire)
 }
 
-// endLink ends a link that serves nobody any more, without an answer to the peer's header.
-// The client may bring the peer over another link.
+// endLink closes a link without a status. The client may retry the peer over another link.
 func (c *conn) endLink(ctx context.Context, link int) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()

@@ -22,10 +22,10 @@ type remote struct {
 	dialed  bool          // this server has opened the link
 }
 
-// authenticated reports whether the other end is the one that the origin names.
+// authenticated reports whether the other end has proved the identity in origin.
 func (f *remote) authenticated() bool { return f.session != nil }
 
-// layer returns the layer of an encrypted link, and nil for others.
+// layer returns the layer of an encrypted link, or nil.
 func (f *remote) layer() relay.Layer {
 	if f.session == nil || f.session.Conn == nil {
 		return nil

@@ -628,7 +628,7 @@ func TestCheckThroughNAT(t *testing.T) {
 	}
 }
 
-// TestRetired has a server that another one has succeeded: it refuses nobody, and serves who comes to it still.
+// TestRetired checks that a retired server refuses no peer, and serves peers that still reach it.
 func TestRetired(t *testing.T) {
 	r := newRig(t)
 	unknown, known := r.connect(t), r.connect(t)

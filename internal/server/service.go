@@ -36,7 +36,7 @@ func (s Service) String() string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }
 
-// LogValue returns the name of the service, or else what String returns.
+// LogValue returns the name of the service, or its address if it has none.
 func (s Service) LogValue() slog.Value { return slog.StringValue(cmp.Or(s.Name, s.String())) }
 
 // Named reports whether the address of s may change, because s has a name or is a

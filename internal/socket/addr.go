@@ -21,7 +21,7 @@ func Local(fd int) netip.AddrPort {
 	return a.addrPort()
 }
 
-// Remote returns the address of a socket's other end. It returns false if there is none.
+// Remote returns the address of a socket's other end, or false if it has none.
 func Remote(fd int) (netip.AddrPort, bool) {
 	var a sockaddr
 	n := uint32(len(a))
@@ -32,7 +32,7 @@ func Remote(fd int) (netip.AddrPort, bool) {
 // sockaddr is the kernel's form of an address: a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
 type sockaddr [unix.SizeofSockaddrInet6]byte
 
-// newSockaddr returns the form of an address, and its length.
+// newSockaddr converts an address to the kernel's form, and returns its length.
 func newSockaddr(of netip.AddrPort) (a sockaddr, n uintptr) {
 	binary.BigEndian.PutUint16(a[2:], of.Port())
 	if of.Addr().Is4() {
@@ -48,7 +48,7 @@ func newSockaddr(of netip.AddrPort) (a sockaddr, n uintptr) {
 	return a, unix.SizeofSockaddrInet6
 }
 
-// addrPort returns the address.
+// addrPort converts an address from the kernel's form. It returns the zero value for others.
 func (a *sockaddr) addrPort() netip.AddrPort {
 	port := binary.BigEndian.Uint16(a[2:])
 	switch binary.NativeEndian.Uint16(a[:]) {

@@ -28,7 +28,7 @@ func Reset(fd int) {
 	Release(fd)
 }
 
-// CloseWrite ends this direction of a connection by FIN.
+// CloseWrite half-closes a connection: it sends FIN.
 func CloseWrite(fd int) error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
 		return os.NewSyscallError("shutdown", errno)

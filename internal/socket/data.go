@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These calls are made for every few bytes: recv(2) and send(2) save what read(2) and
-// write(2) do for files.
+// recv(2) and send(2) skip what read(2) and write(2) do for files. That matters, because these
+// calls are made for every few bytes.
 
 // Recv reads once. b must not be empty.
 func Recv(fd int, b []byte) (n int, errno unix.Errno) {

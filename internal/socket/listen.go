@@ -49,7 +49,7 @@ func Accept(listener int) (fd int, from netip.AddrPort, err error) {
 	return int(r), a.addrPort(), nil
 }
 
-// Prepare sets the options of [Listen] on a listener of another process.
+// Prepare sets the options of [Listen] on a listener that another process opened.
 func Prepare(l *net.TCPListener, alive net.KeepAliveConfig) error {
 	raw, err := l.SyscallConn()
 	if err != nil {

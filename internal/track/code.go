@@ -1,7 +1,7 @@
 package track
 
-// Code says how a connection ended in two letters: who ended it, and in which phase. It is
-// modeled on the termination state of HAProxy (configuration manual, 8.5).
+// Code tells in two letters who ended a connection, and in which phase. It is modeled on
+// HAProxy's termination state (configuration manual, 8.5).
 type Code struct {
 	Who   Who
 	Phase Phase
@@ -18,26 +18,26 @@ const (
 	Link    Who = 'L' // the connection between client and server
 	Server  Who = 'S' // our program on M2
 	Service Who = 'V' // the target
-	Limit   Who = 'M' // a bound on number or time
+	Limit   Who = 'M' // a limit on number or time
 	Admin   Who = 'A' // an operator, or a shutdown
 )
 
-// Phase is the part of its life in which a connection is, or ended.
+// Phase is the stage that a connection is in, or ended in.
 type Phase byte
 
 // The phases, in their order.
 const (
-	Queue   Phase = 'Q' // it waits: on a client for a link, on a server for an address of the service
-	Connect Phase = 'C' // on a client it awaits the server's status, on a server the service is dialed
+	Queue   Phase = 'Q' // a client waits for a link, a server for an address of the service
+	Connect Phase = 'C' // a client waits for the server's status, a server dials the service
 	Data    Phase = 'D' // bytes go both ways
 	Last    Phase = 'L' // one direction has finished
-	Over    Phase = '-' // both have
+	Over    Phase = '-' // both directions have finished
 )
 
-// Finished is the code of a connection whose directions have both finished.
+// Finished is the code of a connection that ended in order, in both directions.
 var Finished = Code{Nobody, Over}
 
-// String returns the two letters.
+// String returns the two letters, or "" for a live connection.
 func (c Code) String() string {
 	if c == (Code{}) {
 		return ""

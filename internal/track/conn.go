@@ -6,8 +6,8 @@ import (
 	"portredirector/internal/relay"
 )
 
-// Conn is the record of one connection in the making. Its owner embeds it, and gives the
-// address of Meter to the relay.
+// Conn tracks one connection. Its owner embeds it, and passes the address of Meter to the
+// relay.
 type Conn struct {
 	Meter relay.Meter
 
@@ -15,32 +15,32 @@ type Conn struct {
 	shard      *shard
 	next, prev *Conn // guarded by shard.mu
 
-	// Times are in ns of the clock; 0 is not yet.
+	// The times are as of relay.Now; 0 is not yet.
 	began  int64
 	linked int64 // guarded by shard.mu
 	ended  int64 // guarded by shard.mu
 	err    error // guarded by shard.mu
 	port   uint16
-	told   bool // to onBegin; guarded by shard.mu
+	begun  bool // onBegin was called; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }
 
 // Owner describes a connection.
 type Owner interface {
-	// Describe fills in what the owner knows. It is called on any goroutine, and not while
-	// [Conn.Update] changes it.
+	// Describe fills in what the owner knows. Any goroutine may call it. [Conn.Update] and
+	// [Table.Linked] exclude it.
 	Describe(r *Record)
 }
 
-// Update runs a function that changes what the owner describes.
+// Update calls change, which may modify what the owner describes.
 func (c *Conn) Update(change func()) {
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
 	change()
 }
 
-// Waits notes that the connection waits again, after a link or an address of no use.
-func (c *Conn) Waits() {
+// Requeue returns the connection to phase Queue, after its link or address has failed.
+func (c *Conn) Requeue() {
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
 	c.linked = 0
@@ -59,7 +59,7 @@ func (c *Conn) phaseLocked() Phase {
 	return Queue
 }
 
-// recordLocked returns the record of the connection. One that has ended needs no lock.
+// recordLocked returns the record of the connection. It needs no lock after the end.
 func (c *Conn) recordLocked() Record {
 	r := Record{
 		Port: c.port, Phase: c.phaseLocked(), Began: wall(c.began),
@@ -75,7 +75,7 @@ func (c *Conn) recordLocked() Record {
 	return r
 }
 
-// since returns the time from the begin to t, or NotYet.
+// since returns the time from the begin until t, or NotYet if t is 0.
 func (c *Conn) since(t int64) time.Duration {
 	if t == 0 {
 		return NotYet

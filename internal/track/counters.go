@@ -11,9 +11,9 @@ type Totals struct {
 	Ends     map[Code]uint64
 	Up, Down int64 // bytes
 
-	LinkWait  Histogram // until a link, or an address of the service, was there
-	Connect   Histogram // from there until the service was connected
-	FirstByte Histogram // from there until its first byte
+	LinkWait  Histogram // from the begin until there is a link, or an address of the service
+	Connect   Histogram // from the link or address until the service is connected
+	FirstByte Histogram // from there until the service's first byte
 }
 
 // Merge adds other sums.
@@ -39,13 +39,13 @@ var Bounds = [...]time.Duration{
 	300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second,
 }
 
-// Histogram counts times by size.
+// Histogram counts durations by bucket.
 type Histogram struct {
 	Buckets [len(Bounds) + 1]uint64
 	Sum     time.Duration
 }
 
-// add counts a time.
+// add counts a duration.
 func (h *Histogram) add(d time.Duration) {
 	i := 0
 	for i < len(Bounds) && d > Bounds[i] {
@@ -101,7 +101,7 @@ func (n *counters) add(c *Conn) {
 	}
 }
 
-// Totals returns the sums by port. They never decrease, but for Live.
+// Totals returns the sums by port. Only Live ever decreases.
 func (t *Table) Totals() map[uint16]Totals {
 	all := make(map[uint16]Totals)
 	for i := range t.shards {
@@ -110,7 +110,7 @@ func (t *Table) Totals() map[uint16]Totals {
 	return all
 }
 
-// addTo adds a shard's sums.
+// addTo adds the shard's sums to all.
 func (s *shard) addTo(all map[uint16]Totals) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

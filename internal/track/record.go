@@ -8,13 +8,13 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Record describes one connection at a moment of its life, or at its end.
+// Record is a snapshot of one connection, live or ended.
 type Record struct {
-	ID       wire.ID        // the same on both machines; zero if the form of the header has none
+	ID       wire.ID        // the same on both machines; zero if the header has none
 	Peer     netip.AddrPort // the visitor
 	Entry    netip.AddrPort // where the peer connected
-	Port     uint16         // of Entry, by which the service is found
-	Service  string         // its name, or on a server its address
+	Port     uint16         // of Entry; it selects the service
+	Service  string         // its name; on a server without a name, its address
 	Other    string         // the other end of the link
 	Identity string         // of the other end, if it was authenticated
 	Link     netip.AddrPort // this end of the link
@@ -24,17 +24,17 @@ type Record struct {
 	Began    time.Time
 	Up, Down int64 // bytes
 
-	// The times from the begin; NotYet is none.
-	Linked    time.Duration // it has a link, or an address of the service
-	Connected time.Duration // the service is connected
-	FirstByte time.Duration // the service has answered
-	Lasted    time.Duration // until now, or until the end
+	// The times since Began, or NotYet.
+	Linked    time.Duration // a link, or an address of the service, was there
+	Connected time.Duration // the service was connected
+	FirstByte time.Duration // the service's first byte came
+	Lasted    time.Duration // until the end, or until now
 
 	Code Code // zero while it lives
 	Err  error
 }
 
-// NotYet stands for the time of what has not come to pass.
+// NotYet is the duration until an event that has not happened.
 const NotYet = time.Duration(-1)
 
 // now returns the time on the clock of all records.
@@ -43,5 +43,5 @@ func now() int64 { return relay.Now() }
 // epoch is time 0 of that clock.
 var epoch = time.Now().Add(-time.Duration(relay.Now()))
 
-// wall returns a time of the clock for people.
+// wall converts a time of the clock.
 func wall(t int64) time.Time { return epoch.Add(time.Duration(t)) }

@@ -9,7 +9,7 @@ import (
 
 const (
 	shards   = 16 // the parts of a table; a power of two
-	lastEnds = 8  // ended connections that a shard keeps
+	lastEnds = 8  // the most ended connections that a shard keeps
 )
 
 // Table lists the live connections of a client or a server, and counts the ended ones. The
@@ -30,9 +30,9 @@ type shard struct {
 	totals map[uint16]*counters // by port; guarded by mu
 }
 
-// Observe sets functions that get the record of each connection: begin when it has its first
-// link, or address of the service, and end when it has ended. They are called on loops of
-// the relay, and must not block. Each may be nil.
+// Observe sets functions that receive the record of each connection. The table calls begin
+// when a connection gets its first link, or address of the service, and end when it has
+// ended. The functions run on loops of the relay and must not block. Each may be nil.
 func (t *Table) Observe(begin, end func(Record)) {
 	for _, set := range []struct {
 		at *atomic.Pointer[func(Record)]
@@ -46,7 +46,7 @@ func (t *Table) Observe(begin, end func(Record)) {
 	}
 }
 
-// Begin lists a connection to a port. Its owner describes it from now on.
+// Begin lists a connection to a port. The owner must be ready to describe it.
 func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
 	c.began, c.owner, c.port = now(), owner, port
 	s := &t.shards[mix(c.began)%shards]
@@ -60,22 +60,22 @@ func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
 	s.live++
 }
 
-// Linked notes that a connection waits no longer: it has a link, or an address of the
-// service, which change stores.
+// Linked ends the phase Queue of a connection. It calls change, which stores the link or the
+// address of the service.
 func (t *Table) Linked(c *Conn, change func()) {
 	s := c.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.linked = now()
 	change()
-	if f := t.onBegin.Load(); f != nil && !c.told {
-		c.told = true
+	if f := t.onBegin.Load(); f != nil && !c.begun {
+		c.begun = true
 		(*f)(c.recordLocked())
 	}
 }
 
-// End takes a connection off the list and counts it, with the party that ended it. Its owner
-// must not change it any more.
+// End removes a connection from the list, and counts it by the party that ended it. The owner
+// must not change it afterwards.
 func (t *Table) End(c *Conn, by Who, err error) {
 	s := c.shard
 	s.mu.Lock()
@@ -93,8 +93,8 @@ func (t *Table) End(c *Conn, by Who, err error) {
 	}
 }
 
-// Forget takes a connection off the list, and does not count it. It may have been forgotten
-// already, or never begun.
+// Forget removes a connection from the list without counting it. It does nothing for one that
+// was forgotten already, or never begun.
 func (t *Table) Forget(c *Conn) {
 	s := c.shard
 	if s == nil {
@@ -106,7 +106,7 @@ func (t *Table) Forget(c *Conn) {
 	c.shard = nil
 }
 
-// Refuse counts a connection to a port that has no record: one of many that strangers open.
+// Refuse counts a connection that has no record, because strangers can open very many.
 func (t *Table) Refuse(port uint16, code Code) {
 	s := &t.shards[port%shards]
 	s.mu.Lock()
@@ -114,8 +114,7 @@ func (t *Table) Refuse(port uint16, code Code) {
 	s.countersLocked(port).ends[code]++
 }
 
-// Live returns the records of the live connections, in no order. A caller that stops early
-// leaves the rest alone.
+// Live returns an iterator over the records of the live connections, in no order.
 func (t *Table) Live() iter.Seq[Record] {
 	return func(yield func(Record) bool) {
 		for i := range t.shards {
@@ -139,7 +138,7 @@ func (t *Table) Len() (n int) {
 	return n
 }
 
-// Ended returns the records of connections that have ended lately, the last one first.
+// Ended returns the records of the latest connections that ended, newest first.
 func (t *Table) Ended() []Record {
 	var all []*Conn
 	for i := range t.shards {
@@ -167,7 +166,7 @@ func (s *shard) records() []Record {
 	return records
 }
 
-// unlinkLocked takes a connection off the list.
+// unlinkLocked removes a connection from the list.
 func (s *shard) unlinkLocked(c *Conn) {
 	if c.prev == nil {
 		s.first = c.next
@@ -183,7 +182,7 @@ func (s *shard) unlinkLocked(c *Conn) {
 
 // mix spreads times over the shards (the finalizer of SplitMix64).
 func mix(t int64) uint64 {
-	x := uint64(t)
+	x := uint64(t) //nolint:gosec // any bits will do
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	return x ^ x>>31
 }

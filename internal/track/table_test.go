@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/track"
 )
 
-// visitor owns a record.
+// visitor owns a connection.
 type visitor struct {
 	track.Conn
 
@@ -44,7 +44,7 @@ func TestLife(t *testing.T) {
 	if r := slices.Collect(table.Live())[0]; r.Phase != track.Connect || r.Other != "m2" || r.Linked < 0 {
 		t.Errorf("with a link it is %+v", r)
 	}
-	v.Waits()
+	v.Requeue()
 	if r := slices.Collect(table.Live())[0]; r.Phase != track.Queue || r.Linked != track.NotYet {
 		t.Errorf("waiting again it is %+v", r)
 	}
@@ -70,7 +70,7 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestForget neither lists nor counts a connection that was none.
+// TestForget checks that a forgotten connection is neither listed nor counted.
 func TestForget(t *testing.T) {
 	var table track.Table
 	v := &visitor{}
@@ -83,7 +83,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestRefuse counts what has no record.
+// TestRefuse checks that refused connections are counted without a record.
 func TestRefuse(t *testing.T) {
 	var table track.Table
 	code := track.Code{Who: track.Limit, Phase: track.Queue}
@@ -95,13 +95,13 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// TestManyLoops has connections begin and end on several loops, while others look.
+// TestManyLoops begins and ends connections on several goroutines, while another one reads.
 func TestManyLoops(t *testing.T) {
 	var table track.Table
 	const loops, each, ports = 4, 500, 7
 	stop := make(chan struct{})
-	var looking, working sync.WaitGroup
-	looking.Go(func() {
+	var reading, working sync.WaitGroup
+	reading.Go(func() {
 		var most uint64
 		for {
 			select {
@@ -142,7 +142,7 @@ func TestManyLoops(t *testing.T) {
 	}
 	working.Wait()
 	close(stop)
-	looking.Wait()
+	reading.Wait()
 	var sum uint64
 	for _, n := range table.Totals() {
 		sum += n.Ends[track.Finished]
