@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,7 @@ import (
 // clientCommand returns the command of a client.
 func clientCommand(e env, verbose *bool) *cobra.Command {
 	var flags config.Flags
+	var admin config.Admin
 	c := &cobra.Command{
 		Use:   "client {-c HOST:PORT | -l [HOST:]PORT} -p [HOST:]PORT ...",
 		Short: "Accept peers and pass them to a server",
@@ -34,18 +36,22 @@ it works again. Peers whose data was not delivered move to the next.`,
     portredirector client -c 2.2.2.2:8080 -p 80 --header v2`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return runClient(c.Context(), e, flags, *verbose)
+			return runClient(c.Context(), e, flags, *verbose, admin)
 		},
 	}
 	config.ClientOptions(c.Flags(), &flags)
+	config.AdminOptions(c.Flags(), &admin)
 	return c
 }
 
 // runClient runs a client until a signal ends it.
-func runClient(ctx context.Context, e env, flags config.Flags, verbose bool) error {
+func runClient(ctx context.Context, e env, flags config.Flags, verbose bool, admin config.Admin) error {
 	cfg, err := flags.Client()
+	if _, aerr := admin.Listen(); aerr != nil {
+		err = errors.Join(err, aerr)
+	}
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(env daemon.Env) error { return daemon.RunClient(env, cfg) })
+	return e.live(ctx, verbose, admin, cfg.Notes, func(env daemon.Env) error { return daemon.RunClient(env, cfg) })
 }

@@ -39,6 +39,8 @@ func parse(args []string) error {
 	} else {
 		config.ClientOptions(set, &flags)
 	}
+	var admin config.Admin
+	config.AdminOptions(set, &admin)
 	if err := set.Parse(args); err != nil {
 		return err
 	}
@@ -51,7 +53,8 @@ func parse(args []string) error {
 	} else {
 		_, err = flags.Client()
 	}
-	return err
+	_, adminErr := admin.Listen()
+	return errors.Join(err, adminErr)
 }
 
 // parseOther validates the command line of a subcommand that is no daemon.
@@ -174,7 +177,7 @@ func checkLine(words []string) error {
 		return nil
 	case "systemd-run":
 		return checkLine(words[slices.Index(words, program):])
-	case "apt-get", "install", "setcap", "sha256sum", "tar", "ss", "journalctl", "systemctl", "sysctl", "chmod", "chown", "mv":
+	case "apt-get", "install", "setcap", "sha256sum", "tar", "ss", "journalctl", "systemctl", "sysctl", "chmod", "chown", "mv", "curl":
 		return nil
 	}
 	return errors.New("no test knows this program")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -11,6 +13,7 @@ import (
 func configCommand(e env, verbose *bool) *cobra.Command {
 	var (
 		flags config.Flags
+		admin config.Admin
 		name  string
 	)
 	all := &cobra.Command{
@@ -28,39 +31,45 @@ only the options that are given, and no defaults.`,
 			if err != nil {
 				return usageError{err}
 			}
-			return e.writeConfig(c, end, name, flags, *verbose)
+			return e.writeConfig(c, end, name, flags, *verbose, admin)
 		},
 	}
 	config.BareOptions(all.Flags(), &flags)
+	config.AdminOptions(all.Flags(), &admin)
 	all.PersistentFlags().StringVar(&name, "name", "main", "the `NAME` of the section")
 
 	for end, options := range map[string]func(*pflag.FlagSet, *config.Flags){"client": config.ClientOptions, "server": config.ServerOptions} {
 		var flags config.Flags
+		var admin config.Admin
 		c := &cobra.Command{
 			Use:   end + " OPTIONS",
 			Short: "Write the command line of a " + end,
 			Args:  noArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
-				return e.writeConfig(c, end, name, flags, *verbose)
+				return e.writeConfig(c, end, name, flags, *verbose, admin)
 			},
 		}
 		options(c.Flags(), &flags)
+		config.AdminOptions(c.Flags(), &admin)
 		all.AddCommand(c)
 	}
 	return all
 }
 
 // writeConfig validates the options of a command, and writes them as a file to standard output.
-func (e env) writeConfig(c *cobra.Command, end, name string, flags config.Flags, verbose bool) (err error) {
+func (e env) writeConfig(c *cobra.Command, end, name string, flags config.Flags, verbose bool, admin config.Admin) (err error) {
 	if end == "client" {
 		_, err = flags.Client()
 	} else {
 		_, err = flags.Server()
 	}
+	if _, aerr := admin.Listen(); aerr != nil {
+		err = errors.Join(err, aerr)
+	}
 	if err != nil {
 		return usageError{err}
 	}
-	text, err := config.WriteFile(end, name, verbose, c.Flags())
+	text, err := config.WriteFile(end, name, verbose, admin, c.Flags())
 	if err != nil {
 		return usageError{err}
 	}

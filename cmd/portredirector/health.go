@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"portredirector/internal/health"
+	"portredirector/internal/admin"
 )
 
 // healthCommand returns the command that asks daemons for their health.
@@ -43,7 +43,7 @@ five seconds, or none runs.`,
 // askHealth asks one process, or all that it finds for pid 0.
 func askHealth(ctx context.Context, e env, pid int) error {
 	if pid != 0 {
-		note, err := health.Ask(ctx, pid)
+		note, err := admin.Health(ctx, pid)
 		if err != nil {
 			return fmt.Errorf("process %d: %w", pid, err)
 		}
@@ -52,11 +52,11 @@ func askHealth(ctx context.Context, e env, pid int) error {
 		}
 		return nil
 	}
-	pids, err := health.Find()
+	pids, err := admin.Find()
 	if err != nil {
 		return err
 	}
-	asked, ill, notes := health.Report(ctx, pids)
+	asked, ill, notes := admin.Report(ctx, pids)
 	if asked == 0 {
 		return errors.New("no client or server runs here, or none is ready yet")
 	}

@@ -53,14 +53,14 @@ func (e env) log(verbose bool, replace func([]string, slog.Attr) slog.Attr) (log
 const flushTime = time.Second
 
 // live runs a daemon until a signal ends it.
-func (e env) live(ctx context.Context, verbose bool, notes []string, run func(daemon.Env) error) error {
+func (e env) live(ctx context.Context, verbose bool, admin config.Admin, notes []string, run func(daemon.Env) error) error {
 	log, to := e.log(verbose, nil)
 	defer to.Close(flushTime)
 	tellNotes(log, notes)
 	shutdown, end := daemon.ShutdownOnSignal(ctx)
 	defer end()
 	return run(daemon.Env{
-		Shutdown: shutdown, Log: log,
+		Shutdown: shutdown, Log: log, Dropped: to.Dropped, Version: buildVersion(), Admin: admin,
 		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
 		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
 	})

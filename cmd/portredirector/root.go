@@ -14,6 +14,7 @@ func rootCommand(e env) *cobra.Command {
 	var (
 		flags   config.Flags
 		verbose bool
+		admin   config.Admin
 	)
 	root := &cobra.Command{
 		Use:   "portredirector {-c HOST:PORT | -l [HOST:]PORT} -p [HOST:]PORT ...",
@@ -39,6 +40,7 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 		SilenceErrors: true,
 	}
 	config.BareOptions(root.Flags(), &flags)
+	config.AdminOptions(root.Flags(), &admin)
 	config.CommonOptions(root.PersistentFlags(), &verbose)
 	root.AddCommand(clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
 		checkCommand(e), configCommand(e, &verbose), demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
@@ -53,9 +55,9 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 		case err != nil:
 			return usageError{err}
 		case end == "client":
-			return runClient(c.Context(), e, flags, verbose)
+			return runClient(c.Context(), e, flags, verbose, admin)
 		}
-		return runServer(c.Context(), e, flags, verbose)
+		return runServer(c.Context(), e, flags, verbose, admin)
 	}
 	eachCommand(root, completeValues)
 	return root

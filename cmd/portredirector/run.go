@@ -53,7 +53,7 @@ func runFile(ctx context.Context, e env, path string) error {
 	}
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(),
-		Log: log, Flush: func() { to.Flush(flushTime) },
+		Log: log, Dropped: to.Dropped, Flush: func() { to.Flush(flushTime) },
 	})
 	if _, ok := errors.AsType[config.Mistakes](err); ok {
 		return usageError{err}
@@ -68,6 +68,16 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		return supervisor.Plan{}, err
 	}
 	plan := supervisor.Plan{WorkerTimeout: file.WorkerTimeout}
+	if address, _ := file.Admin.Listen(); address != "" { // the file is content with it
+		plan.AdminNames = file.Admin.Names()
+		plan.Admin = supervisor.Section{
+			Name: "admin", Addresses: []string{address},
+			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+				l, err := daemon.Listen(ctx, net.KeepAliveConfig{}, address)
+				return l, file.Locate(file.Admin.Located(err))
+			},
+		}
+	}
 	for _, s := range file.Sections {
 		addresses, alive := s.Listens()
 		plan.Sections = append(plan.Sections, supervisor.Section{

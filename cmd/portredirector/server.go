@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,7 @@ import (
 // serverCommand returns the command of a server.
 func serverCommand(e env, verbose *bool) *cobra.Command {
 	var flags config.Flags
+	var admin config.Admin
 	c := &cobra.Command{
 		Use:   "server {-l [HOST:]PORT | -c HOST:PORT} -p [HOST:]PORT ...",
 		Short: "Take peers from clients and reach services with the peers' addresses",
@@ -36,18 +38,22 @@ before the first peer and removed at exit.`,
   portredirector server -l 12345 -p 172.17.0.1:80`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return runServer(c.Context(), e, flags, *verbose)
+			return runServer(c.Context(), e, flags, *verbose, admin)
 		},
 	}
 	config.ServerOptions(c.Flags(), &flags)
+	config.AdminOptions(c.Flags(), &admin)
 	return c
 }
 
 // runServer runs a server until a signal ends it.
-func runServer(ctx context.Context, e env, flags config.Flags, verbose bool) error {
+func runServer(ctx context.Context, e env, flags config.Flags, verbose bool, admin config.Admin) error {
 	cfg, err := flags.Server()
+	if _, aerr := admin.Listen(); aerr != nil {
+		err = errors.Join(err, aerr)
+	}
 	if err != nil {
 		return usageError{err}
 	}
-	return e.live(ctx, verbose, cfg.Notes, func(env daemon.Env) error { return daemon.RunServer(env, cfg) })
+	return e.live(ctx, verbose, admin, cfg.Notes, func(env daemon.Env) error { return daemon.RunServer(env, cfg) })
 }

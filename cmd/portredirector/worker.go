@@ -93,6 +93,7 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	}
 	log, to := e.log(file.Verbose, config.AttrInFile)
 	defer to.Close(flushTime)
+	env.Dropped, env.Version = to.Dropped, buildVersion()
 	env.Log = log.With(slog.String("section", w.Section))
 	if section.Client != nil {
 		tellNotes(env.Log, section.Client.Notes)

@@ -14,15 +14,22 @@ import (
 type File struct {
 	Path          string
 	Verbose       bool
+	Admin         Admin
 	WorkerTimeout time.Duration // of the connections of a retired worker; 0 is no limit
 	Sections      []Section
+
+	top Section // what stands above the sections
 }
+
+// Locate returns an error about an option that stands above all sections with its place.
+func (f *File) Locate(err error) error { return f.top.Locate(err) }
 
 // fileOptions returns the options that a file has above its sections.
 func fileOptions(f *File) *pflag.FlagSet {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.SortFlags = false
 	CommonOptions(set, &f.Verbose)
+	AdminOptions(set, &f.Admin)
 	durationVar(set, &f.WorkerTimeout, "worker-timeout", 0, "longest `TIME` that connections outlive the reload that replaced their worker; 0 is no limit")
 	return set
 }
@@ -37,7 +44,7 @@ func ReadFile(path string, content []byte) (*File, error) {
 	for _, e := range root.table {
 		r.topEntry(e)
 	}
-	r.mistakes = append(r.mistakes, r.top.locateAll(atLeast("worker-timeout", r.file.WorkerTimeout, 0))...)
+	r.mistakes = append(r.mistakes, r.top.locateAll(errors.Join(atLeast("worker-timeout", r.file.WorkerTimeout, 0), r.file.Admin.check()))...)
 	if len(r.file.Sections) == 0 && len(r.mistakes) == 0 {
 		r.wrong(0, "the file has no client and no server: add a section [client.NAME] or [server.NAME], as `portredirector config` writes it")
 	}
@@ -48,6 +55,7 @@ func ReadFile(path string, content []byte) (*File, error) {
 		})
 		return nil, r.mistakes
 	}
+	r.file.top = r.top
 	return &r.file, nil
 }
 

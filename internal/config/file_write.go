@@ -13,13 +13,26 @@ import (
 // WriteFile returns a configuration file with one section. The section has an end, "client" or "server", a
 // name, and the options that were given on a command line. Options of the original without effect are left
 // out.
-func WriteFile(end, name string, verbose bool, given *pflag.FlagSet) ([]byte, error) {
+func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet) ([]byte, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("--name: %w", err)
 	}
 	var b strings.Builder
 	if verbose {
-		b.WriteString("verbose = true\n\n")
+		b.WriteString("verbose = true\n")
+	}
+	if admin.Address != "" {
+		address, err := tomlString(admin.Address)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "admin = %s\n", address)
+	}
+	if admin.Any {
+		b.WriteString("admin-any = true\n")
+	}
+	if b.Len() > 0 {
+		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "[%s.%s]\n", end, name)
 	var err error

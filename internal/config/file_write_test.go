@@ -48,7 +48,7 @@ func TestWriteFile(t *testing.T) {
 			return
 		}
 		verbose := rapid.Bool().Draw(t, "verbose")
-		text, err := WriteFile(end, "a-1", verbose, set)
+		text, err := WriteFile(end, "a-1", verbose, Admin{}, set)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestWriteFileRefuses(t *testing.T) {
 		if err := set.Set(tt.option, tt.value); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := WriteFile(clientEnd, tt.section, false, set); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+		if _, err := WriteFile(clientEnd, tt.section, false, Admin{}, set); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -156,7 +156,7 @@ func FuzzReadFile(f *testing.F) {
 		}
 		for _, s := range file.Sections {
 			end, name, _ := strings.Cut(s.Name, " ")
-			text, err := WriteFile(end, name, file.Verbose, s.options)
+			text, err := WriteFile(end, name, file.Verbose, Admin{}, s.options)
 			if err != nil {
 				if !strings.Contains(err.Error(), "cannot be written") {
 					t.Fatal(err)

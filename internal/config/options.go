@@ -17,6 +17,13 @@ func CommonOptions(f *pflag.FlagSet, verbose *bool) {
 	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
 }
 
+// AdminOptions defines the options about operators, which a command line has beside those of an end and a
+// file above all sections.
+func AdminOptions(f *pflag.FlagSet, a *Admin) {
+	f.Var(&once{at: &a.Address}, "admin", "`[HOST:]PORT` of this machine on which to answer /metrics and /healthz by HTTP")
+	f.BoolVar(&a.Any, "admin-any", false, "with --admin: HOST may be any address, and nobody is asked for a password")
+}
+
 // BareOptions defines the options of both ends, for a command line that names no end: -c makes it a client,
 // -l a server.
 func BareOptions(to *pflag.FlagSet, c *Flags) {
@@ -117,7 +124,9 @@ func markEnds(all *pflag.FlagSet) {
 
 // CheckForeign returns an error if an end does not have an option that the other end has.
 func CheckForeign(option, end string) error {
-	if optionsOf(end, new(Flags)).Lookup(option) != nil {
+	both := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AdminOptions(both, new(Admin))
+	if optionsOf(end, new(Flags)).Lookup(option) != nil || both.Lookup(option) != nil {
 		return nil
 	}
 	return about(option, whole, "--%s is not an option of a %s%s", option, end, instead[option])

@@ -46,7 +46,8 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	access    *accesslog.Log // nil without one
-	own       *claim.Own     // nil if this machine's addresses cannot be followed
+	operators operators
+	own       *claim.Own // nil if this machine's addresses cannot be followed
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
 	succeed   context.CancelFunc
@@ -98,6 +99,10 @@ func (d *clientDaemon) steps() []step {
 		}},
 		{"broker", func(context.Context) error {
 			return d.startBroker(&d.broker, broker.Config{Files: rereadFiles(d.cfg.Trust), Logs: logs(d.cfg.AccessLog), Names: !d.cfg.Literal()})
+		}},
+		{"operators", func(ctx context.Context) (err error) {
+			d.operators, err = d.openOperators(ctx, d.env)
+			return err
 		}},
 		{"sandbox", func(context.Context) error {
 			var files sandbox.Files
@@ -168,7 +173,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveHealth(shutdown, d.log, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
+	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.env, d.operators, d.source())
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"portredirector/internal/client"
+	"portredirector/internal/config"
 	"portredirector/internal/socket"
 )
 
@@ -13,6 +14,10 @@ import (
 type Env struct {
 	Shutdown Shutdown
 	Log      *slog.Logger
+	// Dropped returns the number of lines that Log has dropped; nil is 0.
+	Dropped func() uint64
+	Version string // of the program
+	Admin   config.Admin
 	// Say prints the line of an invitation.
 	Say func(line string)
 	// Serves is called when the daemon serves; nil does nothing.

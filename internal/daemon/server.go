@@ -51,6 +51,7 @@ type serverDaemon struct {
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
 	access     *accesslog.Log // nil without one
+	operators  operators
 }
 
 // serverCapabilities lists what a server keeps.
@@ -107,6 +108,10 @@ func (d *serverDaemon) steps() []step {
 			}
 			return d.startBroker(&d.broker, cfg)
 		}},
+		{"operators", func(ctx context.Context) (err error) {
+			d.operators, err = d.openOperators(ctx, d.env)
+			return err
+		}},
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
 			// keeps their memory and environment out of reach.
@@ -135,7 +140,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 	if len(d.listeners) == 0 {
 		checks = append(checks, d.callers.Unhealthy)
 	}
-	d.serveHealth(shutdown, d.log, d.engine, checks...)
+	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.env, d.operators, d.source())
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

@@ -18,7 +18,7 @@ type Service string
 
 // The services of this program's processes.
 const (
-	Health     Service = "health"     // every daemon
+	Admin      Service = "admin"      // every daemon, by HTTP
 	Supervisor Service = "supervisor" // `portredirector run`
 )
 

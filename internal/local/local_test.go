@@ -25,14 +25,14 @@ func TestSquatted(t *testing.T) {
 	ns, err := local.Namespace()
 	nstest.Must(t, err)
 	for _, pid := range []int{os.Getpid(), os.Getppid()} {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: local.Health.Name(ns, pid)})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: local.Admin.Name(ns, pid)})
 		nstest.Must(t, err)
 		t.Cleanup(func() { _ = l.Close() })
 	}
-	if _, err := local.Health.Listen(); err == nil || !strings.Contains(err.Error(), "ss -xlp") {
+	if _, err := local.Admin.Listen(); err == nil || !strings.Contains(err.Error(), "ss -xlp") {
 		t.Errorf("it listens: %v", err)
 	}
-	if _, err := local.Health.Ask(t.Context(), os.Getppid(), ""); !errors.Is(err, local.ErrTaken) {
+	if _, err := local.Admin.Ask(t.Context(), os.Getppid(), ""); !errors.Is(err, local.ErrTaken) {
 		t.Error(err)
 	}
 	if _, err := local.Supervisor.Ask(t.Context(), os.Getpid(), ""); !errors.Is(err, local.ErrNobody) {
@@ -41,7 +41,7 @@ func TestSquatted(t *testing.T) {
 	// This process has its own name, and is silent.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := local.Health.Ask(ctx, os.Getpid(), ""); err == nil || !strings.Contains(err.Error(), "in time") {
+	if _, err := local.Admin.Ask(ctx, os.Getpid(), ""); err == nil || !strings.Contains(err.Error(), "in time") {
 		t.Error(err)
 	}
 }
@@ -76,15 +76,15 @@ func TestQuestion(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	const text = `Num       RefCount Protocol Flags    Type St Inode Path
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/7
-00000000d5b0ba3f: 00000003 00000000 00000000 0001 03 28113 @portredirector-health/4026532/7
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/3
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026531/9
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/x
-00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-health/4026532/-4
+00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-admin/4026532/7
+00000000d5b0ba3f: 00000003 00000000 00000000 0001 03 28113 @portredirector-admin/4026532/7
+00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-admin/4026532/3
+00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-admin/4026531/9
+00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-admin/4026532/x
+00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 @portredirector-admin/4026532/-4
 00000000d5b0ba3f: 00000002 00000000 00010000 0001 01 28112 /run/other
 `
-	if diff := cmp.Diff([]int{3, 7}, local.Health.InText(text, "4026532")); diff != "" {
+	if diff := cmp.Diff([]int{3, 7}, local.Admin.InText(text, "4026532")); diff != "" {
 		t.Error(diff)
 	}
 }

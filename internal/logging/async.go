@@ -14,7 +14,7 @@ const room = 1024
 // Async passes writes to another writer, on a goroutine of its own.
 type Async struct {
 	lines   chan queued
-	dropped atomic.Int64
+	dropped atomic.Uint64
 	ended   chan struct{}
 	once    sync.Once
 	mu      sync.RWMutex // held for reading by Write
@@ -48,6 +48,9 @@ func (l *Async) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// Dropped returns the number of writes that found no room.
+func (l *Async) Dropped() uint64 { return l.dropped.Load() }
 
 // Flush waits until all that is in the queue is written, at most for patience.
 func (l *Async) Flush(patience time.Duration) {
@@ -87,14 +90,16 @@ func (l *Async) Close(patience time.Duration) {
 // write passes the queue on until it is closed.
 func (l *Async) write(w io.Writer) {
 	defer close(l.ended)
+	told := uint64(0)
 	for line := range l.lines {
 		if line.written != nil {
 			close(line.written)
 			continue
 		}
 		_, _ = w.Write(line.text)
-		if n := l.dropped.Swap(0); n > 0 {
-			_, _ = fmt.Fprintf(w, "(%d lines of this log were dropped, it is not read fast enough)\n", n)
+		if n := l.dropped.Load(); n > told {
+			_, _ = fmt.Fprintf(w, "(%d lines of this log were dropped, it is not read fast enough)\n", n-told)
+			told = n
 		}
 	}
 }

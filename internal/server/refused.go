@@ -1,6 +1,7 @@
 package server
 
 import (
+	"iter"
 	"log/slog"
 	"sync/atomic"
 
@@ -34,27 +35,38 @@ func (s *Server) Refused() Refused {
 	}
 }
 
+// All returns the counts with their names.
+func (r Refused) All() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for _, c := range []struct {
+			name string
+			n    uint64
+		}{
+			{"allow", r.Allow},
+			{"proof", r.Proof},
+			{"authorization", r.Authorization},
+			{"claim", r.Claim},
+			{"header", r.Header},
+			{"seal", r.Seal},
+			{"frame", r.Frame},
+			{"unfinished", r.Unfinished},
+			{"handshakes", r.Handshakes},
+			{"busy", r.Busy},
+			{"service", r.Service},
+		} {
+			if !yield(c.name, c.n) {
+				return
+			}
+		}
+	}
+}
+
 // LogValue returns the counts that are not 0.
 func (r Refused) LogValue() slog.Value {
 	var attrs []slog.Attr
-	for _, c := range []struct {
-		name string
-		n    uint64
-	}{
-		{"allow", r.Allow},
-		{"proof", r.Proof},
-		{"authorization", r.Authorization},
-		{"claim", r.Claim},
-		{"header", r.Header},
-		{"seal", r.Seal},
-		{"frame", r.Frame},
-		{"unfinished", r.Unfinished},
-		{"handshakes", r.Handshakes},
-		{"busy", r.Busy},
-		{"service", r.Service},
-	} {
-		if c.n > 0 {
-			attrs = append(attrs, slog.Uint64(c.name, c.n))
+	for name, n := range r.All() {
+		if n > 0 {
+			attrs = append(attrs, slog.Uint64(name, n))
 		}
 	}
 	return slog.GroupValue(attrs...)

@@ -77,7 +77,7 @@ func (s *Supervisor) leave() (left state, kept keptFDs, err error) {
 	if left.Waiting, err = kept.keepAll(s.waiting); err != nil {
 		return left, kept, err
 	}
-	if left.Health, err = kept.keep(s.callers.health); err != nil {
+	if left.Admin, err = kept.keep(s.callers.admin); err != nil {
 		return left, kept, err
 	}
 	left.Reload, err = kept.keep(s.callers.reload)
@@ -106,7 +106,7 @@ func (s *Supervisor) adopt(left state) (err error) {
 	}
 	defer left.closeUnknown()
 	s.binary = left.Binary
-	if s.callers.health, err = listenerOf[*net.UnixListener](left.Health); err != nil {
+	if s.callers.admin, err = listenerOf[*net.UnixListener](left.Admin); err != nil {
 		return err
 	}
 	if s.callers.reload, err = listenerOf[*net.UnixListener](left.Reload); err != nil {
@@ -172,7 +172,7 @@ func adoptCallers(fds []int) (conns []*net.UnixConn, err error) {
 // closeUnknown closes the descriptors that a later version has left, and this one does not
 // know.
 func (st state) closeUnknown() {
-	known := append([]int{st.Health, st.Reload}, append(st.Callers, st.Waiting...)...)
+	known := append([]int{st.Admin, st.Reload}, append(st.Callers, st.Waiting...)...)
 	for _, l := range st.Listeners {
 		known = append(known, l.FD)
 	}

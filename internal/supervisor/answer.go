@@ -9,10 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
-	"portredirector/internal/health"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/admin"
 	"portredirector/internal/local"
 )
 
@@ -27,8 +31,11 @@ const (
 
 // callers are the sockets on which others ask the supervisor.
 type callers struct {
-	health, reload *net.UnixListener
-	server         *health.Server
+	admin, reload *net.UnixListener
+	server        *admin.Server
+	overTCP       *admin.Server // nil without an address
+	tcp           Section       // its address
+	self          *admin.Self
 }
 
 // open opens the sockets. Anybody may have taken their names, so that is no reason not to serve.
@@ -36,7 +43,7 @@ func (c *callers) open(log *slog.Logger) (err error) {
 	for _, o := range []struct {
 		socket  **net.UnixListener
 		service local.Service
-	}{{&c.reload, local.Supervisor}, {&c.health, local.Health}} {
+	}{{&c.reload, local.Supervisor}, {&c.admin, local.Admin}} {
 		if *o.socket, err = o.service.Listen(); err == nil {
 			continue
 		}
@@ -50,7 +57,7 @@ func (c *callers) open(log *slog.Logger) (err error) {
 
 // serve begins to answer.
 func (c *callers) serve(s *Supervisor) error {
-	fd, err := duplicate(c.health, true)
+	fd, err := duplicate(c.admin, true)
 	if err != nil {
 		return err
 	}
@@ -58,15 +65,75 @@ func (c *callers) serve(s *Supervisor) error {
 	if err != nil {
 		return err
 	}
-	c.server = health.ServeOn(l, s.askHealth)
+	c.self = openSelf()
+	c.server, c.overTCP = admin.ServeOn(l, s.process()), nil
 	s.readers.Go(func() { c.accept(s) })
+	return c.serveTCP(s)
+}
+
+// serveTCP begins to answer on the address of the plan, if it has one, and ends on another. It
+// does not wait for handlers, which may wait for the goroutine of Run.
+func (c *callers) serveTCP(s *Supervisor) error {
+	if c.overTCP != nil && slices.Equal(c.tcp.Addresses, s.plan.Admin.Addresses) {
+		return nil
+	}
+	if c.overTCP != nil {
+		s.readers.Go(c.overTCP.Close)
+	}
+	c.overTCP, c.tcp = nil, s.plan.Admin
+	for _, address := range c.tcp.Addresses {
+		of, there := s.listeners[address]
+		if !there {
+			return nil // the next reload opens it
+		}
+		fd, err := unix.FcntlInt(uintptr(of), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("dup", err)
+		}
+		l, err := listenerOf[*net.TCPListener](fd)
+		if err != nil {
+			return err
+		}
+		c.overTCP = admin.ServeTCP(l, s.plan.AdminNames, s.process())
+	}
 	return nil
+}
+
+// process returns what operators are answered.
+func (s *Supervisor) process() admin.Process {
+	return admin.Process{
+		Health: s.askHealth,
+		Metrics: func() (prometheus.Gatherer, error) {
+			own := admin.Source{Version: s.cfg.Version, Self: s.callers.self, Dropped: s.cfg.dropped}
+			return admin.Merge(own, s.askWorkers), nil
+		},
+	}
+}
+
+// openSelf opens what the kernel tells of this process. Without it some metrics are missing.
+func openSelf() *admin.Self {
+	self, err := admin.OpenSelf()
+	if err != nil {
+		return nil
+	}
+	return self
+}
+
+// stop ends what serve has begun on the socket for operators.
+func (c *callers) stop() {
+	c.server.Close()
+	if c.overTCP != nil {
+		c.overTCP.Close()
+	}
+	if c.self != nil {
+		_ = c.self.Close()
+	}
 }
 
 // close ends the answering for good.
 func (c *callers) close() {
-	c.server.Close()
-	_ = c.health.Close()
+	c.stop()
+	_ = c.admin.Close()
 	_ = c.reload.Close()
 }
 
@@ -79,6 +146,26 @@ func (s *Supervisor) askHealth() (note string, err error) {
 		return "", err
 	case <-s.done:
 		return "", errEnding
+	}
+}
+
+// askWorkers asks the goroutine of Run for the workers that serve, also retired ones.
+func (s *Supervisor) askWorkers() []admin.Worker {
+	answered := make(chan []admin.Worker, 1)
+	s.post(func() {
+		var all []admin.Worker
+		for _, w := range s.workers {
+			if w.phase == serving || w.phase == retired {
+				all = append(all, admin.Worker{Section: w.section, PID: w.pid})
+			}
+		}
+		answered <- all
+	})
+	select {
+	case all := <-answered:
+		return all
+	case <-s.done:
+		return nil
 	}
 }
 

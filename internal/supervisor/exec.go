@@ -57,7 +57,7 @@ func (s *Supervisor) quiesce() {
 	_ = s.callers.reload.SetDeadline(past)
 	quiet := make(chan struct{})
 	go func() {
-		s.callers.server.Close()
+		s.callers.stop()
 		s.readers.Wait()
 		close(quiet)
 	}()

@@ -20,7 +20,7 @@ func (s *Supervisor) openListeners(ctx context.Context, p Plan) (opened []string
 			opened = nil
 		}
 	}()
-	for _, section := range p.Sections {
+	for _, section := range p.listening() {
 		for _, address := range section.Addresses {
 			if _, there := s.listeners[address]; there {
 				continue
@@ -59,7 +59,7 @@ func (l listeners) close(addresses ...string) {
 // keep closes the listeners that a plan does not have.
 func (l listeners) keep(p Plan) (closed []string) {
 	wanted := make(map[string]bool)
-	for _, section := range p.Sections {
+	for _, section := range p.listening() {
 		for _, a := range section.Addresses {
 			wanted[a] = true
 		}

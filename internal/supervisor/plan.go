@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -16,15 +17,26 @@ type Config struct {
 
 	Version string // of this program
 	Log     *slog.Logger
+	Dropped func() uint64 // lines that Log has dropped; nil is 0
 	// Flush writes the waiting lines of the log, before another program is executed; nil does
 	// nothing.
 	Flush func()
+}
+
+// dropped returns the lines that each log has dropped.
+func (c Config) dropped() map[string]uint64 {
+	if c.Dropped == nil {
+		return nil
+	}
+	return map[string]uint64{"program": c.Dropped()}
 }
 
 // Plan is what a configuration file says, as far as a supervisor needs it.
 type Plan struct {
 	Sections      []Section
 	WorkerTimeout time.Duration // bounds the life of a retired worker; 0 is no bound
+	Admin         Section       // where the supervisor answers operators; it has one address, or none
+	AdminNames    []string      // of this machine, by which operators may ask
 
 	content []byte
 }
@@ -45,7 +57,7 @@ func (c Config) parse(content []byte) (Plan, error) {
 	}
 	p.content = content
 	owner := make(map[string]string)
-	for _, section := range p.Sections {
+	for _, section := range p.listening() {
 		for _, a := range section.Addresses {
 			if other, taken := owner[a]; taken {
 				return Plan{}, fmt.Errorf("%s: %s and %s both listen on %s", c.Path, other, section.Name, a)
@@ -55,6 +67,9 @@ func (c Config) parse(content []byte) (Plan, error) {
 	}
 	return p, nil
 }
+
+// listening returns all that has addresses.
+func (p Plan) listening() []Section { return append(slices.Clone(p.Sections), p.Admin) }
 
 // has reports whether there is a section of a name.
 func (p Plan) has(section string) bool {

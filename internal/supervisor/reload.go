@@ -137,6 +137,9 @@ func (s *Supervisor) succeed(r *reload) {
 	clear(s.restarts)
 	closed := s.listeners.keep(s.plan)
 	s.passHeld()
+	if err := s.callers.serveTCP(s); err != nil {
+		s.log.Error("operators are not answered over TCP", slog.Any("error", err))
+	}
 	text := s.summary()
 	s.log.Info("workers serve", slog.String("version", s.cfg.Version), slog.String("file", s.cfg.Path), slog.Int("workers", len(r.workers)),
 		slog.Int("listeners_opened", len(r.opened)), slog.Int("listeners_closed", len(closed)))

@@ -26,7 +26,7 @@ type state struct {
 	Callers   []int // who wait for the outcome of the reload
 	Waiting   []int // who wait for that of the next
 	Wanted    bool
-	Health    int
+	Admin     int
 	Reload    int
 	Kept      []int // all of the descriptors
 }

@@ -16,6 +16,23 @@ type Totals struct {
 	FirstByte Histogram // from there until the service's first byte
 }
 
+// Merge adds other sums.
+func (t *Totals) Merge(o Totals) {
+	if t.Ends == nil {
+		t.Ends = maps.Clone(o.Ends)
+	} else {
+		for code, n := range o.Ends {
+			t.Ends[code] += n
+		}
+	}
+	t.Live += o.Live
+	t.Up += o.Up
+	t.Down += o.Down
+	t.LinkWait.merge(&o.LinkWait)
+	t.Connect.merge(&o.Connect)
+	t.FirstByte.merge(&o.FirstByte)
+}
+
 // Bounds are the upper bounds of a histogram's buckets. The last bucket has none.
 var Bounds = [...]time.Duration{
 	time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond,
@@ -99,18 +116,7 @@ func (s *shard) addTo(all map[uint16]Totals) {
 	defer s.mu.Unlock()
 	for port, n := range s.totals {
 		sum := all[port]
-		if sum.Ends == nil {
-			sum.Ends = maps.Clone(n.ends)
-		} else {
-			for code, k := range n.ends {
-				sum.Ends[code] += k
-			}
-		}
-		sum.Up += n.up
-		sum.Down += n.down
-		sum.LinkWait.merge(&n.linkWait)
-		sum.Connect.merge(&n.connect)
-		sum.FirstByte.merge(&n.firstByte)
+		sum.Merge(Totals{Ends: n.ends, Up: n.up, Down: n.down, LinkWait: n.linkWait, Connect: n.connect, FirstByte: n.firstByte})
 		all[port] = sum
 	}
 	for c := s.first; c != nil; c = c.next {

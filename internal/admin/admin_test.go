@@ -1,4 +1,4 @@
-package health_test
+package admin_test
 
 import (
 	"context"
@@ -11,12 +11,12 @@ import (
 	"syscall"
 	"testing"
 
-	"portredirector/internal/health"
+	"portredirector/internal/admin"
 	"portredirector/internal/testnet/nstest"
 )
 
 // envAsk makes the test binary a process that asks all that it finds, and tells what it is told.
-const envAsk = "HEALTH_ASK"
+const envAsk = "ADMIN_ASK"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envAsk) != "" {
@@ -28,11 +28,11 @@ func TestMain(m *testing.M) {
 
 // ask finds processes and asks them.
 func ask(ctx context.Context) string {
-	pids, err := health.Find()
+	pids, err := admin.Find()
 	if err != nil {
 		return err.Error()
 	}
-	asked, unhealthy, notes := health.Report(ctx, pids)
+	asked, unhealthy, notes := admin.Report(ctx, pids)
 	return fmt.Sprint(asked, " asked, unhealthy: ", unhealthy, notes)
 }
 
@@ -59,7 +59,7 @@ func askAs(t *testing.T, as *syscall.Credential, before ...string) string {
 func serve(t *testing.T, state func() (string, error)) {
 	t.Helper()
 	nstest.Require(t)
-	s, err := health.Serve(state)
+	s, err := admin.Serve(admin.Process{Health: state})
 	nstest.Must(t, err)
 	t.Cleanup(s.Close)
 }
@@ -89,14 +89,14 @@ func TestHealthyAndUnhealthy(t *testing.T) {
 func TestClose(t *testing.T) {
 	nstest.Require(t)
 	for range 3 {
-		s, err := health.Serve(func() (string, error) { return "", nil })
+		s, err := admin.Serve(admin.Process{Health: func() (string, error) { return "", nil }})
 		nstest.Must(t, err)
 		s.Close()
 	}
 	if got := ask(t.Context()); got != "0 asked, unhealthy: map[] map[]" {
 		t.Error(got)
 	}
-	if _, err := health.Ask(t.Context(), os.Getpid()); err == nil || !strings.Contains(err.Error(), "not ready") {
+	if _, err := admin.Health(t.Context(), os.Getpid()); err == nil || !strings.Contains(err.Error(), "not ready") {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,34 @@
+package upstream
+
+// State describes a server at one moment.
+type State struct {
+	Name          string
+	Up            bool  // peers go to it
+	Failure       error // why it gave no link lately; nil if it did
+	Peers         int   // that have a link to it
+	Idle, Opening int   // links of its pool
+}
+
+// States returns the states of all servers, in the order of preference.
+func (ss *Servers) States() []State {
+	var all []State
+	for _, s := range *ss.all.Load() {
+		state := State{
+			Name: s.name, Up: s.best.Load() != nil && !s.suspect.Load(),
+			Peers: int(s.peers.Load()),
+		}
+		if !state.Up {
+			state.Failure = s.source.failure()
+		}
+		state.Idle, state.Opening = s.pool.lengths()
+		all = append(all, state)
+	}
+	return all
+}
+
+// lengths returns the numbers of links that are there, and that will be.
+func (p *pool) lengths() (idle, opening int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links), p.coming
+}
