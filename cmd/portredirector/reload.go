@@ -33,7 +33,7 @@ start, nothing has changed, the reason is on standard error, and the exit status
 // reload makes the process of a supervisor reload, or for 0 that of the only one.
 func reload(ctx context.Context, e env, pid int) error {
 	if pid == 0 {
-		all, err := supervisor.Find()
+		all, err := supervisor.Find(ctx)
 		switch {
 		case err != nil:
 			return err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // maxAnswer bounds an answer in bytes.
@@ -67,7 +68,17 @@ func (s Service) Ask(ctx context.Context, pid int, question string) (answer stri
 	if err != nil {
 		return "", NoAnswer(c, err)
 	}
-	return strings.TrimSpace(line), nil
+	return printable(strings.TrimSpace(line)), nil
+}
+
+// printable replaces what would command a terminal: the process may be of another user.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, line)
 }
 
 // NoAnswer explains why the process at the other end did not answer.

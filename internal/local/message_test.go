@@ -57,3 +57,10 @@ func TestLost(t *testing.T) {
 		t.Errorf("got %d, %v", got, err)
 	}
 }
+
+// TestPrintable checks that an answer cannot command a terminal.
+func TestPrintable(t *testing.T) {
+	if got, want := local.Printable("done é\x1b[2J\u009b\r"), "done é?[2J??"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -272,6 +272,9 @@ func TestUnproved(t *testing.T) {
 			}
 			r.wantRefused(t, server.Refused{Authorization: 4})
 			r.noService(t)
+			if n := len(r.server.Track.Ended()); n > 0 {
+				t.Errorf("strangers have made %d records", n)
+			}
 		})
 	}
 }

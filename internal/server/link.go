@@ -110,9 +110,12 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	}
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
-	s.Track.Begin(&c.record, c, s.counted(h.Destination.Port()))
+	stranger := s.Secure != nil && !from.authenticated()
+	if !stranger { // who could fill the access log with lines of his own
+		s.Track.Begin(&c.record, c, s.counted(h.Destination.Port()))
+	}
 	switch {
-	case s.Secure != nil && !from.authenticated():
+	case stranger:
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil

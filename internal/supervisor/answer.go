@@ -209,8 +209,21 @@ func answer(callers []*net.UnixConn, text string, err error) {
 	}
 }
 
-// Find returns the processes of this PID namespace that may be supervisors.
-func Find() ([]int, error) { return local.Supervisor.Find() }
+// Find returns the supervisors of this PID namespace. Names that other processes have taken are
+// left out.
+func Find(ctx context.Context) (pids []int, err error) {
+	all, err := local.Supervisor.Find()
+	for _, pid := range all {
+		c, err := local.Supervisor.Dial(ctx, pid)
+		if err == nil {
+			err = c.Close()
+		}
+		if !errors.Is(err, local.ErrTaken) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
 
 // Reload has a supervisor reload, and returns what it says of that.
 func Reload(ctx context.Context, pid int) (said string, err error) {

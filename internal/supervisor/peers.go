@@ -24,6 +24,9 @@ type passed struct {
 func (s *Supervisor) pass(from *worker, p Peer, fd int) {
 	s.passed = append(s.passed, passed{from.section, p, fd})
 	s.passHeld()
+	if len(s.passed) > 0 {
+		time.AfterFunc(time.Until(p.Deadline), func() { s.post(s.passHeld) })
+	}
 }
 
 // passHeld gives the peers that wait to the workers that serve by now. Those that wait for too

@@ -76,9 +76,13 @@ func (t *Table) Linked(c *Conn, change func()) {
 }
 
 // End removes a connection from the list, and counts it by the party that ended it. The owner
-// must not change it afterwards.
+// must not change it afterwards. One that was never begun is counted as refused, at no port.
 func (t *Table) End(c *Conn, by Who, err error) {
 	s := c.shard
+	if s == nil {
+		t.Refuse(0, Code{by, Queue})
+		return
+	}
 	s.mu.Lock()
 	c.ended, c.err = now(), err
 	if c.code = (Code{by, c.phaseLocked()}); by == Nobody {

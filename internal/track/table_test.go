@@ -93,6 +93,13 @@ func TestRefuse(t *testing.T) {
 	if n := table.Totals()[80].Ends[code]; n != 3 {
 		t.Errorf("%d refused, want 3", n)
 	}
+	var told []track.Record
+	table.Observe(nil, func(r track.Record) { told = append(told, r) })
+	v := &visitor{}
+	table.End(&v.Conn, track.Server, nil)
+	if n := table.Totals()[0].Ends[track.Code{Who: track.Server, Phase: track.Queue}]; n != 1 || len(told) > 0 || len(table.Ended()) > 0 {
+		t.Errorf("of a connection that was never begun %d are counted, and %d told", n, len(told))
+	}
 }
 
 // TestManyLoops begins and ends connections on several goroutines, while another one reads.
