@@ -2,6 +2,9 @@ package supervisor
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -30,9 +33,20 @@ func (n *notifier) ticks() <-chan time.Time {
 	return n.watchdog.C
 }
 
-// tell sends lines to the service manager. An error means that it is gone.
+// tell sends lines to the service manager. An error means that it is gone, or does not read:
+// package daemon would wait for it for ever.
 func (n *notifier) tell(lines ...string) {
-	_, _ = daemon.SdNotify(false, strings.Join(lines, "\n"))
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: path})
+	if err != nil {
+		return
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetWriteDeadline(time.Now().Add(tellTimeout))
+	_, _ = io.WriteString(c, strings.Join(lines, "\n"))
 }
 
 // reloading announces a reload, after which ready must follow.
