@@ -97,7 +97,13 @@ func TestEnds(t *testing.T) {
 		})
 	}
 	t.Run("the service refuses", func(t *testing.T) { logs.want(t, w.wantRefused(t, w.alice, 81), "VC", "VC") })
-	t.Run("there is no service", func(t *testing.T) { logs.want(t, w.wantRefused(t, w.alice, 82), "SC", "SQ") })
+	t.Run("there is no service", func(t *testing.T) {
+		peer := w.wantRefused(t, w.alice, 82)
+		logs.want(t, peer, "SC", "SQ")
+		if l := accessOf(t, logs.server, peer); l.Service != "" {
+			t.Errorf("its service is %q", l.Service)
+		}
+	})
 	t.Run("the service does not answer", func(t *testing.T) { logs.want(t, w.wantRefused(t, w.alice, 83), "VC", "VC") })
 	t.Run("the peer resets before", func(t *testing.T) {
 		c := dial(t, w.alice.Host, w.alice.at(83))

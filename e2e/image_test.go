@@ -120,7 +120,7 @@ func TestImage(t *testing.T) {
 		})
 	}
 	t.Run("a container by its name", func(t *testing.T) { imageFindsContainer(t, w) })
-	t.Run("docker kill -s HUP", func(t *testing.T) { imageReloads(t, w, service80) })
+	t.Run("docker kill -s HUP", func(t *testing.T) { imageReloads(t, w, service80, service443) })
 	t.Run("docker stop", func(t *testing.T) { stopDrains(t, w, service80) })
 }
 
@@ -147,7 +147,7 @@ func imageFindsContainer(t *testing.T, w imageWorld) {
 }
 
 // imageReloads has a server in a container read a file again, under a live peer.
-func imageReloads(t *testing.T, w imageWorld, service80 *net.TCPListener) {
+func imageReloads(t *testing.T, w imageWorld, service80, service443 *net.TCPListener) {
 	dir := t.TempDir()
 	write := func(ports string) {
 		text := "[server.main]\nlisten = 12345\nport = " + ports
@@ -155,12 +155,13 @@ func imageReloads(t *testing.T, w imageWorld, service80 *net.TCPListener) {
 	}
 	write("[80]")
 	server := runImage(t, w.onM2, "--net=host --cap-add NET_ADMIN --read-only -v "+dir+":/etc/portredirector:ro", "run /etc/portredirector/portredirector.toml")
-	runImage(t, w.onM1, "-p 80:80", "-c "+linkTo+" -p 80")
+	runImage(t, w.onM1, "-p 80:80 -p 443:443", "-c "+linkTo+" -p 80 -p 443")
 	live := newSession(t, w.alice, 80, service80)
 	live.talk(t)
 	write("[80, 443]")
 	w.onM2.Docker(t, "kill", "--signal=HUP", server)
-	w.onM2.WaitLog(t, server, "443=443")
+	w.onM2.WaitLog(t, server, "retiring, another worker serves new peers")
+	newSession(t, w.alice, 443, service443).talk(t)
 	live.talk(t)
 	w.onM2.WaitHealth(t, server, "healthy")
 }

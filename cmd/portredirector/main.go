@@ -20,6 +20,7 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
 	"portredirector/internal/logging"
+	"portredirector/internal/supervisor"
 )
 
 // version is set by the linker in a release build.
@@ -62,7 +63,7 @@ func (e env) live(ctx context.Context, verbose bool, admin config.Admin, notes [
 	return run(daemon.Env{
 		Shutdown: shutdown, Log: log, Dropped: to.Dropped, Version: buildVersion(), Admin: admin,
 		Say:    func(line string) { fmt.Fprintln(e.stdout, line) },
-		Serves: func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }, // an error means that it is gone
+		Serves: func() { supervisor.Notify(systemd.SdNotifyReady) },
 	})
 }
 

@@ -127,6 +127,21 @@ func run(t *testing.T, path string) *running {
 	return r
 }
 
+// runFull returns a log that writes to a pipe, and the pipe's reader, which reads nothing by itself.
+func runFull(t *testing.T) (l *running, reader *os.File) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reader.Close() })
+	return run(t, path), reader
+}
+
 // lines returns the number of lines of a file.
 func lines(t *testing.T, path string) int {
 	t.Helper()
@@ -177,15 +192,7 @@ func TestRotated(t *testing.T) {
 
 // TestSlow uses a pipe that nobody reads. Records are dropped and counted, and Add does not block.
 func TestSlow(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	reader, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := run(t, path)
+	l, reader := runFull(t)
 	const many = 20_000
 	for range many {
 		l.Add(record())
@@ -220,16 +227,7 @@ func TestSlow(t *testing.T) {
 // TestStuck has a reader that never reads: neither the end of the log waits for it, nor a rotation.
 func TestStuck(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	reader, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
-	l := run(t, path)
+	l, _ := runFull(t)
 	for l.Dropped() == 0 {
 		l.Add(record())
 	}

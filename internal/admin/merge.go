@@ -23,7 +23,7 @@ type Worker struct {
 	families
 }
 
-// families are the metrics of a process by name. They are nil if it does not answer.
+// families maps names to the metrics of a process. It is nil if the process does not answer.
 type families = map[string]*dto.MetricFamily
 
 // Merge returns what gathers the metrics of a supervisor and of its workers. Those of a worker

@@ -13,8 +13,8 @@ import (
 	"portredirector/internal/track"
 )
 
-// Source is what metrics are made of, each time that they are asked for. Nil functions have
-// nothing to tell.
+// Source supplies the values of all metrics, anew for each scrape. Metrics of nil functions are
+// left out.
 type Source struct {
 	Version string
 	Self    *Self
@@ -28,14 +28,14 @@ type Source struct {
 	Workers []Worker                 // of a supervisor
 }
 
-// Upstream is the state of a server, as its client sees it.
+// Upstream holds the state of a server, as its client sees it.
 type Upstream struct {
 	Name  string
 	Up    bool
 	Links map[string]int // by their state
 }
 
-// metric is one that this program has of its own.
+// metric describes a metric of this program.
 type metric struct {
 	*prometheus.Desc
 

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Process is what a server says of its process.
+// Process supplies the answers of a server.
 type Process struct {
 	// Health returns why the process is unhealthy, or a note if another has taken its place.
 	Health func() (note string, err error)

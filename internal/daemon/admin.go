@@ -17,7 +17,7 @@ import (
 
 var errDraining = errors.New("it drains")
 
-// operators is what a daemon opens for operators before a sandbox is in the way.
+// operators holds what must be opened for operators before the sandbox closes.
 type operators struct {
 	self     *admin.Self      // nil costs some metrics
 	listener *net.TCPListener // of --admin; nil is none

@@ -10,7 +10,7 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Env is what a daemon gets from the process that runs it.
+// Env connects a daemon to the process that runs it.
 type Env struct {
 	Shutdown Shutdown
 	Log      *slog.Logger
@@ -27,11 +27,11 @@ type Env struct {
 	Worker *Worker
 }
 
-// Worker is what a daemon gets from its supervisor.
+// Worker connects a daemon to its supervisor.
 type Worker struct {
 	// Listeners are those of its addresses. The daemon owns them.
 	Listeners map[string]*net.TCPListener
-	// Prepared says that the daemon could begin to serve, and returns a channel that is
+	// Prepared reports that the daemon could begin to serve, and returns a channel that is
 	// closed when it may.
 	Prepared func() <-chan struct{}
 	// Succeeded reports, from Retire on, whether another process serves in place of this one.

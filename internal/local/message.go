@@ -48,7 +48,7 @@ func Conn(fd int) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// None is in place of a descriptor.
+// None stands for no descriptor.
 const None = -1
 
 // Send sends a message, and a descriptor unless that is [None].

@@ -3,6 +3,7 @@ package local_test
 import (
 	"bytes"
 	"errors"
+	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,14 +12,23 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// TestMessages sends messages of all sizes that occur, and a descriptor with some.
-func TestMessages(t *testing.T) {
+// newPair returns both ends of a connection.
+func newPair(t *testing.T) (ours, other *net.UnixConn) {
+	t.Helper()
 	ours, theirs, err := local.Pair()
 	nstest.Must(t, err)
-	other, err := local.Conn(theirs)
+	other, err = local.Conn(theirs)
 	nstest.Must(t, err)
-	defer ours.Close()
-	defer other.Close()
+	t.Cleanup(func() {
+		_ = ours.Close()
+		_ = other.Close()
+	})
+	return ours, other
+}
+
+// TestMessages sends messages of all sizes that occur, and a descriptor with some.
+func TestMessages(t *testing.T) {
+	ours, other := newPair(t)
 	for _, size := range []int{0, 1, 64 << 10} { // the most that is kept of a peer
 		for _, fd := range []int{local.None, 1} {
 			want := bytes.Repeat([]byte{'x'}, size)
@@ -41,12 +51,7 @@ func TestMessages(t *testing.T) {
 
 // TestLost loses messages: those that follow arrive.
 func TestLost(t *testing.T) {
-	ours, theirs, err := local.Pair()
-	nstest.Must(t, err)
-	other, err := local.Conn(theirs)
-	nstest.Must(t, err)
-	defer ours.Close()
-	defer other.Close()
+	ours, other := newPair(t)
 	nstest.Must(t, local.Send(ours, "no number", 1))
 	var got int
 	if fd, err := local.Receive(other, &got); !errors.Is(err, local.ErrLost) || fd != local.None {

@@ -28,7 +28,7 @@ type conn struct {
 	inside bool // it is counted in Server.Peers
 	record track.Conn
 
-	service Service
+	service Service    // zero if the port has none
 	addr    netip.Addr // of the service, the one that is dialed
 	port    uint16     // of the source that the service sees; 0 is the claim's
 
@@ -60,7 +60,7 @@ func (c *conn) next() (relay.Next, error) {
 	return relay.Next{Pair: p}, nil
 }
 
-// admit decides whether the peer may come in, and finds its service.
+// admit decides whether the peer may come in.
 func (c *conn) admit() error {
 	s, h := c.server, c.header
 	if s.Relay.Draining() {
@@ -69,11 +69,9 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h); err != nil {
 		return err
 	}
-	service, ok := s.Services[h.Destination.Port()]
-	if !ok {
+	if !c.served() {
 		return ErrNoService
 	}
-	c.record.Update(func() { c.service = service })
 	if s.Claims != nil {
 		if err := s.Claims.Check(h.Source.Addr()); err != nil {
 			return err

@@ -14,7 +14,9 @@ import (
 // Describe fills in what the server knows about a peer.
 func (c *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = c.header.ID, c.header.Source, c.header.Destination
-	r.Service = cmp.Or(c.service.Name, c.service.String())
+	if c.served() {
+		r.Service = cmp.Or(c.service.Name, c.service.String())
+	}
 	r.Other, r.Identity = c.from.String(), c.server.nameOf(c.from.origin)
 	if c.addr.IsValid() {
 		r.Source = c.header.Source

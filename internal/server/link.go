@@ -110,9 +110,10 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	}
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
+	c.service = s.Services[h.Destination.Port()]
 	stranger := s.Secure != nil && !from.authenticated()
 	if !stranger { // who could fill the access log with lines of his own
-		s.Track.Begin(&c.record, c, s.counted(h.Destination.Port()))
+		s.Track.Begin(&c.record, c, c.countedPort())
 	}
 	switch {
 	case stranger:
@@ -125,14 +126,17 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	return c.next()
 }
 
-// counted returns the port under which a peer is counted: strangers could name all others, and 0
-// stands for these.
-func (s *Server) counted(port uint16) uint16 {
-	if _, ok := s.Services[port]; !ok {
+// countedPort returns the port under which the peer is counted. It is 0 without a service, since
+// strangers could name all ports.
+func (c *conn) countedPort() uint16 {
+	if !c.served() {
 		return 0
 	}
-	return port
+	return c.header.Destination.Port()
 }
+
+// served reports whether the peer's port has a service.
+func (c *conn) served() bool { return c.service != Service{} }
 
 // dismiss ends an idle link. In a drain a header may be under way, and the link waits
 // for it. Otherwise there are too many links, and waiting would keep one more.

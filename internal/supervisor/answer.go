@@ -20,7 +20,7 @@ import (
 	"portredirector/internal/local"
 )
 
-// questionReload is what a caller asks for.
+// questionReload asks for a reload.
 const questionReload = "reload"
 
 // Answers begin with one of these words.
@@ -29,7 +29,7 @@ const (
 	answerFailed = "failed"
 )
 
-// callers are the sockets on which others ask the supervisor.
+// callers holds the sockets on which others ask the supervisor.
 type callers struct {
 	admin, reload *net.UnixListener
 	server        *admin.Server

@@ -198,7 +198,7 @@ type fake struct {
 	program, file string
 }
 
-// home is where the first section of a fake serves.
+// home names the address of a fake's first section.
 const home = "127.0.0.1:80"
 
 // newFake starts a supervisor with one section and waits until it is served.

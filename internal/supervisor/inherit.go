@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/local"
 )
 
-// Worker is this process as a supervisor has started it.
+// Worker connects this process, a worker, to its supervisor.
 type Worker struct {
 	Section   string
 	Path      string // of the configuration file
@@ -29,7 +29,7 @@ type Worker struct {
 	report report // guarded by mu
 }
 
-// Obey is what a worker does when it is told to.
+// Obey carries out the orders of a supervisor.
 type Obey struct {
 	// Retire accepts no more peers. If another worker has succeeded this one, it serves the
 	// peers that Pass passes. After the timeout the worker drains; 0 is never.

@@ -2,7 +2,7 @@ package supervisor
 
 import "time"
 
-// verb is what a supervisor tells a worker to do.
+// verb names an order to a worker.
 type verb string
 
 const (
@@ -23,7 +23,7 @@ type order struct {
 	Peer      *Peer         `json:",omitempty"` // of doTake, with its socket
 }
 
-// phase is how far a worker is.
+// phase names a stage in a worker's life.
 type phase string
 
 const (

@@ -33,9 +33,9 @@ func (n *notifier) ticks() <-chan time.Time {
 	return n.watchdog.C
 }
 
-// tell sends lines to the service manager. An error means that it is gone, or does not read:
-// package daemon would wait for it for ever.
-func (n *notifier) tell(lines ...string) {
+// Notify sends lines to the service manager, if there is one. An error means that it is gone, or
+// does not read. SdNotify of go-systemd would wait for it for ever.
+func Notify(lines ...string) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return
@@ -53,14 +53,14 @@ func (n *notifier) tell(lines ...string) {
 func (n *notifier) reloading() {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	n.tell("RELOADING=1", fmt.Sprint("MONOTONIC_USEC=", now.Nano()/1000), "STATUS=reloading")
+	Notify("RELOADING=1", fmt.Sprint("MONOTONIC_USEC=", now.Nano()/1000), "STATUS=reloading")
 }
 
 // ready announces that the workers serve, or go on serving.
-func (n *notifier) ready(status string) { n.tell("READY=1", oneLine("STATUS="+status)) }
+func (n *notifier) ready(status string) { Notify("READY=1", oneLine("STATUS="+status)) }
 
 // status sets what `systemctl status` shows.
-func (n *notifier) status(text string) { n.tell(oneLine("STATUS=" + text)) }
+func (n *notifier) status(text string) { Notify(oneLine("STATUS=" + text)) }
 
 // checkWorkers satisfies the watchdog if all current workers have answered since the last
 // time, and asks them again.
@@ -75,7 +75,7 @@ func (s *Supervisor) checkWorkers() {
 		_ = w.tell(order{Do: doPing}, none)
 	}
 	if well {
-		s.notify.tell("WATCHDOG=1")
+		Notify("WATCHDOG=1")
 	}
 }
 

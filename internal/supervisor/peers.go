@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/local"
 )
 
-// none is in place of a descriptor.
+// none stands for no descriptor.
 const none = local.None
 
 // passed is a peer of a retired worker that waits for its successor.

@@ -31,7 +31,7 @@ func (c Config) dropped() map[string]uint64 {
 	return map[string]uint64{"program": c.Dropped()}
 }
 
-// Plan is what a configuration file says, as far as a supervisor needs it.
+// Plan holds the part of a configuration file that a supervisor needs.
 type Plan struct {
 	Sections      []Section
 	WorkerTimeout time.Duration // bounds the life of a retired worker; 0 is no bound

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// state is what a supervisor leaves behind for the program that is executed in its place. That
+// state holds all that a supervisor leaves to the program that is executed in its place. That
 // may be of an earlier or a later version: fields that it does not know are ignored, and those
 // that are missing are zero. Descriptors are numbers of this process.
 type state struct {

@@ -152,7 +152,7 @@ func (s *Supervisor) end(why string) {
 		s.killLater(s.workers)
 	}
 	s.log.Info("shutting down", slog.String("why", why), slog.Int("workers", len(s.workers)))
-	s.notify.tell("STOPPING=1")
+	Notify("STOPPING=1")
 	if s.reload != nil {
 		s.fail(errEnding)
 	}
