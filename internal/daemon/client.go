@@ -25,8 +25,8 @@ import (
 
 // RunClient runs a client until it is shut down or fails.
 func RunClient(env Env, cfg config.Client) error {
-	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.logger(env.Log)}
-	return clientHints.add(d.run(env.Shutdown))
+	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.Logger(env.Log)}
+	return clientHints.Add(d.run(env.Shutdown))
 }
 
 // clientDaemon holds the parts of a client.

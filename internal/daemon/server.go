@@ -24,8 +24,8 @@ import (
 // RunServer runs a server until it is shut down or fails. The return routes are proved before it
 // accepts the first link, and removed after the last peer.
 func RunServer(env Env, cfg config.Server) error {
-	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.logger(env.Log)}
-	return serverHints.add(d.run(env.Shutdown))
+	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.Logger(env.Log)}
+	return serverHints.Add(d.run(env.Shutdown))
 }
 
 // serverDaemon holds the parts of a server.

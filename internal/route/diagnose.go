@@ -21,6 +21,7 @@ const (
 	mendRule    = "give it a higher priority number than ours, or let it not match replies of the service"
 	mendReverse = "set the sysctl net.ipv4.conf.all.src_valid_mark to 0, or rp_filter of the interface to 2"
 	mendNoRoute = "give this machine a route to the service"
+	mendDefault = "give it a default route"
 )
 
 // diagnoseLocked finds the culprit of a proof that failed. It repeats the proof, so
@@ -46,7 +47,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 	case Rewritten:
 		f.Mend = mendMasq
 		if s, ok := translated(steps, nftables.ChainHookPostrouting); ok {
-			f.Culprit = s.String()
+			f.Culprit, f.Command = s.String(), s.letPass(f.Service, false)
 		}
 	case Redirected:
 		f.Mend = fmt.Sprintf("name the service by its own address, %s", r.Flow.Dest)
@@ -61,6 +62,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		switch {
 		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
+			f.Command = s.letPass(replyFrom(r), f.Outcome == Lost)
 		case f.Outcome == Lost:
 			f.Mend = mendLegacy
 		default: // a full queue of the service, or of connection tracking, looks alike
@@ -70,6 +72,14 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 	return f
 }
 
+// replyFrom returns where the replies to a probe come from.
+func replyFrom(r probe.Result) netip.AddrPort {
+	if r.Flow != nil {
+		return r.Flow.Dest
+	}
+	return r.To
+}
+
 // blameRouting looks whether the replies to a probe are routed to this machine,
 // and returns the rule or setting to blame if they are not.
 func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
@@ -77,7 +87,7 @@ func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
 	got, err := l.ask()
 	switch {
 	case !l.routable():
-		return "this machine has no route for replies", "give it a default route"
+		return "this machine has no route for replies", mendDefault
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
 		return "the kernel's check of the reverse path drops the reply", mendReverse
 	case err == nil && got.kind == unix.RTN_LOCAL:
@@ -110,10 +120,7 @@ func (m *Manager) ruleInFront(f family, table int) (netlink.Rule, bool) {
 // replyLookup returns the question for the route of the replies to a probe.
 func (m *Manager) replyLookup(r probe.Result) lookup {
 	plan := m.ready.Load()
-	l := lookup{from: r.To, to: r.From}
-	if r.Flow != nil {
-		l.from = r.Flow.Dest
-	}
+	l := lookup{from: replyFrom(r), to: r.From}
 	to, err := lookup{to: l.from}.ask()
 	switch {
 	case r.Mark == 0: // by a rule for the address

@@ -49,6 +49,7 @@ type Finding struct {
 	Seen    string // what tells of the outcome; may be empty
 	Culprit string // the rule, chain or setting to blame; empty if it was not found
 	Mend    string // what an administrator can do about it; may be empty
+	Command string // that does so; may be empty
 }
 
 // Err returns an error in one line if the return route does not hold.
@@ -96,6 +97,8 @@ func judge(r probe.Result, local func(netip.Addr) bool, replyLeads func(netip.Ad
 	switch {
 	case r.Flow != nil && r.Flow.Source.Addr() != r.From.Addr():
 		return Rewritten, fmt.Sprintf("the service sees %s", r.Flow.Source.Addr())
+	case r.Arrived && r.Err != nil:
+		return Holds, r.Err.Error()
 	case r.Arrived:
 		return Holds, ""
 	case !r.Sent:

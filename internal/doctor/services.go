@@ -1,0 +1,238 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"portredirector/internal/docker"
+	"portredirector/internal/route"
+	"portredirector/internal/server"
+	"portredirector/internal/wire"
+)
+
+// checkServices sets up return routes of its own beside those of a server that runs, proves the way
+// of each service, and removes them.
+func (p *Patient) checkServices(ctx context.Context, report reporter) {
+	if p.Server == nil || p.broken {
+		return
+	}
+	silent := slog.New(slog.DiscardHandler)
+	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table}, silent)
+	if err != nil {
+		report("return route", Fail, p.hints().Add(err).Error(), "")
+		return
+	}
+	defer func() {
+		if err := routes.Close(); err != nil {
+			report("return route", Warn, "remove what the check has set up: "+err.Error(), "ip rule show; ip rule del priority 500")
+		}
+	}()
+	found := p.findServices(ctx, report)
+	var all []netip.AddrPort
+	for _, s := range found {
+		all = append(all, s.at)
+	}
+	_ = routes.SetUp(ctx, all...) // the findings have its errors
+	findings := make(map[netip.AddrPort]route.Finding)
+	for _, f := range routes.Findings() {
+		findings[f.Service] = f
+	}
+	if routes.Plain() {
+		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
+	}
+	var proved []Result
+	serves := make(map[uint16]bool) // ports of which one address works
+	for _, s := range found {
+		f := findings[s.key()]
+		serves[s.port] = serves[s.port] || f.Outcome == route.Holds && f.Seen == ""
+	}
+	for _, s := range found {
+		f, ok := findings[s.key()]
+		proved = append(proved, s.judge(f, ok, serves[s.port]))
+	}
+	summarize(proved, report, func(n int) string { return fmt.Sprintf("%d services: replies come back, with the peer's address", n) })
+}
+
+// located is one address of a service.
+type located struct {
+	port    uint16 // that peers connect to
+	service server.Service
+	at      netip.AddrPort
+}
+
+// String names the service as an operator knows it.
+func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
+
+// describe names a service.
+func describe(name, at string, port uint16) string {
+	if name == "" {
+		return fmt.Sprintf("%s (port %d)", at, port)
+	}
+	return fmt.Sprintf("%s (%s, port %d)", at, name, port)
+}
+
+// findServices returns the addresses of all services, but for those that docker-proxy hides.
+func (p *Patient) findServices(ctx context.Context, report reporter) (all []located) {
+	silent := slog.New(slog.DiscardHandler)
+	containers := docker.New(p.Server.DockerSocket, p.Server.Containers(), silent)
+	containers.CheckNetworks(route.OffLink)
+	if err := containers.Refresh(ctx); err != nil {
+		report("containers", Fail, err.Error(), "systemctl start docker, or --docker-socket with the socket of the engine")
+	}
+	proxies := containers.Proxies(ctx)
+	book := server.Book{Names: server.NewNames(net.DefaultResolver, silent), Containers: containers, Instead: containers.Instead}
+	hidden := false
+	for _, port := range slices.Sorted(maps.Keys(p.Server.Services)) {
+		s := p.Server.Services[port]
+		if p.unnamed[s.Host] {
+			continue
+		}
+		addrs, err := book.Addresses(ctx, s)
+		if err != nil {
+			name, _ := s.Container()
+			report("containers", Fail, fmt.Sprintf("service of port %d: %v", port, err), "docker ps --all --filter name="+name)
+			continue
+		}
+		for _, a := range addrs {
+			at := netip.AddrPortFrom(a, s.Port)
+			if s.Host == "" && a.Is6() && !haveIPv6() {
+				continue
+			}
+			if err := proxies.Check(port, at); err != nil {
+				what, mend, _ := strings.Cut(err.Error(), ": use ")
+				report("docker-proxy", Fail, what, "give the server "+mend)
+				hidden = true
+				continue
+			}
+			all = append(all, located{port, s, containers.Instead(at)})
+		}
+	}
+	if !hidden && len(proxies) > 0 {
+		report("docker-proxy", OK, "it hides no service", "")
+	}
+	return all
+}
+
+// haveIPv6 reports whether this machine has ::1.
+func haveIPv6() bool {
+	err := tryBind("[::1]:0")
+	return err == nil
+}
+
+// key returns the address as findings have it.
+func (l located) key() netip.AddrPort { return netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()) }
+
+// judge returns what a proof tells of a service, of which other addresses may work.
+func (l located) judge(f route.Finding, ok, serves bool) Result {
+	if !ok {
+		return Result{
+			Check: "return route", Level: Fail, Seen: l.String() + ": it cannot be had",
+			Mend: "portredirector server -v says why; a service on ::1 needs sysctl -w net.ipv6.conf.lo.disable_ipv6=0",
+		}
+	}
+	c := conclude(f)
+	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
+	if c.check == "service" && serves {
+		r.Level = Warn
+		r.Seen += fmt.Sprintf(", so %s peers are refused; another address of it works", ipVersion(l.at.Addr()))
+	}
+	return r
+}
+
+// conclusion is a finding in the words of an operator.
+type conclusion struct {
+	check string
+	level Level
+
+	outcome, why, mend string
+}
+
+// conclude returns what a finding means.
+func conclude(f route.Finding) conclusion {
+	port := f.Service.Port()
+	switch {
+	case f.Outcome == route.Holds && f.Seen != "":
+		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -ltnp 'sport = :%d' shows where the service listens; start it", port)}
+	case f.Outcome == route.NoAnswer:
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %d pass?", f.Service, port)}
+	case f.Outcome == route.Holds:
+		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
+	case f.Outcome == route.Unproved:
+		return conclusion{"return route", Warn, "there are too many services to prove at once", "", ""}
+	}
+	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), join(f.Command, f.Mend)}
+}
+
+// Report returns a finding as a server answers a trial with it.
+func Report(f route.Finding) wire.Finding {
+	c := conclude(f)
+	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
+	if f.Outcome == route.Holds {
+		report.Source = f.Claim.Addr().String()
+	}
+	return report
+}
+
+// ipVersion names the family of an address.
+func ipVersion(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// nameOf returns the check that a finding belongs to.
+func nameOf(f route.Finding) string {
+	switch f.Blame() {
+	case route.BlameFirewall:
+		return "firewall"
+	case route.BlameNAT:
+		return "translation"
+	case route.BlameReverse:
+		return "rp_filter"
+	case route.BlameRule:
+		return "ip rules"
+	case route.BlameRoute, route.BlameNobody:
+	}
+	return "return route"
+}
+
+func join(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+}
+
+// summarize reports results. Of many that are well it makes one line.
+func summarize(all []Result, report reporter, well func(n int) string) {
+	const most = 4
+	ok := 0
+	for _, r := range all {
+		if r.Level == OK {
+			ok++
+		}
+	}
+	bad := 0
+	for _, r := range all {
+		switch {
+		case r.Level == OK && ok > most:
+		case r.Level != OK && bad >= mostLines:
+			bad++
+		default:
+			if r.Level != OK {
+				bad++
+			}
+			report(r.Check, r.Level, r.Seen, r.Mend)
+		}
+	}
+	if ok > most {
+		report(all[0].Check, OK, well(ok), "")
+	}
+	if bad > mostLines {
+		report(all[0].Check, Fail, fmt.Sprintf("and %d more, which are not listed", bad-mostLines), "")
+	}
+}
