@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"portredirector/internal/auth"
 	"portredirector/internal/dial"
 	"portredirector/internal/socket"
@@ -170,8 +172,14 @@ func (l *line) open(ctx context.Context) (netip.AddrPort, bool) {
 	}
 	var session *auth.Session
 	if l.auth != nil {
-		if session, err = l.auth.Open(ctx, fd, hostOf(l.name), l.purpose); err != nil {
-			l.untrusted(err)
+		same, duplicated := unix.Dup(fd) // Open closes fd
+		session, err = l.auth.Open(ctx, fd, hostOf(l.name), l.purpose)
+		holed := duplicated == nil && socket.Holed(same)
+		if duplicated == nil {
+			_ = unix.Close(same)
+		}
+		if err != nil {
+			l.untrusted(err, holed)
 			return at, false
 		}
 	}
@@ -195,8 +203,8 @@ func (l *line) unreached(err error) {
 	}
 }
 
-// untrusted reports why a handshake failed.
-func (l *line) untrusted(err error) {
+// untrusted reports why a handshake failed. holed says that long packets were lost.
+func (l *line) untrusted(err error, holed bool) {
 	text := l.patient.hints().Add(err).Error()
 	var record tls.RecordHeaderError
 	var invalid x509.CertificateInvalidError
@@ -204,6 +212,8 @@ func (l *line) untrusted(err error) {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired,
 		strings.Contains(err.Error(), "expired certificate"):
 		l.report("clock", Fail, text, fmt.Sprintf("date on both machines; timedatectl set-ntp true where it is wrong; else renew the certificate (%s)", l.patient.now().Format(time.RFC3339)))
+	case errors.Is(err, errSilent) && holed:
+		l.blackHole(err)
 	case errors.Is(err, errSilent):
 		l.report("program", Fail, fmt.Sprintf("%s accepts connections and does not answer", l.name), "there: "+unit+"; journalctl -u portredirector")
 	case errors.As(err, &record), !errors.Is(err, auth.ErrUntrusted) && !errors.Is(err, auth.ErrEnded) && !errors.Is(err, auth.ErrAuthOnly):
@@ -232,5 +242,9 @@ func (l *line) noAnswer(err error) {
 	}
 }
 
-// mtu returns the path MTU that the kernel knows of.
-func (l *line) mtu() int { return socket.PathMTU(l.inquiry.FD()) }
+// blackHole reports that long packets are lost.
+func (l *line) blackHole(err error) {
+	l.report("path MTU", Fail,
+		fmt.Sprintf("short packets pass, and long ones do not (%v): something on the way drops those that are longer than its MTU, and does not say so", err),
+		"sysctl -w net.ipv4.tcp_mtu_probing=1 on both machines, and in /etc/sysctl.d to keep it; or ip link set dev DEVICE mtu 1400")
+}

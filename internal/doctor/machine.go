@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/dial"
+	"portredirector/internal/sandbox"
 	"portredirector/internal/socket"
 )
 
@@ -27,9 +28,14 @@ func (p *Patient) checkCapabilities(_ context.Context, report reporter) {
 	if p.Server == nil {
 		return
 	}
+	if !sandbox.Effective(sandbox.NetAdmin) {
+		p.broken = true
+		report("capabilities", Fail, "CAP_NET_ADMIN is missing", mendCapabilities)
+		return
+	}
 	if err := socket.CheckTransparent(); err != nil {
 		p.broken = true
-		report("capabilities", Fail, "CAP_NET_ADMIN is missing: "+err.Error(), mendCapabilities)
+		report("capabilities", Fail, err.Error(), mendCapabilities)
 		return
 	}
 	report("capabilities", OK, "CAP_NET_ADMIN is there", "")
@@ -145,7 +151,10 @@ func (p *Patient) algorithm() (string, error) {
 
 // checkSlowStart looks whether a link begins slowly after it was idle. BBR does not.
 func (p *Patient) checkSlowStart(_ context.Context, report reporter) {
-	name, _ := p.algorithm()
+	name, err := p.algorithm()
+	if err != nil {
+		return // checkCongestion has told
+	}
 	on, err := p.number("sys/net/ipv4/tcp_slow_start_after_idle")
 	switch {
 	case err != nil || on == 0:

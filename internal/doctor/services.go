@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -38,7 +39,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	for _, s := range found {
 		all = append(all, s.at)
 	}
-	_ = routes.SetUp(ctx, all...) // the findings have its errors
+	_ = routes.SetUp(ctx, all...) // the findings have its errors, and so has Mark below
 	findings := make(map[netip.AddrPort]route.Finding)
 	for _, f := range routes.Findings() {
 		findings[f.Service] = f
@@ -54,7 +55,12 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	}
 	for _, s := range found {
 		f, ok := findings[s.key()]
-		proved = append(proved, s.judge(f, ok, serves[s.port]))
+		if !ok {
+			_, err := routes.Mark(ctx, s.at)
+			proved = append(proved, p.notHad(s, err))
+			continue
+		}
+		proved = append(proved, s.judge(f, serves[s.port]))
 	}
 	summarize(proved, report, func(n int) string { return fmt.Sprintf("%d services: replies come back, with the peer's address", n) })
 }
@@ -128,14 +134,24 @@ func haveIPv6() bool {
 // key returns the address as findings have it.
 func (l located) key() netip.AddrPort { return netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()) }
 
-// judge returns what a proof tells of a service, of which other addresses may work.
-func (l located) judge(f route.Finding, ok, serves bool) Result {
-	if !ok {
-		return Result{
-			Check: "return route", Level: Fail, Seen: l.String() + ": it cannot be had",
-			Mend: "portredirector server -v says why; a service on ::1 needs sysctl -w net.ipv6.conf.lo.disable_ipv6=0",
-		}
+// notHad returns why the return route of a service cannot be set up. It is the same for all
+// services on the way.
+func (p *Patient) notHad(l located, err error) Result {
+	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": it was not proved"}
+	if err != nil {
+		r.Seen = p.hints().Add(err).Error()
 	}
+	switch {
+	case errors.Is(err, route.ErrInFront), errors.Is(err, route.ErrMarkUsed):
+		r.Check, r.Mend = "ip rules", "ip rule show; the program that has made the rule has to make it in another way"
+	case err != nil && l.at.Addr().Is6():
+		r.Mend = "sysctl -w net.ipv6.conf.lo.disable_ipv6=0"
+	}
+	return r
+}
+
+// judge returns what a proof tells of a service, of which other addresses may work.
+func (l located) judge(f route.Finding, serves bool) Result {
 	c := conclude(f)
 	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
 	if c.check == "service" && serves {

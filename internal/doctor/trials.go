@@ -3,6 +3,7 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"portredirector/internal/socket"
 	"portredirector/internal/wire"
 )
 
@@ -20,15 +22,15 @@ var (
 	trialPeer6 = netip.MustParseAddr("2001:db8::77")
 )
 
-// mostTrials bounds the ports that are tried.
-const mostTrials = 64
+// mostTrials bounds the ways that are tried.
+const mostTrials = 128
 
 // trials asks a server, over one link, about peers that do not exist.
 type trials struct {
 	*line
 
-	ports    []uint16
-	families []netip.Addr
+	ways     []question
+	left     int                 // ways that are too many
 	answers  map[question]answer // of the first trial, so that it is not asked twice
 	skew     time.Duration       // of the server's clock
 	answered bool
@@ -48,23 +50,34 @@ type answer struct {
 
 func newTrials(l *line) *trials {
 	t := &trials{line: l, answers: make(map[question]answer)}
-	v4, v6 := false, false
-	for _, at := range l.patient.Client.Listen {
-		host, text, _ := net.SplitHostPort(at)
-		if n, err := strconv.ParseUint(text, 10, 16); err == nil && !slices.Contains(t.ports, uint16(n)) {
-			t.ports = append(t.ports, uint16(n))
+	for _, peer := range []netip.Addr{trialPeer4, trialPeer6} {
+		if peer.Is6() && !haveGlobalIPv6() {
+			continue
 		}
-		a, err := netip.ParseAddr(host)
-		v4 = v4 || err != nil || a.Is4() || a.IsUnspecified()
-		v6 = v6 || err != nil || a.Is6()
+		for _, at := range l.patient.Client.Listen {
+			host, text, _ := net.SplitHostPort(at)
+			n, err := strconv.ParseUint(text, 10, 16)
+			q := question{peer, uint16(n)}
+			if err == nil && takes(host, peer) && !slices.Contains(t.ways, q) {
+				t.ways = append(t.ways, q)
+			}
+		}
 	}
-	if v4 {
-		t.families = append(t.families, trialPeer4)
-	}
-	if v6 && haveGlobalIPv6() {
-		t.families = append(t.families, trialPeer6)
-	}
+	t.left = max(0, len(t.ways)-mostTrials)
+	t.ways = t.ways[:len(t.ways)-t.left]
 	return t
+}
+
+// takes reports whether a listener on host takes peers of the family of one.
+func takes(host string, peer netip.Addr) bool {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || a == netip.IPv6Unspecified(): // a name may have both
+		return true
+	case peer.Is6():
+		return a.Is6() && !a.IsLoopback()
+	}
+	return a.Is4()
 }
 
 // haveGlobalIPv6 reports whether IPv6 peers could reach this machine.
@@ -101,10 +114,10 @@ func (t *trials) ask(ctx context.Context, q question, size int, within time.Dura
 // first finds out whether the server answers at all, and as what. It reports false if nothing
 // more can be asked.
 func (t *trials) first(ctx context.Context) bool {
-	if len(t.ports) == 0 || len(t.families) == 0 {
+	if len(t.ways) == 0 {
 		return false
 	}
-	q := question{t.families[0], t.ports[0]}
+	q := t.ways[0]
 	a, err := t.ask(ctx, q, 0, linkTimeout)
 	switch {
 	case err != nil:
@@ -155,41 +168,39 @@ func (t *trials) clock() {
 // pathMTU finds out whether segments of full size pass in both directions. It reports false if the
 // link is stuck.
 func (t *trials) pathMTU(ctx context.Context) bool {
-	q := question{t.families[0], t.ports[0]}
-	_, err := t.ask(ctx, q, wire.MostTrial, linkTimeout)
-	if err == nil {
-		t.report("path MTU", OK, fmt.Sprintf("packets of full size pass, up to %d bytes", t.mtu()), "")
+	_, err := t.ask(ctx, t.ways[0], wire.MostTrial, linkTimeout)
+	switch {
+	case err == nil:
+		t.report("path MTU", OK, fmt.Sprintf("packets of full size pass, up to %d bytes", socket.PathMTU(t.inquiry.FD())), "")
 		return true
+	case errors.Is(err, errSilent) && socket.Holed(t.inquiry.FD()):
+		t.blackHole(err)
+	default:
+		t.noAnswer(err)
 	}
-	t.report("path MTU", Fail, fmt.Sprintf("short packets pass, and long ones do not (%v): something on the way drops those that are longer than its MTU, and does not say so", err),
-		"sysctl -w net.ipv4.tcp_mtu_probing=1 on both machines, and in /etc/sysctl.d to keep it; or ip link set dev DEVICE mtu 1400")
 	return false
 }
 
 // endToEnd tries the way of a peer of each family to each service, and reports what came back.
 func (t *trials) endToEnd(ctx context.Context) {
 	var all []Result
-	ports := t.ports[:min(len(t.ports), mostTrials)]
-	for _, peer := range t.families {
-		for _, port := range ports {
-			q := question{peer, port}
-			a, known := t.answers[q]
-			if !known {
-				var err error
-				if a, err = t.ask(ctx, q, 0, t.patient.Client.ConnectTimeout+linkTimeout); err != nil {
-					t.report("end to end", Fail, fmt.Sprintf("port %d: no answer: %v", port, err), "there: journalctl -u portredirector")
-					return
-				}
-				t.answers[q] = a
+	for _, q := range t.ways {
+		a, known := t.answers[q]
+		if !known {
+			var err error
+			if a, err = t.ask(ctx, q, 0, t.patient.Client.ConnectTimeout+linkTimeout); err != nil {
+				t.report("end to end", Fail, fmt.Sprintf("port %d: no answer: %v", q.port, err), "there: journalctl -u portredirector")
+				return
 			}
-			all = append(all, t.judge(q, a))
+			t.answers[q] = a
 		}
+		all = append(all, t.judge(q, a))
 	}
 	summarize(all, t.report, func(n int) string {
 		return fmt.Sprintf("%d ways of peers to services and back: each service sees the peer's address", n)
 	})
-	if left := len(t.ports) - len(ports); left > 0 {
-		t.report("end to end", Warn, fmt.Sprintf("%d ports were not tried", left), "")
+	if t.left > 0 {
+		t.report("end to end", Warn, fmt.Sprintf("%d more were not tried", t.left), "")
 	}
 }
 

@@ -25,7 +25,7 @@ func (f Finding) Blame() Blame {
 		return BlameNAT
 	case f.Mend == mendFilter || f.Mend == mendLegacy:
 		return BlameFirewall
-	case f.Mend == mendReverse:
+	case f.Culprit == culpritReverse:
 		return BlameReverse
 	case f.Mend == mendRule:
 		return BlameRule

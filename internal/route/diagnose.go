@@ -20,8 +20,11 @@ const (
 	mendMasq    = "exclude the service from masquerading, or name another address of it"
 	mendRule    = "give it a higher priority number than ours, or let it not match replies of the service"
 	mendReverse = "set the sysctl net.ipv4.conf.all.src_valid_mark to 0, or rp_filter of the interface to 2"
-	mendNoRoute = "give this machine a route to the service"
-	mendDefault = "give it a default route"
+	mendStrict  = "set the sysctl net.ipv4.conf.all.rp_filter to 2: replies come back by another interface than connections leave by"
+
+	culpritReverse = "the kernel's check of the reverse path drops the reply"
+	mendNoRoute    = "give this machine a route to the service"
+	mendDefault    = "give it a default route"
 )
 
 // diagnoseLocked finds the culprit of a proof that failed. It repeats the proof, so
@@ -29,6 +32,7 @@ const (
 func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) Finding {
 	var r probe.Result
 	var err error
+	checked := reverseDrops()
 	steps, traceErr := m.traceLocked(f.Claim, func() { r, err = send() })
 	if traceErr != nil && r.From != f.Claim { // it was not sent
 		r, err = send()
@@ -56,6 +60,9 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		}
 	case NotSent, Undelivered, Lost:
 		if f.Culprit, f.Mend = m.blameRouting(r); f.Culprit != "" {
+			if f.Mend == mendReverse {
+				f.Command = "sysctl -w net.ipv4.conf.all.src_valid_mark=0"
+			}
 			break
 		}
 		s, ok := dropped(steps)
@@ -63,6 +70,8 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
 			f.Command = s.letPass(replyFrom(r), f.Outcome == Lost)
+		case f.Outcome == Lost && reverseDrops() > checked:
+			f.Culprit, f.Mend, f.Command = culpritReverse, mendStrict, "sysctl -w net.ipv4.conf.all.rp_filter=2"
 		case f.Outcome == Lost:
 			f.Mend = mendLegacy
 		default: // a full queue of the service, or of connection tracking, looks alike
@@ -89,7 +98,7 @@ func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
 	case !l.routable():
 		return "this machine has no route for replies", mendDefault
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
-		return "the kernel's check of the reverse path drops the reply", mendReverse
+		return culpritReverse, mendReverse
 	case err == nil && got.kind == unix.RTN_LOCAL:
 		return "", ""
 	}

@@ -40,12 +40,3 @@ func TryCongestion(algorithm string) (got string, err error) {
 	}
 	return Congestion(fd)
 }
-
-// PathMTU returns the MTU of a connection's path as far as the kernel knows, or 0.
-func PathMTU(fd int) int {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return 0
-	}
-	return int(info.Pmtu)
-}
