@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -80,7 +79,7 @@ func (s *supervised) install(t *testing.T, build int) {
 // put puts a file into the place of the program on disk, as a package manager does.
 func (s *supervised) put(t *testing.T, b []byte, mode os.FileMode) {
 	t.Helper()
-	nstest.Must(t, errors.Join(os.WriteFile(s.program+".new", b, mode), os.Rename(s.program+".new", s.program)))
+	nstest.Must(t, nstest.Install(s.program, b, mode))
 }
 
 // write writes the configuration file.
