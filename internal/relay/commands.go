@@ -8,6 +8,7 @@ const (
 	cmdStopAccepting                // accept no more
 	cmdShortenDeadlines             // bound the prefaces
 	cmdExpire                       // end some prefaces
+	cmdClose                        // end some pairs
 	cmdCut                          // cut all flows
 	cmdStop                         // end the loop
 )
@@ -26,6 +27,14 @@ func (l *loop) postExpire(f *flow) {
 	l.post(cmdExpire)
 }
 
+// postClose posts cmdClose for a flow.
+func (l *loop) postClose(f *flow) {
+	l.mu.Lock()
+	l.closing = append(l.closing, f)
+	l.mu.Unlock()
+	l.post(cmdClose)
+}
+
 // runCommands runs the posted commands. It returns false after cmdStop.
 func (l *loop) runCommands(c uint32) bool {
 	if c&cmdAddListeners != 0 {
@@ -40,6 +49,9 @@ func (l *loop) runCommands(c uint32) bool {
 	}
 	if c&cmdExpire != 0 {
 		l.expire()
+	}
+	if c&cmdClose != 0 {
+		l.closePairs()
 	}
 	if c&cmdCut != 0 {
 		for _, f := range l.flows.all() {
@@ -57,6 +69,17 @@ func (l *loop) expire() {
 	l.mu.Unlock()
 	for _, f := range list {
 		l.finish(f, expired, nil)
+	}
+}
+
+// closePairs ends the pairs for which postClose was called.
+func (l *loop) closePairs() {
+	l.mu.Lock()
+	list := l.closing
+	l.closing = nil
+	l.mu.Unlock()
+	for _, f := range list {
+		l.finish(f, closed, nil)
 	}
 }
 

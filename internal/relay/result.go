@@ -11,6 +11,18 @@ type Meter struct {
 	moved [2]atomic.Int64 // by direction
 
 	connected, firstDown, halfClosed atomic.Int64 // as of Now; 0 is not yet
+
+	isCut atomic.Bool
+	flow  atomic.Pointer[flow] // of the pair; nil before
+}
+
+// Cut ends the pair as [Cut], or as soon as the meter gets one. A link of the pair survives
+// where a frame can tell of the end. It has no effect on a pair that has ended.
+func (m *Meter) Cut() {
+	m.isCut.Store(true)
+	if f := m.flow.Load(); f != nil {
+		f.loop.postClose(f)
+	}
 }
 
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
