@@ -28,8 +28,8 @@ func New(o Options) (*Engine, error) {
 	if n == 0 {
 		n = max(1, runtime.GOMAXPROCS(0)-1)
 	}
-	for range n {
-		l, err := newLoop(v, e.listeners, o)
+	for i := range n {
+		l, err := newLoop(v, e.listeners, i, o)
 		if err != nil {
 			for _, l := range e.loops {
 				l.close()
@@ -129,7 +129,7 @@ type Pending struct {
 // The link of a Leaving is reset. Expire has no effect on one that is complete.
 func (p Pending) Expire() {
 	if p.loop != nil {
-		p.loop.postExpire(p.flow)
+		p.loop.postCall(func() { p.loop.finish(p.flow, expired, nil) })
 	}
 }
 

@@ -28,19 +28,19 @@ type loop struct {
 
 	commands atomic.Uint32 // posted and not run yet
 	mu       sync.Mutex
-	expiring []*flow // for cmdExpire; guarded by mu
+	calls    []func() // for cmdCall; guarded by mu
 }
 
 // tick is the interval at which a loop checks time-outs, if it has any.
 const tick = time.Second
 
-func newLoop(v *life, s *listeners, o Options) (*loop, error) {
+func newLoop(v *life, s *listeners, index int, o Options) (*loop, error) {
 	p, err := newPoller()
 	if err != nil {
 		return nil, err
 	}
 	return &loop{
-		workspace: workspace{opts: o, life: v, poll: p, buf: make([]byte, bufferSize), start: time.Now()},
+		workspace: workspace{index: index, opts: o, life: v, poll: p, buf: make([]byte, bufferSize), start: time.Now()},
 		acceptor:  acceptor{shared: s, poll: p}, stopped: make(chan struct{}),
 	}, nil
 }

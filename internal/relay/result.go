@@ -10,7 +10,10 @@ import (
 type Meter struct {
 	moved [2]atomic.Int64 // by direction
 
-	connected, firstDown, halfClosed atomic.Int64 // as of Now; 0 is not yet
+	connected, firstDown atomic.Int64 // as of Now; 0 is not yet
+
+	halfClosed atomic.Bool
+	place      atomic.Uint32 // see setPlace
 }
 
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
@@ -25,8 +28,29 @@ func (m *Meter) Connected() int64 { return m.connected.Load() }
 // FirstDown returns the time of the service's first byte.
 func (m *Meter) FirstDown() int64 { return m.firstDown.Load() }
 
-// HalfClosed returns the time at which the first direction finished.
-func (m *Meter) HalfClosed() int64 { return m.halfClosed.Load() }
+// HalfClosed reports whether one direction has finished.
+func (m *Meter) HalfClosed() bool { return m.halfClosed.Load() }
+
+// numberBits is the size of a flow's number in a place: Linux permits as many descriptors without
+// a setting (fs.nr_open).
+const numberBits = 20
+
+// setPlace stores the loop of a pair, and its number there, when its dialed socket is connected.
+// There is no pointer, so the meter of a pair that has ended keeps nothing. Then the number is
+// free, or that of a flow with another meter. A place out of range is not stored.
+func (m *Meter) setPlace(loop int, number int32) {
+	place := uint32(0)
+	if loop+1 < 1<<(32-numberBits) && number < 1<<numberBits {
+		place = uint32(loop+1)<<numberBits | uint32(number) //nolint:gosec // in range
+	}
+	m.place.Store(place)
+}
+
+// where returns what setPlace has stored. It reports false if that is nothing.
+func (m *Meter) where() (loop int, number int32, ok bool) {
+	place := m.place.Load()
+	return int(place>>numberBits) - 1, int32(place & (1<<numberBits - 1)), place != 0
+}
 
 // note stores the current time, unless a time is stored already.
 func note(at *atomic.Int64) {
@@ -56,7 +80,7 @@ func (m *Meter) Down() int64 { return m.moved[dialed].Load() }
 type Result struct {
 	Up, Down int64
 	End      End
-	Err      error // the cause; nil if End is Finished, Idle or Cut
+	Err      error // the cause; nil if End is Finished or Idle, or Cut by a shutdown
 }
 
 // LogValue returns the result for a structured log.
