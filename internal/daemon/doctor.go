@@ -9,6 +9,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/doctor"
+	"portredirector/internal/ports"
 	"portredirector/internal/wire"
 )
 
@@ -46,7 +47,7 @@ func ServerCredentials(cfg config.Server) (*auth.Dialer, error) {
 }
 
 // try answers a trial.
-func (d *serverDaemon) try(ctx context.Context, claim netip.Addr, service netip.AddrPort) (wire.Finding, error) {
+func (d *serverDaemon) try(ctx context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error) {
 	f, err := d.routes.Try(ctx, claim, service)
 	if err != nil {
 		return wire.Finding{}, err

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/route"
 	"portredirector/internal/server"
 	"portredirector/internal/wire"
@@ -35,12 +36,12 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		}
 	}()
 	found := p.findServices(ctx, report)
-	var all []netip.AddrPort
+	var all []ports.Endpoint
 	for _, s := range found {
 		all = append(all, s.at)
 	}
 	_ = routes.SetUp(ctx, all...) // the findings have its errors, and so has Mark below
-	findings := make(map[netip.AddrPort]route.Finding)
+	findings := make(map[ports.Endpoint]route.Finding)
 	for _, f := range routes.Findings() {
 		findings[f.Service] = f
 	}
@@ -69,7 +70,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 type located struct {
 	port    uint16 // that peers connect to
 	service server.Service
-	at      netip.AddrPort
+	at      ports.Endpoint
 }
 
 // String names the service as an operator knows it.
@@ -116,7 +117,7 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 				hidden = true
 				continue
 			}
-			all = append(all, located{port, s, containers.Instead(at)})
+			all = append(all, located{port, s, ports.TCP.At(containers.Instead(at))})
 		}
 	}
 	if !hidden && len(proxies) > 0 {
@@ -132,7 +133,9 @@ func haveIPv6() bool {
 }
 
 // key returns the address as findings have it.
-func (l located) key() netip.AddrPort { return netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()) }
+func (l located) key() ports.Endpoint {
+	return l.at.Protocol.At(netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()))
+}
 
 // notHad returns why the return route of a service cannot be set up. It is the same for all
 // services on the way.
@@ -173,10 +176,12 @@ type conclusion struct {
 func conclude(f route.Finding) conclusion {
 	port := f.Service.Port()
 	switch {
-	case f.Outcome == route.Holds && f.Seen != "":
-		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -ltnp 'sport = :%d' shows where the service listens; start it", port)}
+	case f.Outcome == route.Holds && f.Seen != "", f.Outcome == route.NoService:
+		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -l%cnp 'sport = :%d' shows where the service listens; start it", f.Service.Protocol.String()[0], port)}
 	case f.Outcome == route.NoAnswer:
 		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %d pass?", f.Service, port)}
+	case f.Outcome == route.LookedUp:
+		return conclusion{"return route", OK, "by the routes replies come back; the service itself keeps silent", "", ""}
 	case f.Outcome == route.Holds:
 		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
 	case f.Outcome == route.Unproved:
@@ -189,7 +194,7 @@ func conclude(f route.Finding) conclusion {
 func Report(f route.Finding) wire.Finding {
 	c := conclude(f)
 	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
-	if f.Outcome == route.Holds {
+	if c.level == OK {
 		report.Source = f.Claim.Addr().String()
 	}
 	return report

@@ -2,7 +2,8 @@ package route
 
 import (
 	"fmt"
-	"net/netip"
+
+	"portredirector/internal/ports"
 )
 
 // Blame names the kind of the culprit of a finding.
@@ -37,13 +38,13 @@ func (f Finding) Blame() Blame {
 
 // letPass returns the command that lets packets between a service and all pass a chain, as far as
 // that chain decides.
-func (s step) letPass(service netip.AddrPort, replies bool) string {
-	family, direction := "ip", "daddr %s tcp dport %d"
+func (s step) letPass(service ports.Endpoint, replies bool) string {
+	family, direction := "ip", "daddr %s %s dport %d"
 	if service.Addr().Is6() {
 		family = "ip6"
 	}
 	if replies {
-		direction = "saddr %s tcp sport %d"
+		direction = "saddr %s %s sport %d"
 	}
-	return fmt.Sprintf("nft insert rule %s %s %s %s "+direction+" accept", s.family, s.table, s.chain, family, service.Addr(), service.Port())
+	return fmt.Sprintf("nft insert rule %s %s %s %s "+direction+" accept", s.family, s.table, s.chain, family, service.Addr(), service.Protocol, service.Port())
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"portredirector/internal/probe"
+	"portredirector/internal/ports"
 )
 
 // Mends of what a proof found.
@@ -29,11 +29,11 @@ const (
 
 // diagnoseLocked finds the culprit of a proof that failed. It repeats the proof, so
 // that a reply that was only late is no failure. m.tracing is locked.
-func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) Finding {
-	var r probe.Result
+func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
+	var r sent
 	var err error
 	checked := reverseDrops()
-	steps, traceErr := m.traceLocked(f.Claim, func() { r, err = send() })
+	steps, traceErr := m.traceLocked(f.Service.Protocol, f.Claim, func() { r, err = send() })
 	if traceErr != nil && r.From != f.Claim { // it was not sent
 		r, err = send()
 	}
@@ -41,17 +41,17 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		return f
 	}
 	f.Outcome, f.Seen = m.judge(r)
-	if _, ok := dropped(steps); ok && f.Outcome == NoAnswer {
+	if _, ok := dropped(steps); ok && (f.Outcome == NoAnswer || f.Outcome == LookedUp) {
 		f.Outcome, f.Seen = Lost, ""
 	}
 	switch f.Outcome {
-	case Unproved, Holds, NoAnswer:
+	case Unproved, Holds, NoAnswer, NoService, LookedUp:
 	case NoRoute:
 		f.Mend = mendNoRoute
 	case Rewritten:
 		f.Mend = mendMasq
 		if s, ok := translated(steps, nftables.ChainHookPostrouting); ok {
-			f.Culprit, f.Command = s.String(), s.letPass(f.Service, false)
+			f.Culprit, f.Command = s.String(), s.letPass(r.Protocol.At(f.Dialed), false)
 		}
 	case Redirected:
 		f.Mend = fmt.Sprintf("name the service by its own address, %s", r.Flow.Dest)
@@ -69,10 +69,12 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		switch {
 		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
-			f.Command = s.letPass(replyFrom(r), f.Outcome == Lost)
+			f.Command = s.letPass(r.Protocol.At(replyFrom(r)), f.Outcome == Lost)
 		case f.Outcome == Lost && reverseDrops() > checked:
 			f.Culprit, f.Mend, f.Command = culpritReverse, mendStrict, "sysctl -w net.ipv4.conf.all.rp_filter=2"
 		case f.Outcome == Lost:
+			f.Mend = mendLegacy
+		case f.Service.Protocol == ports.UDP && f.Outcome != NotSent: // no queue is full of proofs
 			f.Mend = mendLegacy
 		default: // a full queue of the service, or of connection tracking, looks alike
 			f.Outcome = NoAnswer
@@ -82,7 +84,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 }
 
 // replyFrom returns where the replies to a probe come from.
-func replyFrom(r probe.Result) netip.AddrPort {
+func replyFrom(r sent) netip.AddrPort {
 	if r.Flow != nil {
 		return r.Flow.Dest
 	}
@@ -91,11 +93,11 @@ func replyFrom(r probe.Result) netip.AddrPort {
 
 // blameRouting looks whether the replies to a probe are routed to this machine,
 // and returns the rule or setting to blame if they are not.
-func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
+func (m *Manager) blameRouting(r sent) (culprit, mend string) {
 	l := m.replyLookup(r)
 	got, err := l.ask()
 	switch {
-	case !l.routable():
+	case !l.routable(), r.wildcard && !sourceFor(r.From.Addr(), r.To.Port()).IsValid():
 		return "this machine has no route for replies", mendDefault
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
 		return culpritReverse, mendReverse
@@ -127,9 +129,9 @@ func (m *Manager) ruleInFront(f family, table int) (netlink.Rule, bool) {
 }
 
 // replyLookup returns the question for the route of the replies to a probe.
-func (m *Manager) replyLookup(r probe.Result) lookup {
+func (m *Manager) replyLookup(r sent) lookup {
 	plan := m.ready.Load()
-	l := lookup{from: replyFrom(r), to: r.From}
+	l := lookup{protocol: r.Protocol, from: replyFrom(r), to: r.From}
 	to, err := lookup{to: l.from}.ask()
 	switch {
 	case r.Mark == 0: // by a rule for the address
@@ -142,7 +144,7 @@ func (m *Manager) replyLookup(r probe.Result) lookup {
 }
 
 // judge decides what the result of a probe means.
-func (m *Manager) judge(r probe.Result) (Outcome, string) {
+func (m *Manager) judge(r sent) (Outcome, string) {
 	return judge(r, isLocal, func(netip.AddrPort) bool {
 		l := m.replyLookup(r)
 		got, err := l.ask()

@@ -51,7 +51,7 @@ func mayTakeReplies(r netlink.Rule) bool {
 	if r.Invert {
 		return true
 	}
-	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP)
+	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP || r.IPProto == unix.IPPROTO_UDP)
 }
 
 // ErrInFront means that a rule of another program leaves no room in front of it.

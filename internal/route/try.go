@@ -3,18 +3,21 @@ package route
 import (
 	"context"
 	"net/netip"
+
+	"portredirector/internal/ports"
 )
 
 // Try proves the return route of a service once, from the address of a claim. It sets up the
 // return route if need be. The error says why nothing could be found out.
-func (m *Manager) Try(ctx context.Context, claim netip.Addr, service netip.AddrPort) (Finding, error) {
+func (m *Manager) Try(ctx context.Context, claim netip.Addr, service ports.Endpoint) (Finding, error) {
 	service = unmap(service)
-	if _, ok := m.ready.Load().Has(service); !ok {
-		if err := m.ensure(WayTo(service.Addr()), []netip.AddrPort{service}); err != nil {
-			return Finding{}, err
-		}
+	if err := m.ensure(WayTo(service.Addr()), []ports.Endpoint{service}); err != nil {
+		return Finding{}, err
 	}
-	from := &round{claims{familyOf(service.Addr()): claim.Unmap()}, make(map[failureKind]Finding)}
+	from := &round{claims: claims{familyOf(service.Addr()): claim.Unmap()}, diagnosed: make(map[failureKind]Finding)}
+	var end func()
+	from.standIns, end = m.openStandIns([]ports.Endpoint{service}, from.claims)
+	defer end()
 	return m.prove(ctx, service, from)
 }
 

@@ -11,6 +11,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -49,7 +50,7 @@ type Server struct {
 
 	// Try finds out whether a service's replies to a claim come back, without a connection
 	// that the service accepts. With nil a trial is answered as a health check.
-	Try    func(ctx context.Context, claim netip.Addr, service netip.AddrPort) (wire.Finding, error)
+	Try    func(ctx context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error)
 	trying sync.Mutex // held by the one trial that is under way
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause
@@ -76,9 +77,9 @@ type Origin struct {
 type Routes interface {
 	// Ready returns the mark of a dial to a service. It reports false if there is no
 	// return route yet.
-	Ready(service netip.AddrPort) (mark uint32, ok bool)
+	Ready(service ports.Endpoint) (mark uint32, ok bool)
 	// Mark sets up the return route first. It may block.
-	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
+	Mark(ctx context.Context, service ports.Endpoint) (mark uint32, err error)
 }
 
 // Claims decides which peers a link may speak for. A *claim.Policy does.

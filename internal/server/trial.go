@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
 )
@@ -76,7 +77,7 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 func (c *conn) tryAll(ctx context.Context, source netip.Addr, addrs []netip.Addr) (f wire.Finding, err error) {
 	for _, a := range addrs {
 		at := c.server.Book.target(c.service, a)
-		if f, err = c.server.Try(ctx, source, at); err != nil {
+		if f, err = c.server.Try(ctx, source, ports.TCP.At(at)); err != nil {
 			return f, fmt.Errorf("service %s: %w", c.service, err)
 		}
 		f.Service, f.Name, f.Time = at.String(), c.service.Name, time.Now()
