@@ -14,6 +14,7 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/dial"
+	"portredirector/internal/doctor"
 	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
@@ -69,8 +70,9 @@ func (d *clientDaemon) run(shutdown Shutdown) (err error) {
 // steps lists what a client opens, in order.
 func (d *clientDaemon) steps() []step {
 	return []step{
-		{"privileges", func(context.Context) error {
+		{"privileges", func(ctx context.Context) error {
 			raiseLimit()
+			d.env.logQuick(ctx, d.log, &doctor.Patient{Client: &d.cfg})
 			raise(d.log, sandbox.NetBindService)
 			return nil
 		}},

@@ -46,6 +46,13 @@ func ServerCredentials(cfg config.Server) (*auth.Dialer, error) {
 	return auth.DialClients(own, known, cfg.Trust.AuthOnly)
 }
 
+// logQuick logs what the quick checks find. The supervisor of a worker has done so.
+func (e Env) logQuick(ctx context.Context, log *slog.Logger, p *doctor.Patient) {
+	if e.Worker == nil {
+		doctor.LogQuick(ctx, log, p)
+	}
+}
+
 // try answers a trial.
 func (d *serverDaemon) try(ctx context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error) {
 	f, err := d.routes.Try(ctx, claim, service)

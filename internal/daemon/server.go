@@ -13,6 +13,7 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/dial"
 	"portredirector/internal/docker"
+	"portredirector/internal/doctor"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
 	"portredirector/internal/route"
@@ -71,8 +72,9 @@ func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 // steps lists what a server opens, in order.
 func (d *serverDaemon) steps() []step {
 	return []step{
-		{"privileges", func(context.Context) error {
+		{"privileges", func(ctx context.Context) error {
 			raiseLimit()
+			d.env.logQuick(ctx, d.log, &doctor.Patient{Server: &d.cfg})
 			raise(d.log, serverCapabilities...)
 			return nil
 		}},

@@ -98,21 +98,25 @@ func (p *Patient) Examine(ctx context.Context, each func(Result)) {
 	}
 }
 
-// LogQuick runs the quick checks, and logs what is not well.
-func (p *Patient) LogQuick(ctx context.Context, log *slog.Logger) {
-	report := func(check string, level Level, seen, mend string) {
-		attrs := []any{slog.String("check", check), slog.String("seen", seen), slog.String("mend", mend)}
-		switch level {
-		case OK:
-		case Warn:
-			log.Info("this machine could serve better", attrs...)
-		case Fail:
-			log.Warn("this machine is not fit", attrs...)
+// LogQuick runs the quick checks of patients, and logs what is not well, once.
+func LogQuick(ctx context.Context, log *slog.Logger, patients ...*Patient) {
+	var d Diagnosis
+	for _, p := range patients {
+		report := func(check string, level Level, seen, mend string) {
+			if level == OK || !d.Add(Result{Check: check, Level: level, Seen: seen, Mend: mend}) {
+				return
+			}
+			attrs := []any{slog.String("check", check), slog.String("seen", seen), slog.String("mend", mend)}
+			if level == Warn {
+				log.Info("this machine could serve better", attrs...)
+			} else {
+				log.Warn("this machine is not fit", attrs...)
+			}
 		}
-	}
-	for _, c := range checks {
-		if c.quick {
-			c.run(p, ctx, report)
+		for _, c := range checks {
+			if c.quick {
+				c.run(p, ctx, report)
+			}
 		}
 	}
 }

@@ -26,8 +26,10 @@ func (c *conn) trial(ctx context.Context, link, size int) {
 		answer, err = finding.Append(nil, size)
 	}
 	if err != nil {
+		status := statusOf(err)
+		c.server.refused.of(status).Add(1)
 		c.log(slog.LevelWarn, "trial refused", slog.String("link", c.from.String()), slog.Any("error", err))
-		answer = wire.AppendFrame(nil, wire.KindStatus, byte(statusOf(err)))
+		answer = wire.AppendFrame(nil, wire.KindStatus, byte(status))
 	} else {
 		c.debug("trial", slog.Any("link", c.from), slog.String("outcome", finding.Outcome))
 		answer = wire.AppendFrame(answer, wire.KindStatus, byte(wire.Connected))
