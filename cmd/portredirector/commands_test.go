@@ -138,11 +138,14 @@ func checkSpan(words []string) error {
 func ours(option string) bool {
 	name := strings.TrimLeft(option, "-")
 	root := rootCommand(env{stdout: io.Discard, stderr: io.Discard})
-	flags := root.Flags()
 	if len(name) == 1 {
-		return flags.ShorthandLookup(name) != nil
+		return root.Flags().ShorthandLookup(name) != nil
 	}
-	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
+	found := slices.Contains([]string{"help", "version"}, name)
+	eachCommand(root, func(c *cobra.Command) {
+		found = found || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil
+	})
+	return found
 }
 
 // checkLine validates a command line of the program, of Docker or of make. Of other programs it knows only the names.

@@ -49,10 +49,10 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
 	}
 	var proved []Result
-	serves := make(map[uint16]bool) // ports of which one address works
+	serves := make(map[uint16]bool) // ports of which something listens at one address
 	for _, s := range found {
-		f := findings[s.key()]
-		serves[s.port] = serves[s.port] || f.Outcome == route.Holds && f.Seen == ""
+		f, ok := findings[s.key()]
+		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
 	}
 	for _, s := range found {
 		f, ok := findings[s.key()]
@@ -159,7 +159,7 @@ func (l located) judge(f route.Finding, serves bool) Result {
 	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
 	if c.check == "service" && serves {
 		r.Level = Warn
-		r.Seen += fmt.Sprintf(", so %s peers are refused; another address of it works", ipVersion(l.at.Addr()))
+		r.Seen += fmt.Sprintf(", so %s peers are refused; it has another address", ipVersion(l.at.Addr()))
 	}
 	return r
 }
@@ -187,7 +187,16 @@ func conclude(f route.Finding) conclusion {
 	case f.Outcome == route.Unproved:
 		return conclusion{"return route", Warn, "there are too many services to prove at once", "", ""}
 	}
-	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), join(f.Command, f.Mend)}
+	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), command(f)}
+}
+
+// command returns what an administrator can do about a finding, as a line for a shell where there is
+// one.
+func command(f route.Finding) string {
+	if f.Command == "" || f.Mend == "" {
+		return f.Command + f.Mend
+	}
+	return f.Command + "  # " + f.Mend
 }
 
 // Report returns a finding as a server answers a trial with it.
