@@ -10,6 +10,11 @@ import (
 
 // Record is a snapshot of one connection, live or ended.
 type Record struct {
+	Number   uint64 // of the connection in its table; later ones have larger numbers
+	Protocol string // "tcp" unless the owner says otherwise
+	// Meter is that of the connection, by which the relay knows it.
+	Meter *relay.Meter
+
 	ID       wire.ID        // the same on both machines; zero if the header has none
 	Peer     netip.AddrPort // the visitor
 	Entry    netip.AddrPort // where the peer connected
@@ -33,6 +38,9 @@ type Record struct {
 	Code Code // zero while it lives
 	Err  error
 }
+
+// TCP is the usual protocol of a record.
+const TCP = "tcp"
 
 // NotYet is the duration until an event that has not happened.
 const NotYet = time.Duration(-1)
