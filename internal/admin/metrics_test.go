@@ -3,6 +3,7 @@ package admin_test
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -48,7 +49,9 @@ func full(ports, servers int) admin.Source {
 			return all
 		},
 		Refused: func(yield func(string, uint64) bool) { yield("claim", 7) },
-		Routes:  func() map[string]bool { return map[string]bool{"127.0.0.1:80": true, "[::1]:80": false} },
+		Routes: func() []admin.Route {
+			return []admin.Route{{Service: netip.MustParseAddrPort("127.0.0.1:80"), OK: true}, {Service: netip.MustParseAddrPort("[::1]:80")}}
+		},
 		Dropped: func() map[string]uint64 { return map[string]uint64{"access": 8, "program": 9} },
 		Workers: []admin.Worker{{Section: "client home", PID: 7}},
 	}
