@@ -105,11 +105,11 @@ type Upstream struct {
 
 // Route is the last proof of the return route of a service's address.
 type Route struct {
-	Service netip.AddrPort `json:"service"`
-	OK      bool           `json:"ok"`
-	Refuses bool           `json:"refuses"` // its peers are refused
-	Finding string         `json:"finding"`
-	Problem string         `json:"problem,omitempty"`
+	Service string `json:"service"` // its address and port, with /udp for UDP
+	OK      bool   `json:"ok"`
+	Refuses bool   `json:"refuses"` // its peers are refused
+	Finding string `json:"finding"`
+	Problem string `json:"problem,omitempty"`
 }
 
 // Limit is a bound on peers or links.

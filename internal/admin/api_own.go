@@ -262,26 +262,18 @@ func leg(p socket.Path) Leg {
 	}
 }
 
-// Errors of closing.
-var (
-	errNotLive = errors.New("there is no such live connection")
-	errNotYet  = errors.New("the connection waits for a link or for its service; there is nothing to close yet")
-)
+var errNotLive = errors.New("there is no such live connection")
 
-// close closes the connections of a key or id.
+// close closes the connections of a key or id. One that waits for a link ends when it gets one.
 func (o *own) close(_ context.Context, name string) (closed int, err error) {
-	err = errNotLive
 	for r := range o.Table.Live() {
-		switch {
-		case name != o.key(&r).String() && (r.ID.IsZero() || name != r.ID.String()):
-		case o.Close(&r):
+		if name == o.key(&r).String() || !r.ID.IsZero() && name == r.ID.String() {
+			r.Meter.Cut()
 			closed++
-		default:
-			err = errNotYet
 		}
 	}
-	if closed > 0 {
-		return closed, nil
+	if closed == 0 {
+		return 0, errNotLive
 	}
-	return 0, err
+	return closed, nil
 }

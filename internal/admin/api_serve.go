@@ -49,7 +49,7 @@ func handleCommands(mux *http.ServeMux, a API) {
 		case errors.Is(err, errNotLive):
 			fail(w, http.StatusNotFound, err)
 		case err != nil:
-			fail(w, http.StatusConflict, err)
+			fail(w, http.StatusBadGateway, err)
 		default:
 			answer(w, Closed{closed})
 		}

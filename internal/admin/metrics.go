@@ -27,7 +27,6 @@ type Source struct {
 	Ports   func() []Port                   // without counts; those that are configured, unless they are very many
 	Limits  func() []Limit
 	Paths   func([]track.Record) []relay.Paths // of live connections
-	Close   func(*track.Record) bool           // closes a live connection, unless it waits for something
 
 	Totals  func() map[uint16]track.Totals
 	Service func(port uint16) (name string, ok bool) // ok is false for a port that strangers made up
@@ -98,7 +97,7 @@ func (s Source) Collect(to chan<- prometheus.Metric) {
 	}
 	if s.Routes != nil {
 		for _, r := range s.Routes() {
-			e.send(routeOK, truth(r.OK), r.Service.String())
+			e.send(routeOK, truth(r.OK), r.Service)
 		}
 	}
 	for _, w := range s.Workers {

@@ -3,7 +3,6 @@ package admin_test
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -50,7 +49,7 @@ func full(ports, servers int) admin.Source {
 		},
 		Refused: func(yield func(string, uint64) bool) { yield("claim", 7) },
 		Routes: func() []admin.Route {
-			return []admin.Route{{Service: netip.MustParseAddrPort("127.0.0.1:80"), OK: true}, {Service: netip.MustParseAddrPort("[::1]:80")}}
+			return []admin.Route{{Service: "127.0.0.1:80", OK: true}, {Service: "[::1]:80"}}
 		},
 		Dropped: func() map[string]uint64 { return map[string]uint64{"access": 8, "program": 9} },
 		Workers: []admin.Worker{{Section: "client home", PID: 7}},

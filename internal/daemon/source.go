@@ -25,7 +25,6 @@ func (e Env) source(shutdown Shutdown, self *admin.Self, engine *relay.Engine, p
 			}
 			return engine.Paths(meters)
 		},
-		Close: func(r *track.Record) bool { return engine.Close(r.Meter) },
 		Dropped: func() map[string]uint64 {
 			lines := make(map[string]uint64)
 			if e.Dropped != nil {
@@ -124,7 +123,7 @@ func (d *serverDaemon) ports() (all []admin.Port) {
 func (d *serverDaemon) returnRoutes() []admin.Route {
 	all := []admin.Route{}
 	for _, f := range d.routes.Findings() {
-		r := admin.Route{Service: f.Service, OK: true, Refuses: f.Refuses(), Finding: f.Outcome.String()}
+		r := admin.Route{Service: f.Service.String(), OK: true, Refuses: f.Refuses(), Finding: f.Outcome.String()}
 		if err := f.Err(); err != nil {
 			r.OK, r.Problem = false, err.Error()
 		}

@@ -28,8 +28,8 @@ func New(o Options) (*Engine, error) {
 	if n == 0 {
 		n = max(1, runtime.GOMAXPROCS(0)-1)
 	}
-	for i := range n {
-		l, err := newLoop(v, e.listeners, i, o)
+	for range n {
+		l, err := newLoop(v, e.listeners, o)
 		if err != nil {
 			for _, l := range e.loops {
 				l.close()

@@ -51,16 +51,6 @@ func (t *flows) release() {
 	t.leaving = t.leaving[:0]
 }
 
-// get returns the flow of a number, or nil if the number is free.
-func (t *flows) get(number int32) *flow {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if int(number) >= len(t.byNum) {
-		return nil
-	}
-	return t.byNum[number]
-}
-
 // all lists the live flows.
 func (t *flows) all() []*flow {
 	t.mu.Lock()

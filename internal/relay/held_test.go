@@ -27,7 +27,7 @@ func TestStatusIsHeld(t *testing.T) {
 		"the peer says much":   {client: data(heldUp + 1), want: status},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := newLoop(newLife(nil), &listeners{}, 0, Options{})
+			l, err := newLoop(newLife(nil), &listeners{}, Options{})
 			nstest.Must(t, err)
 			t.Cleanup(l.close)
 			client, link := socketPair(t)

@@ -1,31 +1,6 @@
 package relay
 
-import (
-	"errors"
-
-	"portredirector/internal/socket"
-)
-
-// ErrClosed ends a pair that [Engine.Close] has closed.
-var ErrClosed = errors.New("closed by an operator")
-
-// loopOf returns the loop of a pair, or nil if its dialed socket is not connected yet.
-func (e *Engine) loopOf(m *Meter) *loop {
-	if loop, _, ok := m.where(); ok {
-		return e.loops[loop]
-	}
-	return nil
-}
-
-// flowOf returns the flow of a live pair of this loop, or nil.
-func (l *loop) flowOf(m *Meter) *flow {
-	_, number, _ := m.where()
-	f := l.flows.get(number)
-	if f == nil || f.meter != m || f.stage() == prefacing || f.stage() == leaving {
-		return nil
-	}
-	return f
-}
+import "portredirector/internal/socket"
 
 // call has the loop call f, and waits for it. It does nothing if the loop has ended.
 func (l *loop) call(f func()) {
@@ -48,12 +23,12 @@ const mostAtOnce = 64
 
 // Paths returns the paths of pairs by their meters. They are unknown if the pair does not live,
 // or its dialed socket is not connected. It must not be called on a loop.
-func (e *Engine) Paths(meters []*Meter) []Paths {
+func (*Engine) Paths(meters []*Meter) []Paths {
 	all := make([]Paths, len(meters))
 	byLoop := make(map[*loop][]int)
 	for i, m := range meters {
-		if l := e.loopOf(m); l != nil {
-			byLoop[l] = append(byLoop[l], i)
+		if f := m.flow.Load(); f != nil {
+			byLoop[f.loop] = append(byLoop[f.loop], i)
 		}
 	}
 	for l, places := range byLoop {
@@ -76,26 +51,9 @@ func (e *Engine) Paths(meters []*Meter) []Paths {
 
 // look returns the paths of a pair.
 func (l *loop) look(m *Meter) (p Paths) {
-	if f := l.flowOf(m); f != nil {
+	if f := m.flow.Load(); f != nil && (f.stage() == open || f.stage() == awaitingStatus) {
 		p.Accepted = socket.LookPath(int(f.side[accepted].fd))
 		p.Dialed = socket.LookPath(int(f.side[dialed].fd))
 	}
 	return p
-}
-
-// Close resets a live pair, as Shutdown does when its time is over. The pair ends with ErrClosed.
-// Close reports whether the pair was live and its dialed socket connected. It must not be called
-// on a loop.
-func (e *Engine) Close(m *Meter) (closed bool) {
-	l := e.loopOf(m)
-	if l == nil {
-		return false
-	}
-	l.call(func() {
-		if f := l.flowOf(m); f != nil {
-			l.finish(f, cut, ErrClosed)
-			closed = true
-		}
-	})
-	return closed
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -12,8 +13,21 @@ type Meter struct {
 
 	connected, firstDown atomic.Int64 // as of Now; 0 is not yet
 
-	halfClosed atomic.Bool
-	place      atomic.Uint32 // see setPlace
+	halfClosed, isCut atomic.Bool
+
+	flow atomic.Pointer[flow] // nil before the pair and after its end
+}
+
+// ErrClosed ends a pair that Meter.Cut has ended.
+var ErrClosed = errors.New("closed by an operator")
+
+// Cut ends the pair as [Cut] with [ErrClosed], or as soon as the meter gets one. A link of the
+// pair survives where a frame can tell of the end. It has no effect on a pair that has ended.
+func (m *Meter) Cut() {
+	m.isCut.Store(true)
+	if f := m.flow.Load(); f != nil {
+		f.loop.postCall(func() { f.loop.finish(f, closed, nil) })
+	}
 }
 
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
@@ -30,27 +44,6 @@ func (m *Meter) FirstDown() int64 { return m.firstDown.Load() }
 
 // HalfClosed reports whether one direction has finished.
 func (m *Meter) HalfClosed() bool { return m.halfClosed.Load() }
-
-// numberBits is the size of a flow's number in a place: Linux permits as many descriptors without
-// a setting (fs.nr_open).
-const numberBits = 20
-
-// setPlace stores the loop of a pair, and its number there, when its dialed socket is connected.
-// There is no pointer, so the meter of a pair that has ended keeps nothing. Then the number is
-// free, or that of a flow with another meter. A place out of range is not stored.
-func (m *Meter) setPlace(loop int, number int32) {
-	place := uint32(0)
-	if loop+1 < 1<<(32-numberBits) && number < 1<<numberBits {
-		place = uint32(loop+1)<<numberBits | uint32(number) //nolint:gosec // in range
-	}
-	m.place.Store(place)
-}
-
-// where returns what setPlace has stored. It reports false if that is nothing.
-func (m *Meter) where() (loop int, number int32, ok bool) {
-	place := m.place.Load()
-	return int(place>>numberBits) - 1, int32(place & (1<<numberBits - 1)), place != 0
-}
 
 // note stores the current time, unless a time is stored already.
 func note(at *atomic.Int64) {

@@ -10,8 +10,6 @@ const bufferSize = 64 << 10
 
 // workspace has the buffers and lists that the flows of one loop share.
 type workspace struct {
-	index int // of the loop
-
 	opts  Options
 	life  *life
 	poll  *poller
@@ -52,9 +50,5 @@ func (w *workspace) noteSent(s *side) {
 	}
 }
 
-// noteConnected notes a flow whose dialed socket is connected: it needs keepalive, and may be
-// asked for by its meter.
-func (w *workspace) noteConnected(f *flow) {
-	w.young = append(w.young, f.number)
-	f.meter.setPlace(w.index, f.number)
-}
+// noteConnected notes a flow whose dialed socket is connected: it needs keepalive.
+func (w *workspace) noteConnected(f *flow) { w.young = append(w.young, f.number) }

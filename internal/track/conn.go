@@ -22,6 +22,7 @@ type Conn struct {
 	err    error // guarded by shard.mu
 	port   uint16
 	begun  bool // it had a link, or an address of the service; guarded by shard.mu
+	cutBy  Who  // see Table.Cut; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }
 

@@ -30,10 +30,10 @@ var Endings = []Ending{
 	{"CQ", "", "the client connected to itself instead of a server", "correct `-c`"},
 }
 
-// whose names the parties, as the subject of a sentence.
-var whose = map[Who]string{
+// subjects names the parties, as subjects of a sentence.
+var subjects = map[Who]string{
 	Nobody: "nobody", Peer: "the peer", Client: "the client", Link: "the link", Server: "the server", Service: "the service",
-	Limit: "a limit", Admin: "an operator",
+	Limit: "a limit", Admin: "an operator", Banned: "a ban",
 }
 
 // during names the phases.
@@ -49,5 +49,5 @@ func (c Code) Explain(onServer bool) string {
 			return strings.ReplaceAll(e.Means, "`", "")
 		}
 	}
-	return whose[c.Who] + " ended it " + during[c.Phase]
+	return subjects[c.Who] + " ended it " + during[c.Phase]
 }
