@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -109,7 +110,7 @@ func (o *own) ports(sum *Sum, ends map[track.Code]uint64) []Port {
 	for number, t := range o.Totals() {
 		p, known := all[number]
 		if !known {
-			p = Port{Protocol: track.TCP, Port: number}
+			p = Port{Protocol: ports.TCP.String(), Port: number}
 			p.Service, _ = o.Service(number)
 		}
 		p.Sum, p.Ends = sumOf(t), o.endCounts(t.Ends)
@@ -221,7 +222,7 @@ var phases = map[track.Phase]string{
 // connection describes a connection.
 func (o *own) connection(r *track.Record) Connection {
 	c := Connection{
-		Key: o.key(r), Worker: os.Getpid(), Role: o.Role, Protocol: r.Protocol, Port: r.Port, Service: r.Service,
+		Key: o.key(r), Worker: os.Getpid(), Role: o.Role, Protocol: r.Protocol.String(), Port: r.Port, Service: r.Service,
 		Peer: r.Peer, Entry: r.Entry, Link: r.Other, Identity: r.Identity, Source: r.Source,
 		Phase: phases[r.Phase], Began: r.Began.UTC(), Linked: maybe(r.Linked), Connected: maybe(r.Connected),
 		FirstByte: maybe(r.FirstByte), Lasted: seconds(r.Lasted), Up: r.Up, Down: r.Down,

@@ -147,7 +147,7 @@ func errNotOneOf(what string) error { return fmt.Errorf("it is not %s", what) }
 func (q Query) fits(r *track.Record) bool {
 	switch {
 	case q.Port != 0 && q.Port != r.Port,
-		q.Protocol != "" && q.Protocol != r.Protocol,
+		q.Protocol != "" && q.Protocol != r.Protocol.String(),
 		q.Peer.IsValid() && !q.Peer.Contains(r.Peer.Addr().WithZone("")):
 		return false
 	case q.Text == "":

@@ -6,6 +6,7 @@ import (
 	"portredirector/internal/accesslog"
 	"portredirector/internal/admin"
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 	"portredirector/internal/track"
@@ -65,7 +66,7 @@ func (d *clientDaemon) ports() (all []admin.Port) {
 		}
 		for i := range r.Len() {
 			port := r.First + uint16(i) //nolint:gosec // in the range
-			all = append(all, admin.Port{Protocol: track.TCP, Port: port, Service: d.cfg.Names[port]})
+			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: d.cfg.Names[port]})
 		}
 	}
 	return all
@@ -113,7 +114,7 @@ func (d *serverDaemon) source(shutdown Shutdown) admin.Source {
 func (d *serverDaemon) ports() (all []admin.Port) {
 	for port, service := range d.cfg.Services {
 		if len(d.cfg.Services) <= mostPorts {
-			all = append(all, admin.Port{Protocol: track.TCP, Port: port, Service: service.Name, Target: service.String()})
+			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: service.Name, Target: service.String()})
 		}
 	}
 	return all

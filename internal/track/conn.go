@@ -66,7 +66,7 @@ func (c *Conn) phaseLocked() Phase {
 // recordLocked returns the record of the connection. It needs no lock after the end.
 func (c *Conn) recordLocked() Record {
 	r := Record{
-		Number: c.number(), Protocol: TCP, Meter: &c.Meter,
+		Number: c.number(), Meter: &c.Meter,
 		Port: c.port, Phase: c.phaseLocked(), Began: wall(c.began),
 		Linked: c.since(c.linked), Connected: c.since(c.Meter.Connected()), FirstByte: c.since(c.Meter.FirstDown()),
 		Up: c.Meter.Up(), Down: c.Meter.Down(), Code: c.code, Err: c.err,

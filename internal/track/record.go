@@ -4,14 +4,15 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/wire"
 )
 
 // Record is a snapshot of one connection, live or ended.
 type Record struct {
-	Number   uint64 // of the connection in its table; later ones have larger numbers
-	Protocol string // "tcp" unless the owner says otherwise
+	Number   uint64         // of the connection in its table; later ones have larger numbers
+	Protocol ports.Protocol // TCP unless the owner says otherwise
 	// Meter is that of the connection, by which the relay knows it.
 	Meter *relay.Meter
 
@@ -38,9 +39,6 @@ type Record struct {
 	Code Code // zero while it lives
 	Err  error
 }
-
-// TCP is the usual protocol of a record.
-const TCP = "tcp"
 
 // NotYet is the duration until an event that has not happened.
 const NotYet = time.Duration(-1)

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/track"
 )
 
@@ -111,7 +112,7 @@ func TestNumbers(t *testing.T) {
 	began := make(map[uint64]time.Time)
 	for _, r := range append(slices.Collect(table.Live()), table.Ended()...) {
 		began[r.Number] = r.Began
-		if r.Protocol != track.TCP || r.Meter == nil {
+		if r.Protocol != ports.TCP || r.Meter == nil {
 			t.Fatalf("%+v", r)
 		}
 	}
