@@ -69,8 +69,8 @@ func newJail(t *testing.T, of *world, action string, files ...string) jail {
 	for _, file := range files {
 		copyFile(t, file, filepath.Join(dir, "action.d", filepath.Base(file)))
 	}
-	writeConf(t, dir, "fail2ban.local", "[DEFAULT]\ndbfile = None\nlogtarget = STDOUT\n")
-	writeConf(t, dir, "jail.local", fmt.Sprintf("[sshd]\nenabled = true\nlogpath = %s\nmaxretry = 3\nusedns = no\n%s\n", log, action))
+	writeConf(t, dir, "fail2ban.local", "[DEFAULT]\ndbfile = None\nallowipv6 = auto\nlogtarget = STDOUT\n")
+	writeConf(t, dir, "jail.local", fmt.Sprintf("[sshd]\nenabled = true\nlogpath = %s\nmaxretry = 3\nusedns = no\nignoreself = false\n%s\n", log, action))
 	p := nstest.Start(t, w.m2, "fail2ban-server", "-f", "-c", dir, "-s", filepath.Join(dir, "socket"), "-p", filepath.Join(dir, "pid"))
 	t.Cleanup(func() {
 		p.Signal(syscall.SIGTERM) // takes its rules away

@@ -103,6 +103,8 @@ UsePAM no
 PidFile none
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
+# So bash does not take itself for the first shell, and leaves the machine's .bashrc alone, which may take seconds.
+SetEnv SHLVL=1
 %[2]s
 `, w.dir, strings.Join(more, "\n")), 0o600))
 	return w, conf
