@@ -69,6 +69,12 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h); err != nil {
 		return err
 	}
+	if c.from.carried == 1 {
+		s.clients.note(c.from.addr.Addr())
+	}
+	if err := c.checkBan(); err != nil {
+		return err
+	}
 	if !c.served() {
 		return ErrNoService
 	}
