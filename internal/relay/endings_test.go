@@ -305,7 +305,7 @@ func promised(s stage, ev event, v variant) (w want, ok bool) {
 		if s == prefacing {
 			return lives(), true
 		}
-		return done(Cut, nil), true
+		return done(Cut, ErrClosed), true
 	case cut:
 		if s == prefacing {
 			return onError(ErrCut), true

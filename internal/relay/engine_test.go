@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -46,7 +47,7 @@ func TestMeterCut(t *testing.T) {
 				nstest.Must(t, second(io.ReadFull(service, make([]byte, 1))))
 				m.Cut()
 			}
-			if r := <-ended; r.End != relay.Cut || r.Err != nil {
+			if r := <-ended; r.End != relay.Cut || !errors.Is(r.Err, relay.ErrClosed) {
 				t.Errorf("it has ended as %+v, want cut", r)
 			}
 			wantReset(t, peer)

@@ -28,8 +28,7 @@ type loop struct {
 
 	commands atomic.Uint32 // posted and not run yet
 	mu       sync.Mutex
-	expiring []*flow // for cmdExpire; guarded by mu
-	closing  []*flow // for cmdClose; guarded by mu
+	calls    []func() // for cmdCall; guarded by mu
 }
 
 // tick is the interval at which a loop checks time-outs, if it has any.

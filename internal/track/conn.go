@@ -50,7 +50,7 @@ func (c *Conn) Requeue() {
 // phaseLocked returns the phase of the connection.
 func (c *Conn) phaseLocked() Phase {
 	switch {
-	case c.Meter.HalfClosed() != 0:
+	case c.Meter.HalfClosed():
 		return Last
 	case c.Meter.Connected() != 0:
 		return Data
