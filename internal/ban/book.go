@@ -185,13 +185,8 @@ func (c Config) check(p netip.Prefix, own, links []netip.Addr) error {
 	return nil
 }
 
-// Check returns an error if what is to be banned is never to be.
-func (c Config) Check() (err error) {
-	for _, p := range c.Static {
-		err = errors.Join(err, Config{Never: c.Never}.check(p, nil, nil))
-	}
-	return err
-}
+// Check returns an error if a prefix may not be banned, whatever this machine's addresses are.
+func (c Config) Check(p netip.Prefix) error { return c.check(p, nil, nil) }
 
 // overlapping returns the first of some prefixes that has addresses of p.
 func overlapping(all []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
