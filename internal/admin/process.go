@@ -18,6 +18,8 @@ type Process struct {
 	// Metrics returns what gathers the metrics. It is called once, for the first caller who
 	// wants them; nil is no metrics.
 	Metrics func() (prometheus.Gatherer, error)
+	// Bans answers about bans; nil is none.
+	Bans Bans
 }
 
 // handler returns the handler of all paths.
@@ -36,6 +38,9 @@ func (p Process) handler() http.Handler {
 			serveMetrics(g, w)
 		})
 	}
+	if p.Bans != nil {
+		handleBans(mux, p.Bans)
+	}
 	return mux
 }
 
@@ -43,6 +48,9 @@ func (p Process) handler() http.Handler {
 func (p Process) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.handler())
+	if p.Bans != nil {
+		handleBanCommands(mux, p.Bans)
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

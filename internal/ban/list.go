@@ -20,7 +20,7 @@ type List struct {
 
 	mu     sync.Mutex // serializes changes
 	purged time.Time  // guarded by mu
-	onBan  func(netip.Prefix)
+	onBan  func(netip.Prefix) // guarded by mu
 }
 
 // Change is a change of a list.
@@ -62,9 +62,12 @@ func find(t *table, a netip.Addr) *Ban {
 	return nil
 }
 
-// OnBan sets a function that is called with each prefix that Apply adds. It must be set before
-// the first Apply, and must not block.
-func (l *List) OnBan(f func(netip.Prefix)) { l.onBan = f }
+// OnBan sets a function that is called with each prefix that Apply adds. It must not block.
+func (l *List) OnBan(f func(netip.Prefix)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onBan = f
+}
 
 // purgeEvery is the time between removals of what has expired.
 const purgeEvery = time.Minute
