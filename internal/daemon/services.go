@@ -11,6 +11,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/route"
 	"portredirector/internal/server"
 )
@@ -34,10 +35,10 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.routes.Follow(func() []netip.AddrPort {
-		var all []netip.AddrPort
+	d.routes.Follow(func() []ports.Endpoint {
+		var all []ports.Endpoint
 		for _, s := range d.knownServices() {
-			all = append(all, d.containers.Instead(s.At))
+			all = append(all, ports.TCP.At(d.containers.Instead(s.At)))
 		}
 		return all
 	})
@@ -83,18 +84,21 @@ func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.Add
 // proveServices proves the return route of each address. A named service may go without one of its
 // addresses.
 func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]netip.AddrPort) error {
-	ports := slices.Sorted(maps.Keys(found))
-	var all []netip.AddrPort
-	for _, port := range ports {
-		all = append(all, found[port]...)
+	numbers := slices.Sorted(maps.Keys(found))
+	var all []ports.Endpoint
+	for _, port := range numbers {
+		for _, at := range found[port] {
+			all = append(all, ports.TCP.At(at))
+		}
 	}
 	_ = d.routes.SetUp(ctx, all...) // together they share rules; Mark below returns each error
-	for _, port := range ports {
+	for _, port := range numbers {
 		service := d.cfg.Services[port]
 		for _, at := range found[port] {
-			_, err := d.routes.Mark(ctx, at)
+			endpoint := ports.TCP.At(at)
+			_, err := d.routes.Mark(ctx, endpoint)
 			if err == nil {
-				err = d.routes.Broken(at)
+				err = d.routes.Broken(endpoint)
 			}
 			if err != nil && service.Named() {
 				d.log.Warn("one address of the service cannot be reached",
@@ -105,6 +109,15 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 		}
 	}
 	return nil
+}
+
+// hide has the peers of services refused by TCP that another program has taken the place of.
+func (d *serverDaemon) hide(hidden map[netip.AddrPort]error) {
+	all := make(map[ports.Endpoint]error, len(hidden))
+	for at, err := range hidden {
+		all[ports.TCP.At(at)] = err
+	}
+	d.routes.Hide(all)
 }
 
 // serviceError names the service that an error is about.

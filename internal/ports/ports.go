@@ -8,6 +8,31 @@ import (
 	"strings"
 )
 
+// Protocol is a transport protocol.
+type Protocol uint8
+
+// The protocols.
+const (
+	TCP Protocol = iota
+	UDP
+)
+
+// String returns the name of the protocol, which is also that of package net.
+func (p Protocol) String() string {
+	if p == UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// suffix returns what follows a port of the protocol.
+func (p Protocol) suffix() string {
+	if p == UDP {
+		return "/udp"
+	}
+	return ""
+}
+
 // Range is a range of ports, both ends included. A single port is a range of one.
 type Range struct{ First, Last uint16 }
 

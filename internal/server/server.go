@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -70,9 +71,9 @@ type Origin struct {
 type Routes interface {
 	// Ready returns the mark of a dial to a service. It reports false if there is no
 	// return route yet.
-	Ready(service netip.AddrPort) (mark uint32, ok bool)
+	Ready(service ports.Endpoint) (mark uint32, ok bool)
 	// Mark sets up the return route first. It may block.
-	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
+	Mark(ctx context.Context, service ports.Endpoint) (mark uint32, err error)
 }
 
 // Claims decides which peers a link may speak for. A *claim.Policy does.
