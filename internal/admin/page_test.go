@@ -39,7 +39,7 @@ func fakeStatus() object {
 	}
 	client := object{
 		"pid": 1813, "section": "client edge", "version": "1.4.0", "role": "client", "state": "serving", "began": ago(51 * time.Hour), "healthy": true,
-		"peers": 121 + s/1000%7, "peers_total": 821_830 + s/230, "up": up, "down": down,
+		"peers": 121 + s/5000%7, "peers_total": 821_830 + s/240, "up": up, "down": down,
 		"ports": []object{
 			{"protocol": "tcp", "port": 443, "service": "web", "peers": 96, "peers_total": 700_210, "up": up - 5_000_000_000, "down": down - 300_000_000_000, "link_wait": .0001, "connect": .0093, "first_byte": .0231, "ends": []object{}},
 			{"protocol": "tcp", "port": 25, "service": "mail", "peers": 4, "peers_total": 112_034, "up": 4_800_000_000, "down": 21_000_000, "link_wait": .0001, "connect": .0098, "first_byte": .0311, "ends": []object{}},
@@ -65,8 +65,8 @@ func fakeStatus() object {
 		"dropped_log_lines": object{"access": 0, "program": 0},
 	}
 	return object{
-		"version": "1.4.0", "time": ago(0), "pid": 812, "began": ago(51 * time.Hour), "supervisor": true, "healthy": true,
-		"peers": 124 + s/1000%7, "peers_total": 822_240 + s/230 + s/4000, "up": up + 3_000_000, "down": down + 9_000_000,
+		"version": "1.4.0", "time": started.Add(time.Duration(s)*time.Millisecond).UTC().Format(time.RFC3339Nano), "pid": 812, "began": ago(51 * time.Hour), "supervisor": true, "healthy": true,
+		"peers": 124 + s/5000%7, "peers_total": 822_240 + s/240 + s/4000, "up": up + 3_000_000, "down": down + 9_000_000,
 		"workers": []object{client, server}, "ended": fakeEnded(),
 	}
 }
@@ -151,7 +151,7 @@ func fakeServer(h *testnet.Host, page *url.URL) http.Handler {
 			select {
 			case <-r.Context().Done():
 				return
-			case <-time.After(500 * time.Millisecond):
+			case <-time.After(2 * time.Second):
 			}
 		}
 	})
@@ -203,7 +203,7 @@ func TestScreenshots(t *testing.T) {
 		p.Call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": shot.scheme}}}, nil)
 		p.Open("http://127.0.0.1:9100/")
 		p.WaitFor(`document.querySelectorAll("#live tbody tr").length > 3 && document.querySelectorAll("#ended tbody tr").length > 3`)
-		time.Sleep(3 * time.Second)
+		time.Sleep(1 * time.Second)
 		nstest.Must(t, os.WriteFile(*screenshots+"/"+shot.name+".png", p.Screenshot(shot.whole), 0o644))
 		t.Log(shot.name, p.Eval("[document.documentElement.scrollWidth, innerWidth].join()"))
 	}
