@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// page is what a browser shows. It asks for everything else under pathAPI, and changes nothing.
+// pageText is what a browser shows. It asks for everything else under pathAPI, and changes nothing.
 //
 //go:embed page.html
-var page string
+var pageText string
 
 // pagePolicy permits the script and the style in the page and no other, and requests to this
 // server only. Trusted Types let the browser refuse to make markup of text.
@@ -32,7 +32,7 @@ var pagePolicy = strings.Join([]string{
 
 // hashOf returns the source expression of the page's only element with a tag.
 func hashOf(tag string) string {
-	content := regexp.MustCompile(`(?s)<` + tag + `>(.*?)</` + tag + `>`).FindStringSubmatch(page)[1]
+	content := regexp.MustCompile(`(?s)<` + tag + `>(.*?)</` + tag + `>`).FindStringSubmatch(pageText)[1]
 	sum := sha256.Sum256([]byte(content))
 	return fmt.Sprintf("'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:]))
 }
@@ -44,5 +44,5 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache")
-	_, _ = w.Write([]byte(page)) // the caller may be gone
+	_, _ = w.Write([]byte(pageText)) // the caller may be gone
 }
