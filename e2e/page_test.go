@@ -3,22 +3,28 @@ package e2e_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"testing"
 
 	"portredirector/internal/testnet/nstest"
 )
 
-// hostile is the name of a port that a careless page would run.
+// hostile is the name of a client. A careless page would run it.
 const hostile = "<img src=x onerror=fail()>"
 
-// TestPage looks at the page of a client with a browser on M1, while a peer comes, sends and goes.
+// TestPage looks at the page of a server with a browser on M2, while a peer comes, sends and goes.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	service := listen(t, w.m2, "[::1]:80")
-	w.server(t, "-p 80")
-	client := supervise(t, w.m1, "admin = 9100\n"+section("client.edge", "-c "+linkTo)+fmt.Sprintf("[client.edge.port]\n%q = 80\n", hostile))
-	page := nstest.OpenPage(t, w.m1)
+	ca := newAuthority(t)
+	options := func(name string, addrs ...net.IP) string {
+		cert, key := ca.issue(t, name, addrs...)
+		return fmt.Sprintf("-p 80 --tls-ca %s --tls-cert %s --tls-key %s", ca.file, cert, key)
+	}
+	server := supervise(t, w.m2, "admin = 9100\n"+section("server.home", "-l :"+linkPort+" "+options("m2", net.IPv4(10, 0, 0, 2))))
+	w.client(t, options(hostile))
+	page := nstest.OpenPage(t, w.m2)
 	page.Size(1280, 800)
 	page.Open("http://127.0.0.1:9100/")
 	page.WaitFor(`document.querySelector("#state").textContent === "Healthy"`)
@@ -26,7 +32,7 @@ func TestPage(t *testing.T) {
 	s := newSession(t, w.carol, 80, service)
 	peer := localAddr(s.peer).String()
 	s.talk(t)
-	wantRow(page, "#live", peer, "80 "+hostile, linkTo, "12 B", "15 B")
+	wantRow(page, "#live", peer, "80", `CN=\<img src=x onerror=fail()\>`, "12 B", "15 B")
 	_, err := s.service.Write(make([]byte, 4985))
 	nstest.Must(t, err)
 	_, err = io.CopyN(io.Discard, s.peer, 4985)
@@ -42,6 +48,7 @@ func TestPage(t *testing.T) {
 	reset(t, s.peer)
 	wantRow(page, "#ended", peer, "12 B", "5.0 kB", "PD", "the peer reset the connection")
 	wantRow(page, "#workers", "PD", "the peer reset the connection", "1")
+	wantRow(page, "#workers", "[::1]:80", "replies come back")
 	page.WaitFor(`document.querySelectorAll("#live tbody tr").length === 0`)
 
 	for _, complaint := range page.Complaints() {
@@ -53,7 +60,7 @@ func TestPage(t *testing.T) {
 	if said := page.Eval(`try { document.body.innerHTML = "<b>"; "done" } catch { "refused" }`); said != "refused" {
 		t.Errorf("text as markup is %v", said)
 	}
-	client.wantReload(t) // the page follows to the new process
+	server.wantReload(t) // the page follows to the new process
 	again := newSession(t, w.carol, 80, service)
 	wantRow(page, "#live", localAddr(again.peer).String())
 	wantRow(page, "#ended", peer)
