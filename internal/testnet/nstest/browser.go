@@ -171,26 +171,35 @@ func (p *Page) Size(width, height int) {
 // Eval returns the value of an expression in the page.
 func (p *Page) Eval(expression string) (value any) {
 	p.tb.Helper()
+	value, exception := p.try(expression)
+	if exception != "" {
+		p.tb.Fatalf("%s: %s", expression, exception)
+	}
+	return value
+}
+
+// WaitFor waits until an expression is true. The page may be too young for its parts. If the expression never is, the text of
+// the page is shown.
+func (p *Page) WaitFor(expression string) {
+	p.tb.Helper()
+	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if value, _ := p.try(expression); value == true {
+			return
+		}
+	}
+	text, _ := p.try("document.body.innerText")
+	p.tb.Fatalf("waited in vain for %s on the page:\n%v\n%s", expression, text, strings.Join(p.Complaints(), "\n"))
+}
+
+// try returns the value of an expression, or its exception.
+func (p *Page) try(expression string) (value any, exception string) {
+	p.tb.Helper()
 	var result struct {
 		Result           struct{ Value any }
 		ExceptionDetails json.RawMessage
 	}
 	p.Call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &result)
-	if result.ExceptionDetails != nil {
-		p.tb.Fatalf("%s: %s", expression, result.ExceptionDetails)
-	}
-	return result.Result.Value
-}
-
-// WaitFor waits until an expression is true. If it never is, the text of the page is shown.
-func (p *Page) WaitFor(expression string) {
-	p.tb.Helper()
-	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if p.Eval(expression) == true {
-			return
-		}
-	}
-	p.tb.Fatalf("waited in vain for %s on the page:\n%v\n%s", expression, p.Eval("document.body?.innerText"), strings.Join(p.Complaints(), "\n"))
+	return result.Result.Value, string(result.ExceptionDetails)
 }
 
 // Complaints returns what the page and the browser have written to its console: errors, and what a policy forbids.
