@@ -10,29 +10,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"portredirector/internal/relay"
 	"portredirector/internal/track"
 )
 
-// Source supplies the values of all metrics, anew for each scrape. Metrics of nil functions are
-// left out.
+// Source supplies what operators want to know of a process, anew for each question. What nil
+// functions would tell is left out of the metrics. An API needs all but Servers, Refused and
+// Routes.
 type Source struct {
 	Version string
 	Self    *Self
+	Role    string                          // RoleClient or RoleServer
+	Health  func() (note string, err error) // as in Process
+	State   func() string                   // Serving, Retired or Draining
+	Table   *track.Table                    // of the connections
+	Ports   func() []Port                   // without counts; those that are configured, unless they are very many
+	Limits  func() []Limit
+	Paths   func([]track.Record) []relay.Paths // of live connections
 
 	Totals  func() map[uint16]track.Totals
 	Service func(port uint16) (name string, ok bool) // ok is false for a port that strangers made up
 	Servers func() []Upstream                        // of a client
 	Refused func(yield func(reason string, n uint64) bool)
-	Routes  func() map[string]bool   // whether the return route of each service's address works
+	Routes  func() []Route
 	Dropped func() map[string]uint64 // lines that each log has dropped
 	Workers []Worker                 // of a supervisor
-}
-
-// Upstream holds the state of a server, as its client sees it.
-type Upstream struct {
-	Name  string
-	Up    bool
-	Links map[string]int // by their state
 }
 
 // metric describes a metric of this program.
@@ -94,8 +96,8 @@ func (s Source) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	if s.Routes != nil {
-		for service, ok := range s.Routes() {
-			e.send(routeOK, truth(ok), service)
+		for _, r := range s.Routes() {
+			e.send(routeOK, truth(r.OK), r.Service)
 		}
 	}
 	for _, w := range s.Workers {
