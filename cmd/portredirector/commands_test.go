@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"portredirector/internal/auth"
@@ -53,8 +54,7 @@ func parse(args []string) error {
 	} else {
 		_, err = flags.Client()
 	}
-	_, adminErr := admin.Listen()
-	return errors.Join(err, adminErr)
+	return errors.Join(err, admin.Check())
 }
 
 // parseOther validates the command line of a subcommand that is no daemon.

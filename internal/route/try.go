@@ -15,9 +15,9 @@ func (m *Manager) Try(ctx context.Context, claim netip.Addr, service ports.Endpo
 		return Finding{}, err
 	}
 	from := &round{claims: claims{familyOf(service.Addr()): claim.Unmap()}, diagnosed: make(map[failureKind]Finding)}
-	var end func()
-	from.standIns, end = m.openStandIns([]ports.Endpoint{service}, from.claims)
-	defer end()
+	if service.Protocol == ports.UDP {
+		m.placeStandIns(append(m.proofs.services(), service), from.claims)
+	}
 	return m.prove(ctx, service, from)
 }
 

@@ -51,7 +51,7 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 	case !wire.IsDocumentation(source):
 		return wire.Finding{}, fmt.Errorf("%w: a trial is for a documentation address", ErrClaimDenied)
 	}
-	if err := s.authorize(c.from, c.header); err != nil {
+	if err := s.authorize(c.from, c.header, ports.TCP); err != nil {
 		return wire.Finding{}, err
 	}
 	if !c.served() {

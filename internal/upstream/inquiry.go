@@ -66,7 +66,7 @@ func (q *Inquiry) Try(ctx context.Context, h wire.Header, size int) (wire.Findin
 			found = &f
 		case kind == wire.KindBye && len(content) == 0 && found == nil:
 			return wire.Finding{}, wire.Draining, nil
-		case kind != wire.KindStatus || len(content) != 1:
+		case kind != wire.KindStatus || len(content) == 0:
 			return wire.Finding{}, 0, ErrForeign
 		case found != nil:
 			return *found, wire.Status(content[0]), nil

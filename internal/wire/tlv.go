@@ -14,11 +14,12 @@ const (
 	tlvNoop     = 0x04 // skipped; see [Pad]
 	tlvUniqueID = 0x05
 
-	// tlvAnswer, tlvSeal and tlvTrial are from the range for applications (2.2.8), which
-	// other senders use as well.
+	// tlvAnswer, tlvSeal, tlvBans and tlvTrial are from the range for applications (2.2.8),
+	// which other senders use as well.
 	tlvAnswer = 0xe0
 	tlvSeal   = 0xe1
-	tlvTrial  = 0xe2
+	tlvBans   = 0xe2
+	tlvTrial  = 0xe4
 
 	// answerMe is the whole value of tlvAnswer: a name that no other sender
 	// writes, and the version of the answer. Version 2 has frames.
@@ -32,7 +33,8 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendTLVs appends the TLVs of the Native form: a checksum of zero, which sign fills in,
-// the id if there is one, the request for an answer, and a trial if the header is one.
+// the id if there is one, the request for an answer, that Banned is known, and a trial if
+// the header is one.
 func (h Header) appendTLVs(b []byte) []byte {
 	b = append(b, tlvCRC32C, 0, crcLen, 0, 0, 0, 0)
 	if !h.ID.IsZero() {
@@ -41,6 +43,7 @@ func (h Header) appendTLVs(b []byte) []byte {
 	}
 	b = append(b, tlvAnswer, 0, byte(len(answerMe)))
 	b = append(b, answerMe...)
+	b = append(b, tlvBans, 0, 0)
 	if h.Trial {
 		b = h.appendTrial(b)
 	}
@@ -51,6 +54,7 @@ func (h Header) appendTLVs(b []byte) []byte {
 type found struct {
 	id       ID
 	answer   bool
+	bans     bool
 	trial    []byte // the value of the trial; nil if there is none
 	checksum int    // the offset of the checksum; 0 if there is none
 	seal     int    // the offset of the seal; 0 if there is none
@@ -86,6 +90,8 @@ func findTLVs(b []byte, at int) (found, error) {
 				version := value[len(answerName):min(len(value), len(answerMe))]
 				return f, fmt.Errorf("%w: %q", ErrAnswer, version)
 			}
+		case tlvBans:
+			f.bans = f.bans || size == 0
 		case tlvTrial:
 			f.trial = value
 		case tlvSeal:
@@ -110,7 +116,7 @@ func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 	case f.checksum != 0 && !verify(b, f.checksum):
 		return Header{}, 0, ErrChecksum
 	}
-	h.ID, h.Answer = f.id, f.answer
+	h.ID, h.Answer, h.Bans = f.id, f.answer, f.answer && f.bans
 	if !h.Answer {
 		return h, V2, nil
 	}

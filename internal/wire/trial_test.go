@@ -44,14 +44,14 @@ func TestTrialRoundTrip(t *testing.T) {
 	}
 }
 
-// TestTrialOfOthers wants E2 of other senders to be skipped.
+// TestTrialOfOthers wants E4 of other senders to be skipped.
 func TestTrialOfOthers(t *testing.T) {
 	const value = "\xc0\x00\x02\x4d\x9c\x41\x01\xbb"
 	for name, in := range map[string]string{
-		"no answer":       v2(0x20, 0x00, tlv(0xe2, value)),
-		"another length":  signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), answerMe, tlv(0xe2, value+"x"))),
-		"port 0":          signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), answerMe, tlv(0xe2, value[:6]+"\x00\x00"))),
-		"a claim":         signed(v2(0x21, 0x11, addrs4, tlv(0x03, "CRC!"), answerMe, tlv(0xe2, value))),
+		"no answer":       v2(0x20, 0x00, tlv(0xe4, value)),
+		"another length":  signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), answerMe, tlv(0xe4, value+"x"))),
+		"port 0":          signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), answerMe, tlv(0xe4, value[:6]+"\x00\x00"))),
+		"a claim":         signed(v2(0x21, 0x11, addrs4, tlv(0x03, "CRC!"), answerMe, tlv(0xe4, value))),
 		"a mapped source": signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), answerMe, tlv(0xe2, strings.Repeat("\x00", 10)+"\xff\xff"+value))),
 	} {
 		if h, _, err := wire.Read(strings.NewReader(in)); err != nil || h.Trial {
