@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,11 +12,13 @@ type Diagnosis struct {
 	Results []Result `json:"results"`
 }
 
-// Add adds a result. It reports false if another section had the same, as those have that are
-// about the machine.
+// ofMachine lists the checks that all sections of a file share.
+var ofMachine = []string{"capabilities", "kernel", "descriptors", "conntrack", "congestion", "slow start"}
+
+// Add adds a result. It reports false if another section had the same about the machine.
 func (d *Diagnosis) Add(r Result) bool {
 	for _, old := range d.Results {
-		if old.Section = r.Section; old == r {
+		if old.Section = r.Section; old == r && slices.Contains(ofMachine, r.Check) {
 			return false
 		}
 	}
