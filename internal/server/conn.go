@@ -70,6 +70,12 @@ func (c *conn) admit() error {
 	if err := s.authorize(c.from, h, ports.TCP); err != nil {
 		return err
 	}
+	if c.from.carried == 1 {
+		s.clients.note(c.from.addr.Addr())
+	}
+	if err := c.checkBan(); err != nil {
+		return err
+	}
 	if !c.served() {
 		return ErrNoService
 	}
