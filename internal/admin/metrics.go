@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 )
@@ -34,7 +35,8 @@ type Source struct {
 	Refused func(yield func(reason string, n uint64) bool)
 	Routes  func() []Route
 	Dropped func() map[string]uint64 // lines that each log has dropped
-	Workers []Worker                 // of a supervisor
+	Bans    *ban.List
+	Workers []Worker // of a supervisor
 }
 
 // metric describes a metric of this program.
@@ -65,13 +67,14 @@ var (
 	refused    = newMetric(counter, "claims_refused_total", "Links and peers that the server has refused.", "reason")
 	routeOK    = newMetric(gauge, "return_route_ok", "1 if replies of the service at this address come back.", "service")
 	workerUp   = newMetric(gauge, "worker_up", "1 if the worker has answered with its metrics.", "section", "worker")
+	bans       = newMetric(gauge, "bans", "Bans of peers: of this machine's list, or told by a server.", "from")
 	dropped    = newMetric(counter, "dropped_log_lines_total", "Lines that a log has dropped, because it is not written fast enough.", "log")
 )
 
 // Describe sends the descriptions of all metrics.
 func (s Source) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range []metric{
-		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, workerUp, dropped,
+		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, workerUp, bans, dropped,
 	} {
 		to <- m.Desc
 	}
@@ -99,6 +102,11 @@ func (s Source) Collect(to chan<- prometheus.Metric) {
 		for _, r := range s.Routes() {
 			e.send(routeOK, truth(r.OK), r.Service)
 		}
+	}
+	if s.Bans != nil {
+		list, told := s.Bans.Len()
+		e.send(bans, float64(list), "list")
+		e.send(bans, float64(told), "server")
 	}
 	for _, w := range s.Workers {
 		e.send(workerUp, truth(w.families != nil), w.Section, strconv.Itoa(w.PID))

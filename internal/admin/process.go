@@ -18,6 +18,8 @@ type Process struct {
 	// Metrics returns what gathers the metrics. It is called once, for the first caller who
 	// wants them; nil is no metrics.
 	Metrics func() (prometheus.Gatherer, error)
+	// Bans answers about bans; nil is none.
+	Bans Bans
 	// API answers in JSON; nil is none.
 	API API
 }
@@ -39,6 +41,9 @@ func (p Process) handler() http.Handler {
 			serveMetrics(g, w)
 		})
 	}
+	if p.Bans != nil {
+		handleBans(mux, p.Bans)
+	}
 	if p.API != nil {
 		handleAPI(mux, p.API)
 	}
@@ -49,6 +54,9 @@ func (p Process) handler() http.Handler {
 func (p Process) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.handler())
+	if p.Bans != nil {
+		handleBanCommands(mux, p.Bans)
+	}
 	if p.API != nil {
 		handleCommands(mux, p.API)
 	}
