@@ -61,7 +61,7 @@ func TestPictures(t *testing.T) {
 		width, height int
 		whole         bool
 	}{
-		{"page", "light", 1120, 1000, false},
+		{"page", "light", 1120, 1008, false},
 		{"dark", "dark", 1120, 1000, false},
 		{"whole", "light", 1280, 1000, true},
 		{"phone", "light", 390, 844, true},

@@ -13,75 +13,67 @@ import (
 // Scene invents a busy supervisor for pictures of the page.
 type Scene struct{ Began time.Time }
 
-// The scene's workers.
-const (
-	edge = 1813
-	home = 1820
-)
+// edge is the scene's worker.
+const edge = 1813
 
-// sums returns what the workers have done by now.
-func (s Scene) sums() (edge, home Sum) {
+// sum returns what the worker has done by now.
+func (s Scene) sum() Sum {
 	t := time.Since(s.Began).Seconds()
 	return Sum{
 		Peers: 121 + int(4*math.Sin(t/9)), PeersTotal: 821_830 + uint64(4.3*t), //nolint:gosec // small
 		Up: 84_000_000_000 + int64(912_000*t), Down: 2_310_000_000_000 + int64(7_310_000*t),
-	}, Sum{Peers: 3, PeersTotal: 410, Up: 3_000_000 + int64(2_000*t), Down: 9_000_000 + int64(9_000*t)}
+	}
 }
 
-// total adds two sums.
-func total(a, b Sum) Sum {
-	return Sum{a.Peers + b.Peers, a.PeersTotal + b.PeersTotal, a.Up + b.Up, a.Down + b.Down}
+// worker returns the sum with the names of the worker.
+func (s Scene) worker() WorkerSum {
+	return WorkerSum{edge, "client edge", RoleClient, Serving, s.sum()}
 }
 
 // port describes a port of a worker.
-func port(protocol string, number uint16, service, target string, sum Sum, wait, connect, first Seconds) Port {
+func port(protocol string, number uint16, service string, sum Sum, wait, connect, first Seconds) Port {
 	return Port{
-		Protocol: protocol, Port: number, Service: service, Target: target, Sum: sum,
+		Protocol: protocol, Port: number, Service: service, Sum: sum,
 		LinkWait: &wait, Connect: &connect, FirstByte: &first, Ends: []EndCount{},
 	}
 }
 
 // ends counts connections by their codes.
-func ends(onServer bool, counts ...any) (all []EndCount) {
+func ends(counts ...any) (all []EndCount) {
 	for i := 0; i < len(counts); i += 2 {
 		code := counts[i].(string)
-		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code, onServer)}) //nolint:gosec // small
+		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code)}) //nolint:gosec // small
 	}
 	return all
 }
 
 // means explains a code.
-func means(code string, onServer bool) string {
-	return track.Code{Who: track.Who(code[0]), Phase: track.Phase(code[1])}.Explain(onServer)
+func means(code string) string {
+	return track.Code{Who: track.Who(code[0]), Phase: track.Phase(code[1])}.Explain(false)
 }
 
 func (s Scene) status(context.Context) Status {
 	now, began := time.Now().UTC(), s.Began.Add(-51*time.Hour)
-	e, h := s.sums()
+	w := s.worker()
+	e := w.Sum
 	web := Sum{96, 700_210, e.Up - 5_000_000_000, e.Down - 301_000_000_000}
 	return Status{
-		Version: "1.4.0", Time: now, PID: 812, Began: began, Supervisor: true, Condition: Condition{Healthy: true}, Sum: total(e, h),
+		Version: "1.4.0", Time: now, PID: 812, Began: began, Supervisor: true, Condition: Condition{Healthy: true}, Sum: e,
 		Ended: s.ended(now),
 		Workers: []State{{
-			WorkerSum: WorkerSum{edge, "client edge", RoleClient, Serving, e}, Version: "1.4.0", Began: began, Condition: Condition{Healthy: true},
+			WorkerSum: w, Version: "1.4.0", Began: began, Condition: Condition{Healthy: true},
 			Ports: []Port{
-				port("tcp", 443, "web", "", web, .00011, .0093, .0231),
-				port("tcp", 25, "mail", "", Sum{4, 112_034, 4_800_000_000, 21_000_000}, .00012, .0098, .0311),
-				port("udp", 53, "dns", "", Sum{21, 9_500, 41_000_000, 80_300_000}, .00010, .0091, .0011),
-				port("tcp", 22, "ssh", "", Sum{0, 86, 9_100_000, 20_400_000}, .00010, .0094, .0102),
+				port("tcp", 443, "web", web, .00011, .0093, .0231),
+				port("tcp", 25, "mail", Sum{4, 112_034, 4_800_000_000, 21_000_000}, .00012, .0098, .0311),
+				port("udp", 53, "dns", Sum{21, 9_500, 41_000_000, 80_300_000}, .00010, .0091, .0011),
+				port("tcp", 22, "ssh", Sum{0, 86, 9_100_000, 20_400_000}, .00010, .0094, .0102),
 			},
-			Ends: ends(false, "--", 812_345, "PD", 9_120, "VD", 311, "VC", 52, "MQ", 12),
+			Ends: ends("--", 812_345, "PD", 9_120, "VD", 311, "VC", 52, "MQ", 12),
 			Servers: []Upstream{
 				{Name: "192.0.2.2:12345", Up: true, Links: map[string]int{"idle": 14, "used": 121}, RTT: new(Seconds(.0091))},
 				{Name: "[2001:db8:2::2]:12345", Up: true, Links: map[string]int{"idle": 8, "used": 0}, RTT: new(Seconds(.0112))},
 			},
 			Limits: []Limit{{Name: "max-peers", Most: 2000, Used: &e.Peers}, {Name: "max-new-per-address", Most: 50, Struck: 12}},
-		}, {
-			WorkerSum: WorkerSum{home, "server home", RoleServer, Serving, h}, Version: "1.4.0", Began: began, Condition: Condition{Healthy: true},
-			Ports:   []Port{port("tcp", 8080, "files", "127.0.0.1:8080", h, .00002, .0002, .0041)},
-			Ends:    ends(true, "--", 389, "PD", 21),
-			Routes:  []Route{{Service: "127.0.0.1:8080", OK: true, Finding: "the return route holds"}},
-			Refused: []Refusals{{"header", 31}, {"proof", 4}},
 		}},
 	}
 }
@@ -121,8 +113,8 @@ func (s Scene) connections(context.Context, Query) Connections {
 		c.Legs = map[string]Leg{LegPeer: {RTT: Seconds(.018 + .006*float64(i%7))}, LegLink: {RTT: .0091}}
 		list[i] = c
 	}
-	e, h := s.sums()
-	return Connections{Time: now, Total: e.Peers + h.Peers, Matched: e.Peers + h.Peers, Connections: list}
+	live := s.sum().Peers
+	return Connections{Time: now, Total: live, Matched: live, Connections: list}
 }
 
 // ended invents connections that have ended.
@@ -138,7 +130,7 @@ func (s Scene) ended(now time.Time) []Connection {
 			c.Code, c.Port, c.Service, c.Up, c.Down = "VC", 25, "mail", 0, 0
 			c.Error = "dial service 127.0.0.1:25: connect: connection refused"
 		}
-		c.Ended, c.Means = now.Add(-time.Duration(1+i*4)*time.Second), means(c.Code, false)
+		c.Ended, c.Means = now.Add(-time.Duration(1+i*4)*time.Second), means(c.Code)
 		list[i] = c
 	}
 	return list
@@ -148,10 +140,8 @@ func (Scene) close(context.Context, string) (int, error) { return 0, errNotLive 
 
 func (s Scene) follow(ctx context.Context, to send) error {
 	for {
-		e, h := s.sums()
-		summary := Summary{Time: time.Now().UTC(), Condition: Condition{Healthy: true}, Sum: total(e, h), Workers: []WorkerSum{
-			{edge, "client edge", RoleClient, Serving, e}, {home, "server home", RoleServer, Serving, h},
-		}}
+		w := s.worker()
+		summary := Summary{Time: time.Now().UTC(), Condition: Condition{Healthy: true}, Sum: w.Sum, Workers: []WorkerSum{w}}
 		if err := to(eventSummary, summary); err != nil {
 			return err
 		}
