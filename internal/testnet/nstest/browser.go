@@ -47,7 +47,7 @@ type message struct {
 // browserFlags keep the browser from everything but the page. A user namespace has no room for the sandbox of its own.
 var browserFlags = []string{
 	"--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-	"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio", "--hide-scrollbars",
+	"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio", "--hide-scrollbars", "--force-prefers-reduced-motion",
 }
 
 // OpenPage starts a browser on a host. It ends with the test.
@@ -200,7 +200,7 @@ func (p *Page) Eval(expression string) (value any) {
 // the page is shown.
 func (p *Page) WaitFor(expression string) {
 	p.tb.Helper()
-	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if value, _ := p.try(expression); value == true {
 			return
 		}
