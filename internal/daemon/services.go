@@ -122,7 +122,7 @@ func (d *serverDaemon) hide(hidden map[netip.AddrPort]error) {
 
 // serviceError names the service that an error is about.
 func serviceError(port uint16, err error) error {
-	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %d: %w", port, err)}
+	return &config.ServiceError{Port: ports.Port{Number: port}, Err: fmt.Errorf("service on port %d: %w", port, err)}
 }
 
 // withoutIPv6 gives services without a host the IPv4 loopback only.

@@ -44,7 +44,7 @@ func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.client.Track, d.access)
 	s.Role = admin.RoleClient
 	s.Health = health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
-	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[port], true }
+	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[ports.Port{Number: port}], true }
 	s.Ports = d.ports
 	s.Servers = d.upstreams
 	s.Limits = func() []admin.Limit {
@@ -66,7 +66,7 @@ func (d *clientDaemon) ports() (all []admin.Port) {
 		}
 		for i := range r.Len() {
 			port := r.First + uint16(i) //nolint:gosec // in the range
-			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: d.cfg.Names[port]})
+			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: d.cfg.Names[ports.Port{Number: port}]})
 		}
 	}
 	return all
