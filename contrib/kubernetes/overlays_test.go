@@ -43,10 +43,10 @@ func TestOverlays(t *testing.T) {
 // TestMistakesAreFound has resources with mistakes.
 func TestMistakesAreFound(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"apiVersion":"v1","kind":"Service","spec":{"clusterIp":"None"}}`:                        "Service.spec.clusterIp: there is no such field",
-		`{"apiVersion":"v1","kind":"Service","spec":{"ports":[{"name":"http"}]}}`:                 "Service.spec.ports[0]: port is missing",
-		`{"apiVersion":"v1","kind":"Service","spec":{"ports":[{"port":"80"}]}}`:                   "Service.spec.ports[0].port: string, want [integer]",
-		`{"apiVersion":"apps/v2","kind":"Deployment"}`:                                            "Deployment: there is no schema of apps/v2",
+		`{"apiVersion":"v1","kind":"Service","spec":{"clusterIp":"None"}}`:                         "Service.spec.clusterIp: there is no such field",
+		`{"apiVersion":"v1","kind":"Service","spec":{"ports":[{"name":"http"}]}}`:                  "Service.spec.ports[0]: port is missing",
+		`{"apiVersion":"v1","kind":"Service","spec":{"ports":[{"port":"80"}]}}`:                    "Service.spec.ports[0].port: string, want [integer]",
+		`{"apiVersion":"apps/v2","kind":"Deployment"}`:                                             "Deployment: there is no schema of apps/v2",
 		`{"apiVersion":"v1","kind":"Service","spec":{"ports":[{"port":80,"targetPort":"links"}]}}`: "[]",
 	} {
 		if got := fmt.Sprint(mistakes([]byte(text))); got != want && got != "["+want+"]" {
