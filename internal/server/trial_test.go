@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,9 +51,12 @@ func ask(t *testing.T, q *upstream.Inquiry, h wire.Header, size int, want wire.S
 func TestTrial(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	fail := error(nil)
+	var fails atomic.Bool
 	r.server.Try = func(_ context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error) {
-		return wire.Finding{Works: true, Outcome: claim.String() + " to " + service.String()}, fail
+		if fails.Load() {
+			return wire.Finding{}, errors.New("none")
+		}
+		return wire.Finding{Works: true, Outcome: claim.String() + " to " + service.String()}, nil
 	}
 	q := r.inquire(t)
 	for _, size := range []int{0, 1 << 20} {
@@ -63,7 +67,7 @@ func TestTrial(t *testing.T) {
 	}
 	ask(t, q, trialOf("203.0.114.7", 80), 0, wire.ClaimDenied)
 	ask(t, q, trialOf("192.0.2.7", 9), 0, wire.NoService)
-	fail = errors.New("none")
+	fails.Store(true)
 	ask(t, q, trialOf("192.0.2.7", 80), 0, wire.Internal)
 	r.noService(t)
 	for _, n := range r.server.Track.Totals() {
