@@ -20,7 +20,7 @@ const edge = 1813
 func (s Scene) sum() Sum {
 	t := time.Since(s.Began).Seconds()
 	return Sum{
-		Peers: 121 + int(4*math.Sin(t/9)), PeersTotal: 821_830 + uint64(4.3*t), //nolint:gosec // small
+		Peers: 121 + int(4*math.Sin(t/9)), PeersTotal: 821_830 + uint64(4.3*t),
 		Up: 84_000_000_000 + int64(912_000*t), Down: 2_310_000_000_000 + int64(7_310_000*t),
 	}
 }
@@ -42,7 +42,7 @@ func port(protocol string, number uint16, service string, sum Sum, wait, connect
 func ends(counts ...any) (all []EndCount) {
 	for i := 0; i < len(counts); i += 2 {
 		code := counts[i].(string)
-		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code)}) //nolint:gosec // small
+		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code)})
 	}
 	return all
 }
@@ -90,7 +90,7 @@ func peer(i int) netip.AddrPort {
 // connection invents a connection.
 func (s Scene) connection(i int, now time.Time, age time.Duration) Connection {
 	c := Connection{
-		Key: Key{edge, uint64(i)}, ID: fmt.Sprintf("%032x", i), Worker: edge, Section: "client edge", Role: RoleClient, Protocol: "tcp", //nolint:gosec // small
+		Key: Key{edge, uint64(i)}, ID: fmt.Sprintf("%032x", i), Worker: edge, Section: "client edge", Role: RoleClient, Protocol: "tcp",
 		Port: 443, Service: "web", Peer: peer(i), Link: "192.0.2.2:12345", Phase: "data", Began: now.Add(-age), Lasted: seconds(age),
 	}
 	switch i % 9 {
