@@ -180,12 +180,26 @@ func checkLine(words []string) error {
 			return fmt.Errorf("%w: %s", err, output)
 		}
 		return nil
+	case "kubectl":
+		return checkKubectl(words)
 	case "systemd-run":
 		return checkLine(words[slices.Index(words, program):])
 	case "apt-get", "install", "setcap", "sha256sum", "tar", "ss", "journalctl", "systemctl", "sysctl", "chmod", "chown", "mv", "curl":
 		return nil
 	}
 	return errors.New("no test knows this program")
+}
+
+// checkKubectl looks for the overlay that a command applies, and validates the command of ours that it runs in a pod.
+func checkKubectl(words []string) error {
+	if i := slices.Index(words, "--"); i >= 0 && words[i+1] == "/"+program {
+		return checkLine(append([]string{program}, words[i+2:]...))
+	}
+	if words[1] == "apply" {
+		_, err := os.Stat(filepath.Join(repository, words[len(words)-1], "kustomization.yaml"))
+		return err
+	}
+	return nil
 }
 
 // withValues replaces what a user has to replace.

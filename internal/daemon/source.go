@@ -65,7 +65,7 @@ func (d *clientDaemon) ports() (all []admin.Port) {
 			return nil
 		}
 		for i := range r.Len() {
-			port := r.First + uint16(i) //nolint:gosec // in the range
+			port := r.First + uint16(i)
 			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: d.cfg.Names[ports.Port{Number: port}]})
 		}
 	}
