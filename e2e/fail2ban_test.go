@@ -51,6 +51,7 @@ type jail struct {
 	sshWorld
 
 	fail2ban *nstest.Process
+	socket   string // of fail2ban
 }
 
 // newJail starts sshd, and fail2ban with the jail sshd as Debian has it, and lines for the jail that name its action. An address is
@@ -77,7 +78,7 @@ func newJail(t *testing.T, of *world, action string, files ...string) jail {
 		p.Wait()
 	})
 	p.WaitOutput("Jail 'sshd' started")
-	return jail{w, p}
+	return jail{w, p, filepath.Join(dir, "socket")}
 }
 
 // attack has a peer give three wrong passwords, and waits until it is refused.
