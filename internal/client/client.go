@@ -12,8 +12,10 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -29,7 +31,7 @@ const headerRoom = 107
 type Client struct {
 	Servers *upstream.Servers
 	Form    wire.Form
-	Names   map[uint16]string // of ports that peers connect to, for the log
+	Names   map[ports.Port]string // of ports that peers connect to, for the log
 	Relay   *relay.Engine
 	Log     *slog.Logger
 
@@ -42,6 +44,7 @@ type Client struct {
 	Retired context.Context //nolint:containedctx // a stage of the program, not of a call
 	Pass    func(w Waiting) error
 
+	Bans     *ban.List                      // of peers; nil bans nobody
 	Track    track.Table                    // of the peers
 	Peers    limit.Peers[netip.Prefix]      // by source
 	Throttle logging.Throttle[netip.Prefix] // for what peers can cause, by source
@@ -59,6 +62,11 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 // handle serves a peer, whose first bytes may have been read already.
 func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.Time) {
 	peer := u.Accepted
+	if _, banned := c.Bans.Banned(from.Addr()); banned {
+		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Banned, Phase: track.Queue})
+		socket.Reset(peer)
+		return
+	}
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
 		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Limit, Phase: track.Queue})

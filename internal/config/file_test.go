@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"portredirector/internal/config"
+	"portredirector/internal/ports"
 )
 
 // TestReadFile compares the sections of a file with the same options on the command line.
@@ -51,10 +52,10 @@ idle-timeout = "1m"
 	want := []struct {
 		name  string
 		args  string
-		names map[uint16]string
+		names map[ports.Port]string
 	}{
-		{"server home", "-l 12345 -p 80 -p 22=2222 -p 23=2222 -r 80.10080 --mark 0x3 --max-peers 10", map[uint16]string{80: "web", 22: "ssh", 23: "ssh"}},
-		{"client far", "-c 2.2.2.2:12345 -p 127.0.0.1:80", map[uint16]string{80: "web"}},
+		{"server home", "-l 12345 -p 80 -p 22=2222 -p 23=2222 -r 80.10080 --mark 0x3 --max-peers 10", map[ports.Port]string{{Number: 80}: "web", {Number: 22}: "ssh", {Number: 23}: "ssh"}},
+		{"client far", "-c 2.2.2.2:12345 -p 127.0.0.1:80", map[ports.Port]string{{Number: 80}: "web"}},
 		{"client near", "-c 3.3.3.3:1 -c srv:_x._tcp.example.com -p 81 -p 8000-8001 --idle-timeout 60s", nil},
 	}
 	for i, w := range want {
@@ -65,9 +66,9 @@ idle-timeout = "1m"
 			client.Names = w.names
 		} else {
 			for port, name := range w.names {
-				s := srv.Services[port]
+				s := srv.Services[port.Number]
 				s.Name = name
-				srv.Services[port] = s
+				srv.Services[port.Number] = s
 			}
 		}
 		if got.Name != w.name {
@@ -153,6 +154,15 @@ func TestMistakes(t *testing.T) {
 		"float":                {server + "replace = 80.81\n", []string{"4:11: `replace` takes a string: write it in quotes"}},
 		"no unit":              {client + "idle-timeout = 120\n", []string{"4:16: `idle-timeout` \"120\": give a unit, as in 120s or 2m"}},
 		"at the top":           {"worker-timeout = \"-1s\"\n" + client, []string{"1:18: `worker-timeout` -1s: must be at least 0s"}},
+		"bans, no table":       {"bans = 1\n" + client, []string{"1:1: bans is a table: write [bans]"}},
+		"a ban at the top":     {"never-ban = \"192.0.2.1\"\n" + client, []string{"1:1: `never-ban` belongs below [bans]"}},
+		"a ban in a section":   {client + "ban = \"192.0.2.1\"\n", []string{"4:1: `ban` belongs below [bans]"}},
+		"a client's, in bans":  {"[bans]\nbalance = \"failover\"\n" + client, []string{"2:1: `balance` belongs in a section"}},
+		"unknown in bans":      {"[bans]\nnever_ban = \"192.0.2.1\"\n" + client, []string{`2:1: unknown key "never_ban"; did you mean "never-ban"?`}},
+		"a ban of loopback":    {"[bans]\nban = [\"192.0.2.1\", \"::1\"]\n" + client, []string{"2:21: `ban` ::1: ::1 is not banned: it has ::1, which is loopback"}},
+		"a ban never wanted":   {"[bans]\nban = \"192.0.2.1\"\nnever-ban = \"192.0.2.0/24\"\n" + client, []string{"2:7: `ban` 192.0.2.1: 192.0.2.1 is not banned: it has 192.0.2.0/24, which `never-ban` protects"}},
+		"fewer than none":      {"[bans]\nmax-bans = -1\n" + client, []string{"2:12: `max-bans` -1: it cannot be less"}},
+		"too many bans":        {"[bans]\nmax-bans = 1\nban = [\"192.0.2.1\", \"192.0.2.2\"]\n" + client, []string{"2:12: `max-bans` 1: there are more of `ban`"}},
 		"list for one":         {client + "balance = [\"failover\"]\n", []string{"4:1: `balance` takes one value, without brackets"}},
 		"empty list":           {server + "allow = []\n", []string{"4:1: `allow` has no values: leave it out"}},
 		"list in a list":       {server + "allow = [\n  \"10.0.0.1\",\n  [\"10.0.0.2\"]]\n", []string{"4:1: `allow` takes a string"}},
@@ -258,7 +268,7 @@ func TestLocate(t *testing.T) {
 		{config.About("key", errors.New("--key: no such file")), "x.toml:4:1: `key`: no such file"},
 		{fmt.Errorf("start: %w", config.About("key", errors.New("--key: no such file"))), "x.toml:4:1: start: `key`: no such file"},
 		{&config.ListenError{Address: ":1", Err: inUse}, "x.toml:2:10: in use"},
-		{&config.ServiceError{Port: 80, Err: inUse}, "x.toml:3:8: in use"},
+		{&config.ServiceError{Port: ports.Port{Number: 80}, Err: inUse}, "x.toml:3:8: in use"},
 		{config.About("table", errors.New("none is free")), "x.toml:1:9: none is free"},
 		{inUse, "x.toml:1:9: in use"},
 		{fmt.Errorf("%w: %w", inUse, io.EOF), "x.toml:1:9: in use: EOF"},
@@ -278,8 +288,8 @@ func TestLocate(t *testing.T) {
 
 // TestListens checks the addresses on which a section listens, and the keepalive settings.
 func TestListens(t *testing.T) {
-	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\ndead-after = '0'\n"+
-		"[server.a]\nlisten = 2\nport = 80\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
+	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001', '80/udp']\ndead-after = '0'\n"+
+		"[server.a]\nlisten = 2\nport = '80/udp'\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +298,7 @@ func TestListens(t *testing.T) {
 		addresses, alive := s.Listens()
 		got = append(got, fmt.Sprint(addresses, alive.Enable))
 	}
-	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 [::1]:1] false", "[:2] true", "[] true"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 :80/udp [::1]:1 [::1]:1/udp] false", "[:2 :2/udp] true", "[] true"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -47,6 +47,7 @@ type clientDaemon struct {
 	client    *client.Client
 	access    *accesslog.Log // nil without one
 	operators operators
+	bans      *bans
 	own       *claim.Own // nil if this machine's addresses cannot be followed
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
@@ -88,6 +89,10 @@ func (d *clientDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"client", d.openClient},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.client.Track)
@@ -105,9 +110,9 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"sandbox", func(context.Context) error {
-			var files sandbox.Files
+			files := sandbox.Files{Keep: d.bans.keep()}
 			if d.state != nil {
-				files.Keep = []string{d.state.Dir()}
+				files.Keep = append(files.Keep, d.state.Dir())
 			}
 			confine(nil, files, d.log)
 			return nil
@@ -146,9 +151,12 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Relay:       d.engine,
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
+		Bans:        d.bans.list,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
 	}
+	d.bans.links = d.servers.Addrs
+	d.bans.list.OnBan(d.client.CutBanned)
 	if w := d.env.Worker; w != nil {
 		d.client.Pass = w.Pass
 		d.succeeded, d.succeed = context.WithCancel(context.Background())
@@ -173,7 +181,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

@@ -52,6 +52,7 @@ type serverDaemon struct {
 	links      *dial.Congestion
 	access     *accesslog.Log // nil without one
 	operators  operators
+	bans       *bans
 }
 
 // serverCapabilities lists what a server keeps.
@@ -95,6 +96,10 @@ func (d *serverDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"server", d.openServer},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
@@ -115,7 +120,7 @@ func (d *serverDaemon) steps() []step {
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
 			// keeps their memory and environment out of reach.
-			files := sandbox.Files{Read: []string{"/proc"}}
+			files := sandbox.Files{Read: []string{"/proc"}, Keep: d.bans.keep()}
 			if d.cfg.Trust.State != "" {
 				files.Read = append(files.Read, d.cfg.Trust.State)
 			}
@@ -136,11 +141,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
-	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Unhealthy)
-	}
-	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()
@@ -157,7 +158,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
 		brokerTask(&d.broker, d.log),
 		background{"return routes", d.routes.Run},
-		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.hide) }),
+		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.routes.Hide) }),
 		inBackground("addresses of this machine", d.own.Run),
 		inBackground("names of services", d.names.Run),
 	}

@@ -111,18 +111,9 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 	return nil
 }
 
-// hide has the peers of services refused by TCP that another program has taken the place of.
-func (d *serverDaemon) hide(hidden map[netip.AddrPort]error) {
-	all := make(map[ports.Endpoint]error, len(hidden))
-	for at, err := range hidden {
-		all[ports.TCP.At(at)] = err
-	}
-	d.routes.Hide(all)
-}
-
 // serviceError names the service that an error is about.
 func serviceError(port uint16, err error) error {
-	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %d: %w", port, err)}
+	return &config.ServiceError{Port: ports.Port{Number: port}, Err: fmt.Errorf("service on port %d: %w", port, err)}
 }
 
 // withoutIPv6 gives services without a host the IPv4 loopback only.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/local"
 )
 
@@ -19,6 +20,7 @@ type Worker struct {
 	Path      string // of the configuration file
 	Content   []byte // of it
 	Listeners map[string]*net.TCPListener
+	Bans      *ban.List
 
 	conn    *net.UnixConn
 	serve   chan struct{} // closed when the worker may serve
@@ -59,8 +61,9 @@ func Inherit() (*Worker, error) {
 	}
 	w := &Worker{
 		Section: h.Section, Path: h.Path, Content: h.Content, Listeners: make(map[string]*net.TCPListener),
-		conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
+		Bans: new(ban.List), conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
 	}
+	w.Bans.Apply(ban.Change{Add: h.Bans})
 	for i, address := range h.Addresses {
 		l, err := listenerOf[*net.TCPListener](listenersFD + i)
 		if err != nil {
@@ -107,6 +110,10 @@ func (w *Worker) obey(how Obey, o order, fd int) {
 		how.Cut()
 	case doPing:
 		w.tell()
+	case doBan:
+		if o.Bans != nil {
+			w.Bans.Apply(*o.Bans)
+		}
 	case doTake:
 		if o.Peer != nil && fd != none {
 			how.Take(*o.Peer, fd)
