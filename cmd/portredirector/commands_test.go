@@ -53,8 +53,7 @@ func parse(args []string) error {
 	} else {
 		_, err = flags.Client()
 	}
-	_, adminErr := admin.Listen()
-	return errors.Join(err, adminErr)
+	return errors.Join(err, admin.Check())
 }
 
 // parseOther validates the command line of a subcommand that is no daemon.

@@ -48,7 +48,9 @@ func full(ports, servers int) admin.Source {
 			return all
 		},
 		Refused: func(yield func(string, uint64) bool) { yield("claim", 7) },
-		Routes:  func() map[string]bool { return map[string]bool{"127.0.0.1:80": true, "[::1]:80": false} },
+		Routes: func() []admin.Route {
+			return []admin.Route{{Service: "127.0.0.1:80", OK: true}, {Service: "[::1]:80"}}
+		},
 		Dropped: func() map[string]uint64 { return map[string]uint64{"access": 8, "program": 9} },
 		Workers: []admin.Worker{{Section: "client home", PID: 7}},
 	}

@@ -178,7 +178,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown))
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

@@ -139,11 +139,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
-	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Unhealthy)
-	}
-	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown))
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

@@ -81,6 +81,12 @@ func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, se
 	if err := s.authorize(from, h, protocol); err != nil {
 		return err
 	}
+	if from.carried <= 1 {
+		s.clients.note(from.addr.Addr())
+	}
+	if err := s.checkBan(h.Source.Addr()); err != nil {
+		return err
+	}
 	if service == (Service{}) {
 		return ErrNoService
 	}

@@ -2,6 +2,7 @@ package track_test
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/track"
 )
 
@@ -67,6 +69,59 @@ func TestLife(t *testing.T) {
 	}
 	if n := table.Totals()[80]; n.Ends[ended[0].Code] != 1 || n.Live != 0 {
 		t.Errorf("the totals are %+v", n)
+	}
+}
+
+// TestObserve has two observers, of which one leaves.
+func TestObserve(t *testing.T) {
+	var table track.Table
+	var told []string
+	note := func(what string) func(track.Record) {
+		return func(r track.Record) { told = append(told, what+r.Code.String()) }
+	}
+	live := func() {
+		v := &visitor{}
+		table.Begin(&v.Conn, v, 80)
+		table.Linked(&v.Conn, func() {})
+		v.Requeue()
+		table.Linked(&v.Conn, func() {})
+		table.End(&v.Conn, track.Nobody, nil)
+	}
+	live()
+	stop := table.Observe(note("a"), note("a"))
+	defer table.Observe(nil, note("b"))()
+	live()
+	stop()
+	live()
+	if want := []string{"a", "a--", "b--", "b--"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// TestNumbers wants an own number for each connection, larger ones for later ones.
+func TestNumbers(t *testing.T) {
+	var table track.Table
+	const n = 1000
+	for range n {
+		v := &visitor{}
+		table.Begin(&v.Conn, v, 80)
+		if table.Len()%3 == 0 {
+			table.End(&v.Conn, track.Nobody, nil)
+		}
+	}
+	began := make(map[uint64]time.Time)
+	for _, r := range append(slices.Collect(table.Live()), table.Ended()...) {
+		began[r.Number] = r.Began
+		if r.Protocol != ports.TCP || r.Meter == nil {
+			t.Fatalf("%+v", r)
+		}
+	}
+	numbers := slices.Sorted(maps.Keys(began))
+	if len(numbers) != table.Len()+len(table.Ended()) {
+		t.Errorf("%d numbers for %d live and %d ended ones", len(numbers), table.Len(), len(table.Ended()))
+	}
+	if !slices.IsSortedFunc(numbers, func(a, b uint64) int { return began[a].Compare(began[b]) }) {
+		t.Error("the numbers are out of order")
 	}
 }
 
@@ -192,6 +247,7 @@ func TestSize(t *testing.T) {
 
 // BenchmarkLife measures what the records add to a connection.
 func BenchmarkLife(b *testing.B) {
+	b.ReportAllocs()
 	var table track.Table
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
