@@ -20,6 +20,7 @@ func flags(set func(*config.Flags)) config.Flags {
 		ConnectTimeout: config.DefaultConnectTimeout,
 		Heartbeat:      config.DefaultHeartbeat,
 		LinkIdle:       config.DefaultLinkIdle,
+		UDPTimeout:     time.Minute,
 		HeaderTimeout:  config.DefaultHeaderTimeout,
 		DrainTimeout:   config.DefaultDrainTimeout,
 	}

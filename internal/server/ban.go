@@ -36,8 +36,8 @@ func (c *conn) refusal(status wire.Status, err error) []byte {
 // CutBanned ends the live peers of a prefix.
 func (s *Server) CutBanned(p netip.Prefix) {
 	s.Track.Cut(track.Banned, func(o track.Owner) bool {
-		c, ok := o.(*conn)
-		return ok && p.Contains(c.header.Source.Addr())
+		peer, ok := o.(interface{ Peer() netip.AddrPort })
+		return ok && p.Contains(peer.Peer().Addr())
 	})
 }
 

@@ -45,6 +45,9 @@ type attempt struct {
 	deadline time.Time    // of reaching it
 }
 
+// Peer returns the address of the peer.
+func (c *conn) Peer() netip.AddrPort { return c.header.Source }
+
 // next returns the relay's next step after the header.
 func (c *conn) next() (relay.Next, error) {
 	err := c.admit()
