@@ -72,10 +72,17 @@ func answerAs(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value) // the caller may be gone
 }
 
-// AskStatus asks a process for its status.
-func AskStatus(ctx context.Context, pid int) (Status, error) {
-	a := askEach(ctx, askTimeout, []Worker{{PID: pid}}, statusOf)[0]
-	return a.value, a.err
+// AskStatus asks processes for their status. Those that do not answer have an error.
+func AskStatus(ctx context.Context, pids []int) (all []Status, failed map[int]error) {
+	failed = make(map[int]error)
+	for i, a := range askEach(ctx, askTimeout, processes(pids), statusOf) {
+		if a.err != nil {
+			failed[pids[i]] = a.err
+			continue
+		}
+		all = append(all, a.value)
+	}
+	return all, failed
 }
 
 // AskConnections asks processes for the connections of a query. Errors are of those that do not

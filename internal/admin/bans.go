@@ -29,6 +29,8 @@ type BanList struct {
 	Bans []ban.Ban `json:"bans"`
 	// Links has the other ends of links, which are not banned.
 	Links []netip.Addr `json:"links,omitempty"`
+	// Worker tells that the list is its supervisor's.
+	Worker bool `json:"worker,omitempty"`
 }
 
 // ErrElsewhere is the error of a worker: its supervisor has the bans.
@@ -41,8 +43,7 @@ func handleBans(mux *http.ServeMux, b Bans) {
 		if list.Bans == nil {
 			list.Bans = []ban.Ban{} // not null
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(list) // the caller may be gone
+		answer(w, list)
 	})
 }
 
@@ -85,11 +86,10 @@ func readRequests(from io.Reader) (asked []ban.Request, err error) {
 func answerBan(w http.ResponseWriter, n int, err error) {
 	switch {
 	case errors.Is(err, ErrElsewhere):
-		http.Error(w, err.Error(), http.StatusMisdirectedRequest)
+		fail(w, http.StatusMisdirectedRequest, err)
 	case err != nil:
-		http.Error(w, oneLine(err.Error()), http.StatusBadRequest)
+		fail(w, http.StatusBadRequest, err)
 	default:
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]int{"bans": n})
+		answer(w, map[string]int{"bans": n})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"portredirector/internal/ban"
@@ -78,7 +77,11 @@ func exchangeBans(ctx context.Context, pid int, method, query string, content []
 	case response.StatusCode == http.StatusMisdirectedRequest:
 		return ErrElsewhere
 	case response.StatusCode != http.StatusOK:
-		return errors.New(strings.TrimSpace(string(answer)))
+		var why Failure
+		if json.Unmarshal(answer, &why) != nil || why.Error == "" {
+			why.Error = "it has no bans: is it of an earlier version?"
+		}
+		return errors.New(why.Error)
 	case to == nil:
 		return nil
 	}

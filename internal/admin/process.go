@@ -27,6 +27,7 @@ type Process struct {
 // handler returns the handler of all paths.
 func (p Process) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", servePage)
 	mux.HandleFunc("GET "+pathHealth, p.serveHealth)
 	mux.HandleFunc("GET "+pathReady, p.serveReady)
 	if p.Metrics != nil {

@@ -31,12 +31,14 @@ type Book struct {
 	file *file  // nil keeps nothing; guarded by mu
 }
 
-// OpenBook returns the book of a list, to which it adds the bans that a directory keeps. The
-// directory is made for the first ban; "" keeps none.
+// OpenBook returns the book of a list. It adds the bans that a directory keeps, unless the list
+// has some. The directory is made for the first ban; "" keeps none.
 func OpenBook(list *List, cfg Config, dir string, log *slog.Logger) *Book {
 	b := &Book{list: list, log: log, cfg: Config{Most: cfg.Most}}
 	if dir != "" {
 		b.file = &file{dir: dir}
+	}
+	if n, _ := list.Len(); n == 0 && b.file != nil {
 		kept, err := b.file.read()
 		if err != nil {
 			log.Warn("bans of an earlier run are not known", slog.Any("error", err))

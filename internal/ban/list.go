@@ -18,8 +18,8 @@ type List struct {
 	bans    atomic.Pointer[table]
 	learned learned
 
-	mu     sync.Mutex // serializes changes
-	purged time.Time  // guarded by mu
+	mu     sync.Mutex         // serializes changes
+	purged time.Time          // guarded by mu
 	onBan  func(netip.Prefix) // guarded by mu
 }
 
@@ -72,8 +72,11 @@ func (l *List) OnBan(f func(netip.Prefix)) {
 // purgeEvery is the time between removals of what has expired.
 const purgeEvery = time.Minute
 
-// Apply changes the list.
+// Apply changes the list. It forgets what servers have said of prefixes that are removed.
 func (l *List) Apply(c Change) {
+	for _, p := range c.Remove {
+		l.Forget(p)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tableLocked()

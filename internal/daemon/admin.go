@@ -40,11 +40,13 @@ func (c *closers) openOperators(ctx context.Context, env Env) (o operators, err 
 
 // serveAdmin answers operators and pushes its closer. A failure is logged and does not stop the
 // daemon.
-func (c *closers) serveAdmin(log *slog.Logger, env Env, o operators, s admin.Source) {
+func (c *closers) serveAdmin(log *slog.Logger, env Env, o operators, s admin.Source, b *bans) {
+	s.Bans = b.list
 	p := admin.Process{
 		Health:  s.Health,
 		Metrics: func() (prometheus.Gatherer, error) { return s.Gatherer() },
 		API:     admin.Own(s),
+		Bans:    b,
 	}
 	if o.listener != nil {
 		c.push(admin.ServeTCP(o.listener, env.Admin.Names(), p).Close)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -73,7 +72,7 @@ func (b *bans) keep() []string {
 
 // Bans returns the bans in force.
 func (b *bans) Bans() admin.BanList {
-	return admin.BanList{Bans: slices.Concat(b.list.All(), b.list.Learned()), Links: b.links()}
+	return admin.BanList{Bans: slices.Concat(b.list.All(), b.list.Learned()), Links: b.links(), Worker: b.book == nil}
 }
 
 // Ban makes bans, all or none.
@@ -82,7 +81,7 @@ func (b *bans) Ban(asked []ban.Request) error {
 		return admin.ErrElsewhere
 	}
 	c, err := b.book.Add(asked, b.links())
-	LogBans(b.log, c)
+	ban.Log(b.log, c)
 	return err
 }
 
@@ -92,21 +91,8 @@ func (b *bans) Unban(p netip.Prefix) (n int, err error) {
 		return 0, admin.ErrElsewhere
 	}
 	n = b.list.Forget(p)
+	n = b.list.Forget(p)
 	c, err := b.book.Remove(p)
-	LogBans(b.log, c)
+	ban.Log(b.log, c)
 	return n + len(c.Remove), err
-}
-
-// LogBans logs what an operator has banned.
-func LogBans(log *slog.Logger, c ban.Change) {
-	for _, p := range c.Remove {
-		log.Info("ban is lifted", slog.String("ban", p.String()))
-	}
-	for _, b := range c.Add {
-		until := "for good"
-		if !b.Until.IsZero() {
-			until = fmt.Sprint(b.Until.Format("2006-01-02T15:04:05Z07:00"))
-		}
-		log.Info("banned", slog.String("ban", b.Prefix.String()), slog.String("until", until), slog.String("why", b.Why))
-	}
 }

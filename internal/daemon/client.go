@@ -49,6 +49,7 @@ type clientDaemon struct {
 	datagrams []*net.UDPConn // of peers
 	flows     flows          // nil without UDP ports
 	operators operators
+	bans      *bans
 	own       *claim.Own // nil if this machine's addresses cannot be followed
 
 	followServers func(ctx context.Context) // nil without UDP ports
@@ -92,6 +93,10 @@ func (d *clientDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"client", d.openClient},
 		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
@@ -110,9 +115,9 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"sandbox", func(context.Context) error {
-			var files sandbox.Files
+			files := sandbox.Files{Keep: d.bans.keep()}
 			if d.state != nil {
-				files.Keep = []string{d.state.Dir()}
+				files.Keep = append(files.Keep, d.state.Dir())
 			}
 			confine(nil, files, d.log)
 			return nil
@@ -151,9 +156,12 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Relay:       d.engine,
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
+		Bans:        d.bans.list,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
 	}
+	d.bans.links = d.servers.Addrs
+	d.bans.list.OnBan(d.client.CutBanned)
 	if w := d.env.Worker; w != nil {
 		d.client.Pass = w.Pass
 		d.succeeded, d.succeed = context.WithCancel(context.Background())
@@ -178,7 +186,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown))
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

@@ -54,6 +54,7 @@ type serverDaemon struct {
 	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
+	bans       *bans
 }
 
 // serverCapabilities lists what a server keeps.
@@ -97,6 +98,10 @@ func (d *serverDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"server", d.openServer},
 		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
@@ -118,7 +123,7 @@ func (d *serverDaemon) steps() []step {
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
 			// keeps their memory and environment out of reach.
-			files := sandbox.Files{Read: []string{"/proc"}}
+			files := sandbox.Files{Read: []string{"/proc"}, Keep: d.bans.keep()}
 			if d.cfg.Trust.State != "" {
 				files.Read = append(files.Read, d.cfg.Trust.State)
 			}
@@ -139,7 +144,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown))
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

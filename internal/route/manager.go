@@ -221,6 +221,7 @@ func (m *Manager) release() {
 		m.tracer.close()
 	}
 	m.standIns.close()
+	m.bindings.close()
 	if m.routes != nil {
 		m.routes.close()
 	}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +19,7 @@ type standIn struct {
 	service socketBinding
 	claim   netip.Addr // the source of proofs
 	socket  *net.UDPConn
+	port    uint16 // of the socket
 	done    chan struct{}
 
 	mu    sync.Mutex
@@ -26,36 +28,35 @@ type standIn struct {
 
 // newStandIn opens a stand-in for a service.
 func newStandIn(at netip.AddrPort, service socketBinding, claim netip.Addr) (*standIn, error) {
-	network, addr := "udp4", at.Addr()
-	switch {
-	case service.dual:
-		network, addr = "udp", netip.IPv6Unspecified()
-	case at.Addr().Is6():
-		network = "udp6"
+	network, addr, unspecified := "udp4", at.Addr(), netip.IPv4Unspecified()
+	if at.Addr().Is6() {
+		network, unspecified = "udp6", netip.IPv6Unspecified()
 	}
-	if service.anyAddress && addr.Is4() {
-		addr = netip.IPv4Unspecified()
-	} else if service.anyAddress {
-		addr = netip.IPv6Unspecified()
+	switch {
+	case service.anyAddress && service.dual:
+		network, addr = "udp", netip.IPv6Unspecified()
+	case service.anyAddress:
+		addr = unspecified
 	}
 	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
 		return nil, err
 	}
-	s := &standIn{at: at, service: service, claim: claim, socket: conn, done: make(chan struct{}), asked: make(map[netip.AddrPort]bool)}
+	port := netip.MustParseAddrPort(conn.LocalAddr().String()).Port()
+	s := &standIn{
+		at: at, service: service, claim: claim, socket: conn, port: port,
+		done: make(chan struct{}), asked: make(map[netip.AddrPort]bool),
+	}
 	go s.answer()
 	return s, nil
 }
-
-// port returns the port of the stand-in's socket.
-func (s *standIn) port() uint16 { return s.socket.LocalAddr().(*net.UDPAddr).AddrPort().Port() }
 
 // answer answers the datagrams of proofs by empty ones, until the socket is closed.
 func (s *standIn) answer() {
 	defer close(s.done)
 	for {
 		_, from, err := s.socket.ReadFromUDPAddrPort(nil)
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if from.Addr().Unmap() != s.claim {

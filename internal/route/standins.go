@@ -108,10 +108,10 @@ func (m *Manager) leadLocked(f family) error {
 			continue
 		}
 		conn.AddRule(&nftables.Rule{Table: table.Table, Chain: table.in, Exprs: join(
-			protocolIs(ports.UDP), addressIs(source, in.claim), addressIs(dest, in.at.Addr()), portIs(dest, in.at.Port()), setPort(dest, in.port()),
+			protocolIs(ports.UDP), addressIs(source, in.claim), addressIs(dest, in.at.Addr()), portIs(dest, in.at.Port()), setPort(dest, in.port),
 		)})
 		conn.AddRule(&nftables.Rule{Table: table.Table, Chain: table.out, Exprs: join(
-			protocolIs(ports.UDP), addressIs(dest, in.claim), portIs(source, in.port()), setPort(source, in.at.Port()),
+			protocolIs(ports.UDP), addressIs(dest, in.claim), portIs(source, in.port), setPort(source, in.at.Port()),
 		)})
 	}
 	return conn.Flush()

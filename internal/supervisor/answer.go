@@ -107,7 +107,8 @@ func (s *Supervisor) process() admin.Process {
 			own := admin.Source{Version: s.cfg.Version, Self: s.callers.self, Dropped: s.cfg.dropped}
 			return admin.Merge(own, s.askWorkers), nil
 		},
-		API: admin.Merged(s.cfg.Version, s.askHealth, s.askWorkers),
+		API:  admin.Merged(s.cfg.Version, s.askHealth, s.askWorkers),
+		Bans: operatorBans{s},
 	}
 }
 

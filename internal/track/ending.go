@@ -27,6 +27,9 @@ var Endings = []Ending{
 	{"AD", "AD", "the program was shut down, and `--drain-timeout` had passed; or an operator closed the connection", "raise the time if peers need longer"},
 	{"AD", "PD", "an operator closed the connection at the client", "nothing"},
 	{"VD", "AD", "an operator closed the connection at the server", "nothing"},
+	{"VD", "BD", "an operator banned the peer at the server, which cut it", "`portredirector bans` on M2 lists the bans and their reasons"},
+	{"BC", "BQ", "the server refused a banned peer", "the same"},
+	{"BD", "PD", "an operator banned the peer at the client, which cut it", "`portredirector bans` on M1"},
 	{"CQ", "", "the client connected to itself instead of a server", "correct `-c`"},
 }
 
