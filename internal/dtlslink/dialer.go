@@ -1,0 +1,147 @@
+package dtlslink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/backoff"
+	"portredirector/internal/dial"
+)
+
+// Dialer keeps a link to one other end. Its fields must be set before Run.
+type Dialer struct {
+	Name    string // "host:port"; a certificate must be for the host
+	Auth    *auth.Dialer
+	Purpose auth.Purpose              // auth.ToServer or auth.ToClient
+	Judge   func(auth.Identity) error // whether the other end may have a link; nil is no rule
+	Handler Handler
+
+	Timeout   time.Duration // of the handshake
+	KeepAlive time.Duration // between pings of an idle link
+	Resolver  dial.Resolver // nil is that of the system
+	Log       *slog.Logger
+
+	connect func(netip.AddrPort) (packetConn, error) // nil is a UDP socket
+	times   times
+	told    bool // the log has it that the link cannot be opened
+	tasks   sync.WaitGroup
+}
+
+// Pauses between the tries to open a link.
+const (
+	minRedial = 50 * time.Millisecond
+	maxRedial = 5 * time.Second
+	// steady is the life of a link after which the pauses begin anew.
+	steady = 10 * time.Second
+)
+
+// Run keeps the link until ctx is canceled, and then closes it.
+func (d *Dialer) Run(ctx context.Context) {
+	defer d.tasks.Wait()
+	if d.times == (times{}) {
+		d.times = timesOf(d.KeepAlive)
+	}
+	var old *Link
+	retry := backoff.Backoff{Min: minRedial, Max: maxRedial}
+	for ctx.Err() == nil {
+		link, err := d.open(ctx)
+		if err != nil {
+			d.tell(ctx, err)
+			backoff.Sleep(ctx, retry.Next())
+			continue
+		}
+		d.told = false
+		d.Log.Info("link for UDP is open", slog.String("link", d.Name), slog.String("at", link.Remote().String()))
+		if old != nil {
+			old.Retire()
+		}
+		old = link
+		select {
+		case <-ctx.Done():
+		case <-link.replace:
+		case <-link.done:
+		}
+		if time.Since(link.began) > steady {
+			retry.Reset()
+		} else {
+			backoff.Sleep(ctx, retry.Next())
+		}
+	}
+}
+
+// tell logs that the link cannot be opened, once.
+func (d *Dialer) tell(ctx context.Context, err error) {
+	level := slog.LevelDebug
+	if !d.told {
+		level, d.told = slog.LevelWarn, true
+	}
+	if ctx.Err() == nil {
+		d.Log.Log(ctx, level, "link for UDP cannot be opened, trying again", slog.String("link", d.Name), slog.Any("error", err))
+	}
+}
+
+// open opens a link to the first address that answers.
+func (d *Dialer) open(ctx context.Context) (*Link, error) {
+	host, port, err := dial.SplitHostPort(d.Name)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := d.resolve(ctx, host, port)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, a := range addrs {
+		link, err := d.openAt(ctx, host, a)
+		if err == nil {
+			return link, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", a, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (d *Dialer) resolve(ctx context.Context, host string, port uint16) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.Timeout, dial.ErrTimeout)
+	defer cancel()
+	if d.Resolver != nil {
+		return dial.Addresses(ctx, d.Resolver, host, port)
+	}
+	return dial.Addresses(ctx, net.DefaultResolver, host, port)
+}
+
+// openAt opens a link to an address. The link lives until ctx is canceled.
+func (d *Dialer) openAt(ctx context.Context, host string, at netip.AddrPort) (*Link, error) {
+	connect := d.connect
+	if connect == nil {
+		connect = connectUDP
+	}
+	conn, err := connect(at)
+	if err != nil {
+		return nil, err
+	}
+	t := &trip{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), opened: make(chan struct{})}
+	t.handshake = newHandshake(d.Auth.Datagram(host, d.Purpose), t.write)
+	return t.open(ctx)
+}
+
+// connectUDP connects a UDP socket.
+func connectUDP(to netip.AddrPort) (packetConn, error) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSocket(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return s, nil
+}

@@ -1,0 +1,95 @@
+package dtlslink
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// pipe is the net.PacketConn of a handshake: the reader of the socket puts datagrams in.
+type pipe struct {
+	in     chan []byte
+	write  func(b []byte)
+	closed chan struct{}
+	close  sync.Once
+
+	mu      sync.Mutex
+	expired chan struct{} // closed when the deadline has passed; guarded by mu
+	isOver  bool          // expired is closed; guarded by mu
+}
+
+// waiting is the number of datagrams that a handshake may leave unread.
+const waiting = 32
+
+func newPipe(write func(b []byte)) *pipe {
+	return &pipe{in: make(chan []byte, waiting), write: write, closed: make(chan struct{}), expired: make(chan struct{})}
+}
+
+// put gives a datagram to the handshake. It copies b, and drops it if too many wait.
+func (p *pipe) put(b []byte) {
+	select {
+	case p.in <- append([]byte(nil), b...):
+	default:
+	}
+}
+
+// ReadFrom implements net.PacketConn.
+func (p *pipe) ReadFrom(b []byte) (int, net.Addr, error) {
+	p.mu.Lock()
+	expired := p.expired
+	p.mu.Unlock()
+	select {
+	case got := <-p.in:
+		return copy(b, got), pipeAddr, nil
+	case <-expired:
+		return 0, nil, os.ErrDeadlineExceeded
+	case <-p.closed:
+		return 0, nil, net.ErrClosed
+	}
+}
+
+// WriteTo implements net.PacketConn.
+func (p *pipe) WriteTo(b []byte, _ net.Addr) (int, error) {
+	select {
+	case <-p.closed:
+		return 0, net.ErrClosed
+	default:
+		p.write(b)
+		return len(b), nil
+	}
+}
+
+// Close implements net.PacketConn.
+func (p *pipe) Close() error {
+	p.close.Do(func() { close(p.closed) })
+	return nil
+}
+
+// SetReadDeadline implements net.PacketConn for the two deadlines that are set: one that
+// has passed, and none.
+func (p *pipe) SetReadDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch over := !t.IsZero() && !t.After(time.Now()); {
+	case over && !p.isOver:
+		close(p.expired)
+		p.isOver = true
+	case !over && p.isOver:
+		p.expired, p.isOver = make(chan struct{}), false
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.PacketConn. Writes do not block.
+func (*pipe) SetWriteDeadline(time.Time) error { return nil }
+
+// SetDeadline implements net.PacketConn.
+func (p *pipe) SetDeadline(t time.Time) error { return p.SetReadDeadline(t) }
+
+// LocalAddr implements net.PacketConn.
+func (*pipe) LocalAddr() net.Addr { return pipeAddr }
+
+// pipeAddr stands for both ends of all pipes.
+var pipeAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Unspecified(), 1))
