@@ -56,6 +56,7 @@ type Link struct {
 
 	mu    sync.Mutex // guards what follows
 	seal  *sealer
+	head  [endSize]byte // of the message that is being sent
 	peer  netip.AddrPort
 	own   netip.Addr
 	arena []byte // of the datagrams in out
@@ -84,8 +85,7 @@ func (l *Link) Data(flow uint32, payload []byte) error { return l.send(kindData,
 func (l *Link) End(flow uint32, status wire.Status, seconds uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var b [endSize]byte
-	return l.appendLocked(appendEnd(b[:0], flow, status, seconds), nil, nil)
+	return l.appendLocked(appendEnd(l.head[:0], flow, status, seconds), nil, nil)
 }
 
 // send appends a message of a flow to the batch.
@@ -96,8 +96,7 @@ func (l *Link) send(kind byte, flow uint32, header, payload []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.noteCarried()
-	var b [flowHead]byte
-	return l.appendLocked(appendFlow(b[:0], kind, flow), header, payload)
+	return l.appendLocked(appendFlow(l.head[:0], kind, flow), header, payload)
 }
 
 // noteCarried notes that a message of a flow comes or goes.
@@ -262,7 +261,7 @@ func (l *Link) rouse() {
 
 // sayLocked sends a message that is a kind only.
 func (l *Link) sayLocked(kind byte) {
-	if l.appendLocked([]byte{kind}, nil, nil) == nil {
+	if l.appendLocked(append(l.head[:0], kind), nil, nil) == nil {
 		l.flushLocked()
 	}
 }
