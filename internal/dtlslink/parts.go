@@ -4,7 +4,7 @@ import "time"
 
 // Bounds of the messages that are put together.
 const (
-	mostParts   = 64
+	mostParts   = 80        // of the smallest path, for the largest datagram with its header
 	mostHalf    = 16        // messages at a time
 	mostHeld    = 256 << 10 // bytes of all of them
 	partsExpire = 2 * time.Second
