@@ -16,8 +16,6 @@ type Handler interface {
 
 	// First is given the first datagrams of a flow: a header and a payload.
 	First(l *Link, flow uint32, b []byte)
-	// Moved is given the header of a flow that was with another link.
-	Moved(l *Link, flow uint32, header []byte)
 	// Data is given a payload.
 	Data(l *Link, flow uint32, payload []byte)
 	// End says that the flow is over at the other end.

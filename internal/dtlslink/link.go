@@ -75,9 +75,6 @@ func (l *Link) First(flow uint32, header, payload []byte) error {
 	return l.send(kindFirst, flow, header, payload)
 }
 
-// Moved sends the header of a flow that was with another link, without a datagram.
-func (l *Link) Moved(flow uint32, header []byte) error { return l.send(kindMoved, flow, header, nil) }
-
 // Data sends a payload.
 func (l *Link) Data(flow uint32, payload []byte) error { return l.send(kindData, flow, nil, payload) }
 

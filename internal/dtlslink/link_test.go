@@ -26,13 +26,11 @@ func TestMessages(t *testing.T) {
 				t.Errorf("the server knows the client as %v", got)
 			}
 			must(t, up.First(1, []byte("header"), []byte("payload")))
-			must(t, up.Moved(2, []byte("header")))
 			must(t, up.Data(3, []byte("more")))
 			must(t, up.End(4, wire.Refused, 77))
 			up.Flush()
 			for _, want := range []event{
 				{what: "first", flow: 1, b: "headerpayload"},
-				{what: "moved", flow: 2, b: "header"},
 				{what: "data", flow: 3, b: "more"},
 				{what: "end", flow: 4, status: wire.Refused, seconds: 77},
 			} {

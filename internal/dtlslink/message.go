@@ -11,12 +11,11 @@ import (
 const (
 	kindData  = 0x01 // flow, payload
 	kindFirst = 0x02 // flow, header, payload
-	kindMoved = 0x03 // flow, header: no datagram
-	kindEnd   = 0x04 // flow, status, seconds
-	kindPart  = 0x05 // id, index, count, a part of one of the above
-	kindPing  = 0x06 // number, padding
-	kindPong  = 0x07 // number
-	kindBye   = 0x08
+	kindEnd   = 0x03 // flow, status, seconds
+	kindPart  = 0x04 // id, index, count, a part of one of the above
+	kindPing  = 0x05 // number, padding
+	kindPong  = 0x06 // number
+	kindBye   = 0x07
 )
 
 // Sizes of messages.
@@ -61,7 +60,7 @@ func decode(b []byte) (m message, err error) {
 	}
 	m.kind = b[0]
 	switch m.kind {
-	case kindData, kindFirst, kindMoved:
+	case kindData, kindFirst:
 		if len(b) < flowHead {
 			return m, errShort
 		}

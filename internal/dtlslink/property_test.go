@@ -70,7 +70,6 @@ func (c *checker) Opened(*Link)                         {}
 func (c *checker) Retired(*Link)                        {}
 func (c *checker) Closed(*Link, error)                  {}
 func (c *checker) First(_ *Link, flow uint32, b []byte) { c.arrive("first", flow, b) }
-func (c *checker) Moved(_ *Link, flow uint32, b []byte) { c.arrive("moved", flow, b) }
 func (c *checker) Data(_ *Link, flow uint32, b []byte)  { c.arrive("data", flow, b) }
 func (c *checker) End(_ *Link, flow uint32, s wire.Status, seconds uint32) {
 	c.arrive("end", flow, binary.BigEndian.AppendUint32([]byte{byte(s)}, seconds))
@@ -102,7 +101,7 @@ func TestDelivered(t *testing.T) {
 			flow, b := rapid.Uint32().Draw(t, "flow"), content()
 			header := []byte("header")
 			var err error
-			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			switch rapid.IntRange(0, 2).Draw(t, "kind") {
 			case 0:
 				err = sends.Data(flow, b)
 				c.sent[keyOf("data", flow, b)]++
@@ -110,9 +109,6 @@ func TestDelivered(t *testing.T) {
 				err = sends.First(flow, header, b)
 				c.sent[keyOf("first", flow, append(header, b...))]++
 			case 2:
-				err = sends.Moved(flow, header)
-				c.sent[keyOf("moved", flow, header)]++
-			case 3:
 				err = sends.End(flow, wire.Busy, math.MaxUint32)
 				c.sent[keyOf("end", flow, []byte{byte(wire.Busy), 255, 255, 255, 255})]++
 			}
@@ -233,7 +229,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		var again []byte
 		switch m.kind {
-		case kindData, kindFirst, kindMoved:
+		case kindData, kindFirst:
 			again = appendFlow(nil, m.kind, m.flow)
 		case kindEnd:
 			again = appendEnd(nil, m.flow, m.status, m.seconds)

@@ -80,8 +80,6 @@ func (l *Link) deliver(m message, now time.Time) {
 	case kindFirst:
 		l.noteCarried()
 		l.handler.First(l, m.flow, m.content)
-	case kindMoved:
-		l.handler.Moved(l, m.flow, m.content)
 	case kindEnd:
 		l.handler.End(l, m.flow, m.status, m.seconds)
 	case kindPing:

@@ -70,7 +70,6 @@ func TestProtocol(t *testing.T) {
 	for tag, want := range map[string][]byte{
 		"data":  append(appendFlow(nil, kindData, 7), "hello"...),
 		"first": append(append(appendFlow(nil, kindFirst, 7), address...), "hello"...),
-		"moved": append(appendFlow(nil, kindMoved, 7), address...),
 		"end":   appendEnd(nil, 7, wire.Refused, 0),
 		"part":  append(appendPart(nil, part{id: 258, index: 0, count: 2}), "hel"...),
 		"ping":  append(appendNumber(nil, kindPing, 9), 0, 0, 0),

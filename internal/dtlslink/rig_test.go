@@ -42,10 +42,6 @@ func (r *recorder) First(l *Link, flow uint32, b []byte) {
 	r.events <- event{what: "first", link: l, flow: flow, b: string(b)}
 }
 
-func (r *recorder) Moved(l *Link, flow uint32, b []byte) {
-	r.events <- event{what: "moved", link: l, flow: flow, b: string(b)}
-}
-
 func (r *recorder) Data(l *Link, flow uint32, b []byte) {
 	if r.onData != nil {
 		r.onData(l, flow, b)
