@@ -42,7 +42,7 @@ func list[T fmt.Stringer](items []T) string {
 }
 
 // MayUse reports whether its peers may connect to a port.
-func (c *Client) MayUse(port uint16) bool {
+func (c *Client) MayUse(port ports.Port) bool {
 	return len(c.Ports) == 0 || slices.ContainsFunc(c.Ports, func(r ports.Range) bool { return r.Has(port) })
 }
 
@@ -73,7 +73,7 @@ func (cs Clients) Add(c *Client) error {
 
 // ReadClients reads a file of clients, a line each:
 //
-//	NAME PUBLIC-KEY [ports=80,443,8000-8099] [claims=203.0.113.0/24,2001:db8::/32]
+//	NAME PUBLIC-KEY [ports=80,8000-8099,53/udp] [claims=203.0.113.0/24,2001:db8::/32]
 //
 // A comment starts with #. The file may have no client, so that the last one can be removed.
 func ReadClients(path string) (Clients, error) {
@@ -131,7 +131,7 @@ func parseClient(line string) (*Client, error) {
 func (c *Client) addPorts(s string) error {
 	r, err := ports.Parse(s)
 	if err != nil {
-		return fmt.Errorf("ports=%s: %w; write it as in ports=80,8000-8099, without spaces", s, err)
+		return fmt.Errorf("ports=%s: %w; write it as in ports=80,8000-8099,53/udp, without spaces", s, err)
 	}
 	c.Ports = append(c.Ports, r)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -64,7 +65,7 @@ func TestReadClients(t *testing.T) {
 		var port uint16
 		_, err := fmt.Sscan(s, &port)
 		nstest.Must(t, err)
-		return c.MayUse(port)
+		return c.MayUse(ports.Port{Number: port})
 	}
 	claim := func(c *auth.Client, s string) bool { return c.MayClaim(netip.MustParseAddr(s)) }
 	may("all", []string{"1", "80", "65535"}, nil, use)
@@ -148,7 +149,7 @@ func FuzzReadClients(f *testing.F) {
 				t.Errorf("%q is %+v, %v", c.Line(), again[k], err)
 			}
 			for _, p := range c.Ports {
-				if p.First == 0 || p.First > p.Last || !c.MayUse(p.First) || !c.MayUse(p.Last) {
+				if p.First == 0 || p.First > p.Last || !c.MayUse(p.Port(0)) || !c.MayUse(p.Port(p.Len()-1)) {
 					t.Errorf("ports %v", p)
 				}
 			}
@@ -157,10 +158,10 @@ func FuzzReadClients(f *testing.F) {
 					t.Errorf("claims %v", p)
 				}
 			}
-			if len(c.Ports) > 0 && c.MayUse(0) {
+			if len(c.Ports) > 0 && c.MayUse(ports.Port{}) {
 				t.Error("port 0")
 			}
-			c.MayUse(port)
+			c.MayUse(ports.Port{Number: port})
 			if a, ok := netip.AddrFromSlice(addr); ok {
 				c.MayClaim(a.Unmap())
 			}

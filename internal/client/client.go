@@ -14,6 +14,7 @@ import (
 
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -29,7 +30,7 @@ const headerRoom = 107
 type Client struct {
 	Servers *upstream.Servers
 	Form    wire.Form
-	Names   map[uint16]string // of ports that peers connect to, for the log
+	Names   map[ports.Port]string // of ports that peers connect to, for the log
 	Relay   *relay.Engine
 	Log     *slog.Logger
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"portredirector/internal/client"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/upstream"
@@ -366,7 +367,7 @@ func TestPeerResetsBeforeTheAnswer(t *testing.T) {
 // TestNamedPort checks that log lines about a peer have the name of its port.
 func TestNamedPort(t *testing.T) {
 	r := newRig(t, wire.Native)
-	r.client.Names = map[uint16]string{r.peers.Addr().(*net.TCPAddr).AddrPort().Port(): "web"}
+	r.client.Names = map[ports.Port]string{{Number: r.peers.Addr().(*net.TCPAddr).AddrPort().Port()}: "web"}
 	r.visit(t)
 	r.link(t)
 	r.wantLog(t, "peer connects", "service=web")

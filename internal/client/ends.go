@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
@@ -12,7 +13,7 @@ import (
 // Describe fills in what the client knows about a peer.
 func (k *conn) Describe(r *track.Record) {
 	r.ID, r.Peer, r.Entry = k.header.ID, k.header.Source, k.header.Destination
-	r.Service = k.client.Names[r.Port]
+	r.Service = k.client.Names[ports.Port{Number: r.Port}]
 	if k.link == nil {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 )
 
@@ -23,7 +24,7 @@ func (k *conn) warn(level slog.Level, event string, more ...slog.Attr) {
 func (k *conn) attrs(more []slog.Attr) []slog.Attr {
 	h := k.header
 	attrs := []slog.Attr{slog.String("peer", h.Source.String()), slog.Int("port", int(h.Destination.Port()))}
-	if name := k.client.Names[h.Destination.Port()]; name != "" {
+	if name := k.client.Names[ports.Port{Number: h.Destination.Port()}]; name != "" {
 		attrs = append(attrs, slog.String("service", name))
 	}
 	if !h.ID.IsZero() {

@@ -20,10 +20,11 @@ type Client struct {
 	ListenLinks    string   // host:port, for servers that dial; "" is none
 	Invite         *Invite  // nil is no invitation
 	Balance        upstream.Balance
-	PoolMin        int               // least idle links to each server
-	PoolMax        int               // most idle links to each server; 0 is no pool
-	Listen         []string          // host:port; host "" is all addresses
-	Names          map[uint16]string // of ports in Listen, for the log
+	PoolMin        int                   // least idle links to each server
+	PoolMax        int                   // most idle links to each server; 0 is no pool
+	Listen         []string              // host:port; host "" is all addresses
+	ListenUDP      []string              // the same for datagrams
+	Names          map[ports.Port]string // of ports in Listen and ListenUDP, for the log
 	Header         wire.Form
 	ConnectTimeout time.Duration // to reach the server, and again for its answer
 	DrainTimeout   time.Duration
@@ -66,10 +67,13 @@ func literal(list []string) bool {
 // PeerPorts returns the ports that peers connect to.
 func (c Client) PeerPorts() []ports.Range {
 	var all []ports.Range
-	for _, at := range c.Listen {
-		_, port, _ := net.SplitHostPort(at)
-		r, _ := ports.Parse(port)
-		all = append(all, r)
+	for protocol, list := range map[ports.Protocol][]string{ports.TCP: c.Listen, ports.UDP: c.ListenUDP} {
+		for _, at := range list {
+			_, port, _ := net.SplitHostPort(at)
+			r, _ := ports.Parse(port)
+			r.Protocol = protocol
+			all = append(all, r)
+		}
 	}
 	return ports.Merge(all)
 }
@@ -90,5 +94,8 @@ func (f Flags) Client() (Client, error) {
 	}
 	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c),
 		f.checkTimes(), f.checkBounds(), f.checkAccessLog())
+	if len(c.ListenUDP) > 0 && c.Header != wire.Native && c.Header != wire.V2 {
+		err = errors.Join(err, about("header", 0, "--header %s: it is for TCP; UDP ports (/udp) need native or v2", c.Header))
+	}
 	return c, err
 }

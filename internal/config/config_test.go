@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"portredirector/internal/config"
 	"portredirector/internal/server"
@@ -86,6 +87,7 @@ func TestServer(t *testing.T) {
 		ports   []string
 		replace []string
 		want    map[uint16]server.Service
+		udp     map[uint16]server.Service
 		at      string
 	}{
 		"port only": {
@@ -130,6 +132,16 @@ func TestServer(t *testing.T) {
 			listen: "1", ports: []string{"0.0.0.0:80", "81=[::]:81"}, at: ":1",
 			want: map[uint16]server.Service{80: {Host: "127.0.0.1", Port: 80}, 81: {Host: "::1", Port: 81}},
 		},
+		"datagrams": {
+			listen: "1", at: ":1",
+			ports:   []string{"443", "443/udp", "53=5353/udp", "54=docker:dns:53/udp", "27000-27001=192.0.2.1:100-101/udp", "90=[::1]:91/udp", "80/tcp"},
+			replace: []string{"443.8443/udp"},
+			want:    map[uint16]server.Service{443: {Port: 443}, 80: {Port: 80}},
+			udp: map[uint16]server.Service{
+				443: {Port: 8443}, 53: {Port: 5353}, 54: {Host: "docker:dns", Port: 53},
+				27000: {Host: "192.0.2.1", Port: 100}, 27001: {Host: "192.0.2.1", Port: 101}, 90: {Host: "::1", Port: 91},
+			},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -138,6 +150,9 @@ func TestServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tt.want, got.Services); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(tt.udp, got.UDPServices, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
 			if got.Listen != tt.at {
@@ -196,6 +211,11 @@ func TestErrors(t *testing.T) {
 		"bad name":               {client("h:1", "a b:80"), []string{"-p", "a b"}},
 		"IPv6 without brackets":  {serve("1", "fe80::1:80"), []string{"-p", "brackets"}},
 		"address without port":   {serve("1", "[::1]"), []string{"-p", "[::1]:PORT"}},
+		"same datagrams twice":   {serve("1", "80/udp", "80=81/udp"), []string{"-p 80=81/udp", "port 80/udp"}},
+		"protocol on the left":   {serve("1", "80/udp=81"), []string{"-p 80/udp=81", "comes last"}},
+		"links on UDP":           {serve("1/udp", "80"), []string{"-l 1/udp", "both protocols"}},
+		"service is the link":    {serve("1", "1/udp"), []string{"-p 1/udp", "claim any address"}},
+		"datagrams by v1":        {dial(func(f *config.Flags) { f.Ports, f.Header = []string{"80/udp"}, wire.V1 }), []string{"--header v1", "native or v2"}},
 		"listen on a range":      {serve("1-2", "80"), []string{"-l 1-2", "one port"}},
 		"listen nowhere":         {serve("", "80"), []string{"-l"}},
 		"no services":            {serve("1"), []string{"-p"}},
@@ -282,16 +302,16 @@ func TestNotes(t *testing.T) {
 }
 
 func FuzzPorts(f *testing.F) {
-	for _, s := range []string{"80", "h:80", "[::1]:80-90", "80=h:90", "8000-8099=172.30.0.2:9000-9099", "::1", "=", "-", "1-65535", "80=docker:web:80", "docker:web"} {
+	for _, s := range []string{"80", "h:80", "[::1]:80-90", "80=h:90", "8000-8099=172.30.0.2:9000-9099", "::1", "=", "-", "1-65535", "80=docker:web:80", "docker:web", "53/udp", "53=docker:dns:53/udp"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		c, err := flags(func(f *config.Flags) { f.Connect, f.Ports = []string{"h:1"}, []string{s} }).Client()
-		if err == nil && len(c.Listen) == 0 {
+		if err == nil && len(c.Listen)+len(c.ListenUDP) == 0 {
 			t.Errorf("-p %q is valid and listens nowhere", s)
 		}
 		srv, err := flags(func(f *config.Flags) { f.Listen, f.Ports = "1", []string{s} }).Server()
-		if err == nil && len(srv.Services) == 0 {
+		if err == nil && len(srv.Services)+len(srv.UDPServices) == 0 {
 			t.Errorf("-p %q is valid and has no service", s)
 		}
 		for port, service := range srv.Services {

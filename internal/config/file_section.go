@@ -123,16 +123,28 @@ func (s Section) String() string {
 	return fmt.Sprintf("%s: services %s; clients: %s", s.Name, strings.Join(ports, ", "), s.Server.Where())
 }
 
-// Listens returns the addresses on which the section listens, and the keepalive settings for connections there.
+// UDPAddress returns the name of an address that is listened on by UDP.
+func UDPAddress(address string) string { return address + "/udp" }
+
+// Listens returns the addresses on which the section listens, see [UDPAddress], and the keepalive settings for
+// connections there.
 func (s Section) Listens() (addresses []string, alive net.KeepAliveConfig) {
-	links := ""
+	links, datagrams := "", false
 	if s.Client != nil {
-		addresses, links, alive = s.Client.Listen, s.Client.ListenLinks, s.Client.KeepAlive
+		addresses, links, alive = slices.Clone(s.Client.Listen), s.Client.ListenLinks, s.Client.KeepAlive
+		for _, a := range s.Client.ListenUDP {
+			addresses = append(addresses, UDPAddress(a))
+		}
+		datagrams = len(s.Client.ListenUDP) > 0
 	} else {
-		links, alive = s.Server.Listen, s.Server.KeepAlive
+		links, alive, datagrams = s.Server.Listen, s.Server.KeepAlive, len(s.Server.UDPServices) > 0
 	}
-	if links != "" {
-		addresses = append(slices.Clip(addresses), links)
+	if links == "" {
+		return addresses, alive
+	}
+	addresses = append(addresses, links)
+	if datagrams {
+		addresses = append(addresses, UDPAddress(links))
 	}
 	return addresses, alive
 }

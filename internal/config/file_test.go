@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"portredirector/internal/config"
+	"portredirector/internal/ports"
 )
 
 // TestReadFile compares the sections of a file with the same options on the command line.
@@ -51,10 +52,10 @@ idle-timeout = "1m"
 	want := []struct {
 		name  string
 		args  string
-		names map[uint16]string
+		names map[ports.Port]string
 	}{
-		{"server home", "-l 12345 -p 80 -p 22=2222 -p 23=2222 -r 80.10080 --mark 0x3 --max-peers 10", map[uint16]string{80: "web", 22: "ssh", 23: "ssh"}},
-		{"client far", "-c 2.2.2.2:12345 -p 127.0.0.1:80", map[uint16]string{80: "web"}},
+		{"server home", "-l 12345 -p 80 -p 22=2222 -p 23=2222 -r 80.10080 --mark 0x3 --max-peers 10", map[ports.Port]string{{Number: 80}: "web", {Number: 22}: "ssh", {Number: 23}: "ssh"}},
+		{"client far", "-c 2.2.2.2:12345 -p 127.0.0.1:80", map[ports.Port]string{{Number: 80}: "web"}},
 		{"client near", "-c 3.3.3.3:1 -c srv:_x._tcp.example.com -p 81 -p 8000-8001 --idle-timeout 60s", nil},
 	}
 	for i, w := range want {
@@ -65,9 +66,9 @@ idle-timeout = "1m"
 			client.Names = w.names
 		} else {
 			for port, name := range w.names {
-				s := srv.Services[port]
+				s := srv.Services[port.Number]
 				s.Name = name
-				srv.Services[port] = s
+				srv.Services[port.Number] = s
 			}
 		}
 		if got.Name != w.name {
@@ -258,7 +259,7 @@ func TestLocate(t *testing.T) {
 		{config.About("key", errors.New("--key: no such file")), "x.toml:4:1: `key`: no such file"},
 		{fmt.Errorf("start: %w", config.About("key", errors.New("--key: no such file"))), "x.toml:4:1: start: `key`: no such file"},
 		{&config.ListenError{Address: ":1", Err: inUse}, "x.toml:2:10: in use"},
-		{&config.ServiceError{Port: 80, Err: inUse}, "x.toml:3:8: in use"},
+		{&config.ServiceError{Port: ports.Port{Number: 80}, Err: inUse}, "x.toml:3:8: in use"},
 		{config.About("table", errors.New("none is free")), "x.toml:1:9: none is free"},
 		{inUse, "x.toml:1:9: in use"},
 		{fmt.Errorf("%w: %w", inUse, io.EOF), "x.toml:1:9: in use: EOF"},
@@ -278,8 +279,8 @@ func TestLocate(t *testing.T) {
 
 // TestListens checks the addresses on which a section listens, and the keepalive settings.
 func TestListens(t *testing.T) {
-	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001']\ndead-after = '0'\n"+
-		"[server.a]\nlisten = 2\nport = 80\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
+	f, err := config.ReadFile("x.toml", []byte("[client.a]\nlisten = '[::1]:1'\nport = [80, '1.1.1.1:8000-8001', '80/udp']\ndead-after = '0'\n"+
+		"[server.a]\nlisten = 2\nport = '80/udp'\n[server.b]\nconnect = 'h:1'\nport = 80\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +289,7 @@ func TestListens(t *testing.T) {
 		addresses, alive := s.Listens()
 		got = append(got, fmt.Sprint(addresses, alive.Enable))
 	}
-	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 [::1]:1] false", "[:2] true", "[] true"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"[:80 1.1.1.1:8000 1.1.1.1:8001 :80/udp [::1]:1 [::1]:1/udp] false", "[:2 :2/udp] true", "[] true"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

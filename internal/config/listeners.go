@@ -25,7 +25,11 @@ func (f Flags) addListeners(c *Client) error {
 		if err != nil {
 			return about("port", i, "-p %s: %w", p, err)
 		}
-		c.Listen = append(c.Listen, e.expand()...)
+		if e.ports.Protocol == ports.UDP {
+			c.ListenUDP = append(c.ListenUDP, e.expand()...)
+		} else {
+			c.Listen = append(c.Listen, e.expand()...)
+		}
 		return nil
 	})
 	return errors.Join(err, f.checkOverlap(c, taken))
@@ -34,13 +38,13 @@ func (f Flags) addListeners(c *Client) error {
 // name gives ports a name. A port has one name on all addresses.
 func (c *Client) name(r ports.Range, name string) error {
 	for i := range r.Len() {
-		port := r.First + uint16(i)
+		port := r.Port(i)
 		if old, ok := c.Names[port]; ok && old != name {
-			return fmt.Errorf("port %d already has the name %s", port, old)
+			return fmt.Errorf("port %s already has the name %s", port, old)
 		}
 		if name != "" {
 			if c.Names == nil {
-				c.Names = make(map[uint16]string)
+				c.Names = make(map[ports.Port]string)
 			}
 			c.Names[port] = name
 		}
@@ -64,31 +68,42 @@ func parseListener(p string) (endpoint, error) {
 func (f Flags) checkOverlap(c *Client, taken listening) error {
 	if c.ListenLinks != "" {
 		_, port, _ := splitHost(c.ListenLinks)
-		if number, _ := parsePort(port); len(taken[number]) > 0 {
-			return about("listen", 0, "-l %s: that port is for peers already (-p %d)", f.Listen, number)
+		if number, taken := taken.of(port); taken {
+			return about("listen", 0, "-l %s: that port is for peers already (-p %s)", f.Listen, number)
 		}
 	}
 	return each(f.Connect, func(i int, server string) error {
 		host, port, _ := splitHost(server)
-		if number, _ := parsePort(port); isLoopback(host) && len(taken[number]) > 0 {
-			return about("connect", i, "-c %s: that is this client itself (-p %d)", server, number)
+		if number, taken := taken.of(port); isLoopback(host) && taken {
+			return about("connect", i, "-c %s: that is this client itself (-p %s)", server, number)
 		}
 		return nil
 	})
 }
 
 // listening holds the addresses that are taken. It maps ports to hosts, and hosts to the option or section.
-type listening map[uint16]map[string]string
+type listening map[ports.Port]map[string]string
+
+// of returns the port of a number that is taken, of either protocol: links use both.
+func (l listening) of(number string) (ports.Port, bool) {
+	n, _ := parsePort(number)
+	for _, p := range []ports.Protocol{ports.TCP, ports.UDP} {
+		if at := (ports.Port{Protocol: p, Number: n}); len(l[at]) > 0 {
+			return at, true
+		}
+	}
+	return ports.Port{}, false
+}
 
 // add adds the addresses of e, which an option or section names. It returns an error if a port is taken on
 // the same host, or if one of both is on all addresses.
 func (l listening) add(e endpoint, by string) error {
 	for i := range e.ports.Len() {
-		port := e.ports.First + uint16(i)
+		port := e.ports.Port(i)
 		hosts := l[port]
 		for _, host := range slices.Sorted(maps.Keys(hosts)) {
 			if host == e.host || everywhere(host) || everywhere(e.host) {
-				return fmt.Errorf("port %d is in %s already", port, hosts[host])
+				return fmt.Errorf("port %s is in %s already", port, hosts[host])
 			}
 		}
 		if hosts == nil {

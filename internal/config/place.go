@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"slices"
+
+	"portredirector/internal/ports"
 )
 
 // ListenError is an error about an address that a client or server listens on.
@@ -16,7 +18,7 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // ServiceError is an error about the service of a port.
 type ServiceError struct {
-	Port uint16
+	Port ports.Port
 	Err  error
 }
 
@@ -33,7 +35,7 @@ func (s Section) place(err error) int {
 	} else if e, ok := errors.AsType[*ServiceError](err); ok {
 		option, value = "port", slices.IndexFunc(s.flags.Ports, func(p string) bool {
 			from, _, err := parseMapping(p)
-			return err == nil && from.First <= e.Port && e.Port <= from.Last
+			return err == nil && from.Has(e.Port)
 		})
 	}
 	if g := s.given[option]; g != nil {
@@ -44,11 +46,12 @@ func (s Section) place(err error) int {
 
 // listenOption returns the option and the value that name an address to listen on.
 func (s Section) listenOption(address string) (option string, value int) {
-	if s.Client == nil || address == s.Client.ListenLinks {
+	if s.Client == nil || address == s.Client.ListenLinks || address == UDPAddress(s.Client.ListenLinks) {
 		return "listen", 0
 	}
 	return "port", slices.IndexFunc(s.flags.Ports, func(p string) bool {
 		e, err := parseListener(p)
-		return err == nil && slices.Contains(e.expand(), address)
+		at, protocol := ports.CutProtocol(address)
+		return err == nil && e.ports.Protocol == protocol && slices.Contains(e.expand(), at)
 	})
 }

@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/server"
 )
 
-// endpoint is "[HOST:]PORT[-PORT]". Without a host, host is "".
+// endpoint is "[HOST:]PORT[-PORT][/udp]". Without a host, host is "".
 type endpoint struct {
 	host  string
 	ports ports.Range
@@ -20,13 +20,13 @@ type endpoint struct {
 // parsePort parses a port number.
 func parsePort(s string) (uint16, error) {
 	r, err := parseRange(s)
-	if err == nil && r.First != r.Last {
+	if err == nil && r != ports.One(ports.Port{Number: r.First}) {
 		err = fmt.Errorf("%q is no port: a port is a number from 1 to 65535", s)
 	}
 	return r.First, err
 }
 
-// parseRange parses "80" or "8000-8099".
+// parseRange parses "80", "8000-8099", or either with "/udp".
 func parseRange(s string) (ports.Range, error) {
 	switch _, err := netip.ParseAddr(s); {
 	case err == nil && strings.Contains(s, "."):
@@ -69,7 +69,7 @@ func parseService(s string) (endpoint, error) {
 	return endpoint{host: server.ContainerPrefix + name, ports: ports}, err
 }
 
-// expand returns the endpoint's single addresses.
+// expand returns the endpoint's single addresses, without the protocol.
 func (e endpoint) expand() []string {
 	list := make([]string, 0, e.ports.Len())
 	for i := range e.ports.Len() {
@@ -79,9 +79,13 @@ func (e endpoint) expand() []string {
 }
 
 // parseMapping parses a server's -p: "PORT[-PORT]=SERVICE", or a service whose port is the one that
-// peers connect to.
+// peers connect to. "/udp" at the end is about both sides.
 func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
+	_, protocol := ports.CutProtocol(right)
+	if _, other := ports.CutProtocol(left); mapped && other == ports.UDP {
+		return ports.Range{}, endpoint{}, fmt.Errorf("%q: /udp is for both ports and comes last, as in 53=5353/udp", s)
+	}
 	if !mapped {
 		to, err = parseService(s)
 		return to.ports, to, err
@@ -95,16 +99,18 @@ func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	if from.Len() != to.ports.Len() {
 		return ports.Range{}, endpoint{}, fmt.Errorf("%q maps %d ports to %d", s, from.Len(), to.ports.Len())
 	}
+	from.Protocol = protocol
 	return from, to, nil
 }
 
-// parseReplace parses "OLD.NEW".
-func parseReplace(s string) (from, to uint16, err error) {
-	left, right, ok := strings.Cut(s, ".")
+// parseReplace parses "OLD.NEW" or "OLD.NEW/udp".
+func parseReplace(s string) (from ports.Port, to uint16, err error) {
+	numbers, protocol := ports.CutProtocol(s)
+	left, right, ok := strings.Cut(numbers, ".")
 	if !ok {
-		return 0, 0, fmt.Errorf("%q is not OLD.NEW, as in 80.10080", s)
+		return ports.Port{}, 0, fmt.Errorf("%q is not OLD.NEW, as in 80.10080", s)
 	}
-	from, err1 := parsePort(left)
+	old, err1 := parsePort(left)
 	to, err2 := parsePort(right)
-	return from, to, errors.Join(err1, err2)
+	return ports.Port{Protocol: protocol, Number: old}, to, errors.Join(err1, err2)
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"iter"
 	"maps"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 )
@@ -22,7 +24,8 @@ type Server struct {
 	Listen         string                    // host:port; host "" is all addresses; "" is nowhere
 	Clients        []string                  // host:port, to be dialed
 	Join           *enroll.Invitation        // of one of these; nil is none
-	Services       map[uint16]server.Service // by the port that peers connect to
+	Services       map[uint16]server.Service // by the TCP port that peers connect to
+	UDPServices    map[uint16]server.Service // by the UDP port that peers send to
 	DockerSocket   string                    // of the engine that is asked for containers
 	Mark           uint32
 	Table          int
@@ -65,7 +68,7 @@ func (s Server) Where() string {
 
 // OnLoopback reports whether a service is on this machine's loopback.
 func (s Server) OnLoopback() bool {
-	for _, service := range s.Services {
+	for service := range s.all() {
 		if isLoopback(service.Host) {
 			return true
 		}
@@ -73,10 +76,31 @@ func (s Server) OnLoopback() bool {
 	return false
 }
 
+// services returns the services of a protocol.
+func (s Server) services(p ports.Protocol) map[uint16]server.Service {
+	if p == ports.UDP {
+		return s.UDPServices
+	}
+	return s.Services
+}
+
+// all returns an iterator over the services of both protocols.
+func (s Server) all() iter.Seq[server.Service] {
+	return func(yield func(server.Service) bool) {
+		for _, services := range []map[uint16]server.Service{s.Services, s.UDPServices} {
+			for _, service := range services {
+				if !yield(service) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Containers returns the names of containers that are services, each once.
 func (s Server) Containers() []string {
 	names := make(map[string]bool)
-	for _, service := range s.Services {
+	for service := range s.all() {
 		if name, ok := service.Container(); ok {
 			names[name] = true
 		}
@@ -86,7 +110,7 @@ func (s Server) Containers() []string {
 
 // Literal reports whether no name has to be resolved.
 func (s Server) Literal() bool {
-	for _, service := range s.Services {
+	for service := range s.all() {
 		if _, ok := service.Container(); !ok && service.Named() {
 			return false
 		}
@@ -99,7 +123,7 @@ func (f Flags) Server() (Server, error) {
 	s := Server{
 		Mark: f.Mark, Table: f.Table, HeaderTimeout: f.HeaderTimeout,
 		ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
-		Services: make(map[uint16]server.Service), Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
+		Services: make(map[uint16]server.Service), UDPServices: make(map[uint16]server.Service), Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
@@ -142,6 +166,9 @@ func (f Flags) listen() (string, error) {
 	at, err := parseEndpoint(f.Listen)
 	if err != nil {
 		return "", about("listen", 0, "-l %s: %w", f.Listen, err)
+	}
+	if at.ports.Protocol == ports.UDP {
+		return "", about("listen", 0, "-l %s: links use both protocols, write it without /udp", f.Listen)
 	}
 	if at.ports.Len() != 1 {
 		return "", about("listen", 0, "-l %s: links are taken on one port", f.Listen)

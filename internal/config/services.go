@@ -49,12 +49,13 @@ func (s *Server) addService(p, name string) error {
 	if err != nil {
 		return err
 	}
+	services := s.services(from.Protocol)
 	for i := range from.Len() {
 		port := from.First + uint16(i)
-		if _, twice := s.Services[port]; twice {
-			return fmt.Errorf("port %d has a service already", port)
+		if _, twice := services[port]; twice {
+			return fmt.Errorf("port %s has a service already", from.Port(i))
 		}
-		s.Services[port] = server.Service{Name: name, Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
+		services[port] = server.Service{Name: name, Host: loopbackFor(to.host), Port: to.ports.First + uint16(i)}
 	}
 	return nil
 }
@@ -67,12 +68,13 @@ func (f Flags) addReplacements(s *Server) error {
 		if err != nil {
 			return about("replace", i, "-r %s: %w", r, err)
 		}
-		service, ok := s.Services[from]
+		services := s.services(from.Protocol)
+		service, ok := services[from.Number]
 		if !ok {
-			return about("replace", i, "-r %s replaces nothing: there is no -p %d", r, from)
+			return about("replace", i, "-r %s replaces nothing: there is no -p %s", r, from)
 		}
 		service.Port = to
-		s.Services[from] = service
+		services[from.Number] = service
 		return nil
 	})
 	return errors.Join(err, f.checkNoLinks(s, s.Listen, "this server"))
@@ -88,10 +90,10 @@ func (f Flags) checkNoLinks(s *Server, listen, who string) error {
 		from, _, _ := parseMapping(p)
 		for n := range from.Len() {
 			port := from.First + uint16(n)
-			service := s.Services[port]
+			service := s.services(from.Protocol)[port]
 			if service.Port == at.ports.First && isLoopback(service.Host) {
-				return about("port", i, "-p %d: port %d is where %s listens for its clients (-l): its peers could claim any address",
-					port, service.Port, who)
+				return about("port", i, "-p %s: port %d is where %s listens for its clients (-l): its peers could claim any address",
+					from.Port(n), service.Port, who)
 			}
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"portredirector/internal/accesslog"
 	"portredirector/internal/admin"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 )
@@ -98,7 +99,7 @@ func (e Env) source(self *admin.Self, peers *track.Table, access *accesslog.Log)
 // source returns where the metrics of a client come from.
 func (d *clientDaemon) source() admin.Source {
 	s := d.env.source(d.operators.self, &d.client.Track, d.access)
-	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[port], true }
+	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[ports.Port{Number: port}], true }
 	s.Servers = func() (all []admin.Upstream) {
 		for _, u := range d.servers.States() {
 			all = append(all, admin.Upstream{

@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/reload"
 )
 
@@ -83,7 +84,7 @@ func warnOfUnusedPorts(cfg config.Server, known auth.Clients, log *slog.Logger) 
 	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
 		may := false
 		for _, c := range known {
-			may = may || c.MayUse(port)
+			may = may || c.MayUse(ports.Port{Number: port})
 		}
 		if !may {
 			log.Warn("peers of this port will be refused: it is in no ports= of the clients that were joined; add it there, or join by a new invitation",

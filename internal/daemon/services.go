@@ -11,6 +11,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/route"
 	"portredirector/internal/server"
 )
@@ -83,13 +84,13 @@ func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.Add
 // proveServices proves the return route of each address. A named service may go without one of its
 // addresses.
 func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]netip.AddrPort) error {
-	ports := slices.Sorted(maps.Keys(found))
+	numbers := slices.Sorted(maps.Keys(found))
 	var all []netip.AddrPort
-	for _, port := range ports {
+	for _, port := range numbers {
 		all = append(all, found[port]...)
 	}
 	_ = d.routes.SetUp(ctx, all...) // together they share rules; Mark below returns each error
-	for _, port := range ports {
+	for _, port := range numbers {
 		service := d.cfg.Services[port]
 		for _, at := range found[port] {
 			_, err := d.routes.Mark(ctx, at)
@@ -109,7 +110,7 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 
 // serviceError names the service that an error is about.
 func serviceError(port uint16, err error) error {
-	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %d: %w", port, err)}
+	return &config.ServiceError{Port: ports.Port{Number: port}, Err: fmt.Errorf("service on port %d: %w", port, err)}
 }
 
 // withoutIPv6 gives services without a host the IPv4 loopback only.

@@ -247,8 +247,8 @@ func TestJoin(t *testing.T) {
 	}
 	all, err := s.Joined()
 	nstest.Must(t, err)
-	if len(all) != 2 || all[0].Address != one.Address || all[0].Client.Key != one.Client || !all[0].Client.MayUse(443) || all[0].Client.MayUse(22) ||
-		all[1].Address != two.Address || !all[1].Client.MayUse(8050) {
+	if len(all) != 2 || all[0].Address != one.Address || all[0].Client.Key != one.Client || !all[0].Client.MayUse(ports.Port{Number: 443}) || all[0].Client.MayUse(ports.Port{Number: 22}) ||
+		all[1].Address != two.Address || !all[1].Client.MayUse(ports.Port{Number: 8050}) {
 		t.Errorf("they are %+v", all)
 	}
 

@@ -1,18 +1,69 @@
-// Package ports has the ranges of TCP ports that options, files and invitations name.
+// Package ports has the ports and ranges of ports that options, files and invitations name.
 package ports
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Range is a range of ports, both ends included. A single port is a range of one.
-type Range struct{ First, Last uint16 }
+// Protocol is a transport protocol.
+type Protocol uint8
+
+// The protocols.
+const (
+	TCP Protocol = iota
+	UDP
+)
+
+// String returns the name of the protocol, which is also that of package net.
+func (p Protocol) String() string {
+	if p == UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// suffix returns what follows a port of the protocol.
+func (p Protocol) suffix() string {
+	if p == UDP {
+		return "/udp"
+	}
+	return ""
+}
+
+// CutProtocol cuts /udp or /tcp off the end of s. Without either s is about TCP.
+func CutProtocol(s string) (before string, p Protocol) {
+	if before, ok := strings.CutSuffix(s, "/udp"); ok {
+		return before, UDP
+	}
+	return strings.TrimSuffix(s, "/tcp"), TCP
+}
+
+// Port is a port of a protocol.
+type Port struct {
+	Protocol Protocol
+	Number   uint16
+}
+
+// String returns the port as Parse reads it.
+func (p Port) String() string { return strconv.Itoa(int(p.Number)) + p.Protocol.suffix() }
+
+// Compare orders ports by number, TCP before UDP.
+func (p Port) Compare(q Port) int {
+	return cmp.Or(cmp.Compare(p.Number, q.Number), cmp.Compare(p.Protocol, q.Protocol))
+}
+
+// Range is a range of ports of one protocol, both ends included. A single port is a range of one.
+type Range struct {
+	First, Last uint16
+	Protocol    Protocol
+}
 
 // One returns the range of a single port.
-func One(port uint16) Range { return Range{port, port} }
+func One(p Port) Range { return Range{p.Number, p.Number, p.Protocol} }
 
 // ParsePort reads a port number.
 func ParsePort(s string) (uint16, error) {
@@ -23,12 +74,13 @@ func ParsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// Parse reads a port, as in 80, or a range of them, as in 8000-8099.
+// Parse reads a port, as in 80, or a range of them, as in 8000-8099. /udp may follow, or /tcp.
 func Parse(s string) (Range, error) {
-	low, high, isRange := strings.Cut(s, "-")
+	numbers, protocol := CutProtocol(s)
+	low, high, isRange := strings.Cut(numbers, "-")
 	first, err := ParsePort(low)
 	if err != nil || !isRange {
-		return One(first), err
+		return Range{first, first, protocol}, err
 	}
 	last, err := ParsePort(high)
 	if err != nil {
@@ -37,30 +89,37 @@ func Parse(s string) (Range, error) {
 	if last < first {
 		return Range{}, fmt.Errorf("range %q ends before it starts", s)
 	}
-	return Range{first, last}, nil
+	return Range{first, last, protocol}, nil
 }
 
 // String returns the range as Parse reads it.
 func (r Range) String() string {
 	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
+		return r.Port(0).String()
 	}
-	return fmt.Sprintf("%d-%d", r.First, r.Last)
+	return fmt.Sprintf("%d-%d%s", r.First, r.Last, r.Protocol.suffix())
 }
 
 // Len returns the number of ports.
 func (r Range) Len() int { return int(r.Last) - int(r.First) + 1 }
 
+// Port returns the port at an index.
+func (r Range) Port(i int) Port { return Port{r.Protocol, r.First + uint16(i)} } //nolint:gosec // within the range
+
 // Has reports whether a port is in the range.
-func (r Range) Has(port uint16) bool { return r.First <= port && port <= r.Last }
+func (r Range) Has(p Port) bool {
+	return r.Protocol == p.Protocol && r.First <= p.Number && p.Number <= r.Last
+}
 
 // Merge sorts ranges, and joins those that touch or overlap.
 func Merge(ranges []Range) []Range {
 	ranges = slices.Clone(ranges)
-	slices.SortFunc(ranges, func(a, b Range) int { return int(a.First) - int(b.First) })
+	slices.SortFunc(ranges, func(a, b Range) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.First, b.First))
+	})
 	var merged []Range
 	for _, r := range ranges {
-		if n := len(merged); n > 0 && int(r.First) <= int(merged[n-1].Last)+1 {
+		if n := len(merged); n > 0 && r.Protocol == merged[n-1].Protocol && int(r.First) <= int(merged[n-1].Last)+1 {
 			merged[n-1].Last = max(merged[n-1].Last, r.Last)
 			continue
 		}
@@ -71,5 +130,7 @@ func Merge(ranges []Range) []Range {
 
 // Cover reports whether each port of r is in one of the ranges.
 func Cover(ranges []Range, r Range) bool {
-	return slices.ContainsFunc(Merge(ranges), func(all Range) bool { return all.First <= r.First && r.Last <= all.Last })
+	return slices.ContainsFunc(Merge(ranges), func(all Range) bool {
+		return all.Protocol == r.Protocol && all.First <= r.First && r.Last <= all.Last
+	})
 }

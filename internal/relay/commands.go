@@ -15,7 +15,7 @@ const (
 // post wakes the loop to run a command.
 func (l *loop) post(command uint32) {
 	l.commands.Or(command)
-	l.poll.interrupt()
+	l.poll.Interrupt()
 }
 
 // postExpire posts cmdExpire for a flow.

@@ -12,6 +12,7 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/wire"
 )
 
@@ -76,7 +77,7 @@ func (s *Server) admitClient(p auth.Identity) (wire.Status, error) {
 
 // authorize returns an error if a client may not bring this peer. Its permissions may have
 // changed since it opened the link.
-func (s *Server) authorize(from *remote, h wire.Header) error {
+func (s *Server) authorize(from *remote, h wire.Header, protocol ports.Protocol) error {
 	switch {
 	case from.authenticated() && s.Clients == nil:
 		if err := from.still(); err != nil {
@@ -87,11 +88,12 @@ func (s *Server) authorize(from *remote, h wire.Header) error {
 		return nil
 	}
 	client := s.Clients()[from.origin.Key]
+	port := ports.Port{Protocol: protocol, Number: h.Destination.Port()}
 	switch {
 	case client == nil:
 		return fmt.Errorf("%w: %s", ErrUnknownKey, from.origin.Key)
-	case !client.MayUse(h.Destination.Port()):
-		return fmt.Errorf("client %s: %w: %d", client.Name, ErrPortDenied, h.Destination.Port())
+	case !client.MayUse(port):
+		return fmt.Errorf("client %s: %w: %s", client.Name, ErrPortDenied, port)
 	case !client.MayClaim(h.Source.Addr()):
 		return fmt.Errorf("client %s: %w", client.Name, ErrClaimDenied)
 	}

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
@@ -66,7 +67,7 @@ func (c *conn) admit() error {
 	if s.Relay.Draining() {
 		return errDraining
 	}
-	if err := s.authorize(c.from, h); err != nil {
+	if err := s.authorize(c.from, h, ports.TCP); err != nil {
 		return err
 	}
 	if !c.served() {

@@ -1,0 +1,2 @@
+// Package datagram carries UDP between peers and services.
+package datagram

@@ -1,0 +1,75 @@
+package datagram
+
+import (
+	"net/netip"
+
+	"portredirector/internal/auth"
+	"portredirector/internal/wire"
+)
+
+// FlowID is the number of a flow on its link. The client chooses it, and uses it for one flow
+// during the life of a link.
+type FlowID uint32
+
+// Uplink is the client's end of a link to one server. All methods may be called by several
+// goroutines at once, and none blocks.
+type Uplink interface {
+	// Send sends a datagram of a flow. header is the encoded header of the flow, or nil once
+	// the server has answered. Send may keep both until Flush returns. An error is about the
+	// link; a datagram that is lost on the way is none.
+	Send(id FlowID, header, payload []byte) error
+	// Flush sends what Send has kept.
+	Flush()
+	// Forget tells that the client has ended a flow.
+	Forget(id FlowID)
+}
+
+// Answers takes what comes down a link. The client implements it. The caller must not hold a lock
+// that a method of its Uplink takes. The datagrams of one flow are taken in their order.
+type Answers interface {
+	// Answer takes a datagram of a flow. It does not keep payload.
+	Answer(id FlowID, payload []byte)
+	// Ended takes the end of a flow. [wire.Draining] and statuses after which another server
+	// may serve the peer move the flow; [UnknownFlow] makes the client send headers again.
+	Ended(id FlowID, status wire.Status)
+	// Down tells that the link is lost, and will not be used again. Its flows move to another.
+	Down(link Uplink, why error)
+}
+
+// Downlink is the server's end of a link. All methods may be called by several goroutines at
+// once, and none blocks.
+type Downlink interface {
+	// Answer sends a datagram of the service to a flow. It may keep payload until Flush
+	// returns. Datagrams that the link cannot send are lost.
+	Answer(id FlowID, payload []byte)
+	// Flush sends what Answer has kept.
+	Flush()
+	// End tells the client that a flow has ended. A link may be unable to do so.
+	End(id FlowID, status wire.Status)
+	// Remote describes the client.
+	Remote() Remote
+}
+
+// Remote describes the other end of a server's link.
+type Remote struct {
+	Addr     netip.AddrPort
+	Identity auth.Identity // zero if the link is not authenticated
+	Still    func() error  // checks the client's certificate again; nil if there is none to check
+}
+
+// Requests takes what comes up a link. The server implements it. The caller must not hold a lock
+// that a method of its Downlink takes. The datagrams of one flow are taken in their order.
+type Requests interface {
+	// Request takes a datagram of a flow, with the header in front of it, or nil if there is
+	// none. It does not keep payload. A datagram without a header of a flow that the server does
+	// not know is answered by Downlink.End with [UnknownFlow].
+	Request(link Downlink, id FlowID, h *wire.Header, payload []byte)
+	// Forgotten takes the end of a flow, as the client tells it.
+	Forgotten(link Downlink, id FlowID)
+	// Lost tells that nothing can be sent to the link any more. Its flows go on when another
+	// link brings their next header.
+	Lost(link Downlink)
+}
+
+// UnknownFlow is the status for a flow whose header the server has not seen, or has forgotten.
+const UnknownFlow wire.Status = 255
