@@ -146,5 +146,5 @@ func scoped(a netip.Addr, scope uint32) netip.Addr {
 // scopeOf returns the number of an address's zone.
 func scopeOf(a netip.Addr) uint32 {
 	n, _ := strconv.ParseUint(a.Zone(), 10, 32)
-	return uint32(n) //nolint:gosec // it has 32 bits
+	return uint32(n)
 }

@@ -22,6 +22,8 @@ var (
 // Link is one association with the other end. Its methods may be called by any goroutine.
 // None blocks.
 type Link struct {
+	Tag any // the handler's, for its calls
+
 	name     string
 	identity auth.Identity
 	stillMu  sync.Mutex
@@ -126,7 +128,7 @@ func (l *Link) appendLocked(head, header, payload []byte) error {
 	l.id++
 	for i := range count {
 		at := l.beginLocked()
-		l.arena = appendPart(l.arena, part{l.id, uint8(i), uint8(count)}) //nolint:gosec // at most mostParts
+		l.arena = appendPart(l.arena, part{l.id, uint8(i), uint8(count)})
 		l.arena = rest.take(l.arena, share)
 		if err := l.finishLocked(at); err != nil {
 			return err

@@ -167,10 +167,7 @@ func TestLossy(t *testing.T) {
 	run(t, r.dialer(t, r.nat.String(), r.client).Run)
 	up := r.client.next(t, "opened").link
 	down := r.server.next(t, "opened").link
-	for { // either may be replaced while the path is bad
-		if down.Data(1, []byte("down")) == nil && up.Data(1, []byte("up")) == nil {
-			break
-		}
+	for down.Data(1, []byte("down")) != nil || up.Data(1, []byte("up")) != nil { // replaced while the path is bad
 		up, down = r.client.next(t, "opened").link, r.server.next(t, "opened").link
 	}
 	down.Flush()
@@ -253,12 +250,13 @@ func TestPathSize(t *testing.T) {
 	run(t, r.dialer(t, r.nat.String(), r.client).Run)
 	up, down := r.client.next(t, "opened").link, r.server.next(t, "opened").link
 	for _, most := range []int{1300, 8000, 1200, 1400} {
-		if r.nat.most.Swap(int64(most)) < int64(most) {
-			search(up, down)
-		}
+		r.nat.most.Store(int64(most))
 		for _, l := range []*Link{up, down} {
 			waitFor(t, func() bool {
 				size := l.Whole() + recordOverhead + flowHead
+				if size < most {
+					search(l)
+				}
 				return size <= most && (most-size < 2*closeEnough || size >= plainSize && l == down)
 			})
 		}
@@ -267,13 +265,14 @@ func TestPathSize(t *testing.T) {
 	}
 }
 
-// search begins the search for larger datagrams, which would begin by itself later.
-func search(links ...*Link) {
-	for _, l := range links {
-		l.mu.Lock()
-		l.pulse.path.search = time.Time{}
-		l.pulse.path.high = l.pulse.path.most
-		l.mu.Unlock()
+// search begins the search for larger datagrams again, if one has ended. It would begin by
+// itself later.
+func search(l *Link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &l.pulse.path
+	if p.probe == 0 && p.high-p.size < closeEnough {
+		p.search, p.high = time.Time{}, p.most
 		l.rouse()
 	}
 }
@@ -368,7 +367,9 @@ func TestStrangersCostNothing(t *testing.T) {
 	l.times = quickTimes
 	hello := append([]byte{typeHandshake, 0xfe, 0xfd}, make([]byte, 100)...)
 	for _, b := range [][]byte{
-		{}, hello, append([]byte{kindHello}, hello...), append([]byte{kindAsk}, make([]byte, askSize)...), {kindAsk},
+		{},
+		hello, append([]byte{kindHello}, hello...), append([]byte{kindAsk}, make([]byte, askSize)...),
+		{kindAsk},
 		append([]byte{typeCID}, make([]byte, 100)...),
 	} {
 		sent := len(conn.sent)

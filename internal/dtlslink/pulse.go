@@ -168,7 +168,7 @@ func (l *Link) askReplace() {
 func (l *Link) pingLocked(now time.Time, until func(time.Time)) (dead bool) {
 	p := &l.pulse
 	if p.ping == 0 {
-		due := l.pingDueLocked(now)
+		due := l.pingDueLocked()
 		if now.Before(due) {
 			until(due)
 			return false
@@ -197,7 +197,7 @@ func (l *Link) pingLocked(now time.Time, until func(time.Time)) (dead bool) {
 
 // pingDueLocked returns when the next ping is due. Busy links need them too, to notice that
 // the path has become narrower or leads nowhere.
-func (l *Link) pingDueLocked(now time.Time) time.Time {
+func (l *Link) pingDueLocked() time.Time {
 	p := &l.pulse
 	heard := l.began.Add(time.Duration(l.heard.Load()))
 	due := p.pinged.Add(l.times.keepAlive)

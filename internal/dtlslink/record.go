@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
+	"slices"
 )
 
 // A record is that of DTLS 1.2 with a connection id (RFC 9146, 4) and AES-GCM (RFC 5288):
@@ -132,9 +133,9 @@ func (o *opener) open(record []byte) (content []byte, kind byte, latest bool, er
 		return nil, 0, false, errRecord
 	}
 	latest = o.seen.mark(number)
-	for i := len(inner) - 1; i >= 0; i-- { // zeros may follow the type
-		if inner[i] != 0 {
-			return inner[:i], inner[i], latest, nil
+	for i, kind := range slices.Backward(inner) { // zeros may follow the type
+		if kind != 0 {
+			return inner[:i], kind, latest, nil
 		}
 	}
 	return nil, 0, false, errRecord

@@ -3,13 +3,12 @@ package dtlslink
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"encoding/hex"
 
 	"portredirector/internal/auth"
 	"portredirector/internal/wire"

@@ -35,9 +35,10 @@ type recorder struct {
 
 func newRecorder() *recorder { return &recorder{events: make(chan event, 1<<14)} }
 
-func (r *recorder) Opened(l *Link)            { r.events <- event{what: "opened", link: l} }
-func (r *recorder) Retired(l *Link)           { r.events <- event{what: "retired", link: l} }
+func (r *recorder) Opened(l *Link)  { r.events <- event{what: "opened", link: l} }
+func (r *recorder) Retired(l *Link) { r.events <- event{what: "retired", link: l} }
 func (r *recorder) Closed(l *Link, err error) { r.events <- event{what: "closed", link: l, err: err} }
+
 func (r *recorder) First(l *Link, flow uint32, b []byte) {
 	r.events <- event{what: "first", link: l, flow: flow, b: string(b)}
 }
@@ -72,7 +73,7 @@ func (r *recorder) next(t testing.TB, what string) event {
 
 // quickTimes are for tests.
 var quickTimes = times{
-	keepAlive: 200 * time.Millisecond, busy: 100 * time.Millisecond, quick: 50 * time.Millisecond, least: 40 * time.Millisecond,
+	keepAlive: 200 * time.Millisecond, busy: 100 * time.Millisecond, quick: 50 * time.Millisecond, least: 80 * time.Millisecond,
 	grace: 200 * time.Millisecond, age: time.Hour, check: 20 * time.Millisecond,
 }
 

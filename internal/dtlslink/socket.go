@@ -124,7 +124,7 @@ func (s *socket) receive() ([]datagram, error) {
 
 func (s *socket) tryReceive(fd uintptr) bool {
 	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.in.heads[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-	s.n, s.errno = int(n), errno //nolint:gosec // at most batchSize
+	s.n, s.errno = int(n), errno
 	return errno != unix.EAGAIN && errno != unix.EINTR
 }
 
