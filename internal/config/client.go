@@ -36,6 +36,8 @@ type Client struct {
 	Handshakes     Bounds              // of these servers
 	Trust          Trust
 	Peers          Bounds // Each and NewEach for an IPv4 address or IPv6 /64
+	Flows          Bounds // of UDP; Each and NewEach as for Peers
+	UDPTimeout     time.Duration
 	AccessLog      AccessLog
 	Notes          []string // what the user should know, a line each
 }
@@ -84,6 +86,7 @@ func (f Flags) Client() (Client, error) {
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
 		Peers:     Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Flows:     Bounds{Most: f.MaxFlows, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress}, UDPTimeout: f.UDPTimeout,
 		Heartbeat: f.Heartbeat,
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},

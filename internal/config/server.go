@@ -44,6 +44,8 @@ type Server struct {
 	Peers          Bounds // Each for a client
 	Unfinished     Bounds // links that wait for a header
 	Handshakes     Bounds
+	Flows          Bounds // of UDP
+	UDPTimeout     time.Duration
 	AccessLog      AccessLog
 	Notes          []string
 }
@@ -127,6 +129,7 @@ func (f Flags) Server() (Server, error) {
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
+		Flows:      Bounds{Most: f.MaxFlows}, UDPTimeout: f.UDPTimeout,
 		AccessLog:  f.AccessLog,
 		Heartbeat:  f.Heartbeat,
 		LinkIdle:   f.LinkIdle, LinkCongestion: f.LinkCongestion,

@@ -46,8 +46,12 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	access    *accesslog.Log // nil without one
+	datagrams []*net.UDPConn // of peers
+	flows     flows          // nil without UDP ports
 	operators operators
 	own       *claim.Own // nil if this machine's addresses cannot be followed
+
+	followServers func(ctx context.Context) // nil without UDP ports
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
 	succeed   context.CancelFunc
@@ -89,6 +93,7 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.client.Track)
 			return err
@@ -192,6 +197,9 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 	if d.access != nil {
 		tasks = append(tasks, accessLogTask(d.access, d.log))
 	}
+	if d.followServers != nil {
+		tasks = append(tasks, inBackground("servers of UDP flows", d.followServers))
+	}
 	if d.own != nil {
 		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
 	}
@@ -204,7 +212,7 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))
 	}
 	return append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire,
+		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 }

@@ -50,6 +50,8 @@ type serverDaemon struct {
 	callers    *reverse.Dialer
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
+	datagrams  []*net.UDPConn // of links
+	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
 }
@@ -96,6 +98,7 @@ func (d *serverDaemon) steps() []step {
 			return err
 		}},
 		{"server", d.openServer},
+		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
 			return err
@@ -171,7 +174,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 		tasks = append(tasks, inBackground("file of clients", d.clients.Run))
 	}
 	tasks = append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.server.Handle,
+		engine: d.engine, listeners: d.listeners, handle: d.server.Handle, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 	if len(d.cfg.Clients) > 0 {

@@ -63,24 +63,31 @@ func (c *conn) next() (relay.Next, error) {
 
 // admit decides whether the peer may come in.
 func (c *conn) admit() error {
-	s, h := c.server, c.header
-	if s.Relay.Draining() {
-		return errDraining
-	}
-	if err := s.authorize(c.from, h, ports.TCP); err != nil {
+	s := c.server
+	if err := s.permit(c.from, c.header, ports.TCP, c.service); err != nil {
 		return err
-	}
-	if !c.served() {
-		return ErrNoService
-	}
-	if s.Claims != nil {
-		if err := s.Claims.Check(h.Source.Addr()); err != nil {
-			return err
-		}
 	}
 	err := s.Peers.Enter(c.from.origin)
 	c.inside = err == nil
 	return err
+}
+
+// permit returns an error if a client may not bring a peer to a service, which is the zero value if the peer's
+// port has none.
+func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, service Service) error {
+	if s.Relay.Draining() {
+		return errDraining
+	}
+	if err := s.authorize(from, h, protocol); err != nil {
+		return err
+	}
+	if service == (Service{}) {
+		return ErrNoService
+	}
+	if s.Claims == nil {
+		return nil
+	}
+	return s.Claims.Check(h.Source.Addr())
 }
 
 // relay gives both sockets to the relay.

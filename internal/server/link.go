@@ -22,12 +22,17 @@ import (
 // relay, and does not block.
 func (s *Server) Handle(link int, from netip.AddrPort) {
 	r := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
-	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
+	if !s.allows(from.Addr()) {
 		socket.Reset(link)
 		s.refuseLink(r, ErrNotAllowed, &s.refused.allow)
 		return
 	}
 	s.listen(link, r, nil)
+}
+
+// allows reports whether links are taken from an address.
+func (s *Server) allows(a netip.Addr) bool {
+	return len(s.Allow) == 0 || slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
 }
 
 // listenAgain returns the OnFree of a link, which waits for the next header unless the link

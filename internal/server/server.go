@@ -18,7 +18,8 @@ import (
 
 // Server serves any number of links. Its fields must be set before the first Handle.
 type Server struct {
-	Services map[uint16]Service // by the port that peers connect to
+	Services map[uint16]Service // by the TCP port that peers connect to
+	UDP      map[uint16]Service // by the UDP port that peers send to
 	Book     Book
 	Dialer   *socket.TransparentDialer
 	Relay    *relay.Engine
