@@ -55,7 +55,7 @@ func (d *clientDaemon) openDatagrams(ctx context.Context) (err error) {
 		Form:    cfg.Header,
 		Names:   cfg.Names,
 		Choose: func(source netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
-			t, ok := d.servers.Steer(source, refused.Name)
+			t, ok := d.servers.Steer(source, func(name string) bool { return name != refused.Name || name == "" })
 			return datagram.Target{Name: t.Name, To: t.At}, ok
 		},
 		Usable: func(t datagram.Target) bool { return d.servers.InUse(upstream.Target{Name: t.Name, At: t.To}) },

@@ -12,12 +12,13 @@ import (
 
 	"portredirector/internal/auth"
 	"portredirector/internal/backoff"
-	"portredirector/internal/dial"
 )
 
 // Dialer keeps a link to one other end. Its fields must be set before Run.
 type Dialer struct {
-	Name    string // "host:port"; a certificate must be for the host
+	Name    string // for the log and Link.Name
+	Host    string // a certificate must be for it
+	Addrs   func(context.Context) ([]netip.AddrPort, error)
 	Auth    *auth.Dialer
 	Purpose auth.Purpose              // auth.ToServer or auth.ToClient
 	Judge   func(auth.Identity) error // whether the other end may have a link; nil is no rule
@@ -25,7 +26,6 @@ type Dialer struct {
 
 	Timeout   time.Duration // of the handshake
 	KeepAlive time.Duration // between pings of an idle link
-	Resolver  dial.Resolver // nil is that of the system
 	Log       *slog.Logger
 
 	connect func(netip.AddrPort) (packetConn, error) // nil is a UDP socket
@@ -87,19 +87,20 @@ func (d *Dialer) tell(ctx context.Context, err error) {
 	}
 }
 
+var errNoAddress = errors.New("the other end has no address yet")
+
 // open opens a link to the first address that answers.
 func (d *Dialer) open(ctx context.Context) (*Link, error) {
-	host, port, err := dial.SplitHostPort(d.Name)
+	addrs, err := d.Addrs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := d.resolve(ctx, host, port)
-	if err != nil {
-		return nil, err
+	if len(addrs) == 0 {
+		return nil, errNoAddress
 	}
 	var errs []error
 	for _, a := range addrs {
-		link, err := d.openAt(ctx, host, a)
+		link, err := d.openAt(ctx, a)
 		if err == nil {
 			return link, nil
 		}
@@ -108,17 +109,8 @@ func (d *Dialer) open(ctx context.Context) (*Link, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (d *Dialer) resolve(ctx context.Context, host string, port uint16) ([]netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.Timeout, dial.ErrTimeout)
-	defer cancel()
-	if d.Resolver != nil {
-		return dial.Addresses(ctx, d.Resolver, host, port)
-	}
-	return dial.Addresses(ctx, net.DefaultResolver, host, port)
-}
-
 // openAt opens a link to an address. The link lives until ctx is canceled.
-func (d *Dialer) openAt(ctx context.Context, host string, at netip.AddrPort) (*Link, error) {
+func (d *Dialer) openAt(ctx context.Context, at netip.AddrPort) (*Link, error) {
 	connect := d.connect
 	if connect == nil {
 		connect = connectUDP
@@ -128,7 +120,7 @@ func (d *Dialer) openAt(ctx context.Context, host string, at netip.AddrPort) (*L
 		return nil, err
 	}
 	t := &trip{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), opened: make(chan struct{})}
-	t.handshake = newHandshake(d.Auth.Datagram(host, d.Purpose), t.write)
+	t.handshake = newHandshake(d.Auth.Datagram(d.Host, d.Purpose), t.write)
 	return t.open(ctx)
 }
 

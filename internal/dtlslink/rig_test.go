@@ -35,8 +35,8 @@ type recorder struct {
 
 func newRecorder() *recorder { return &recorder{events: make(chan event, 1<<14)} }
 
-func (r *recorder) Opened(l *Link)  { r.events <- event{what: "opened", link: l} }
-func (r *recorder) Retired(l *Link) { r.events <- event{what: "retired", link: l} }
+func (r *recorder) Opened(l *Link)            { r.events <- event{what: "opened", link: l} }
+func (r *recorder) Retired(l *Link)           { r.events <- event{what: "retired", link: l} }
 func (r *recorder) Closed(l *Link, err error) { r.events <- event{what: "closed", link: l, err: err} }
 
 func (r *recorder) First(l *Link, flow uint32, b []byte) {
@@ -113,7 +113,10 @@ func (e ends) dialer(t testing.TB, to string, h Handler) *Dialer {
 		t.Fatal(err)
 	}
 	return &Dialer{
-		Name: to, Auth: a, Purpose: auth.ToServer, Handler: h, Timeout: 10 * time.Second, KeepAlive: time.Second,
+		Name: to, Auth: a, Addrs: func(context.Context) ([]netip.AddrPort, error) {
+			return []netip.AddrPort{netip.MustParseAddrPort(to)}, nil
+		},
+		Purpose: auth.ToServer, Handler: h, Timeout: 10 * time.Second, KeepAlive: time.Second,
 		Log: slog.New(slog.DiscardHandler), times: quickTimes,
 	}
 }

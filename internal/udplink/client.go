@@ -1,9 +1,6 @@
 package udplink
 
 import (
-	"cmp"
-	"context"
-	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,66 +22,54 @@ type Flows interface {
 // handler. Its fields must be set before the first link opens.
 type Client struct {
 	Flows Flows
-	// Rank returns the place of a link's server among all, the first being 0, and its name.
-	Rank func(l *dtlslink.Link) (place int, name string)
-	// Spread spreads sources over servers. Otherwise all flows go to the first server whose
-	// link is open.
-	Spread bool
+	// Name returns the name of a link's server.
+	Name func(l *dtlslink.Link) string
+	// Steer chooses for a source from the servers whose names fit.
+	Steer func(source netip.Prefix, fits func(name string) bool) (name string, ok bool)
 
-	seed   maphash.Seed
 	mu     sync.Mutex
-	usable atomic.Pointer[[]*uplink] // by rank, of one rank the newest first; written under mu
+	usable atomic.Pointer[[]*uplink] // the newest first; written under mu
 }
 
 // uplink is the client's end of a link.
 type uplink struct {
 	*dtlslink.Link
 
-	rank int
 	name string
 }
 
-// NewClient returns a client without links.
-func NewClient() *Client {
-	c := &Client{seed: maphash.MakeSeed()}
-	c.usable.Store(new([]*uplink))
-	return c
+// find returns the newest usable link to a server, or nil.
+func (c *Client) find(name string) *uplink {
+	list := c.usable.Load()
+	if list == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(*list, func(u *uplink) bool { return u.name == name }); i >= 0 {
+		return (*list)[i]
+	}
+	return nil
 }
 
 // Choose returns a server with an open link for a source of peers. The server that refused is
 // left out. It returns false if there is none.
 func (c *Client) Choose(source netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
-	var chosen *uplink
-	var most uint64
-	for _, u := range *c.usable.Load() {
-		if u.name == refused.Name && refused.Name != "" || chosen != nil && u.name == chosen.name {
-			continue
-		}
-		if !c.Spread {
-			chosen = u
-			break
-		}
-		// The largest of these numbers wins, so that a source stays with its server while others come and go.
-		n := maphash.Comparable(c.seed, choice{source, u.name})
-		if chosen == nil || n > most {
-			chosen, most = u, n
-		}
-	}
-	if chosen == nil {
+	name, ok := c.Steer(source, func(name string) bool {
+		return (name != refused.Name || name == "") && c.find(name) != nil
+	})
+	if !ok {
 		return datagram.Target{}, false
 	}
-	return datagram.Target{Name: chosen.name, Link: chosen}, true
+	u := c.find(name)
+	if u == nil { // it has gone just now
+		return datagram.Target{}, false
+	}
+	return datagram.Target{Name: name, Link: u}, true
 }
 
-// choice is a source and a server.
-type choice struct {
-	source netip.Prefix
-	server string
-}
-
-// Usable reports whether flows may stay with a link.
+// Usable reports whether flows may stay with a link: no newer one to its server is there.
 func (c *Client) Usable(t datagram.Target) bool {
-	return slices.ContainsFunc(*c.usable.Load(), func(u *uplink) bool { return datagram.Uplink(u) == t.Link })
+	u, ok := t.Link.(*uplink)
+	return ok && c.find(u.name) == u
 }
 
 // Send implements datagram.Uplink.
@@ -103,14 +88,9 @@ func (u *uplink) Forget(id datagram.FlowID) {
 
 // Opened implements dtlslink.Handler.
 func (c *Client) Opened(l *dtlslink.Link) {
-	u := &uplink{Link: l}
-	u.rank, u.name = c.Rank(l)
+	u := &uplink{Link: l, name: c.Name(l)}
 	l.Tag = u
-	c.change(func(list []*uplink) []*uplink {
-		list = append([]*uplink{u}, list...)
-		slices.SortStableFunc(list, func(a, b *uplink) int { return cmp.Compare(a.rank, b.rank) })
-		return list
-	})
+	c.change(func(list []*uplink) []*uplink { return append([]*uplink{u}, list...) })
 }
 
 // Retired implements dtlslink.Handler.
@@ -134,7 +114,11 @@ func (c *Client) drop(l *dtlslink.Link) {
 // change replaces the list of usable links.
 func (c *Client) change(do func([]*uplink) []*uplink) {
 	c.mu.Lock()
-	list := do(slices.Clone(*c.usable.Load()))
+	var list []*uplink
+	if before := c.usable.Load(); before != nil {
+		list = slices.Clone(*before)
+	}
+	list = do(list)
 	c.usable.Store(&list)
 	c.mu.Unlock()
 	c.Flows.Changed()
@@ -155,15 +139,3 @@ func (c *Client) End(_ *dtlslink.Link, flow uint32, status wire.Status, _ uint32
 
 // Flush implements dtlslink.Handler.
 func (*Client) Flush() {}
-
-// Reached reports whether a link is open.
-func (c *Client) Reached() bool { return len(*c.usable.Load()) > 0 }
-
-// Dial keeps links to servers until ctx is canceled.
-func Dial(ctx context.Context, dialers []*dtlslink.Dialer) {
-	var tasks sync.WaitGroup
-	for _, d := range dialers {
-		tasks.Go(func() { d.Run(ctx) })
-	}
-	tasks.Wait()
-}
