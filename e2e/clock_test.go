@@ -70,5 +70,5 @@ func hourAhead(t *testing.T, path string) {
 		t.Fatalf("time.Now has its number %d times: this Go is not the one that the test knows", n)
 	}
 	copy(code[bytes.Index(code, before):], after)
-	nstest.Must(t, os.WriteFile(path, program, 0o755))
+	nstest.Must(t, nstest.Install(path, program, 0o755))
 }

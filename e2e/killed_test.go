@@ -34,7 +34,7 @@ func TestKilledNeverLooksWhole(t *testing.T) {
 				startServer := func() *daemon { return w.server(t, "-p 80 "+keys.server) }
 				startClient := func() *daemon { return w.client(t, "-p 80 --connect-timeout 4s "+keys.client) }
 				server, client := startServer(), startClient()
-				for round := range 4 {
+				for round := range 2 {
 					idle := dial(t, w.bob.Host, w.bob.at(80)) // without which a drain could be over
 					load.start(t)
 					some := load.whole.Load() + int64(rand.IntN(60))

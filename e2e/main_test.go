@@ -37,6 +37,12 @@ func run(m *testing.M) (exitCode int) {
 // program builds the program, for the first test that needs it, and returns its path.
 var program = sync.OnceValues(func() (path string, err error) { return buildProgram("portredirector") })
 
+// buildPlain builds the program without the race detector, which makes a load five times as dear.
+func buildPlain(name string, flags ...string) (path string, err error) {
+	path = filepath.Join(binDir, name+"-plain")
+	return path, goBuild(path, "portredirector/cmd/portredirector", flags...)
+}
+
 // buildProgram builds the program with flags of go build.
 func buildProgram(name string, flags ...string) (path string, err error) {
 	path = filepath.Join(binDir, name)

@@ -178,7 +178,12 @@ func site(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.P
 // its access log. It serves dir/html.
 func nginx(t *testing.T, h *testnet.Host, listen, directives string) (p *nstest.Process, dir string) {
 	t.Helper()
-	dir = t.TempDir()
+	return nginxServers(t, h, t.TempDir(), listen, "server {\n"+directives+"\n}")
+}
+
+// nginxServers is like nginx for several servers. Directives may name files in dir.
+func nginxServers(t *testing.T, h *testnet.Host, dir, listen, servers string) (p *nstest.Process, _ string) {
+	t.Helper()
 	nstest.Must(t, os.Mkdir(filepath.Join(dir, "html"), 0o755))
 	conf := filepath.Join(dir, "nginx.conf")
 	nstest.Must(t, os.WriteFile(conf, fmt.Appendf(nil, `
@@ -196,11 +201,9 @@ http {
 	fastcgi_temp_path tmp;
 	uwsgi_temp_path tmp;
 	scgi_temp_path tmp;
-	server {
-		%s
-	}
+	%s
 }
-`, directives), 0o644))
+`, servers), 0o644))
 	p = nstest.Start(t, h, "nginx", "-p", dir, "-c", conf, "-e", "stderr")
 	waitListening(t, h, listen)
 	return p, dir

@@ -47,7 +47,7 @@ func TestPlainUser(t *testing.T) {
 	copied := filepath.Join(t.TempDir(), "portredirector") // where the user may go
 	b, err := os.ReadFile(path)
 	nstest.Must(t, err)
-	nstest.Must(t, os.WriteFile(copied, b, 0o755))
+	nstest.Must(t, nstest.Install(copied, b, 0o755))
 	for dir := filepath.Dir(copied); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		nstest.Must(t, os.Chmod(dir, 0o755))
 	}

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -22,15 +21,25 @@ import (
 	"portredirector/internal/testnet/nstest"
 )
 
-// buildOf builds the program as a version, for the first test that needs it.
-func buildOf(version string) func() (path string, err error) {
-	return sync.OnceValues(func() (path string, err error) {
-		return buildProgram("portredirector-"+version, "-ldflags", "-X main.version="+version)
-	})
+// versions build two versions of the program, each for the first test that needs it.
+type versions [2]func() (path string, err error)
+
+// newVersions has build build the versions.
+func newVersions(build func(name string, flags ...string) (path string, err error)) (v versions) {
+	for i, name := range versionNames {
+		v[i] = sync.OnceValues(func() (path string, err error) {
+			return build("portredirector-"+name, "-ldflags", "-X main.version="+name)
+		})
+	}
+	return v
 }
 
-// builds are two versions of the program.
-var builds = [2]func() (string, error){buildOf("one"), buildOf("two")}
+var versionNames = [2]string{"one", "two"}
+
+var (
+	builds      = newVersions(buildProgram)
+	plainBuilds = newVersions(buildPlain) // for load
+)
 
 // supervised is a supervisor under test, with a file and a program of its own.
 type supervised struct {
@@ -38,21 +47,28 @@ type supervised struct {
 
 	host          *testnet.Host
 	file, program string
+	builds        versions
 }
 
 // supervise starts `portredirector run` and waits until its workers serve.
 func supervise(t *testing.T, h *testnet.Host, content string) *supervised {
 	t.Helper()
-	s := newSupervised(t, h, content)
+	return superviseBuild(t, h, content, builds)
+}
+
+// superviseBuild is like supervise with the first of other builds.
+func superviseBuild(t *testing.T, h *testnet.Host, content string, of versions) *supervised {
+	t.Helper()
+	s := newSupervised(t, h, content, of)
 	s.WaitOutput("workers serve")
 	return s
 }
 
 // newSupervised starts `portredirector run`.
-func newSupervised(t *testing.T, h *testnet.Host, content string) *supervised {
+func newSupervised(t *testing.T, h *testnet.Host, content string, of versions) *supervised {
 	t.Helper()
 	dir := t.TempDir()
-	s := &supervised{host: h, file: filepath.Join(dir, "portredirector.toml"), program: filepath.Join(dir, "portredirector")}
+	s := &supervised{host: h, file: filepath.Join(dir, "portredirector.toml"), program: filepath.Join(dir, "portredirector"), builds: of}
 	s.install(t, 0)
 	s.write(t, content)
 	cmd := exec.Command(s.program, "run", s.file)
@@ -70,7 +86,7 @@ func newSupervised(t *testing.T, h *testnet.Host, content string) *supervised {
 // install puts a version of the program into the place of the one on disk.
 func (s *supervised) install(t *testing.T, build int) {
 	t.Helper()
-	path, err := builds[build]()
+	path, err := s.builds[build]()
 	nstest.Must(t, err)
 	b, err := os.ReadFile(path)
 	nstest.Must(t, err)
@@ -80,7 +96,7 @@ func (s *supervised) install(t *testing.T, build int) {
 // put puts a file into the place of the program on disk, as a package manager does.
 func (s *supervised) put(t *testing.T, b []byte, mode os.FileMode) {
 	t.Helper()
-	nstest.Must(t, errors.Join(os.WriteFile(s.program+".new", b, mode), os.Rename(s.program+".new", s.program)))
+	nstest.Must(t, nstest.Install(s.program, b, mode))
 }
 
 // write writes the configuration file.
@@ -91,7 +107,7 @@ func (s *supervised) write(t *testing.T, content string) {
 
 // reload reloads, and returns what the command prints.
 func (s *supervised) reload() (said string, err error) {
-	path, err := builds[0]()
+	path, err := s.builds[0]()
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +135,7 @@ func (s *supervised) upgrade(t *testing.T, build int) {
 	t.Helper()
 	s.install(t, build)
 	said, err := s.reload()
-	if want := "version " + []string{"one", "two"}[build] + " serves"; err != nil || !strings.HasPrefix(said, want) {
+	if want := "version " + versionNames[build] + " serves"; err != nil || !strings.HasPrefix(said, want) {
 		t.Errorf("reload: %v: %q, want %q", err, said, want)
 	}
 }

@@ -73,8 +73,8 @@ func newSSHWorld(t *testing.T) sshWorld {
 	return w
 }
 
-// newSSHD starts sshd on M2.
-func newSSHD(t *testing.T, of *world) sshWorld {
+// newSSHD starts sshd on M2, with more lines for its configuration.
+func newSSHD(t *testing.T, of *world, more ...string) sshWorld {
 	t.Helper()
 	w := sshWorld{world: of, dir: t.TempDir()}
 	requireAccounts(t)
@@ -94,7 +94,8 @@ UsePAM no
 PidFile none
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
-`, w.dir), 0o600))
+%[2]s
+`, w.dir, strings.Join(more, "\n")), 0o600))
 	w.sshd = nstest.Start(t, w.m2, "sshd", "-D", "-e", "-f", conf)
 	waitListening(t, w.m2, "127.0.0.1:22 [::1]:22")
 	return w

@@ -23,8 +23,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			keys := kinds[kind](t)
 			w := newWorld(t)
 			u := newUpgrade(t, w)
-			u.server = supervise(t, w.m2, section("server.home", "-l :"+linkPort+u.ports+keys.server))
-			u.client = supervise(t, w.m1, section("client.edge", "-c "+linkTo+u.ports+keys.client))
+			u.server = superviseBuild(t, w.m2, section("server.home", "-l :"+linkPort+u.ports+keys.server), plainBuilds)
+			u.client = superviseBuild(t, w.m1, section("client.edge", "-c "+linkTo+u.ports+keys.client), plainBuilds)
 			u.run(t, peersASecond)
 		})
 	}
@@ -36,8 +36,8 @@ func TestUpgradeBehindNATUnderLoad(t *testing.T) {
 	keys := newKeys(t)
 	w, _ := newNATWorld(t)
 	u := newUpgrade(t, w)
-	u.client = supervise(t, w.m1, section("client.edge", "-l :12345"+u.ports+keys.client))
-	u.server = supervise(t, w.m2, section("server.home", "-c "+clientAt+u.ports+keys.server))
+	u.client = superviseBuild(t, w.m1, section("client.edge", "-l :12345"+u.ports+keys.client), plainBuilds)
+	u.server = superviseBuild(t, w.m2, section("server.home", "-c "+clientAt+u.ports+keys.server), plainBuilds)
 	u.client.WaitOutput("server has dialed")
 	u.run(t, peersASecond/4)
 }

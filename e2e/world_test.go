@@ -148,10 +148,16 @@ func start(t *testing.T, h *testnet.Host, command, options string) *daemon {
 // startIn starts a daemon with a state directory.
 func startIn(t *testing.T, h *testnet.Host, state, command, options string) *daemon {
 	t.Helper()
+	return startEnv(t, h, []string{"STATE_DIRECTORY=" + state}, command, options)
+}
+
+// startEnv starts a daemon with more variables in its environment.
+func startEnv(t *testing.T, h *testnet.Host, env []string, command, options string) *daemon {
+	t.Helper()
 	path, err := program()
 	nstest.Must(t, err)
 	cmd := exec.Command(path, append([]string{command, "-v"}, strings.Fields(options)...)...)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+state)
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	d := &daemon{Process: nstest.StartCmd(t, h, cmd)}
 	t.Cleanup(func() {
 		if !d.ended {

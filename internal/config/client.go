@@ -85,8 +85,8 @@ func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
-		Peers:     Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
-		Flows:     Bounds{Most: f.MaxFlows, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress}, UDPTimeout: f.UDPTimeout,
+		Peers: Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Flows: Bounds{Most: f.MaxFlows, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress}, UDPTimeout: f.UDPTimeout,
 		Heartbeat: f.Heartbeat,
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},

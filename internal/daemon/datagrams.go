@@ -97,7 +97,7 @@ func (d *serverDaemon) openDatagrams(ctx context.Context) (err error) {
 	if d.datagrams, err = d.listenDatagrams(ctx, d.env, cfg.Listen); err != nil {
 		return err
 	}
-	d.server.UDP = cfg.UDPServices
+	d.server.UDP, d.server.FlowRoutes = cfg.UDPServices, d.routes
 	server, err := datagram.NewServer(datagram.ServerConfig{
 		Options: d.flowOptions(len(d.datagrams), cfg.Flows, cfg.UDPTimeout, &d.server.Track, d.log),
 		Gate:    d.server.Datagrams(),

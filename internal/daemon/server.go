@@ -160,7 +160,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
 		brokerTask(&d.broker, d.log),
 		background{"return routes", d.routes.Run},
-		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.routes.Hide) }),
+		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.hide) }),
 		inBackground("addresses of this machine", d.own.Run),
 		inBackground("names of services", d.names.Run),
 	}

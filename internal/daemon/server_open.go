@@ -29,7 +29,7 @@ func (d *serverDaemon) openListener(ctx context.Context) (err error) {
 }
 
 func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
-	if d.routes, err = route.Open(ctx, route.Config{Mark: d.cfg.Mark, Table: d.cfg.Table}, d.log); err != nil {
+	if d.routes, err = route.Open(ctx, route.Config{Mark: d.cfg.Mark, Table: d.cfg.Table, UDPTimeout: d.cfg.UDPTimeout}, d.log); err != nil {
 		return fmt.Errorf("set up return routes: %w", err)
 	}
 	d.pushErr(func() error {

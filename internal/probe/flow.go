@@ -7,6 +7,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
 )
 
 // Flow has the entry of connection tracking for a probe.
@@ -20,7 +22,8 @@ type Flow struct {
 
 // Numbers of the kernel, include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
-	getFlow = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	getFlow    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	deleteFlow = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
 
 	tupleOriginal, tupleReply, status = 1, 2, 3 // CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS
 	tupleIP, tupleProto               = 1, 2
@@ -41,19 +44,7 @@ func addressTypes(a netip.Addr) (source, dest uint16, family byte) {
 // flow asks for the entry of a path. It is nil where there is none, and where
 // the kernel has no connection tracking.
 func (p Path) flow() *Flow {
-	_, _, family := addressTypes(p.To.Addr())
-	attrs := netlink.NewAttributeEncoder()
-	attrs.Nested(tupleOriginal, p.encode)
-	data, err := attrs.Encode()
-	if err != nil {
-		return nil
-	}
-	// The answer claims to be one of several (NLM_F_MULTI), so the acknowledgment
-	// has to mark its end.
-	request := nl.NewNetlinkRequest(getFlow, unix.NLM_F_ACK)
-	request.AddRawData([]byte{family, unix.NFNETLINK_V0, 0, 0}) // struct nfgenmsg
-	request.AddRawData(data)
-	answers, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	answers, err := p.askConntrack(getFlow)
 	if err != nil || len(answers) == 0 {
 		return nil
 	}
@@ -62,6 +53,35 @@ func (p Path) flow() *Flow {
 		return nil
 	}
 	return f
+}
+
+// forget removes the entry of a path, if there is one. One of UDP would outlive
+// the probe by minutes.
+func (p Path) forget() { _, _ = p.askConntrack(deleteFlow) }
+
+// askConntrack sends a request about the entry of a path.
+func (p Path) askConntrack(what int) ([][]byte, error) {
+	_, _, family := addressTypes(p.To.Addr())
+	attrs := netlink.NewAttributeEncoder()
+	attrs.Nested(tupleOriginal, p.encode)
+	data, err := attrs.Encode()
+	if err != nil {
+		return nil, err
+	}
+	// The answer claims to be one of several (NLM_F_MULTI), so the acknowledgment
+	// has to mark its end.
+	request := nl.NewNetlinkRequest(what, unix.NLM_F_ACK)
+	request.AddRawData([]byte{family, unix.NFNETLINK_V0, 0, 0}) // struct nfgenmsg
+	request.AddRawData(data)
+	return request.Execute(unix.NETLINK_NETFILTER, 0)
+}
+
+// number returns the number of the protocol in an IP header.
+func (p Path) number() byte {
+	if p.Protocol == ports.UDP {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
 }
 
 // encode writes the tuple of a path.
@@ -75,7 +95,7 @@ func (p Path) encode(e *netlink.AttributeEncoder) error {
 	})
 	e.Nested(tupleProto, func(e *netlink.AttributeEncoder) error {
 		e.ByteOrder = binary.BigEndian
-		e.Uint8(protoNumber, unix.IPPROTO_TCP)
+		e.Uint8(protoNumber, p.number())
 		e.Uint16(sourcePort, p.From.Port())
 		e.Uint16(destPort, p.To.Port())
 		return nil

@@ -7,7 +7,7 @@ const (
 	cmdAddListeners     = 1 << iota // accept from the listeners that are new
 	cmdStopAccepting                // accept no more
 	cmdShortenDeadlines             // bound the prefaces
-	cmdExpire                       // end some prefaces
+	cmdCall                         // call functions
 	cmdCut                          // cut all flows
 	cmdStop                         // end the loop
 )
@@ -18,12 +18,12 @@ func (l *loop) post(command uint32) {
 	l.poll.Interrupt()
 }
 
-// postExpire posts cmdExpire for a flow.
-func (l *loop) postExpire(f *flow) {
+// postCall has the loop call f. A loop that has ended does not.
+func (l *loop) postCall(f func()) {
 	l.mu.Lock()
-	l.expiring = append(l.expiring, f)
+	l.calls = append(l.calls, f)
 	l.mu.Unlock()
-	l.post(cmdExpire)
+	l.post(cmdCall)
 }
 
 // runCommands runs the posted commands. It returns false after cmdStop.
@@ -38,8 +38,8 @@ func (l *loop) runCommands(c uint32) bool {
 	if c&cmdShortenDeadlines != 0 {
 		l.shortenDeadlines()
 	}
-	if c&cmdExpire != 0 {
-		l.expire()
+	if c&cmdCall != 0 {
+		l.callAll()
 	}
 	if c&cmdCut != 0 {
 		for _, f := range l.flows.all() {
@@ -49,14 +49,14 @@ func (l *loop) runCommands(c uint32) bool {
 	return c&cmdStop == 0
 }
 
-// expire ends the prefaces for which postExpire was called.
-func (l *loop) expire() {
+// callAll calls the functions that were posted.
+func (l *loop) callAll() {
 	l.mu.Lock()
-	list := l.expiring
-	l.expiring = nil
+	list := l.calls
+	l.calls = nil
 	l.mu.Unlock()
 	for _, f := range list {
-		l.finish(f, expired, nil)
+		f()
 	}
 }
 

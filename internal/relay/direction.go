@@ -72,7 +72,7 @@ func (f *flow) pump(w *workspace, d int) (more bool, broken int, err error) {
 				return false, 0, nil
 			}
 			dir.finished, dst.wrote = true, true
-			note(&f.meter.halfClosed)
+			f.meter.halfClosed.Store(true)
 		case moved >= turnBytes || reads >= turnReads:
 			return true, 0, nil
 		case !src.hasMore() || f.room(d) == 0:

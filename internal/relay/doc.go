@@ -33,6 +33,7 @@
 // after it:
 //
 //	engine, shutdown        what callers use
+//	inspect                 what operators ask of single pairs
 //	loop, commands          one goroutine and its epoll instance
 //	timeouts, keepalive     what a loop does once a second
 //	deadpath                what it checks while data is under way

@@ -38,6 +38,7 @@ var endings = [stages][events]ending{
 		handedOver:    {action: giveNext},
 		timedOut:      {action: giveIdle, err: ErrTimeout},
 		expired:       {action: giveIdle, err: ErrExpired},
+		closed:        {action: ignore},
 		cut:           {action: report, err: ErrCut},
 		failed:        {action: report},
 	},
@@ -47,6 +48,7 @@ var endings = [stages][events]ending{
 		connectFailed: {action: returnAccepted, end: Refused},
 		timedOut:      {action: returnAccepted, end: Refused, err: ErrTimeout},
 		expired:       {action: ignore},
+		closed:        {action: resetBoth, end: Cut, err: ErrClosed},
 		cut:           {action: resetBoth, end: Cut},
 		failed:        {action: resetBoth, end: Failed},
 	},
@@ -57,6 +59,7 @@ var endings = [stages][events]ending{
 		declined:      {action: returnAccepted, end: Refused},
 		timedOut:      {action: returnUnsent, end: Refused, err: ErrNoStatus},
 		expired:       {action: ignore},
+		closed:        {action: resetBoth, end: Cut, err: ErrClosed},
 		cut:           {action: resetBoth, end: Cut},
 		failed:        {action: resetBoth, end: Failed},
 	},
@@ -66,6 +69,7 @@ var endings = [stages][events]ending{
 		dialedBroke:   {action: resetBoth, end: DialedReset, greet: true},
 		timedOut:      {action: resetBoth, end: Idle},
 		expired:       {action: ignore},
+		closed:        {action: resetBoth, end: Cut, err: ErrClosed},
 		cut:           {action: resetBoth, end: Cut},
 		failed:        {action: resetBoth, end: Failed},
 	},
@@ -75,6 +79,7 @@ var endings = [stages][events]ending{
 		dialedBroke:   {action: lose},
 		timedOut:      {action: lose},
 		expired:       {action: lose},
+		closed:        {action: ignore},
 		cut:           {action: lose},
 		failed:        {action: lose},
 	},
@@ -193,6 +198,9 @@ func (e ending) decide(f *flow, ev event) action {
 // remove takes a flow out of the loop and closes it: by RST unless it has finished.
 func (w *workspace) remove(f *flow, finished bool) {
 	f.ended = true
+	if f.meter != nil {
+		f.meter.flow.CompareAndSwap(f, nil)
+	}
 	f.finishSetup(w)
 	w.flows.remove(f)
 	f.close(w, finished)

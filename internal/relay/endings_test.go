@@ -274,7 +274,7 @@ func promisedLink(s stage, ev event, v variant, w want) fate {
 		return noLink
 	case ev == finished && (s == open || s == leaving):
 		return isFree
-	case w.by == "Done" && (w.end == Cut || w.end == Failed), s == leaving, own && v.over != wire.Reset:
+	case w.by == "Done" && (ev == cut || w.end == Failed), s == leaving, own && v.over != wire.Reset:
 		return isLost
 	case s == connecting && w.greet:
 		return asks
@@ -293,12 +293,20 @@ func promisedLink(s stage, ev event, v variant, w want) fate {
 // promised returns what the interface promises of an event in a stage. It knows the promises
 // and not the table. ok is false if the event does not happen there.
 func promised(s stage, ev event, v variant) (w want, ok bool) {
+	if s == leaving && ev == closed {
+		return lives(), true
+	}
 	if s == leaving && ev != nothing {
 		return nobody(), slices.Contains([]event{finished, acceptedBroke, dialedBroke, timedOut, expired, cut, failed}, ev)
 	}
 	switch ev {
 	case nothing:
 		return lives(), true
+	case closed:
+		if s == prefacing {
+			return lives(), true
+		}
+		return done(Cut, ErrClosed), true
 	case cut:
 		if s == prefacing {
 			return onError(ErrCut), true
@@ -383,7 +391,7 @@ func testEnding(t *testing.T, s stage, ev event, v variant) {
 	w, possible := promised(s, ev, v)
 	cause := errTest
 	switch {
-	case slices.Contains([]event{finished, cut, timedOut, expired, handedOver, nothing}, ev):
+	case slices.Contains([]event{finished, closed, cut, timedOut, expired, handedOver, nothing}, ev):
 		cause = nil
 	case v.over == wire.Reset && ev == brokeEvent(v.link()):
 		cause, w.err = ErrLinkReset, ErrLinkReset

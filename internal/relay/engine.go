@@ -129,7 +129,7 @@ type Pending struct {
 // The link of a Leaving is reset. Expire has no effect on one that is complete.
 func (p Pending) Expire() {
 	if p.loop != nil {
-		p.loop.postExpire(p.flow)
+		p.loop.postCall(func() { p.loop.finish(p.flow, expired, nil) })
 	}
 }
 

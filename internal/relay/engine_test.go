@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -25,6 +26,35 @@ func TestMeterCountsLive(t *testing.T) {
 	nstest.Must(t, second(io.ReadFull(peer, make([]byte, 10))))
 	nstest.WaitFor(t, "the meter", func() bool { return m.Up() == 1000 && m.Down() == 10 })
 	_, _ = peer.Close(), service.Close()
+}
+
+// TestMeterCut cuts a live pair, and one that gets its meter later.
+func TestMeterCut(t *testing.T) {
+	t.Parallel()
+	engine := newEngine(t, relay.Options{})
+	for name, late := range map[string]bool{"live": false, "before it is relayed": true} {
+		t.Run(name, func(t *testing.T) {
+			peer, acceptedEnd := tcpPair(t)
+			dialedEnd, service := tcpPair(t)
+			m, ended := new(relay.Meter), make(chan relay.Result, 1)
+			p := relay.Pair{Meter: m, Accepted: detach(t, acceptedEnd), Dialed: detach(t, dialedEnd), Done: func(r relay.Result) { ended <- r }}
+			if late {
+				m.Cut()
+				engine.Relay(p)
+			} else {
+				engine.Relay(p)
+				nstest.Must(t, second(peer.Write([]byte("x"))))
+				nstest.Must(t, second(io.ReadFull(service, make([]byte, 1))))
+				m.Cut()
+			}
+			if r := <-ended; r.End != relay.Cut || !errors.Is(r.Err, relay.ErrClosed) {
+				t.Errorf("it has ended as %+v, want cut", r)
+			}
+			wantReset(t, peer)
+			wantReset(t, service)
+			m.Cut() // it has ended
+		})
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

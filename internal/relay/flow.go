@@ -9,6 +9,7 @@ import (
 // flow is one connection in a loop: a preface, a pair, or first the one and then the
 // other.
 type flow struct {
+	loop  *loop
 	meter *Meter
 	side  [2]side
 	dir   [2]direction // dir[d] carries from side[d] to side[1-d]
@@ -38,6 +39,7 @@ const (
 	declined                   // Pair.OnStatus returned an ErrUndelivered
 	timedOut                   // a time-out is over
 	expired                    // Pending.Expire was called
+	closed                     // Meter.Cut was called
 	cut                        // Shutdown's deadline has expired
 	failed                     // out of descriptors or memory, or a bug
 	events

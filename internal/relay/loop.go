@@ -30,7 +30,7 @@ type loop struct {
 
 	commands atomic.Uint32 // posted and not run yet
 	mu       sync.Mutex
-	expiring []*flow // for cmdExpire; guarded by mu
+	calls    []func() // for cmdCall; guarded by mu
 }
 
 // tick is the interval at which a loop checks time-outs, if it has any.
@@ -173,7 +173,7 @@ func (l *loop) step(f *flow) (more bool) {
 
 // addPair adds a pair. Another goroutine may call it.
 func (l *loop) addPair(p *Pair) {
-	f := &flow{active: l.clock()}
+	f := &flow{loop: l, active: l.clock()}
 	f.side[accepted] = newSide(p.Accepted, p.AcceptedLayer, true)
 	f.startPair(&l.workspace, p)
 	if err := l.flows.add(f, l.poll, dialed, watched|writable); err != nil {
@@ -188,7 +188,7 @@ func (l *loop) addPreface(p *Preface) *flow {
 	if l.life.retired() {
 		p.IdleTimeout = longSilence
 	}
-	f := &flow{active: l.clock()}
+	f := &flow{loop: l, active: l.clock()}
 	f.startPreface(&l.workspace, p)
 	events := uint32(watched)
 	if p.there() {
@@ -205,7 +205,7 @@ func (l *loop) addPreface(p *Preface) *flow {
 // addLeaving adds a link that waits for the other end's terminator. Another goroutine may
 // call it.
 func (l *loop) addLeaving(v *Leaving) *flow {
-	f := &flow{active: l.clock()}
+	f := &flow{loop: l, active: l.clock()}
 	f.side[accepted] = newSide(v.Accepted, v.Layer, true)
 	f.side[accepted].readable = true // perhaps
 	f.side[dialed].fd = -1

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,23 @@ import (
 type Meter struct {
 	moved [2]atomic.Int64 // by direction
 
-	connected, firstDown, halfClosed atomic.Int64 // as of Now; 0 is not yet
+	connected, firstDown atomic.Int64 // as of Now; 0 is not yet
+
+	halfClosed, isCut atomic.Bool
+
+	flow atomic.Pointer[flow] // nil before the pair and after its end
+}
+
+// ErrClosed ends a pair that Meter.Cut has ended.
+var ErrClosed = errors.New("closed by an operator")
+
+// Cut ends the pair as [Cut] with [ErrClosed], or as soon as the meter gets one. A link of the
+// pair survives where a frame can tell of the end. It has no effect on a pair that has ended.
+func (m *Meter) Cut() {
+	m.isCut.Store(true)
+	if f := m.flow.Load(); f != nil {
+		f.loop.postCall(func() { f.loop.finish(f, closed, nil) })
+	}
 }
 
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
@@ -25,8 +42,8 @@ func (m *Meter) Connected() int64 { return m.connected.Load() }
 // FirstDown returns the time of the service's first byte.
 func (m *Meter) FirstDown() int64 { return m.firstDown.Load() }
 
-// HalfClosed returns the time at which the first direction finished.
-func (m *Meter) HalfClosed() int64 { return m.halfClosed.Load() }
+// HalfClosed reports whether one direction has finished.
+func (m *Meter) HalfClosed() bool { return m.halfClosed.Load() }
 
 // note stores the current time, unless a time is stored already.
 func note(at *atomic.Int64) {
@@ -65,7 +82,7 @@ func (m *Meter) Connect() { note(&m.connected) }
 type Result struct {
 	Up, Down int64
 	End      End
-	Err      error // the cause; nil if End is Finished, Idle or Cut
+	Err      error // the cause; nil if End is Finished or Idle, or Cut by a shutdown
 }
 
 // LogValue returns the result for a structured log.

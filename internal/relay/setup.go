@@ -91,6 +91,7 @@ func (f *flow) startPair(w *workspace, p *Pair) {
 	if f.meter = p.Meter; f.meter == nil {
 		f.meter = new(Meter)
 	}
+	f.meter.flow.Store(f)
 	f.dir[accepted], f.dir[dialed] = newDirection(p.UpPrefix), newDirection(p.DownPrefix)
 	f.dir[accepted].eof = p.PeekedEOF
 	switch p.Framed {

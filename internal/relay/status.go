@@ -39,6 +39,9 @@ func (f *flow) finishConnect(w *workspace) (event, error) {
 	}
 	w.noteConnected(f)
 	f.active = w.now
+	if f.meter.isCut.Load() { // before it had this flow, perhaps
+		return closed, nil
+	}
 	if f.setup.onStatus == nil {
 		note(&f.meter.connected)
 		f.finishSetup(w)

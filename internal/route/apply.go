@@ -70,6 +70,14 @@ func (m *Manager) addFilterLocked(f family) (added bool, err error) {
 	if err == nil || m.plan.Plain || !lacks(err) {
 		return added, err
 	}
+	if wanted := m.plan.FlowTimeout; wanted > 0 {
+		m.plan.FlowTimeout = 0
+		if added, err = m.filters.add(m.plan, f); err == nil {
+			m.log.Info(noTimeouts)
+			return added, nil
+		}
+		m.plan.FlowTimeout = wanted
+	}
 	m.plan.Plain = true
 	added, plainErr := m.filters.add(m.plan, f)
 	if plainErr != nil {
@@ -80,6 +88,10 @@ func (m *Manager) addFilterLocked(f family) (added bool, err error) {
 		"rules of other programs that save and restore the whole mark, or masquerade, may interfere", slog.Any("error", err))
 	return added, nil
 }
+
+// noTimeouts says what it means that the kernel has no objects of type ct timeout.
+const noTimeouts = "this kernel has no timeouts of connection tracking (CONFIG_NF_CONNTRACK_TIMEOUT): after a long silence a UDP service does not " +
+	"reach its peer until that speaks again; raise the sysctls net.netfilter.nf_conntrack_udp_timeout and nf_conntrack_udp_timeout_stream"
 
 // lacks reports whether err may be how a kernel says that it lacks a feature.
 func lacks(err error) bool {

@@ -42,7 +42,8 @@ func (p Plan) chains(f family) []chain {
 	return []chain{
 		{
 			name: "note", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput, hookName: "output", priority: priorityNote,
-			rules: []filterRule{{markHas(m.Track), unlabeled(), sourceIsLocal(false), setLabel()}},
+			rules: append(p.keepFlow(markHas(m.Track), unlabeled(), sourceIsLocal(false)),
+				filterRule{markHas(m.Track), unlabeled(), sourceIsLocal(false), setLabel()}),
 		},
 		{
 			name: "keep", kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, hookName: "postrouting", priority: priorityKeep,
@@ -56,12 +57,12 @@ func (p Plan) chains(f family) []chain {
 		{
 			// For services behind this machine.
 			name: "enter", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityEnter,
-			rules: []filterRule{
-				// After "conntrack -F" the service's packet makes the entry anew, or
-				// conntrack takes it for invalid. The dial's socket is still there.
-				{fromOutside(), stateIsUnknown(), noSYN(), socketMarkHas(m.Track), setLabel(), enter},
-				{fromOutside(), labeled(), enter},
-			},
+			// After "conntrack -F" the service's packet makes the entry anew, or
+			// conntrack takes it for invalid. The dial's socket is still there.
+			rules: append(p.keepFlow(fromOutside(), stateIsUnknown(), socketMarkHas(m.Track)),
+				filterRule{fromOutside(), stateIsUnknown(), udp(), socketMarkHas(m.Track), setLabel(), enter},
+				filterRule{fromOutside(), stateIsUnknown(), noSYN(), socketMarkHas(m.Track), setLabel(), enter},
+				filterRule{fromOutside(), labeled(), enter}),
 		},
 	}
 }
@@ -85,6 +86,16 @@ func (p Plan) plainChains() []chain {
 			rules: []filterRule{{fromOutside(), direction(ctReply), entryMarkHas(m.Track), setMark(m.both(), m.both())}},
 		},
 	}
+}
+
+// keepFlow returns the rule that has the entries of some datagrams live for as long
+// as a flow may be silent: the kernel forgets UDP after 30 seconds, or 120. It has to
+// see the first datagram of an entry. There is none without FlowTimeout.
+func (p Plan) keepFlow(datagrams ...term) []filterRule {
+	if p.FlowTimeout == 0 {
+		return nil
+	}
+	return []filterRule{append(append(filterRule{udp()}, datagrams...), setTimeout())}
 }
 
 // labelBit is the bit of the conntrack label that notes a dial.

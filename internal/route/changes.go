@@ -68,6 +68,8 @@ func (m *Manager) listenToChanges(ctx context.Context, conn *netlink.Conn, chang
 		if err == nil && !slices.ContainsFunc(msgs, func(msg netlink.Message) bool { return !m.ours.has(msg.Header.PID) }) {
 			continue
 		}
+		m.changes.Add(1)
+		m.bindings.forget()
 		select {
 		case changed <- struct{}{}:
 		default:

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/route"
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
@@ -62,13 +63,17 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 	go func() {
 		lines := bufio.NewScanner(in)
 		for lines.Scan() {
-			var services []netip.AddrPort
+			var services []ports.Endpoint
 			for s := range strings.FieldsSeq(lines.Text()) {
-				services = append(services, netip.MustParseAddrPort(s))
+				services = append(services, endpoint(s))
 			}
 			if err := routes.SetUp(ctx, services...); err != nil {
 				fmt.Fprintf(out, "error %s: %v\n", lines.Text(), err)
-			} else if mark, ok := routes.Ready(services[len(services)-1]); ok {
+			} else if last := services[len(services)-1]; last.Protocol == ports.UDP {
+				if to, mark, err := routes.MarkFlow(ctx, last.AddrPort, claimOf(last.Addr())); err == nil {
+					fmt.Fprintf(out, "have %s mark %#x at %s\n", lines.Text(), mark, to)
+				}
+			} else if mark, ok := routes.Ready(last); ok {
 				fmt.Fprintf(out, "have %s mark %#x\n", lines.Text(), mark)
 			}
 		}
@@ -82,6 +87,22 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// claimOf returns a claim for a service.
+func claimOf(service netip.Addr) netip.Addr {
+	if service.Is4() {
+		return netip.MustParseAddr("203.0.113.9")
+	}
+	return netip.MustParseAddr("2001:db8:9::9")
+}
+
+// endpoint reads an endpoint.
+func endpoint(s string) ports.Endpoint {
+	if s, ok := strings.CutSuffix(s, "/udp"); ok {
+		return ports.UDP.At(netip.MustParseAddrPort(s))
+	}
+	return ports.TCP.At(netip.MustParseAddrPort(s))
 }
 
 // owner is a child process.

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"portredirector/internal/probe"
+	"portredirector/internal/ports"
 )
 
 // Mends of what a proof found.
@@ -25,10 +25,10 @@ const (
 
 // diagnoseLocked finds the culprit of a proof that failed. It repeats the proof, so
 // that a reply that was only late is no failure. m.tracing is locked.
-func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) Finding {
-	var r probe.Result
+func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
+	var r sent
 	var err error
-	steps, traceErr := m.traceLocked(f.Claim, func() { r, err = send() })
+	steps, traceErr := m.traceLocked(f.Service.Protocol, f.Claim, func() { r, err = send() })
 	if traceErr != nil && r.From != f.Claim { // it was not sent
 		r, err = send()
 	}
@@ -36,11 +36,11 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 		return f
 	}
 	f.Outcome, f.Seen = m.judge(r)
-	if _, ok := dropped(steps); ok && f.Outcome == NoAnswer {
+	if _, ok := dropped(steps); ok && (f.Outcome == NoAnswer || f.Outcome == LookedUp) {
 		f.Outcome, f.Seen = Lost, ""
 	}
 	switch f.Outcome {
-	case Unproved, Holds, NoAnswer:
+	case Unproved, Holds, NoAnswer, NoService, LookedUp:
 	case NoRoute:
 		f.Mend = mendNoRoute
 	case Rewritten:
@@ -63,6 +63,8 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 			f.Culprit, f.Mend = s.String(), mendFilter
 		case f.Outcome == Lost:
 			f.Mend = mendLegacy
+		case f.Service.Protocol == ports.UDP && f.Outcome != NotSent: // no queue is full of proofs
+			f.Mend = mendLegacy
 		default: // a full queue of the service, or of connection tracking, looks alike
 			f.Outcome = NoAnswer
 		}
@@ -72,11 +74,11 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (probe.Result, error)) F
 
 // blameRouting looks whether the replies to a probe are routed to this machine,
 // and returns the rule or setting to blame if they are not.
-func (m *Manager) blameRouting(r probe.Result) (culprit, mend string) {
+func (m *Manager) blameRouting(r sent) (culprit, mend string) {
 	l := m.replyLookup(r)
 	got, err := l.ask()
 	switch {
-	case !l.routable():
+	case !l.routable(), r.wildcard && !sourceFor(r.From.Addr(), r.To.Port()).IsValid():
 		return "this machine has no route for replies", "give it a default route"
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
 		return "the kernel's check of the reverse path drops the reply", mendReverse
@@ -108,9 +110,9 @@ func (m *Manager) ruleInFront(f family, table int) (netlink.Rule, bool) {
 }
 
 // replyLookup returns the question for the route of the replies to a probe.
-func (m *Manager) replyLookup(r probe.Result) lookup {
+func (m *Manager) replyLookup(r sent) lookup {
 	plan := m.ready.Load()
-	l := lookup{from: r.To, to: r.From}
+	l := lookup{protocol: r.Protocol, from: r.To, to: r.From}
 	if r.Flow != nil {
 		l.from = r.Flow.Dest
 	}
@@ -126,7 +128,7 @@ func (m *Manager) replyLookup(r probe.Result) lookup {
 }
 
 // judge decides what the result of a probe means.
-func (m *Manager) judge(r probe.Result) (Outcome, string) {
+func (m *Manager) judge(r sent) (Outcome, string) {
 	return judge(r, isLocal, func(netip.AddrPort) bool {
 		l := m.replyLookup(r)
 		got, err := l.ask()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -72,6 +73,25 @@ func noSYN() term {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: flags, Len: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{syn}},
+	}}
+}
+
+// udp selects UDP.
+func udp() term {
+	return term{"meta l4proto udp", []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}},
+	}}
+}
+
+// flowTimeout names the object of the table that has the life of a flow.
+const flowTimeout = "datagrams"
+
+// setTimeout has the conntrack entry live by flowTimeout. The kernel does so for
+// the first packet of an entry only.
+func setTimeout() term {
+	return term{fmt.Sprintf("ct timeout set %q", flowTimeout), []expr.Any{
+		&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: flowTimeout},
 	}}
 }
 

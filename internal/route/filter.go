@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	nfnetlink "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // filters reads and writes the nftables tables of one server. Its netlink
@@ -51,6 +54,15 @@ func (fs *filters) add(p Plan, f family) (added bool, err error) {
 	table := &nftables.Table{Name: p.filterName(), Family: f.nftFamily()}
 	if err := fs.createTable(table); err != nil {
 		return false, fmt.Errorf("add nft table %s: %w", p.filterName(), err)
+	}
+	if p.FlowTimeout > 0 && !p.Plain {
+		seconds := uint32(p.FlowTimeout / time.Second) //nolint:gosec // at most some days
+		fs.conn.AddObj(&nftables.NamedObj{
+			Table: table, Name: flowTimeout, Type: nftables.ObjTypeCtTimeout,
+			Obj: &expr.CtTimeout{L3Proto: uint16(f), L4Proto: unix.IPPROTO_UDP, Policy: expr.CtStatePolicyTimeout{ //nolint:gosec // 2 or 10
+				expr.CtStateUDPUNREPLIED: seconds, expr.CtStateUDPREPLIED: seconds,
+			}},
+		})
 	}
 	for _, c := range p.chains(f) {
 		chain := fs.conn.AddChain(c.of(table))

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/probe"
 )
 
@@ -16,9 +17,11 @@ type Outcome uint8
 const (
 	Unproved    Outcome = iota // its turn has yet to come
 	Holds                      // a reply arrived, and the source was kept
+	NoService                  // an ICMP error arrived: no program has the UDP port
+	LookedUp                   // a UDP service kept silent; by the kernel's look-up its replies come back
 	NoAnswer                   // the service did not answer; its return route is not to blame
-	NotSent                    // the SYN did not leave: a filter of this machine
-	Undelivered                // the SYN did not reach a service on this machine
+	NotSent                    // the SYN or datagram did not leave: a filter of this machine
+	Undelivered                // the SYN or datagram did not reach a service on this machine
 	NoRoute                    // this machine has no route to the service
 	Rewritten                  // the service saw another source address
 	Redirected                 // a service on loopback was replaced by another one
@@ -29,6 +32,8 @@ const (
 var outcomes = [...]string{
 	Unproved:    "not proved yet",
 	Holds:       "the return route holds",
+	NoService:   "no program has the port, as an ICMP error says, which came back",
+	LookedUp:    "the service keeps silent, and by the kernel's routes its replies come back",
 	NoAnswer:    "the service does not answer",
 	NotSent:     "a rule of this machine drops the connection before it leaves",
 	Undelivered: "the connection does not reach the service on this machine",
@@ -43,18 +48,22 @@ func (o Outcome) String() string { return outcomes[o] }
 
 // Finding describes one proof of the return route of a service.
 type Finding struct {
-	Service netip.AddrPort
+	Service ports.Endpoint
+	Dialed  netip.AddrPort // where it was dialed: elsewhere than configured if a UDP service is bound to all addresses
 	Claim   netip.AddrPort // the source of the proof
 	Outcome Outcome
 	Seen    string // what tells of the outcome; may be empty
 	Culprit string // the rule, chain or setting to blame; empty if it was not found
 	Mend    string // what an administrator can do about it; may be empty
+
+	sent    sent   // the probe
+	changes uint64 // of the machine before it
 }
 
 // Err returns an error in one line if the return route does not hold.
 func (f Finding) Err() error {
 	switch f.Outcome {
-	case Unproved, Holds, NoAnswer:
+	case Unproved, Holds, NoService, LookedUp, NoAnswer:
 		return nil
 	default:
 		return findingError{f}
@@ -77,7 +86,7 @@ type findingError struct{ Finding }
 
 func (e findingError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (a dial from %s to %s)", e.Outcome, e.Claim, e.Service)
+	fmt.Fprintf(&b, "%s (a dial from %s to %s)", e.Outcome, e.Claim, e.Service.Protocol.At(e.Dialed))
 	for _, part := range []string{e.Seen, e.Culprit, e.Mend} {
 		if part != "" {
 			b.WriteString(": " + part)
@@ -86,9 +95,18 @@ func (e findingError) Error() string {
 	return b.String()
 }
 
+// sent is a probe that was sent, and what else is known of its way.
+type sent struct {
+	probe.Result
+
+	standIn   bool // somebody waited in the place of the service
+	delivered bool // and got the datagram
+	wildcard  bool // the service leaves the source of its answers to the kernel
+}
+
 // judge decides what the result of a probe means. local reports whether an
 // address is this machine's, replyLeads whether its replies are led back.
-func judge(r probe.Result, local func(netip.Addr) bool, replyLeads func(netip.AddrPort) bool) (o Outcome, seen string) {
+func judge(r sent, local func(netip.Addr) bool, replyLeads func(netip.AddrPort) bool) (o Outcome, seen string) {
 	dest := r.To
 	if r.Flow != nil {
 		dest = r.Flow.Dest
@@ -96,6 +114,8 @@ func judge(r probe.Result, local func(netip.Addr) bool, replyLeads func(netip.Ad
 	switch {
 	case r.Flow != nil && r.Flow.Source.Addr() != r.From.Addr():
 		return Rewritten, fmt.Sprintf("the service sees %s", r.Flow.Source.Addr())
+	case r.Arrived && r.Protocol == ports.UDP && r.Err != nil:
+		return NoService, ""
 	case r.Arrived:
 		return Holds, ""
 	case !r.Sent:
@@ -106,12 +126,18 @@ func judge(r probe.Result, local func(netip.Addr) bool, replyLeads func(netip.Ad
 		return Redirected, fmt.Sprintf("it went to %s", dest)
 	case r.Flow != nil && r.Flow.Replied:
 		return Lost, ""
+	case r.delivered:
+		return Lost, ""
 	case local(dest.Addr()) && !replyLeads(dest):
 		return Lost, ""
-	case local(dest.Addr()):
+	case local(dest.Addr()) && (r.Protocol == ports.TCP || r.standIn):
 		return Undelivered, ""
 	case r.Flow == nil && r.Mark != 0:
 		return NotSent, ""
+	case r.Protocol == ports.TCP:
+		return NoAnswer, ""
+	case !replyLeads(dest):
+		return Lost, ""
 	}
-	return NoAnswer, ""
+	return LookedUp, ""
 }

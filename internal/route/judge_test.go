@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"testing"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/probe"
 )
 
@@ -19,7 +20,8 @@ func TestJudge(t *testing.T) {
 		to      netip.AddrPort
 		mark    uint32
 		result  probe.Result
-		strayed bool // replies are not led back
+		udp     string // "" is TCP; "no stand-in", "stand-in" or "delivered" to it
+		strayed bool   // replies are not led back
 		want    Outcome
 	}{
 		"arrived":                        {to: local, result: probe.Result{Sent: true, Arrived: true}, want: Holds},
@@ -37,11 +39,22 @@ func TestJudge(t *testing.T) {
 		"dropped on this machine":        {to: own, mark: 1, result: probe.Result{Sent: true, Flow: flow(claim, own, false)}, want: Undelivered},
 		"dropped on loopback":            {to: local, result: probe.Result{Sent: true}, want: Undelivered},
 		"reply strayed":                  {to: local, strayed: true, result: probe.Result{Sent: true}, want: Lost},
+		"UDP answered":                   {to: local, udp: "stand-in", result: probe.Result{Sent: true, Arrived: true}, want: Holds},
+		"UDP port that nobody has":       {to: local, udp: "no stand-in", result: probe.Result{Sent: true, Arrived: true, Err: syscall.ECONNREFUSED}, want: NoService},
+		"UDP answer lost":                {to: own, mark: 1, udp: "delivered", result: probe.Result{Sent: true, Flow: flow(claim, own, false)}, want: Lost},
+		"UDP dropped on this machine":    {to: own, mark: 1, udp: "stand-in", result: probe.Result{Sent: true, Flow: flow(claim, own, false)}, want: Undelivered},
+		"UDP silent, nobody stood in":    {to: local, udp: "no stand-in", result: probe.Result{Sent: true}, want: LookedUp},
+		"UDP silent host":                {to: behind, mark: 1, udp: "no stand-in", result: probe.Result{Sent: true, Flow: flow(claim, behind, false)}, want: LookedUp},
+		"UDP silent host, no way back":   {to: behind, mark: 1, udp: "no stand-in", strayed: true, result: probe.Result{Sent: true, Flow: flow(claim, behind, false)}, want: Lost},
+		"UDP not sent":                   {to: behind, mark: 1, udp: "no stand-in", result: probe.Result{Sent: true}, want: NotSent},
 		"published, container is silent": {to: own, mark: 1, result: probe.Result{Sent: true, Flow: flow(claim, behind, false)}, want: NoAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tt.result
+			r := sent{Result: tt.result, standIn: tt.udp == "stand-in" || tt.udp == "delivered", delivered: tt.udp == "delivered"}
 			r.Path = probe.Path{From: claim, To: tt.to, Mark: tt.mark}
+			if tt.udp != "" {
+				r.Protocol = ports.UDP
+			}
 			isLocal := func(a netip.Addr) bool { return a == local.Addr() || a == own.Addr() }
 			got, _ := judge(r, isLocal, func(netip.AddrPort) bool { return !tt.strayed })
 			if got != tt.want {

@@ -8,11 +8,14 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
 )
 
 // lookup is a question to the kernel for the route of a packet (RTM_GETROUTE).
 type lookup struct {
-	from, to netip.AddrPort // from may be the zero value
+	protocol ports.Protocol
+	from, to netip.AddrPort // from may be the zero value, or a port of any address
 	mark     uint32
 	in       int // the interface that the packet comes in by; 0 if this machine sends it
 }
@@ -21,8 +24,9 @@ type lookup struct {
 type found struct {
 	kind    uint8 // unix.RTN_LOCAL, unix.RTN_UNICAST and so on
 	table   int
-	out     int  // the interface
-	gateway bool // by a router
+	out     int        // the interface
+	gateway bool       // by a router
+	source  netip.Addr // the kernel's choice, if there is one
 }
 
 // ask asks the kernel. For a packet that comes in the error is EXDEV or EINVAL
@@ -47,6 +51,8 @@ func (l lookup) ask() (found, error) {
 			f.table = int(nl.NativeEndian().Uint32(a.Value))
 		case unix.RTA_OIF:
 			f.out = int(nl.NativeEndian().Uint32(a.Value))
+		case unix.RTA_PREFSRC:
+			f.source, _ = netip.AddrFromSlice(a.Value)
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
 			f.gateway = true
 		}
@@ -77,10 +83,12 @@ func (l lookup) request() *nl.NetlinkRequest {
 	add := func(kind int, value []byte) { request.AddData(nl.NewRtAttr(kind, value)) }
 	port := func(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
 	add(unix.RTA_DST, l.to.Addr().AsSlice())
-	if l.from.IsValid() {
+	if l.from.Addr().IsValid() {
 		msg.Src_len = uint8(l.from.Addr().BitLen())
 		add(unix.RTA_SRC, l.from.Addr().AsSlice())
-		add(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_TCP})
+	}
+	if l.from.Port() != 0 {
+		add(unix.RTA_IP_PROTO, []byte{byte(number(l.protocol))})
 		add(unix.RTA_SPORT, port(l.from.Port()))
 		add(unix.RTA_DPORT, port(l.to.Port()))
 	}

@@ -1,16 +1,18 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 )
 
@@ -18,6 +20,17 @@ import (
 type Config struct {
 	Mark  uint32 // two bits; see ParseMarks
 	Table int    // the first of Tables routing tables
+	// UDPTimeout is the longest silence after which a UDP flow ends; 0 is DefaultUDPTimeout.
+	UDPTimeout time.Duration
+}
+
+// DefaultUDPTimeout is the silence after which a UDP flow ends, if nothing else is configured.
+const DefaultUDPTimeout = 3 * time.Minute
+
+// flowTimeout returns the life of a conntrack entry, which has to outlast the flow's
+// socket.
+func (c Config) flowTimeout() time.Duration {
+	return (cmp.Or(c.UDPTimeout, DefaultUDPTimeout) + 10*time.Second).Truncate(time.Second)
 }
 
 // Manager owns the return routes of one server. Nothing else adds or removes
@@ -30,10 +43,15 @@ type Manager struct {
 	healError atomic.Pointer[string] // of the last healing, nil if there was none
 
 	proofs     proofs
-	tracing    sync.Mutex              // held while packets of a proof are traced
-	tracer     *filters                // opened when first needed; guarded by tracing
+	bindings   bindings
+	changes    atomic.Uint64 // by others, to routes and rules
+	tracing    sync.Mutex    // held while packets of a proof are traced
+	tracer     *filters      // opened when first needed; guarded by tracing
+	leading    sync.Mutex
+	leader     *filters                // leads proofs to stand-ins; opened when first needed; guarded by leading
+	led        int                     // tables of leader so far; guarded by leading
 	ours       netlinkPorts            // senders of our own changes to nftables
-	current    func() []netip.AddrPort // the services that are configured now; may be nil
+	current    func() []ports.Endpoint // the services that are configured now; may be nil
 	provedUpTo int                     // the first service of the next round of proofs, if there are many
 	interfaces interfaces
 
@@ -87,7 +105,7 @@ func (m *Manager) open(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	m.plan = Plan{Marks: marks, Table: table}
+	m.plan = Plan{Marks: marks, Table: table, FlowTimeout: cfg.flowTimeout()}
 	m.publishLocked()
 	m.lookAtInterfaces()
 	if err := m.sweep(); err != nil {
@@ -133,7 +151,7 @@ func (m *Manager) publishLocked() {
 // Ready returns the mark for a transparent dial to a service, and reports
 // whether a peer can be served: its return route is set up, and nothing is known
 // against it. Ready does not wait.
-func (m *Manager) Ready(service netip.AddrPort) (mark uint32, ok bool) {
+func (m *Manager) Ready(service ports.Endpoint) (mark uint32, ok bool) {
 	service = unmap(service)
 	mark, ok = m.ready.Load().Has(service)
 	return mark, ok && m.proofs.refusal(service) == nil
@@ -141,7 +159,7 @@ func (m *Manager) Ready(service netip.AddrPort) (mark uint32, ok bool) {
 
 // Mark is like Ready, but sets up and proves the return route if need be. The
 // error says why a peer cannot be served.
-func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, error) {
+func (m *Manager) Mark(ctx context.Context, service ports.Endpoint) (uint32, error) {
 	if mark, ok := m.Ready(service); ok {
 		return mark, nil
 	}
@@ -157,14 +175,14 @@ func (m *Manager) Mark(ctx context.Context, service netip.AddrPort) (uint32, err
 }
 
 // Broken returns an error if the last proof of a service has failed.
-func (m *Manager) Broken(service netip.AddrPort) error { return m.proofs.broken(unmap(service)) }
+func (m *Manager) Broken(service ports.Endpoint) error { return m.proofs.broken(unmap(service)) }
 
 // Findings returns what the last proofs found, one for each service.
 func (m *Manager) Findings() []Finding { return m.proofs.findings() }
 
 // Hide has the peers of services refused that another program has taken the
 // place of, each with its error, until Hide is called again without them.
-func (m *Manager) Hide(hidden map[netip.AddrPort]error) { m.proofs.hide(hidden) }
+func (m *Manager) Hide(hidden map[ports.Endpoint]error) { m.proofs.hide(hidden) }
 
 // Close removes everything. It must be called after the last connection
 // ended: without its return route a connection stalls.
@@ -203,6 +221,9 @@ func (m *Manager) release() {
 	}
 	if m.tracer != nil {
 		m.tracer.close()
+	}
+	if m.leader != nil {
+		m.leader.close()
 	}
 	if m.routes != nil {
 		m.routes.close()

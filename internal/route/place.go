@@ -50,5 +50,5 @@ func mayTakeReplies(r netlink.Rule) bool {
 	if r.Invert {
 		return true
 	}
-	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP)
+	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP || r.IPProto == unix.IPPROTO_UDP)
 }

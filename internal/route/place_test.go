@@ -27,6 +27,7 @@ func TestPlace(t *testing.T) {
 	marked := func(r *netlink.Rule) { r.Mark = 0x1 }
 	not := func(r *netlink.Rule) { r.Invert = true }
 	udp := func(r *netlink.Rule) { r.IPProto = unix.IPPROTO_UDP }
+	gre := func(r *netlink.Rule) { r.IPProto = unix.IPPROTO_GRE }
 	usual := []netlink.Rule{rule(0, table(unix.RT_TABLE_LOCAL)), rule(32766), rule(32767)}
 	tests := map[string]struct {
 		more    []netlink.Rule
@@ -44,7 +45,8 @@ func TestPlace(t *testing.T) {
 		"no room, and another":          {[]netlink.Rule{rule(1), rule(100)}, 96, "ip rule 1 "},
 		"no room before a mark":         {[]netlink.Rule{rule(1, marked), rule(100)}, 96, ""},
 		"no room before all but a mark": {[]netlink.Rule{rule(1, marked, not)}, 500, "not fwmark 0x1"},
-		"no room before UDP":            {[]netlink.Rule{rule(0, udp)}, 500, ""},
+		"no room before UDP":            {[]netlink.Rule{rule(0, udp)}, 500, "ip rule 0 (ipproto 17"},
+		"no room before GRE":            {[]netlink.Rule{rule(0, gre)}, 500, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

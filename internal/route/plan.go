@@ -3,6 +3,9 @@ package route
 import (
 	"net/netip"
 	"strings"
+	"time"
+
+	"portredirector/internal/ports"
 )
 
 // Defaults of the numbers by which our state is known in the kernel.
@@ -76,14 +79,16 @@ type Plan struct {
 	Localnet bool
 	// Plain leaves out the parts of the nftables table that old kernels lack.
 	Plain bool
+	// FlowTimeout is the life of a silent conntrack entry of a UDP flow, in whole
+	// seconds. At 0 the kernel's own times apply.
+	FlowTimeout time.Duration
 
 	local   spans // the services on loopback
 	tracked Way   // the tracked ways that are needed
 }
 
 // With returns p and the needs of one more service.
-func (p Plan) With(service netip.AddrPort) Plan {
-	service = unmap(service)
+func (p Plan) With(service ports.Endpoint) Plan {
 	way := WayTo(service.Addr())
 	if way&loopback != 0 {
 		p.local = p.local.with(service)
@@ -94,8 +99,7 @@ func (p Plan) With(service netip.AddrPort) Plan {
 
 // Has reports whether p has the needs of a service, and returns the mark that
 // a transparent dial to it carries.
-func (p Plan) Has(service netip.AddrPort) (mark uint32, ok bool) {
-	service = unmap(service)
+func (p Plan) Has(service ports.Endpoint) (mark uint32, ok bool) {
 	way := WayTo(service.Addr())
 	if tracking := p.tracking(way); tracking != 0 {
 		mark = p.Marks.Track

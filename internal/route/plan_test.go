@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/route"
 )
 
@@ -67,12 +68,24 @@ ip -6 rule add priority 502 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 
 		last6 = `ip -6 rule add priority 502 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
 ip -6 rule add priority 502 from ::1/128 iif lo ipproto 6 lookup 7700 protocol 77
 `
+		lastUDP6 = `ip -6 rule add priority 502 from ::1/128 iif lo ipproto 58 lookup 7700 protocol 77
+ip -6 rule add priority 502 from ::1/128 iif lo ipproto 17 lookup 7700 protocol 77
+`
+		udp4 = `ip -4 rule add priority 501 from 127.0.0.1/32 iif lo ipproto 17 sport 53-53 lookup 7700 protocol 77
+`
+		udp6 = `ip -6 rule add priority 501 from ::1/128 iif lo ipproto 17 sport 53-53 lookup 7700 protocol 77
+` + lastUDP6
 		icmp4 = `ip -4 rule add priority 502 from 127.0.0.1/32 iif lo ipproto 1 lookup 7700 protocol 77
 `
 		nft4 = `nft -f - <<EOF
 table ip portredirector-7700 {
+	ct timeout datagrams {
+		protocol udp
+		policy = { unreplied : 190, replied : 190 }
+	}
 	chain note {
 		type filter hook output priority -199
+		meta l4proto udp meta mark & 0x10000000 == 0x10000000 ct label & 77 == 0 fib saddr type != local ct timeout set "datagrams"
 		meta mark & 0x10000000 == 0x10000000 ct label & 77 == 0 fib saddr type != local ct label set 77
 	}
 	chain keep {
@@ -85,6 +98,8 @@ table ip portredirector-7700 {
 	}
 	chain enter {
 		type filter hook prerouting priority 100
+		meta l4proto udp iiftype != loopback ct state invalid,new,untracked socket mark & 0x10000000 == 0x10000000 ct timeout set "datagrams"
+		iiftype != loopback ct state invalid,new,untracked meta l4proto udp socket mark & 0x10000000 == 0x10000000 ct label set 77 meta mark set meta mark & 0xcfffffff | 0x30000000
 		iiftype != loopback ct state invalid,new,untracked tcp flags & (syn | ack) != syn socket mark & 0x10000000 == 0x10000000 ct label set 77 meta mark set meta mark & 0xcfffffff | 0x30000000
 		iiftype != loopback ct label 77 meta mark set meta mark & 0xcfffffff | 0x30000000
 	}
@@ -107,17 +122,20 @@ EOF
 		"tracked IPv4":   {[]string{"10.0.0.2:80", "10.0.0.3:81"}, v4 + nft4 + mark4},
 		"tracked IPv6":   {[]string{"[fd00::2]:80"}, v6 + v6of(nft4+mark4)},
 		"both":           {[]string{"127.0.0.1:80", "127.0.0.1:81", "[fd00::2]:80"}, v4 + v6 + v6of(nft4) + from4 + rest4 + v6of(mark4)},
+		"UDP":            {[]string{"127.0.0.1:53/udp", "127.0.0.1:80", "127.0.0.1:81", "[::1]:53/udp"}, v4 + v6 + from4 + udp4 + rest4 + udp6},
+		"the last UDP":   {[]string{"[::1]:65535/udp"}, v6 + lastUDP6},
+		"tracked UDP":    {[]string{"10.0.0.2:53/udp"}, v4 + nft4 + mark4},
 		"route_localnet": {[]string{"localnet", "127.0.0.1:80", "127.0.0.1:81"}, v4 + nft4 + mark4 + from4 + icmp4},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := route.Plan{Table: 7700, Marks: route.Marks{Route: 0x20000000, Track: 0x10000000}}
+			p := route.Plan{Table: 7700, FlowTimeout: 190 * time.Second, Marks: route.Marks{Route: 0x20000000, Track: 0x10000000}}
 			for _, s := range tt.services {
 				if s == "localnet" {
 					p.Localnet = true
 					continue
 				}
-				service := netip.MustParseAddrPort(s)
+				service := endpoint(s)
 				if _, ok := p.Has(service); ok && service.Addr().IsLoopback() {
 					t.Errorf("%s is there already", s)
 				}
@@ -145,9 +163,9 @@ func TestPlanIsSetOfPorts(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 200 {
 		var p route.Plan
-		in := make(map[netip.AddrPort]bool)
-		at := func(port int) netip.AddrPort {
-			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + port/20)}), uint16(1+port%20))
+		in := make(map[ports.Endpoint]bool)
+		at := func(port int) ports.Endpoint {
+			return ports.TCP.At(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + port/20)}), uint16(1+port%20)))
 		}
 		for range random.IntN(40) {
 			s := at(random.IntN(60))

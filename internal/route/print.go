@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -35,6 +36,9 @@ func (p Plan) String() string {
 func (p Plan) filter(f family) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %s %s {\n", f.nft(), p.filterName())
+	if seconds := int(p.FlowTimeout / time.Second); seconds > 0 && !p.Plain {
+		fmt.Fprintf(&b, "\tct timeout %s {\n\t\tprotocol udp\n\t\tpolicy = { unreplied : %d, replied : %d }\n\t}\n", flowTimeout, seconds, seconds)
+	}
 	for _, c := range p.chains(f) {
 		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %d\n", c.name, c.kind, c.hookName, c.priority)
 		for _, r := range c.rules {

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"portredirector/internal/ports"
 )
 
 // proofs holds what is known of the return route of each service. Its methods
@@ -17,14 +18,14 @@ type proofs struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	known   map[netip.AddrPort]*known // guarded by mu
-	hidden  map[netip.AddrPort]error  // guarded by mu
+	known   map[ports.Endpoint]*known // guarded by mu
+	hidden  map[ports.Endpoint]error  // guarded by mu
 	proved  Way                       // ways of which a proof was logged; guarded by mu
 	waiting Way                       // ways of which it was logged that no service answers; guarded by mu
 
 	// refused has the services whose peers are to be refused, and why. It is nil
 	// if there are none.
-	refused atomic.Pointer[map[netip.AddrPort]error]
+	refused atomic.Pointer[map[ports.Endpoint]error]
 	// failed has the return routes that do not hold. It is nil if there are none.
 	failed atomic.Pointer[[]Finding]
 }
@@ -36,7 +37,7 @@ type known struct {
 }
 
 // refusal returns an error if the peers of a service are to be refused.
-func (p *proofs) refusal(service netip.AddrPort) error {
+func (p *proofs) refusal(service ports.Endpoint) error {
 	refused := p.refused.Load()
 	if refused == nil {
 		return nil
@@ -45,7 +46,7 @@ func (p *proofs) refusal(service netip.AddrPort) error {
 }
 
 // broken returns an error if the last proof of a service has failed.
-func (p *proofs) broken(service netip.AddrPort) error {
+func (p *proofs) broken(service ports.Endpoint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k := p.known[service]; k != nil {
@@ -54,9 +55,20 @@ func (p *proofs) broken(service netip.AddrPort) error {
 	return nil
 }
 
+// last returns the last finding of a service.
+func (p *proofs) last(service ports.Endpoint) (Finding, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := p.known[service]
+	if k == nil {
+		return Finding{}, false
+	}
+	return k.finding, true
+}
+
 // answered reports whether the last proof of a service found more than that it does not
 // answer.
-func (p *proofs) answered(service netip.AddrPort) bool {
+func (p *proofs) answered(service ports.Endpoint) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.known[service]
@@ -64,7 +76,7 @@ func (p *proofs) answered(service netip.AddrPort) bool {
 }
 
 // has reports whether a service was proved.
-func (p *proofs) has(service netip.AddrPort) bool {
+func (p *proofs) has(service ports.Endpoint) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.known[service] != nil
@@ -79,7 +91,7 @@ func (p *proofs) note(findings []Finding) {
 		if k == nil {
 			k = new(known)
 			if p.known == nil {
-				p.known = make(map[netip.AddrPort]*known)
+				p.known = make(map[ports.Endpoint]*known)
 			}
 			p.known[f.Service] = k
 		}
@@ -115,7 +127,7 @@ func (p *proofs) tellLocked(before, now Finding) {
 
 // hide has the peers of some services refused, and of no others that were hidden
 // before.
-func (p *proofs) hide(hidden map[netip.AddrPort]error) {
+func (p *proofs) hide(hidden map[ports.Endpoint]error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for service, err := range hidden {
@@ -133,7 +145,7 @@ func (p *proofs) hide(hidden map[netip.AddrPort]error) {
 }
 
 // keep forgets services that the configuration has not named for some rounds.
-func (p *proofs) keep(current []netip.AddrPort) {
+func (p *proofs) keep(current []ports.Endpoint) {
 	const mostIdle = 3
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,15 +157,15 @@ func (p *proofs) keep(current []netip.AddrPort) {
 			k.idle = 0
 		}
 	}
-	maps.DeleteFunc(p.known, func(_ netip.AddrPort, k *known) bool { return k.idle > mostIdle })
+	maps.DeleteFunc(p.known, func(_ ports.Endpoint, k *known) bool { return k.idle > mostIdle })
 	p.publishLocked()
 }
 
 // services returns the services that were proved, sorted.
-func (p *proofs) services() []netip.AddrPort {
+func (p *proofs) services() []ports.Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(p.known), netip.AddrPort.Compare)
+	return slices.SortedFunc(maps.Keys(p.known), ports.Endpoint.Compare)
 }
 
 // findings returns the last finding of each service, sorted by service.
@@ -172,7 +184,7 @@ func (p *proofs) findings() []Finding {
 func (p *proofs) publishLocked() {
 	refused := maps.Clone(p.hidden)
 	if refused == nil {
-		refused = make(map[netip.AddrPort]error)
+		refused = make(map[ports.Endpoint]error)
 	}
 	var broken []Finding
 	for service, k := range p.known {
@@ -199,7 +211,7 @@ func (p *proofs) unhealthy() error {
 	const most = 3 // services that are named
 	var all []string
 	if refused := p.refused.Load(); refused != nil {
-		for _, service := range slices.SortedFunc(maps.Keys(*refused), netip.AddrPort.Compare) {
+		for _, service := range slices.SortedFunc(maps.Keys(*refused), ports.Endpoint.Compare) {
 			all = append(all, fmt.Sprintf("service %s: %s", service, (*refused)[service]))
 		}
 	}

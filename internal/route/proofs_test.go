@@ -6,13 +6,17 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"portredirector/internal/ports"
 )
+
+func tcp(at string) ports.Endpoint { return ports.TCP.At(netip.MustParseAddrPort(at)) }
 
 func newProofs() *proofs { return &proofs{log: slog.New(slog.DiscardHandler)} }
 
 // TestProofsOfServices notes an outcome of one service, and looks at both.
 func TestProofsOfServices(t *testing.T) {
-	one, other := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("127.0.0.1:81")
+	one, other := tcp("127.0.0.1:80"), tcp("127.0.0.1:81")
 	for o := Unproved; int(o) < len(outcomes); o++ {
 		t.Run(o.String(), func(t *testing.T) {
 			p := newProofs()
@@ -44,11 +48,11 @@ func TestProofsOfServices(t *testing.T) {
 }
 
 func TestHide(t *testing.T) {
-	one, other := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("127.0.0.1:81")
+	one, other := tcp("127.0.0.1:80"), tcp("127.0.0.1:81")
 	p := newProofs()
 	p.note([]Finding{{Service: one, Outcome: Holds}, {Service: other, Outcome: Holds}})
 	hidden := errors.New("hidden")
-	p.hide(map[netip.AddrPort]error{one: hidden})
+	p.hide(map[ports.Endpoint]error{one: hidden})
 	if !errors.Is(p.refusal(one), hidden) || p.refusal(other) != nil || p.unhealthy() == nil {
 		t.Errorf("%v, %v, %v", p.refusal(one), p.refusal(other), p.unhealthy())
 	}
@@ -64,16 +68,16 @@ func TestHide(t *testing.T) {
 
 // TestKeep forgets services that are configured no more, and so what was wrong with them.
 func TestKeep(t *testing.T) {
-	stays, goes := netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("172.17.0.2:80")
+	stays, goes := tcp("127.0.0.1:80"), tcp("172.17.0.2:80")
 	p := newProofs()
 	p.note([]Finding{{Service: stays, Outcome: Holds}, {Service: goes, Outcome: Lost}})
 	for range 3 {
-		p.keep([]netip.AddrPort{stays})
+		p.keep([]ports.Endpoint{stays})
 	}
 	if !p.has(goes) {
 		t.Error("it was forgotten at once")
 	}
-	p.keep([]netip.AddrPort{stays})
+	p.keep([]ports.Endpoint{stays})
 	if !p.has(stays) || p.has(goes) || p.unhealthy() != nil {
 		t.Errorf("%t, %t, %v", p.has(stays), p.has(goes), p.unhealthy())
 	}

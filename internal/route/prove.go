@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/probe"
 )
 
@@ -50,9 +51,10 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
-// round holds the claims and the diagnoses of one round of proofs.
+// round holds the claims, the stand-ins and the diagnoses of one round of proofs.
 type round struct {
 	claims
+	standIns standIns
 	// diagnosed has one finding of each kind of failure. A diagnosis takes a second,
 	// and what breaks one service mostly breaks others alike. Guarded by Manager.tracing.
 	diagnosed map[failureKind]Finding
@@ -60,22 +62,36 @@ type round struct {
 
 // failureKind groups the failures of one round that have one diagnosis.
 type failureKind struct {
-	family  family
-	outcome Outcome
+	protocol ports.Protocol
+	family   family
+	outcome  Outcome
 }
 
 // prove finds out whether the return route of a service holds. The service does
-// not notice. The error says why that could not be found out.
-func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from *round) (Finding, error) {
-	mark, _ := m.ready.Load().Has(service)
-	send := func(claim netip.AddrPort) (probe.Result, error) {
-		return probe.Send(ctx, probe.Path{From: claim, To: service, Mark: mark})
+// not notice, unless it is one by UDP on another machine or in a container. The error
+// says why that could not be found out.
+func (m *Manager) prove(ctx context.Context, service ports.Endpoint, from *round) (Finding, error) {
+	f := Finding{Service: service, Dialed: service.AddrPort, Claim: from.with(service.Addr())}
+	if service.Protocol == ports.UDP {
+		f.Dialed = m.bindings.dialed(service.AddrPort, f.Claim.Addr())
 	}
-	f := Finding{Service: service, Claim: from.with(service.Addr())}
+	f.changes = m.changes.Load()
+	if kept, ok := m.keptSilent(f); ok {
+		return kept, nil
+	}
+	mark, err := m.markFor(service.Protocol.At(f.Dialed))
+	if err != nil {
+		return f, err
+	}
+	send := func(claim netip.AddrPort) (sent, error) {
+		r, err := probe.Send(ctx, probe.Path{Protocol: service.Protocol, From: claim, To: f.Dialed, Mark: mark})
+		return from.observe(r), err
+	}
 	r, err := send(f.Claim)
 	if err != nil {
 		return f, err
 	}
+	f.sent = r
 	f.Outcome, f.Seen = m.judge(r)
 	switch {
 	case f.Outcome == NoAnswer && m.proofs.answered(service):
@@ -92,19 +108,48 @@ func (m *Manager) prove(ctx context.Context, service netip.AddrPort, from *round
 	if ctx.Err() != nil {
 		return f, ctx.Err()
 	}
-	kind := failureKind{familyOf(service.Addr()), f.Outcome}
+	kind := failureKind{service.Protocol, familyOf(service.Addr()), f.Outcome}
 	if d, ok := from.diagnosed[kind]; ok {
 		f.Culprit, f.Mend = d.Culprit, d.Mend
 		return f, nil
 	}
 	f.Claim = from.with(service.Addr())
-	f = m.diagnoseLocked(f, func() (probe.Result, error) { return send(f.Claim) })
+	f = m.diagnoseLocked(f, func() (sent, error) { return send(f.Claim) })
 	if f.Err() != nil && f.Outcome == kind.outcome {
 		from.diagnosed[kind] = f
 	}
 	return f, ctx.Err()
 }
 
-func unmap(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+// markFor returns the mark of a dial, and sets up what it lacks: a service that was
+// started anew may be dialed elsewhere.
+func (m *Manager) markFor(at ports.Endpoint) (uint32, error) {
+	mark, ok := m.ready.Load().Has(at)
+	if ok {
+		return mark, nil
+	}
+	return mark, m.ensure(WayTo(at.Addr()), []ports.Endpoint{at})
 }
+
+// observe adds what the stand-in of a service knows of a probe.
+func (r *round) observe(p probe.Result) sent {
+	s := sent{Result: p}
+	if in := r.standIns[p.To]; in != nil && p.Protocol == ports.UDP {
+		s.standIn, s.delivered, s.wildcard = true, in.wasAsked(p.From), in.wildcard
+	}
+	return s
+}
+
+// keptSilent looks up the routes of a service that got a datagram and kept silent, and
+// spares it another one. It reports false if that is not all there is to do: the way was
+// never tried since something has changed, or does not hold now.
+func (m *Manager) keptSilent(f Finding) (Finding, bool) {
+	last, ok := m.proofs.last(f.Service)
+	if !ok || last.Outcome != LookedUp || last.changes != f.changes || last.Dialed != f.Dialed {
+		return f, false
+	}
+	now, _ := m.judge(last.sent)
+	return last, now == LookedUp
+}
+
+func unmap(e ports.Endpoint) ports.Endpoint { return e.Protocol.At(e.AddrPort) }

@@ -3,12 +3,13 @@ package route
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"portredirector/internal/ports"
 )
 
 const (
@@ -62,7 +63,7 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // Follow names the services that are configured now, whenever current is called.
 // It must be called before Run.
-func (m *Manager) Follow(current func() []netip.AddrPort) { m.current = current }
+func (m *Manager) Follow(current func() []ports.Endpoint) { m.current = current }
 
 // proveAgain proves the return routes of all services, and of those that the
 // configuration has named since.
@@ -70,7 +71,7 @@ func (m *Manager) proveAgain(ctx context.Context) {
 	m.lookAtInterfaces()
 	if m.current != nil {
 		current := m.current()
-		var later []netip.AddrPort
+		var later []ports.Endpoint
 		for i, s := range current {
 			current[i] = unmap(s)
 			if !m.proofs.has(current[i]) {
@@ -87,14 +88,14 @@ func (m *Manager) proveAgain(ctx context.Context) {
 
 // nextServices returns the services of a round. If there are many, those come first
 // whose peers are refused, and then another part of the rest in each round.
-func (m *Manager) nextServices() []netip.AddrPort {
+func (m *Manager) nextServices() []ports.Endpoint {
 	all := m.proofs.services()
 	if len(all) <= mostProofs {
 		return all
 	}
 	first := m.provedUpTo % len(all)
 	all = append(all[first:], all[:first]...)
-	slices.SortStableFunc(all, func(a, b netip.AddrPort) int {
+	slices.SortStableFunc(all, func(a, b ports.Endpoint) int {
 		switch x, y := m.proofs.refusal(a) != nil, m.proofs.refusal(b) != nil; {
 		case x == y:
 			return 0
@@ -108,7 +109,7 @@ func (m *Manager) nextServices() []netip.AddrPort {
 }
 
 // unproved returns findings of services whose turn has yet to come.
-func unproved(services []netip.AddrPort) []Finding {
+func unproved(services []ports.Endpoint) []Finding {
 	findings := make([]Finding, len(services))
 	for i, s := range services {
 		findings[i].Service = s
@@ -117,11 +118,14 @@ func unproved(services []netip.AddrPort) []Finding {
 }
 
 // proveAll proves the return routes of services, and notes what is found.
-func (m *Manager) proveAll(ctx context.Context, services []netip.AddrPort) []Finding {
+func (m *Manager) proveAll(ctx context.Context, services []ports.Endpoint) []Finding {
 	if len(services) == 0 {
 		return nil
 	}
-	from := &round{newClaims(), make(map[failureKind]Finding)}
+	from := &round{claims: newClaims(), diagnosed: make(map[failureKind]Finding)}
+	var end func()
+	from.standIns, end = m.openStandIns(services, from.claims)
+	defer end()
 	var mu sync.Mutex
 	var findings []Finding
 	var g errgroup.Group

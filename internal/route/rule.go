@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
 )
 
 // Our rules have four neighboring priorities. Several servers share them.
@@ -50,7 +52,7 @@ func (p Plan) rules(f family, at int) []netlink.Rule {
 		// "iif lo" selects packets that this machine sends itself.
 		if last := min(s.last, maxRulePort); s.first <= last {
 			add(stepReply, func(r *netlink.Rule) {
-				r.Src, r.IifName, r.IPProto = host(s.addr), "lo", unix.IPPROTO_TCP
+				r.Src, r.IifName, r.IPProto = host(s.addr), "lo", number(s.protocol)
 				r.Sport = netlink.NewRulePortRange(s.first, last)
 			})
 		}
@@ -70,6 +72,9 @@ func (p Plan) rules(f family, at int) []netlink.Rule {
 // ICMP error, or by a RST that netfilter routes over IPv4 without protocol and
 // ports (ip_route_me_harder). No packet from 127.0.0.0/8 may leave the machine,
 // so "any" takes nothing from others, unless route_localnet is on.
+//
+// No packet from ::1 may leave either. All its UDP is taken, which has stand-ins of
+// proofs answer from any port.
 func (p Plan) rest(f family, a netip.Addr) []int {
 	if f == ipv4 && !p.Localnet {
 		return []int{0}
@@ -78,10 +83,22 @@ func (p Plan) rest(f family, a netip.Addr) []int {
 	if f == ipv6 {
 		protocols = []int{unix.IPPROTO_ICMPV6}
 	}
-	if p.local.has(netip.AddrPortFrom(a, math.MaxUint16)) {
-		protocols = append(protocols, unix.IPPROTO_TCP)
+	highest := netip.AddrPortFrom(a, math.MaxUint16)
+	for _, protocol := range []ports.Protocol{ports.TCP, ports.UDP} {
+		all := f == ipv6 && protocol == ports.UDP && p.local.speak(protocol, a)
+		if all || p.local.has(protocol.At(highest)) {
+			protocols = append(protocols, number(protocol))
+		}
 	}
 	return protocols
+}
+
+// number returns the number of a protocol in an IP header.
+func number(p ports.Protocol) int {
+	if p == ports.UDP {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
 }
 
 // host returns the prefix of one address.

@@ -6,31 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"portredirector/internal/ports"
 )
 
 // SetUp sets up and proves the return routes of services. Together, those on
 // neighboring ports of a loopback address share an ip rule. A way that cannot
 // be had does not touch the others. The error names every service whose return
 // route cannot be had or does not hold.
-func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
-	byWay := make(map[Way][]netip.AddrPort)
-	for _, s := range services {
-		way := WayTo(s.Addr())
-		byWay[way] = append(byWay[way], unmap(s))
-	}
-	var errs []error
-	var there []netip.AddrPort
-	for _, way := range slices.Sorted(maps.Keys(byWay)) {
-		if err := m.ensure(way, byWay[way]); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		there = append(there, byWay[way]...)
-	}
+func (m *Manager) SetUp(ctx context.Context, services ...ports.Endpoint) error {
+	there, errs := m.ensureAll(services)
 	now := there[:min(len(there), mostProofs)]
 	m.proofs.note(unproved(there[len(now):]))
 	for _, f := range m.proveAll(ctx, now) {
@@ -44,8 +32,36 @@ func (m *Manager) SetUp(ctx context.Context, services ...netip.AddrPort) error {
 	return errors.Join(errs...)
 }
 
+// ensureAll sets up what services lack, and returns those that lack nothing.
+func (m *Manager) ensureAll(services []ports.Endpoint) (there []ports.Endpoint, errs []error) {
+	from := newClaims()
+	byWay := make(map[Way][]ports.Endpoint)
+	needs := make(map[ports.Endpoint]Way)
+	for _, s := range services {
+		s = unmap(s)
+		for _, at := range m.dialedAt(s, from) {
+			way := WayTo(at.Addr())
+			byWay[way] = append(byWay[way], at)
+			needs[s] |= way
+		}
+	}
+	var failed Way
+	for _, way := range slices.Sorted(maps.Keys(byWay)) {
+		if err := m.ensure(way, byWay[way]); err != nil {
+			errs = append(errs, err)
+			failed |= way
+		}
+	}
+	for _, s := range slices.SortedFunc(maps.Keys(needs), ports.Endpoint.Compare) {
+		if needs[s]&failed == 0 {
+			there = append(there, s)
+		}
+	}
+	return there, errs
+}
+
 // ensure sets up what services of one way lack.
-func (m *Manager) ensure(way Way, services []netip.AddrPort) error {
+func (m *Manager) ensure(way Way, services []ports.Endpoint) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

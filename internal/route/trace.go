@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
 )
 
 // priorityTrace comes before all chains that may drop or rewrite a packet.
@@ -23,7 +24,7 @@ const traceSettles = 100 * time.Millisecond
 // traceLocked runs send, and returns the steps of the packets between claim and the
 // service, in both directions, in the order in which they were taken. The rules
 // of iptables-legacy are none of them. m.tracing is locked.
-func (m *Manager) traceLocked(claim netip.AddrPort, send func()) ([]step, error) {
+func (m *Manager) traceLocked(p ports.Protocol, claim netip.AddrPort, send func()) ([]step, error) {
 	f := familyOf(claim.Addr())
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -49,8 +50,8 @@ func (m *Manager) traceLocked(claim netip.AddrPort, send func()) ([]step, error)
 	for hookName, hook := range map[string]*nftables.ChainHook{"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput} {
 		c := chain{name: hookName, kind: nftables.ChainTypeFilter, hook: hook, priority: priorityTrace}.of(table)
 		fs.conn.AddChain(c)
-		for _, source := range []bool{true, false} {
-			fs.conn.AddRule(&nftables.Rule{Table: table, Chain: c, Exprs: traced(f, claim, source)})
+		for _, e := range []end{source, dest} {
+			fs.conn.AddRule(&nftables.Rule{Table: table, Chain: c, Exprs: traced(p, e, claim)})
 		}
 	}
 	if err := fs.conn.Flush(); err != nil {
@@ -60,26 +61,12 @@ func (m *Manager) traceLocked(claim netip.AddrPort, send func()) ([]step, error)
 	return receiveSteps(conn, name)
 }
 
-// traced has the kernel trace TCP from or to an address and port.
-func traced(f family, a netip.AddrPort, source bool) []expr.Any {
-	// The offsets of source and destination: RFC 791, RFC 8200 and RFC 9293.
-	offset, port := uint32(12), uint32(0)
-	if f == ipv6 {
-		offset = 8
-	}
-	if !source {
-		offset, port = offset+uint32(a.Addr().BitLen()/8), 2
-	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(a.Addr().BitLen() / 8)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.Addr().AsSlice()},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(a.Port())},
+// traced has the kernel trace packets that have an address and port at one end.
+func traced(p ports.Protocol, e end, a netip.AddrPort) []expr.Any {
+	return join(protocolIs(p), addressIs(e, a.Addr()), portIs(e, a.Port()), []expr.Any{
 		&expr.Immediate{Register: 1, Data: []byte{1}},
 		&expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1},
-	}
+	})
 }
 
 // receiveSteps reads steps until none came for a moment. Those of our own table

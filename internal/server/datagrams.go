@@ -61,12 +61,11 @@ func (g gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, error
 	if !ok {
 		return datagram.Target{}, datagram.ErrLater
 	}
-	at := g.s.Book.target(service, addrs[0])
-	mark, ready := g.s.Routes.Ready(at)
+	to, mark, ready := g.s.FlowRoutes.ReadyFlow(g.s.Book.target(service, addrs[0]), h.Source.Addr())
 	if !ready {
 		return datagram.Target{}, datagram.ErrLater
 	}
-	return g.target(h, at, mark)
+	return g.target(h, to, mark)
 }
 
 // target returns the target of a flow, unless the service could not reply.
@@ -90,10 +89,9 @@ func (g gate) Resolve(ctx context.Context, h wire.Header) (datagram.Target, erro
 		return datagram.Target{}, fmt.Errorf("service %s: %w", service, err)
 	}
 	for _, addr := range addrs {
-		at := g.s.Book.target(service, addr)
-		mark, merr := g.s.Routes.Mark(ctx, at)
+		to, mark, merr := g.s.FlowRoutes.MarkFlow(ctx, g.s.Book.target(service, addr), h.Source.Addr())
 		if merr == nil {
-			return g.target(h, at, mark)
+			return g.target(h, to, mark)
 		}
 		err = errors.Join(err, fmt.Errorf("%w: %w", errNoRoute, merr))
 	}

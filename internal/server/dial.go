@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
@@ -29,7 +30,7 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 		return nil, errLater
 	}
 	service := c.server.Book.target(c.service, addrs[0])
-	mark, ready := c.server.Routes.Ready(service)
+	mark, ready := c.server.Routes.Ready(ports.TCP.At(service))
 	if !ready {
 		return nil, errLater
 	}
@@ -69,7 +70,7 @@ func (c *conn) try(ctx context.Context, link int, err error) {
 		c.addrs = c.addrs[1:]
 		var mark uint32
 		mctx, cancel := context.WithDeadline(ctx, c.deadline)
-		mark, err = c.server.Routes.Mark(mctx, service)
+		mark, err = c.server.Routes.Mark(mctx, ports.TCP.At(service))
 		cancel()
 		var p *relay.Pair
 		if err == nil {

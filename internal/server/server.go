@@ -10,6 +10,7 @@ import (
 	"portredirector/internal/auth"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
@@ -25,6 +26,8 @@ type Server struct {
 	Relay    *relay.Engine
 	Routes   Routes
 	Log      *slog.Logger
+
+	FlowRoutes FlowRoutes // nil without UDP services
 
 	// Permissions; see also [Server.authorize].
 	Allow   []netip.Prefix      // the sources of links; none allows all
@@ -71,9 +74,18 @@ type Origin struct {
 type Routes interface {
 	// Ready returns the mark of a dial to a service. It reports false if there is no
 	// return route yet.
-	Ready(service netip.AddrPort) (mark uint32, ok bool)
+	Ready(service ports.Endpoint) (mark uint32, ok bool)
 	// Mark sets up the return route first. It may block.
-	Mark(ctx context.Context, service netip.AddrPort) (mark uint32, err error)
+	Mark(ctx context.Context, service ports.Endpoint) (mark uint32, err error)
+}
+
+// FlowRoutes sets up return routes for UDP. A *route.Manager does.
+type FlowRoutes interface {
+	// ReadyFlow returns the address that a UDP flow of a claim dials, and its mark. It reports
+	// false if there is no return route yet.
+	ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, ok bool)
+	// MarkFlow sets up the return route first. It may block.
+	MarkFlow(ctx context.Context, service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, err error)
 }
 
 // Claims decides which peers a link may speak for. A *claim.Policy does.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/server"
 	"portredirector/internal/socket"
@@ -94,19 +95,19 @@ func (stuck) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error)
 // routes are return routes that are all there.
 type routes struct{ marked chan netip.AddrPort }
 
-func (r routes) Ready(netip.AddrPort) (uint32, bool) { return 0, true }
+func (r routes) Ready(ports.Endpoint) (uint32, bool) { return 0, true }
 
-func (r routes) Mark(_ context.Context, a netip.AddrPort) (uint32, error) {
-	r.marked <- a
+func (r routes) Mark(_ context.Context, a ports.Endpoint) (uint32, error) {
+	r.marked <- a.AddrPort
 	return 0, nil
 }
 
 // noRoutes are return routes that cannot be had.
 type noRoutes struct{}
 
-func (noRoutes) Ready(netip.AddrPort) (uint32, bool) { return 0, false }
+func (noRoutes) Ready(ports.Endpoint) (uint32, bool) { return 0, false }
 
-func (noRoutes) Mark(context.Context, netip.AddrPort) (uint32, error) { return 0, errors.New("none") }
+func (noRoutes) Mark(context.Context, ports.Endpoint) (uint32, error) { return 0, errors.New("none") }
 
 type rig struct {
 	server  *server.Server

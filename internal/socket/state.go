@@ -21,17 +21,14 @@ type State struct {
 // Look returns the state of a socket.
 func Look(fd int) State {
 	var info unix.TCPInfo
-	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
+	if !tcpInfo(fd, &info) {
 		return State{Broken: true}
 	}
 	return State{
 		Connected:  info.State == unix.BPF_TCP_ESTABLISHED,
 		Connecting: info.State == unix.BPF_TCP_SYN_SENT,
 		Broken:     info.State == unix.BPF_TCP_CLOSE,
-		RTT:        time.Duration(info.Rtt) * time.Microsecond,
+		RTT:        microseconds(info.Rtt),
 		Unanswered: int(info.Probes),
 		Silence:    time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond,
 	}

@@ -241,7 +241,7 @@ func (f *fake) install() {
 // put puts a file into the place of the program on disk.
 func (f *fake) put(b []byte, mode os.FileMode) {
 	f.t.Helper()
-	nstest.Must(f.t, os.WriteFile(f.program+".new", b, mode), os.Rename(f.program+".new", f.program))
+	nstest.Must(f.t, nstest.Install(f.program, b, mode))
 }
 
 // write writes the configuration.

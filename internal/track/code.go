@@ -20,6 +20,7 @@ const (
 	Service Who = 'V' // the target
 	Limit   Who = 'M' // a limit on number or time
 	Admin   Who = 'A' // an operator, or a shutdown
+	Banned  Who = 'B' // an operator's ban of the peer's address
 )
 
 // Phase is the stage that a connection is in, or ended in.

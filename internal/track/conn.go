@@ -22,6 +22,7 @@ type Conn struct {
 	err    error // guarded by shard.mu
 	port   uint16
 	begun  bool // onBegin was called; guarded by shard.mu
+	cutBy  Who  // see Table.Cut; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }
 
@@ -49,7 +50,7 @@ func (c *Conn) Requeue() {
 // phaseLocked returns the phase of the connection.
 func (c *Conn) phaseLocked() Phase {
 	switch {
-	case c.Meter.HalfClosed() != 0:
+	case c.Meter.HalfClosed():
 		return Last
 	case c.Meter.Connected() != 0:
 		return Data

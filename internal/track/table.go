@@ -85,6 +85,9 @@ func (t *Table) End(c *Conn, by Who, err error) {
 	}
 	s.mu.Lock()
 	c.ended, c.err = now(), err
+	if by == Admin && c.cutBy != 0 {
+		by = c.cutBy
+	}
 	if c.code = (Code{by, c.phaseLocked()}); by == Nobody {
 		c.code = Finished
 	}
@@ -96,6 +99,29 @@ func (t *Table) End(c *Conn, by Who, err error) {
 	if f := t.onEnd.Load(); f != nil {
 		(*f)(c.recordLocked())
 	}
+}
+
+// Cut ends the live connections whose owner matches, on behalf of a party: Admin or Banned. It
+// returns their number. One without a pair ends when it gets one. match must not block.
+func (t *Table) Cut(by Who, match func(Owner) bool) (n int) {
+	for i := range t.shards {
+		n += t.shards[i].cut(by, match)
+	}
+	return n
+}
+
+// cut ends the connections of a shard.
+func (s *shard) cut(by Who, match func(Owner) bool) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := s.first; c != nil; c = c.next {
+		if match(c.owner) {
+			c.cutBy = by
+			c.Meter.Cut()
+			n++
+		}
+	}
+	return n
 }
 
 // Forget removes a connection from the list without counting it. It does nothing for one that

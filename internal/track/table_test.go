@@ -70,6 +70,25 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestCut checks that a cut names the party that has cut, and counts those that match.
+func TestCut(t *testing.T) {
+	var table track.Table
+	banned, other := &visitor{other: "banned"}, &visitor{}
+	for _, v := range []*visitor{banned, other} {
+		table.Begin(&v.Conn, v, 80)
+	}
+	n := table.Cut(track.Banned, func(o track.Owner) bool { return o == track.Owner(banned) })
+	if n != 1 {
+		t.Errorf("%d were cut, want 1", n)
+	}
+	table.End(&banned.Conn, track.Admin, nil)
+	table.End(&other.Conn, track.Admin, nil)
+	ends := table.Totals()[80].Ends
+	if ends[track.Code{Who: track.Banned, Phase: track.Queue}] != 1 || ends[track.Code{Who: track.Admin, Phase: track.Queue}] != 1 {
+		t.Errorf("the ends are %v, want BQ and AQ", ends)
+	}
+}
+
 // TestForget checks that a forgotten connection is neither listed nor counted.
 func TestForget(t *testing.T) {
 	var table track.Table

@@ -1,0 +1,145 @@
+package route
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"portredirector/internal/ports"
+)
+
+// ReadyFlow returns the address at which a flow of claim dials a UDP service, and
+// the mark of its socket. It reports false if there is no return route yet, or the
+// service's peers are refused. It does not wait: what it asks the kernel is kept.
+//
+// The address is another than the service's if a program on this machine has bound
+// the service's port to all addresses. Such a program mostly lets the kernel choose
+// the source of its answers, and the flow has to be with that address.
+func (m *Manager) ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, ok bool) {
+	configured := ports.UDP.At(service)
+	to = m.bindings.dialed(configured.AddrPort, claim.Unmap())
+	mark, ok = m.ready.Load().Has(ports.UDP.At(to))
+	if to != configured.AddrPort && ok {
+		_, ok = m.ready.Load().Has(configured)
+	}
+	return to, mark, ok && m.proofs.refusal(configured) == nil
+}
+
+// MarkFlow is like ReadyFlow, but sets up and proves the return route if need be. The
+// error says why a peer cannot be served.
+func (m *Manager) MarkFlow(ctx context.Context, service netip.AddrPort, claim netip.Addr) (netip.AddrPort, uint32, error) {
+	configured := ports.UDP.At(service)
+	if to, mark, ok := m.ReadyFlow(service, claim); ok {
+		return to, mark, nil
+	}
+	if err := m.proofs.refusal(configured); err != nil {
+		return netip.AddrPort{}, 0, err
+	}
+	if err := m.SetUp(ctx, configured); err != nil {
+		return netip.AddrPort{}, 0, err
+	}
+	to, mark, _ := m.ReadyFlow(service, claim)
+	return to, mark, m.proofs.refusal(configured)
+}
+
+// dialedAt returns all endpoints at which flows dial a service, which is but one for
+// TCP.
+func (m *Manager) dialedAt(service ports.Endpoint, from claims) []ports.Endpoint {
+	if service.Protocol == ports.TCP {
+		return []ports.Endpoint{service}
+	}
+	to := ports.UDP.At(m.bindings.dialed(service.AddrPort, from[familyOf(service.Addr())]))
+	if to == service {
+		return []ports.Endpoint{service}
+	}
+	return []ports.Endpoint{service, to}
+}
+
+// bindings remembers how programs of this machine have bound the ports of UDP services,
+// and from which address they would speak to a claim. The zero value is ready for use.
+type bindings struct {
+	mu      sync.Mutex
+	sockets map[netip.AddrPort]binding // by service; guarded by mu
+	sources map[netip.Addr]netip.Addr  // by claim; the zero value for one without a route; guarded by mu
+}
+
+// binding is how a program has bound the port of a service.
+type binding struct {
+	socketBinding
+	until time.Time
+}
+
+const (
+	// bindingLives bounds how long a service that was started anew may be dialed as the
+	// one before. The kernel announces no new sockets.
+	bindingLives = time.Second
+	// mostSources bounds the claims whose source is remembered.
+	mostSources = 4096
+)
+
+// dialed returns the address at which a flow of claim dials a service.
+func (b *bindings) dialed(service netip.AddrPort, claim netip.Addr) netip.AddrPort {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.socketLocked(service, claim).anyAddress {
+		return service
+	}
+	source, ok := b.sources[claim]
+	if !ok {
+		source = sourceFor(claim, service.Port())
+		if len(b.sources) >= mostSources || b.sources == nil {
+			b.sources = make(map[netip.Addr]netip.Addr)
+		}
+		b.sources[claim] = source
+	}
+	if !source.IsValid() {
+		return service
+	}
+	return netip.AddrPortFrom(source, service.Port())
+}
+
+// socket returns how the port of a service is bound.
+func (b *bindings) socket(service netip.AddrPort, claim netip.Addr) socketBinding {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.socketLocked(service, claim)
+}
+
+func (b *bindings) socketLocked(service netip.AddrPort, claim netip.Addr) socketBinding {
+	known, ok := b.sockets[service]
+	if ok && time.Now().Before(known.until) {
+		return known.socketBinding
+	}
+	known = binding{until: time.Now().Add(bindingLives)}
+	if isLocal(service.Addr()) {
+		known.socketBinding = askSocket(claim, service)
+	}
+	if b.sockets == nil || len(b.sockets) >= mostSources {
+		b.sockets = make(map[netip.AddrPort]binding)
+	}
+	b.sockets[service] = known
+	return known.socketBinding
+}
+
+// forget has everything be asked anew, after addresses or routes have changed.
+func (b *bindings) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.sockets)
+	clear(b.sources)
+}
+
+// sourceFor returns the address from which the kernel lets this machine speak to a
+// claim if the program does not choose one. It is the zero value if there is no route.
+//
+// Sources are kept by claim alone: rules of others by the port of the sender do not
+// count.
+func sourceFor(claim netip.Addr, port uint16) netip.Addr {
+	l := lookup{protocol: ports.UDP, from: netip.AddrPortFrom(netip.Addr{}, port), to: netip.AddrPortFrom(claim, 0)}
+	f, err := l.ask()
+	if err != nil {
+		return netip.Addr{}
+	}
+	return f.source
+}
