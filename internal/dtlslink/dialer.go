@@ -24,6 +24,9 @@ type Dialer struct {
 	Judge   func(auth.Identity) error // whether the other end may have a link; nil is no rule
 	Handler Handler
 
+	// Tried is called once, when the first link is open or cannot be opened; nil does nothing.
+	Tried func()
+
 	Timeout   time.Duration // of the handshake
 	KeepAlive time.Duration // between pings of an idle link
 	Log       *slog.Logger
@@ -48,10 +51,17 @@ func (d *Dialer) Run(ctx context.Context) {
 	if d.times == (times{}) {
 		d.times = timesOf(d.KeepAlive)
 	}
+	tried := sync.OnceFunc(func() {
+		if d.Tried != nil {
+			d.Tried()
+		}
+	})
+	defer tried()
 	var old *Link
 	retry := backoff.Backoff{Min: minRedial, Max: maxRedial}
 	for ctx.Err() == nil {
 		link, err := d.open(ctx)
+		tried()
 		if err != nil {
 			d.tell(ctx, err)
 			backoff.Sleep(ctx, retry.Next())

@@ -21,7 +21,8 @@ import (
 // Listener serves the links of a UDP socket. Its fields must be set before Serve.
 type Listener struct {
 	Auth    *auth.Acceptor
-	Judge   func(auth.Identity) error // whether the other end may have a link; asked again while it lasts
+	Allow   func(netip.AddrPort) error // whether an address may open a link; nil is no rule
+	Judge   func(auth.Identity) error  // whether the other end may have a link; asked again while it lasts
 	Handler Handler
 
 	Timeout    time.Duration // of the handshake
@@ -162,7 +163,11 @@ func (l *Listener) begin(ctx context.Context, d datagram) *association {
 		return a
 	}
 	with, err := l.Auth.Datagram()
+	if err == nil && l.Allow != nil {
+		err = l.Allow(d.peer)
+	}
 	if err != nil || ctx.Err() != nil {
+		l.refuse(ctx, d.peer, err)
 		return nil
 	}
 	a := &association{from: d.peer, own: d.own}
@@ -177,11 +182,7 @@ func (l *Listener) accept(ctx context.Context, a *association) {
 	k, err := l.handshake(ctx, a)
 	if err != nil {
 		l.remove(a)
-		if ctx.Err() == nil {
-			l.Throttle.Log(slog.LevelWarn, "link for UDP refused", limit.SourcePrefix(a.from.Addr()), func() []slog.Attr {
-				return []slog.Attr{slog.String("link", a.from.String()), slog.Any("error", err)}
-			})
-		}
+		l.refuse(ctx, a.from, err)
 		return
 	}
 	link := newLink(a.handshake, k, &Link{
@@ -192,6 +193,16 @@ func (l *Listener) accept(ctx context.Context, a *association) {
 	l.addLink(link)
 	a.link.Store(link)
 	link.tend(ctx)
+}
+
+// refuse logs why an address gets no link.
+func (l *Listener) refuse(ctx context.Context, from netip.AddrPort, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	l.Throttle.Log(slog.LevelWarn, "link for UDP refused", limit.SourcePrefix(from.Addr()), func() []slog.Attr {
+		return []slog.Attr{slog.String("link", from.String()), slog.Any("error", err)}
+	})
 }
 
 // handshake runs a handshake within its bounds.
