@@ -1,0 +1,77 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"portredirector/internal/testnet/nstest"
+)
+
+// wantFlowSoon is like wantFlow, and sends again what is lost while a link is not there yet.
+func wantFlowSoon(t *testing.T, c *net.UDPConn, payload string) {
+	t.Helper()
+	want, b := fmt.Sprint(c.LocalAddr(), " ", payload), make([]byte, 1<<16)
+	nstest.WaitFor(t, "an answer to "+payload, func() bool {
+		if _, err := c.Write([]byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			nstest.Must(t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+			n, err := c.Read(b)
+			if err != nil {
+				return false
+			}
+			switch got := string(b[:n]); {
+			case got == want:
+				return true
+			case !strings.HasPrefix(got, c.LocalAddr().String()+" "):
+				t.Fatalf("%.80q, want %.80q", got, want)
+			}
+		}
+	})
+}
+
+// TestDatagramsWithKeys leads flows over links that either end dials. They go on from the same source when an
+// end starts anew, also after it was killed.
+func TestDatagramsWithKeys(t *testing.T) {
+	const ports = " -p 53/udp"
+	for name, tt := range map[string]struct {
+		trust          func(t *testing.T) trust
+		client, server string
+	}{
+		"client dials":                {newKeys, "-c " + linkTo, "-l " + linkPort},
+		"client dials, certificates":  {certificates, "-c " + linkTo, "-l " + linkPort},
+		"client dials, authenticated": {authOnly, "-c " + linkTo, "-l " + linkPort},
+		"server dials":                {newKeys, "-l 12345", "-c " + clientAt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			udpReport(t, w.m2, "127.0.0.1:53")
+			keys := tt.trust(t)
+			startServer := func() *daemon { return start(t, w.m2, "server", tt.server+ports+" "+keys.server) }
+			startClient := func() *daemon { return start(t, w.m1, "client", tt.client+ports+" "+keys.client) }
+			server, client := startServer(), startClient()
+			c := udpPeer(t, w.alice, 53)
+			wantFlowSoon(t, c, "hello")
+			for _, size := range []int{0, 1, 1200, 1472, 9000, 60000} {
+				wantFlow(t, c, strings.Repeat("x", size))
+			}
+			for i, end := range []func(d *daemon){
+				func(d *daemon) { d.Signal(syscall.SIGTERM); d.wantEnd(t) },
+				func(d *daemon) { d.ended = true; d.Signal(syscall.SIGKILL); d.Wait() },
+			} {
+				end(client)
+				client = startClient()
+				wantFlowSoon(t, c, fmt.Sprint("client ", i))
+				end(server)
+				server = startServer()
+				wantFlowSoon(t, c, fmt.Sprint("server ", i))
+			}
+		})
+	}
+}
