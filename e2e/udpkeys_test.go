@@ -75,3 +75,28 @@ func TestDatagramsWithKeys(t *testing.T) {
 		})
 	}
 }
+
+// TestReloadedDatagramsWithKeys reloads both ends under a peer that goes on. Its source stays the same, whichever end dials.
+func TestReloadedDatagramsWithKeys(t *testing.T) {
+	for name, tt := range map[string]struct{ client, server string }{
+		"client dials": {"-c " + linkTo, "-l :" + linkPort},
+		"server dials": {"-l :12345", "-c " + clientAt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			udpReport(t, w.m2, "127.0.0.1:53")
+			keys := newKeys(t)
+			server := supervise(t, w.m2, section("server.home", tt.server+" -p 53/udp "+keys.server))
+			client := supervise(t, w.m1, section("client.edge", tt.client+" -p 53/udp "+keys.client))
+			c := udpPeer(t, w.alice, 53)
+			wantFlowSoon(t, c, "before")
+			for i := range 2 {
+				client.wantReload(t)
+				wantFlowSoon(t, c, fmt.Sprint("client ", i))
+				server.wantReload(t)
+				wantFlowSoon(t, c, fmt.Sprint("server ", i))
+			}
+		})
+	}
+}

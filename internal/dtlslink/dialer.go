@@ -78,11 +78,10 @@ func (d *Dialer) Run(ctx context.Context) {
 		case <-link.replace:
 		case <-link.done:
 		}
-		if time.Since(link.began) > steady {
+		if time.Since(link.began) > steady || link.isRetired() {
 			retry.Reset()
-		} else {
-			backoff.Sleep(ctx, retry.Next())
 		}
+		backoff.Sleep(ctx, retry.Next())
 	}
 }
 

@@ -93,6 +93,13 @@ func (l *Link) deliver(m message, now time.Time) {
 	}
 }
 
+// isRetired reports whether the other end has retired.
+func (l *Link) isRetired() bool {
+	l.calls.Lock()
+	defer l.calls.Unlock()
+	return l.retired
+}
+
 // bye notes that the other end retires.
 func (l *Link) bye(now time.Time) {
 	if l.retired {
