@@ -103,3 +103,54 @@ func TestDatagrams(t *testing.T) {
 		}
 	}
 }
+
+// TestDatagramsOverReload reloads both ends while a flow goes on, and while a service sends without being asked again. No datagram is
+// lost, and the service sees one peer.
+func TestDatagramsOverReload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	udpReport(t, w.m2, "127.0.0.1:53")
+	stream := udpSocket(t, w.m2, "127.0.0.1:54")
+	server := supervise(t, w.m2, section("server.home", "-l :"+linkPort+" -p 53-54/udp"))
+	client := supervise(t, w.m1, section("client.edge", "-c "+linkTo+" -p 53-54/udp"))
+	c, listener := udpPeer(t, w.alice, 53), udpPeer(t, w.bob, 54)
+	say(t, listener, "go on")
+	_, peer, err := stream.ReadFromUDPAddrPort(make([]byte, 100))
+	nstest.Must(t, err)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				wantFlow(t, c, fmt.Sprint(n))
+			}
+		}
+	}()
+	for n := range 2 {
+		for _, of := range []*supervised{server, client} {
+			of.wantReload(t)
+			said := fmt.Sprint("news ", n)
+			_, err := stream.WriteToUDPAddrPort([]byte(said), peer)
+			nstest.Must(t, err)
+			if got := receive(t, listener); got != said {
+				t.Errorf("the peer got %q, want %q", got, said)
+			}
+		}
+	}
+	close(stop)
+	<-stopped
+	say(t, listener, "go on")
+	if _, again, err := stream.ReadFromUDPAddrPort(make([]byte, 100)); err != nil || again != peer {
+		t.Errorf("the service sees %v, %v, want %v", again, err, peer)
+	}
+}
+
+// say sends a datagram.
+func say(t *testing.T, c *net.UDPConn, payload string) {
+	t.Helper()
+	_, err := c.Write([]byte(payload))
+	nstest.Must(t, err)
+}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/local"
+	"portredirector/internal/ports"
 )
 
 // Worker connects this process, a worker, to its supervisor.
@@ -19,6 +20,7 @@ type Worker struct {
 	Path      string // of the configuration file
 	Content   []byte // of it
 	Listeners map[string]*net.TCPListener
+	Datagrams map[string]*net.UDPConn // by their addresses without "/udp"
 
 	conn    *net.UnixConn
 	serve   chan struct{} // closed when the worker may serve
@@ -59,16 +61,25 @@ func Inherit() (*Worker, error) {
 	}
 	w := &Worker{
 		Section: h.Section, Path: h.Path, Content: h.Content, Listeners: make(map[string]*net.TCPListener),
-		conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
+		Datagrams: make(map[string]*net.UDPConn),
+		conn:      conn, serve: make(chan struct{}), report: report{Phase: starting},
 	}
 	for i, address := range h.Addresses {
-		l, err := listenerOf[*net.TCPListener](listenersFD + i)
-		if err != nil {
+		if err := w.inherit(listenersFD+i, address); err != nil {
 			return nil, fmt.Errorf("listener on %s: %w", address, err)
 		}
-		w.Listeners[address] = l
 	}
 	return w, nil
+}
+
+// inherit takes the socket on an address.
+func (w *Worker) inherit(fd int, address string) (err error) {
+	if at, protocol := ports.CutProtocol(address); protocol == ports.UDP {
+		w.Datagrams[at], err = packetsOf(fd)
+	} else {
+		w.Listeners[address], err = listenerOf[*net.TCPListener](fd)
+	}
+	return err
 }
 
 // Begin obeys the supervisor until End. Without a supervisor the worker drains.
