@@ -76,26 +76,45 @@ func TestDatagramsWithKeys(t *testing.T) {
 	}
 }
 
-// TestReloadedDatagramsWithKeys reloads both ends under a peer that goes on. Its source stays the same, whichever end dials.
+// TestReloadedDatagramsWithKeys reloads both ends under a peer that goes on, and under one that only listens. Their sources stay the same,
+// whichever end dials.
 func TestReloadedDatagramsWithKeys(t *testing.T) {
-	for name, tt := range map[string]struct{ client, server string }{
-		"client dials": {"-c " + linkTo, "-l :" + linkPort},
-		"server dials": {"-l :12345", "-c " + clientAt},
+	for name, tt := range map[string]struct {
+		client, server string
+		listens        bool // a peer that only listens gets what is sent after a reload of the client, too
+	}{
+		"client dials": {"-c " + linkTo, "-l :" + linkPort, true},
+		"server dials": {"-l :12345", "-c " + clientAt, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			udpReport(t, w.m2, "127.0.0.1:53")
+			stream := udpSocket(t, w.m2, "127.0.0.1:54")
 			keys := newKeys(t)
-			server := supervise(t, w.m2, section("server.home", tt.server+" -p 53/udp "+keys.server))
-			client := supervise(t, w.m1, section("client.edge", tt.client+" -p 53/udp "+keys.client))
-			c := udpPeer(t, w.alice, 53)
+			server := supervise(t, w.m2, section("server.home", tt.server+" -p 53-54/udp "+keys.server))
+			client := supervise(t, w.m1, section("client.edge", tt.client+" -p 53-54/udp "+keys.client))
+			c, listener := udpPeer(t, w.alice, 53), udpPeer(t, w.bob, 54)
 			wantFlowSoon(t, c, "before")
-			for i := range 2 {
-				client.wantReload(t)
-				wantFlowSoon(t, c, fmt.Sprint("client ", i))
-				server.wantReload(t)
-				wantFlowSoon(t, c, fmt.Sprint("server ", i))
+			say(t, listener, "go on")
+			_, peer, err := stream.ReadFromUDPAddrPort(make([]byte, 100))
+			nstest.Must(t, err)
+			for i, of := range []*supervised{server, client, server, client} {
+				of.wantReload(t)
+				if said := fmt.Sprint("news ", i); of == server || tt.listens {
+					_, err := stream.WriteToUDPAddrPort([]byte(said), peer)
+					nstest.Must(t, err)
+					if got := receive(t, listener); got != said {
+						t.Errorf("the peer got %q, want %q", got, said)
+					}
+				} else {
+					say(t, listener, "go on")
+					_, again, err := stream.ReadFromUDPAddrPort(make([]byte, 100))
+					if err != nil || again != peer {
+						t.Errorf("the service sees %v, %v, want %v", again, err, peer)
+					}
+				}
+				wantFlowSoon(t, c, fmt.Sprint("after ", i))
 			}
 		})
 	}

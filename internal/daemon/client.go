@@ -215,8 +215,12 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 			tasks = append(tasks, d.untilSucceeded(t))
 		}
 	}
-	if d.udpLinks != nil && d.udpLinks.listener != nil {
-		tasks = append(tasks, d.untilSucceeded(d.udpLinks.task()))
+	if d.udpLinks != nil {
+		retire := d.succeeded
+		if retire == nil {
+			retire = context.Background()
+		}
+		tasks = append(tasks, d.udpLinks.task(retire))
 	}
 	if w := d.env.Worker; w != nil {
 		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))

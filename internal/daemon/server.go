@@ -179,7 +179,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 	if d.udpLinks != nil {
-		tasks = append(tasks, &early{d.udpLinks.task(), shutdown.Retire})
+		tasks = append(tasks, d.udpLinks.task(shutdown.Retire))
 	}
 	if len(d.cfg.Clients) > 0 {
 		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})

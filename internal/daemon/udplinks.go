@@ -26,10 +26,15 @@ type udpClient struct {
 	of       *clientDaemon
 	port     *net.UDPConn // on which servers open links; nil if none dials
 	listener *dtlslink.Listener
+
+	until context.Context //nolint:containedctx // ends the links to servers that are dialed
+	end   context.CancelFunc
 }
 
 func newUDPClient(d *clientDaemon) *udpClient {
 	c := &udpClient{of: d, Client: new(udplink.Client)}
+	c.until, c.end = context.WithCancel(context.Background())
+	d.push(c.end)
 	c.Name = c.name
 	c.Steer = func(source netip.Prefix, fits func(string) bool) (string, bool) {
 		t, ok := d.servers.Steer(source, fits)
@@ -48,14 +53,14 @@ func (c *udpClient) name(l *dtlslink.Link) string {
 	return l.Name()
 }
 
-// dial keeps a link to a server that the client dials.
+// dial keeps a link to a server that the client dials. When ctx is canceled the link retires.
 func (c *udpClient) dial(ctx context.Context, s upstream.Dialed) {
 	cfg := c.of.cfg
 	d := dtlslink.Dialer{
 		Name: s.Name, Host: s.Host, Addrs: s.Addrs, Auth: c.of.tlsDialer, Purpose: auth.ToServer, Handler: c,
 		Timeout: cfg.ConnectTimeout, KeepAlive: cfg.Heartbeat, Log: c.of.log,
 	}
-	d.Run(ctx)
+	d.Run(c.until, ctx)
 }
 
 // open gives the links the flows, and opens the port for servers that dial.
@@ -90,11 +95,16 @@ func listenerOf(l *reverse.Listener) *dtlslink.Listener {
 	}
 }
 
-// task returns the task of the port for servers.
-func (c *udpClient) task() task {
-	return background{"links for UDP on " + c.port.LocalAddr().String(), func(ctx context.Context) error {
-		defer c.listener.Throttle.Flush()
-		return c.listener.Serve(ctx, c.port)
+// task returns the task of the links. Once retire is canceled no new ones are opened.
+func (c *udpClient) task(retire context.Context) task {
+	return background{"links for UDP", func(ctx context.Context) (err error) {
+		if c.listener != nil {
+			defer c.listener.Throttle.Flush()
+			err = c.listener.Serve(ctx, retire, c.port)
+		}
+		<-ctx.Done()
+		c.end()
+		return err
 	}}
 }
 
@@ -145,16 +155,16 @@ func (s *udpServer) dialClients(d *serverDaemon) error {
 	return nil
 }
 
-// task returns the task of the links.
-func (s *udpServer) task() task {
+// task returns the task of the links. Once retire is canceled no new ones are opened.
+func (s *udpServer) task(retire context.Context) task {
 	return background{"links for UDP", func(ctx context.Context) (err error) {
 		var tasks sync.WaitGroup
 		for _, d := range s.dialers {
-			tasks.Go(func() { d.Run(ctx) })
+			tasks.Go(func() { d.Run(ctx, retire) })
 		}
 		if s.listener != nil {
 			defer s.listener.Throttle.Flush()
-			err = s.listener.Serve(ctx, s.port)
+			err = s.listener.Serve(ctx, retire, s.port)
 		}
 		tasks.Wait()
 		return err

@@ -34,7 +34,7 @@ func benchLink(b *testing.B, size int) {
 	l, d := e.listener(b, echo), e.dialer(b, conn.LocalAddr().String(), client)
 	l.times, d.times = timesOf(25*time.Second), timesOf(25*time.Second)
 	serve(b, l, conn)
-	run(b, d.Run)
+	run(b, forever(d))
 	up := client.next(b, "opened").link
 	payload := make([]byte, size)
 	pump(b, &came, wake, func() {

@@ -45,8 +45,9 @@ const (
 	steady = 10 * time.Second
 )
 
-// Run keeps the link until ctx is canceled, and then closes it.
-func (d *Dialer) Run(ctx context.Context) {
+// Run keeps the link until ctx is canceled, and then closes it. Once retire is canceled the
+// link retires, and no other is opened.
+func (d *Dialer) Run(ctx, retire context.Context) {
 	defer d.tasks.Wait()
 	if d.times == (times{}) {
 		d.times = timesOf(d.KeepAlive)
@@ -59,7 +60,7 @@ func (d *Dialer) Run(ctx context.Context) {
 	defer tried()
 	var old *Link
 	retry := backoff.Backoff{Min: minRedial, Max: maxRedial}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && retire.Err() == nil {
 		link, err := d.open(ctx)
 		tried()
 		if err != nil {
@@ -75,6 +76,9 @@ func (d *Dialer) Run(ctx context.Context) {
 		old = link
 		select {
 		case <-ctx.Done():
+		case <-retire.Done():
+			link.Retire()
+			return
 		case <-link.replace:
 		case <-link.done:
 		}

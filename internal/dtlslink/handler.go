@@ -9,7 +9,7 @@ type Handler interface {
 	// Opened is called first: both ends are authenticated, and messages may be sent.
 	Opened(l *Link)
 	// Retired is called at most once: the other end wants messages over another link from
-	// now on, or the link is old. It still delivers what is under way.
+	// now on, or the link is old. It still delivers what comes.
 	Retired(l *Link)
 	// Closed is called last. The error is nil if an end has closed the link properly.
 	Closed(l *Link, err error)

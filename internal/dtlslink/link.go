@@ -228,7 +228,8 @@ func (l *Link) Whole() int {
 	return l.pulse.path.size - recordOverhead - flowHead
 }
 
-// Retire asks the other end to use another link. What is under way is still delivered.
+// Retire asks the other end to use another link. This one carries what still comes, and
+// ends when nothing does.
 func (l *Link) Retire() {
 	l.mu.Lock()
 	l.pulse.retire(time.Now())

@@ -19,7 +19,7 @@ func TestMessages(t *testing.T) {
 			if at == "[::]:0" {
 				to = "127.0.0.1" + to[len("[::]"):]
 			}
-			run(t, e.dialer(t, to, client).Run)
+			run(t, forever(e.dialer(t, to, client)))
 			up := client.next(t, "opened").link
 			down := server.next(t, "opened").link
 			if got := down.Identity().Key; got != e.client.Public() {

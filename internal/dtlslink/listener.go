@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,18 +57,20 @@ type association struct {
 	own       netip.Addr
 }
 
-// Serve accepts links until ctx is canceled, and then closes all. It owns the socket.
-func (l *Listener) Serve(ctx context.Context, conn *net.UDPConn) error {
+// Serve accepts links until ctx is canceled, and then closes all. It owns the socket. Once
+// retire is canceled it reads the socket no more, because another process does, and all links
+// retire: they still carry what this end sends.
+func (l *Listener) Serve(ctx, retire context.Context, conn *net.UDPConn) error {
 	s, err := newSocket(conn)
 	if err != nil {
 		_ = conn.Close()
 		return fmt.Errorf("prepare the socket for links: %w", err)
 	}
-	l.serve(ctx, s)
+	l.serve(ctx, retire, s)
 	return nil
 }
 
-func (l *Listener) serve(ctx context.Context, conn packetConn) {
+func (l *Listener) serve(ctx, retire context.Context, conn packetConn) {
 	l.conn, l.mint = conn, newMint()
 	if l.times == (times{}) {
 		l.times = timesOf(l.KeepAlive)
@@ -76,11 +79,29 @@ func (l *Listener) serve(ctx context.Context, conn packetConn) {
 	ctx, cancel := context.WithCancel(ctx)
 	var reader sync.WaitGroup
 	reader.Go(func() { l.read(ctx) })
-	<-ctx.Done()
+	select {
+	case <-retire.Done():
+		conn.deafen()
+		reader.Wait()
+		l.retireAll()
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
 	cancel()
 	l.tasks.Wait()
 	_ = conn.Close()
 	reader.Wait()
+}
+
+// retireAll retires all links.
+func (l *Listener) retireAll() {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, list := range l.byOrigin {
+		for _, link := range list {
+			link.Retire()
+		}
+	}
 }
 
 // read reads the socket until it is closed.
@@ -89,7 +110,7 @@ func (l *Listener) read(ctx context.Context) {
 	for {
 		list, err := l.conn.receive()
 		switch {
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case err != nil && !errors.Is(err, errRefused):
 			backoff.Sleep(ctx, retry.Next())

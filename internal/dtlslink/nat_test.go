@@ -148,7 +148,7 @@ func send(t testing.TB, to *recorder, l *Link, b string) {
 func TestRebind(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	run(t, r.dialer(t, r.nat.String(), r.client).Run)
+	run(t, forever(r.dialer(t, r.nat.String(), r.client)))
 	up, down := r.client.next(t, "opened").link, r.server.next(t, "opened").link
 	before := down.Remote()
 	r.echo(t, up, down, "before")
@@ -159,20 +159,25 @@ func TestRebind(t *testing.T) {
 	}
 }
 
-// TestLossy: a link comes about and carries datagrams over a path that loses a third.
+// TestLossy: a link comes about and carries datagrams over a path that loses a fifth.
 func TestLossy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.nat.lose.Store(3)
-	run(t, r.dialer(t, r.nat.String(), r.client).Run)
+	r.nat.lose.Store(5)
+	run(t, forever(r.dialer(t, r.nat.String(), r.client)))
 	up := r.client.next(t, "opened").link
-	down := r.server.next(t, "opened").link
-	for down.Data(1, []byte("down")) != nil || up.Data(1, []byte("up")) != nil { // replaced while the path is bad
-		up, down = r.client.next(t, "opened").link, r.server.next(t, "opened").link
+	for arrived := false; !arrived; {
+		err := up.Data(1, []byte("up"))
+		up.Flush()
+		select {
+		case e := <-r.server.events:
+			arrived = e.what == "data" && e.b == "up"
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err != nil { // five pings in a row were lost
+			up = r.client.next(t, "opened").link
+		}
 	}
-	down.Flush()
-	r.nat.lose.Store(0)
-	send(t, r.server, up, "up")
 }
 
 // TestServerReturns: when the listening end retires or dies and another program takes its
@@ -180,7 +185,7 @@ func TestLossy(t *testing.T) {
 func TestServerReturns(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	run(t, r.dialer(t, r.at.String(), r.client).Run)
+	run(t, forever(r.dialer(t, r.at.String(), r.client)))
 	up := r.client.next(t, "opened").link
 	r.server.next(t, "opened")
 	r.stop()
@@ -192,6 +197,37 @@ func TestServerReturns(t *testing.T) {
 	}
 	again := newRecorder()
 	serve(t, r.listener(t, again), listen(t, r.at.String()))
+	r.echoAgain(t, again)
+}
+
+// TestRetire: when another process takes over the socket, the dialer opens a link to that,
+// and the one that retires still sends.
+func TestRetire(t *testing.T) {
+	t.Parallel()
+	r := &rig{ends: newEnds(), client: newRecorder(), server: newRecorder()}
+	conn := listen(t, "127.0.0.1:0")
+	file, err := conn.File()
+	must(t, err)
+	defer func() { must(t, file.Close()) }()
+	retire, retireNow := context.WithCancel(context.Background())
+	defer retireNow()
+	l := r.listener(t, r.server)
+	run(t, func(ctx context.Context) { _ = l.Serve(ctx, retire, conn) })
+	run(t, forever(r.dialer(t, conn.LocalAddr().String(), r.client)))
+	up, old := r.client.next(t, "opened").link, r.server.next(t, "opened").link
+	retireNow()
+	if e := r.client.next(t, "retired"); e.link != up {
+		t.Error("another link has retired")
+	}
+	send(t, r.client, old, "from the old one")
+	same, err := net.FilePacketConn(file)
+	must(t, err)
+	again := newRecorder()
+	serve(t, r.listener(t, again), same.(*net.UDPConn))
+	send(t, r.client, old, "from the old one beside the new")
+	if e := r.server.next(t, "closed"); e.err != nil {
+		t.Errorf("the old link ends with %v", e.err)
+	}
 	r.echoAgain(t, again)
 }
 
@@ -210,7 +246,7 @@ func TestServerForgets(t *testing.T) {
 	r := newRig(t)
 	d := r.dialer(t, r.nat.String(), r.client)
 	d.times.keepAlive, d.times.busy, d.times.quick = time.Hour, time.Hour, time.Hour
-	run(t, d.Run)
+	run(t, forever(d))
 	up := r.client.next(t, "opened").link
 	r.server.next(t, "opened")
 	r.nat.most.Store(0) // bye is lost
@@ -228,7 +264,7 @@ func TestServerForgets(t *testing.T) {
 func TestPathLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	run(t, r.dialer(t, r.nat.String(), r.client).Run)
+	run(t, forever(r.dialer(t, r.nat.String(), r.client)))
 	r.client.next(t, "opened")
 	r.server.next(t, "opened")
 	r.nat.most.Store(0)
@@ -247,7 +283,7 @@ func TestPathSize(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.nat.most.Store(1300)
-	run(t, r.dialer(t, r.nat.String(), r.client).Run)
+	run(t, forever(r.dialer(t, r.nat.String(), r.client)))
 	up, down := r.client.next(t, "opened").link, r.server.next(t, "opened").link
 	for _, most := range []int{1300, 8000, 1200, 1400} {
 		r.nat.most.Store(int64(most))
@@ -326,7 +362,7 @@ func TestRights(t *testing.T) {
 	}
 	conn := listen(t, "127.0.0.1:0")
 	serve(t, l, conn)
-	run(t, e.dialer(t, conn.LocalAddr().String(), client).Run)
+	run(t, forever(e.dialer(t, conn.LocalAddr().String(), client)))
 	client.next(t, "opened")
 	gone.Store(true)
 	if got := server.next(t, "closed"); !errors.Is(got.err, errStranger) {
@@ -341,7 +377,7 @@ func TestReplaced(t *testing.T) {
 	r := newRig(t)
 	d := r.dialer(t, r.at.String(), r.client)
 	d.times.age = 300 * time.Millisecond
-	run(t, d.Run)
+	run(t, forever(d))
 	old := r.client.next(t, "opened").link
 	r.server.next(t, "opened")
 	next := r.client.next(t, "opened").link

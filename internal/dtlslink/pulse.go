@@ -10,7 +10,7 @@ type times struct {
 	busy      time.Duration // between pings of a busy one
 	quick     time.Duration // until an answer is missed
 	least     time.Duration // before a ping is sent again
-	grace     time.Duration // for what is under way when a link retires
+	grace     time.Duration // of silence, after which a retired link ends
 	age       time.Duration // after which a link is replaced
 	check     time.Duration // between checks of the other end's rights
 }
@@ -18,7 +18,7 @@ type times struct {
 func timesOf(keepAlive time.Duration) times {
 	return times{
 		keepAlive: keepAlive, busy: min(5*time.Second, keepAlive), quick: min(time.Second, keepAlive), least: 500 * time.Millisecond,
-		grace: 5 * time.Second, age: time.Hour, check: 5 * time.Second,
+		grace: 15 * time.Second, age: time.Hour, check: 5 * time.Second,
 	}
 }
 
@@ -48,7 +48,8 @@ type pulse struct {
 	probe  uint32 // the number of the unanswered probe; 0 is none
 	probed time.Time
 
-	retired time.Time // zero if it is not
+	retired bool
+	quiet   time.Time // since when nothing has been carried, once it has retired
 	byes    int       // still to send
 	byeAt   time.Time
 	checked time.Time
@@ -57,8 +58,8 @@ type pulse struct {
 
 // retire notes that the link is to be used no more.
 func (p *pulse) retire(now time.Time) {
-	if p.retired.IsZero() {
-		p.retired, p.byes, p.byeAt = now, mostByes, now
+	if !p.retired {
+		p.retired, p.quiet, p.byes, p.byeAt = true, now, mostByes, now
 	}
 }
 
@@ -86,25 +87,37 @@ func (l *Link) step(now time.Time) (wait time.Duration, over bool) {
 			at = t
 		}
 	}
-	if !p.retired.IsZero() {
-		until(p.retired.Add(l.times.grace))
-		if now.Sub(p.retired) >= l.times.grace {
-			l.over = true
-			return 0, true
-		}
-		l.byeLocked(now, until)
+	if p.retired && l.quietLocked(now, until) {
+		l.over = true
+		return 0, true
 	}
+	l.byeLocked(now, until)
 	if err := l.checkLocked(now, until); err != nil {
 		l.sayLocked(kindBye)
 		l.over, l.why = true, err
 		return 0, true
 	}
-	if l.pingLocked(now, until) {
-		l.over, l.why = true, ErrSilent
-		return 0, true
+	if !p.retired {
+		if l.pingLocked(now, until) {
+			l.over, l.why = true, ErrSilent
+			return 0, true
+		}
+		l.probeLocked(now, until)
 	}
-	l.probeLocked(now, until)
 	return max(at.Sub(now), time.Millisecond), false
+}
+
+// quietLocked reports whether a retired link has carried nothing for a while.
+func (l *Link) quietLocked(now time.Time, until func(time.Time)) bool {
+	p := &l.pulse
+	if now.Sub(p.quiet) >= l.times.grace {
+		if !l.carried.Swap(false) {
+			return true
+		}
+		p.quiet = now
+	}
+	until(p.quiet.Add(l.times.grace))
+	return false
 }
 
 // byeLocked repeats bye, because it may be lost.

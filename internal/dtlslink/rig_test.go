@@ -132,6 +132,11 @@ func run(t testing.TB, task func(ctx context.Context)) (stop func()) {
 	return stop
 }
 
+// forever returns what runs a dialer that does not retire.
+func forever(d *Dialer) func(context.Context) {
+	return func(ctx context.Context) { d.Run(ctx, context.Background()) }
+}
+
 // listen returns a UDP socket on loopback.
 func listen(t testing.TB, at string) *net.UDPConn {
 	t.Helper()
@@ -146,7 +151,7 @@ func listen(t testing.TB, at string) *net.UDPConn {
 func serve(t testing.TB, l *Listener, conn *net.UDPConn) (stop func()) {
 	t.Helper()
 	return run(t, func(ctx context.Context) {
-		if err := l.Serve(ctx, conn); err != nil {
+		if err := l.Serve(ctx, context.Background(), conn); err != nil {
 			t.Error(err)
 		}
 	})

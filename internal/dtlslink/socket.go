@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,8 @@ type packetConn interface {
 	// send sends datagrams or drops them, without blocking. It returns the number of those
 	// that the system took for too large.
 	send(list []datagram) (tooLarge int)
+	// deafen makes receive return os.ErrDeadlineExceeded from now on.
+	deafen()
 	// most returns the largest datagram that can be sent, as far as is known.
 	most() int
 	Close() error
@@ -181,6 +184,9 @@ func (s *socket) most() int {
 	}
 	return min(mtu-28, largestSize)
 }
+
+// deafen implements packetConn.
+func (s *socket) deafen() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // Close implements packetConn.
 func (s *socket) Close() error { return s.conn.Close() }
