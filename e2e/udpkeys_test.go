@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,9 +97,7 @@ func TestReloadedDatagramsWithKeys(t *testing.T) {
 			client := supervise(t, w.m1, section("client.edge", tt.client+" -p 53-54/udp "+keys.client))
 			c, listener := udpPeer(t, w.alice, 53), udpPeer(t, w.bob, 54)
 			wantFlowSoon(t, c, "before")
-			say(t, listener, "go on")
-			_, peer, err := stream.ReadFromUDPAddrPort(make([]byte, 100))
-			nstest.Must(t, err)
+			peer := reach(t, listener, stream)
 			for i, of := range []*supervised{server, client, server, client} {
 				of.wantReload(t)
 				if said := fmt.Sprint("news ", i); of == server || tt.listens {
@@ -107,15 +106,24 @@ func TestReloadedDatagramsWithKeys(t *testing.T) {
 					if got := receive(t, listener); got != said {
 						t.Errorf("the peer got %q, want %q", got, said)
 					}
-				} else {
-					say(t, listener, "go on")
-					_, again, err := stream.ReadFromUDPAddrPort(make([]byte, 100))
-					if err != nil || again != peer {
-						t.Errorf("the service sees %v, %v, want %v", again, err, peer)
-					}
+				} else if again := reach(t, listener, stream); again != peer {
+					t.Errorf("the service sees %v, want %v", again, peer)
 				}
 				wantFlowSoon(t, c, fmt.Sprint("after ", i))
 			}
 		})
 	}
+}
+
+// reach sends datagrams of a peer until the service has one. It returns the address that the service sees.
+func reach(t *testing.T, peer, service *net.UDPConn) (from netip.AddrPort) {
+	t.Helper()
+	nstest.WaitFor(t, "a datagram at the service", func() bool {
+		say(t, peer, "go on")
+		nstest.Must(t, service.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+		var err error
+		_, from, err = service.ReadFromUDPAddrPort(make([]byte, 100))
+		return err == nil
+	})
+	return from
 }
