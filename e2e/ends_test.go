@@ -136,6 +136,26 @@ func TestEndsByLimit(t *testing.T) {
 	logs.want(t, localAddr(s.peer), "MD", "PD")
 }
 
+// TestEndsByBan checks the codes of peers that are banned.
+func TestEndsByBan(t *testing.T) {
+	t.Parallel()
+	w, logs := newWorld(t), newAccessLogs(t)
+	service := listen(t, w.m2, "127.0.0.1:80")
+	w.server(t, "-p 80"+accessLog(logs.server))
+	w.client(t, "-p 80"+accessLog(logs.client))
+	s := newSession(t, w.alice, 80, service)
+	s.talk(t)
+	wantRun(t, w.m2, "ban", w.alice.addr.String(), "--for", "1h", "--why", "test")
+	logs.want(t, localAddr(s.peer), "VD", "BD")
+	logs.want(t, w.wantRefused(t, w.alice, 80), "BC", "BQ")
+
+	s = newSession(t, w.bob, 80, service)
+	s.talk(t)
+	wantRun(t, w.m1, "ban", w.bob.addr.String())
+	logs.want(t, localAddr(s.peer), "BD", "PD")
+	w.wantRefused(t, w.bob, 80) // without a line
+}
+
 // TestEndsWithoutServer checks the codes of peers that wait for a server.
 func TestEndsWithoutServer(t *testing.T) {
 	t.Parallel()

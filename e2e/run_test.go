@@ -64,15 +64,15 @@ func superviseBuild(t *testing.T, h *testnet.Host, content string, of versions) 
 	return s
 }
 
-// newSupervised starts `portredirector run`.
-func newSupervised(t *testing.T, h *testnet.Host, content string, of versions) *supervised {
+// newSupervised starts `portredirector run`, with more variables in its environment.
+func newSupervised(t *testing.T, h *testnet.Host, content string, of versions, env ...string) *supervised {
 	t.Helper()
 	dir := t.TempDir()
 	s := &supervised{host: h, file: filepath.Join(dir, "portredirector.toml"), program: filepath.Join(dir, "portredirector"), builds: of}
 	s.install(t, 0)
 	s.write(t, content)
 	cmd := exec.Command(s.program, "run", s.file)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	s.daemon = &daemon{Process: nstest.StartCmd(t, h, cmd)}
 	t.Cleanup(func() {
 		if !s.ended {

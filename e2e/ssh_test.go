@@ -76,13 +76,22 @@ func newSSHWorld(t *testing.T) sshWorld {
 // newSSHD starts sshd on M2, with more lines for its configuration.
 func newSSHD(t *testing.T, of *world, more ...string) sshWorld {
 	t.Helper()
-	w := sshWorld{world: of, dir: t.TempDir()}
+	w, conf := prepareSSHD(t, of, more...)
+	w.sshd = nstest.Start(t, w.m2, "sshd", "-D", "-e", "-f", conf)
+	waitListening(t, w.m2, "127.0.0.1:22 [::1]:22")
+	return w
+}
+
+// prepareSSHD makes the files of an sshd, and returns the path of its configuration.
+func prepareSSHD(t *testing.T, of *world, more ...string) (w sshWorld, conf string) {
+	t.Helper()
+	w = sshWorld{world: of, dir: t.TempDir()}
 	requireAccounts(t)
 	nstest.Must(t, makeRunSSHD())
 	for _, key := range []string{"host_key", "user_key"} {
 		nstest.Run(t, w.m2, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(w.dir, key))
 	}
-	conf := filepath.Join(w.dir, "sshd_config")
+	conf = filepath.Join(w.dir, "sshd_config")
 	nstest.Must(t, os.WriteFile(conf, fmt.Appendf(nil, `
 ListenAddress 127.0.0.1:22
 ListenAddress [::1]:22
@@ -94,11 +103,11 @@ UsePAM no
 PidFile none
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
+# So bash does not take itself for the first shell, and leaves the machine's .bashrc alone, which may take seconds.
+SetEnv SHLVL=1
 %[2]s
 `, w.dir, strings.Join(more, "\n")), 0o600))
-	w.sshd = nstest.Start(t, w.m2, "sshd", "-D", "-e", "-f", conf)
-	waitListening(t, w.m2, "127.0.0.1:22 [::1]:22")
-	return w
+	return w, conf
 }
 
 // stay starts a session of a peer. The returned function wants it to be alive, and ends it.

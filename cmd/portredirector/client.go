@@ -47,7 +47,7 @@ it works again. Peers whose data was not delivered move to the next.`,
 // runClient runs a client until a signal ends it.
 func runClient(ctx context.Context, e env, flags config.Flags, verbose bool, admin config.Admin) error {
 	cfg, err := flags.Client()
-	if _, aerr := admin.Listen(); aerr != nil {
+	if aerr := admin.Check(); aerr != nil {
 		err = errors.Join(err, aerr)
 	}
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/spf13/cobra"
+
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
 	"portredirector/internal/enroll"
@@ -53,8 +55,7 @@ func parse(args []string) error {
 	} else {
 		_, err = flags.Client()
 	}
-	_, adminErr := admin.Listen()
-	return errors.Join(err, adminErr)
+	return errors.Join(err, admin.Check())
 }
 
 // parseOther validates the command line of a subcommand that is no daemon.
@@ -142,7 +143,11 @@ func ours(option string) bool {
 	if len(name) == 1 {
 		return flags.ShorthandLookup(name) != nil
 	}
-	return flags.Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil || slices.Contains([]string{"help", "version"}, name)
+	known := slices.Contains([]string{"help", "version"}, name)
+	eachCommand(root, func(c *cobra.Command) {
+		known = known || c.Flags().Lookup(name) != nil || c.PersistentFlags().Lookup(name) != nil
+	})
+	return known
 }
 
 // checkLine validates a command line of the program, of Docker or of make. Of other programs it knows only the names.

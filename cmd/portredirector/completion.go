@@ -13,6 +13,7 @@ import (
 // choices lists the values of the options that take one of a few.
 var choices = map[string][]cobra.Completion{
 	"balance": {"failover\tthe first that works", "round-robin\teach in turn", "least-peers\tthe one with the fewest peers"},
+	"sort":    {"rate\tbytes a second", "bytes\tin all", "age\tthe oldest first"},
 	"header":  {"native\tof this program", "v2\tPROXY protocol, binary", "v1\tPROXY protocol, a line", "py\tPyPortRedirector's line"},
 }
 

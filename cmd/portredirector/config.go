@@ -63,7 +63,7 @@ func (e env) writeConfig(c *cobra.Command, end, name string, flags config.Flags,
 	} else {
 		_, err = flags.Server()
 	}
-	if _, aerr := admin.Listen(); aerr != nil {
+	if aerr := admin.Check(); aerr != nil {
 		err = errors.Join(err, aerr)
 	}
 	if err != nil {

@@ -42,8 +42,13 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	config.BareOptions(root.Flags(), &flags)
 	config.AdminOptions(root.Flags(), &admin)
 	config.CommonOptions(root.PersistentFlags(), &verbose)
-	root.AddCommand(clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
-		checkCommand(e), configCommand(e, &verbose), demoCommand(e), healthCommand(e), keygenCommand(e), versionCommand(e))
+	root.AddCommand(
+		clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
+		checkCommand(e), configCommand(e, &verbose), demoCommand(e),
+		healthCommand(e), statusCommand(e), topCommand(e),
+		banCommand(e), unbanCommand(e), bansCommand(e),
+		keygenCommand(e), versionCommand(e),
+	)
 
 	root.RunE = func(c *cobra.Command, _ []string) error {
 		if c.Flags().NFlag() == 0 {

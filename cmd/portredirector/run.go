@@ -10,6 +10,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
+	"portredirector/internal/enroll"
 	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/supervisor"
@@ -53,7 +54,7 @@ func runFile(ctx context.Context, e env, path string) error {
 		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
 	}
 	err := supervisor.Run(ctx, supervisor.Config{
-		Path: path, Parse: planOf, Version: buildVersion(),
+		Path: path, Parse: planOf, Version: buildVersion(), BansDir: daemon.BansDir(enroll.Dir()),
 		Log: log, Dropped: to.Dropped, Flush: func() { to.Flush(flushTime) },
 	})
 	if _, ok := errors.AsType[config.Mistakes](err); ok {
@@ -69,6 +70,7 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		return supervisor.Plan{}, err
 	}
 	plan := supervisor.Plan{WorkerTimeout: file.WorkerTimeout}
+	plan.Bans, _ = file.Admin.Bans.Config()               // the file is content with them
 	if address, _ := file.Admin.Listen(); address != "" { // the file is content with it
 		plan.AdminNames = file.Admin.Names()
 		plan.Admin = supervisor.Section{

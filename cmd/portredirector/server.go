@@ -49,7 +49,7 @@ before the first peer and removed at exit.`,
 // runServer runs a server until a signal ends it.
 func runServer(ctx context.Context, e env, flags config.Flags, verbose bool, admin config.Admin) error {
 	cfg, err := flags.Server()
-	if _, aerr := admin.Listen(); aerr != nil {
+	if aerr := admin.Check(); aerr != nil {
 		err = errors.Join(err, aerr)
 	}
 	if err != nil {

@@ -68,6 +68,7 @@ func runWorker(ctx context.Context, e env) error {
 		Say: func(line string) { fmt.Fprintln(e.stdout, line) },
 		Worker: &daemon.Worker{
 			Listeners: w.Listeners, Datagrams: w.Datagrams, Prepared: w.Prepared, Succeeded: succeeded.Load, Passed: passed,
+			Bans: w.Bans,
 			Pass: func(p client.Waiting) error {
 				return w.Pass(supervisor.Peer{Said: p.Said, Ended: p.Ended, Deadline: p.Deadline}, p.FD)
 			},

@@ -3,11 +3,14 @@ package admin
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"portredirector/internal/local"
@@ -18,40 +21,115 @@ const mostAnswer = 64 << 20
 
 // Get asks a process of this PID namespace for a path.
 func Get(ctx context.Context, pid int, path string) (status int, answer []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := within(ctx, askTimeout)
 	defer cancel()
-	status, answer, err = get(ctx, pid, path)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("it does not answer within %v", askTimeout)
+	if status, answer, err = request(ctx, http.MethodGet, pid, path); err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return status, answer, err
 }
 
-// get is Get without a bound on its time.
-func get(ctx context.Context, pid int, path string) (status int, answer []byte, err error) {
-	c, err := local.Admin.Dial(ctx, pid)
+// within bounds the time of a process for its answer.
+func within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, most, fmt.Errorf("it does not answer within %v", most))
+}
+
+// request makes a request to a process, and reads the answer.
+func request(ctx context.Context, method string, pid int, path string) (status int, answer []byte, err error) {
+	s, err := open(ctx, method, pid, path)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = c.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	defer s.close()
+	answer, err = io.ReadAll(io.LimitReader(s.body, mostAnswer))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, local.NoAnswer(s.conn, err)
 	}
-	if err := request.Write(c); err != nil {
-		return 0, nil, local.NoAnswer(c, err)
+	return s.status, answer, nil
+}
+
+// stream is an answer that has begun.
+type stream struct {
+	status int
+	body   io.ReadCloser
+	conn   *net.UnixConn
+	stop   func() bool
+}
+
+// close ends the stream.
+func (s stream) close() {
+	s.stop()
+	_ = s.conn.Close()
+}
+
+// open makes a request to a process. The caller closes the stream. Reads fail when ctx is
+// canceled.
+func open(ctx context.Context, method string, pid int, path string) (s stream, err error) {
+	if s.conn, err = local.Admin.Dial(ctx, pid); err != nil {
+		return s, err
 	}
-	response, err := http.ReadResponse(bufio.NewReader(c), request)
+	s.stop = context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
+	response, err := s.exchange(ctx, method, path)
 	if err != nil {
-		return 0, nil, local.NoAnswer(c, err)
+		err = local.NoAnswer(s.conn, err)
+		s.close()
+		return s, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	answer, err = io.ReadAll(io.LimitReader(response.Body, mostAnswer))
+	s.status, s.body = response.StatusCode, response.Body
+	return s, nil
+}
+
+// exchange sends a request, and reads the head of the answer.
+func (s stream) exchange(ctx context.Context, method, path string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, http.NoBody)
 	if err != nil {
-		return 0, nil, local.NoAnswer(c, err)
+		return nil, err
 	}
-	return response.StatusCode, answer, nil
+	if err := r.Write(s.conn); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(bufio.NewReader(s.conn), r)
+}
+
+// requestJSON makes a request that is answered in JSON. A failure is an error.
+func requestJSON[T any](ctx context.Context, method string, pid int, path string) (status int, value T, err error) {
+	status, text, err := request(ctx, method, pid, path)
+	if err != nil {
+		return 0, value, err
+	}
+	if status != http.StatusOK {
+		var f Failure
+		if json.Unmarshal(text, &f) != nil || f.Error == "" {
+			f.Error = fmt.Sprintf("it answers %s with status %d; is it of an older version?", path, status)
+		}
+		return status, value, errors.New(f.Error)
+	}
+	return status, value, json.Unmarshal(text, &value)
+}
+
+// asked is the answer of a process.
+type asked[T any] struct {
+	value T
+	err   error
+}
+
+// askEach asks processes at once, each for at most a time, and returns their answers in the same
+// order.
+func askEach[P, T any](ctx context.Context, most time.Duration, processes []P, ask func(context.Context, P) (T, error)) []asked[T] {
+	ctx, cancel := within(ctx, most)
+	defer cancel()
+	answers := make([]asked[T], len(processes))
+	var asking sync.WaitGroup
+	for i, p := range processes {
+		asking.Go(func() {
+			a := &answers[i]
+			if a.value, a.err = ask(ctx, p); a.err != nil && ctx.Err() != nil {
+				a.err = context.Cause(ctx)
+			}
+		})
+	}
+	asking.Wait()
+	return answers
 }
 
 // Health returns an error if a process is unhealthy or cannot be asked. A healthy one may have
@@ -75,28 +153,15 @@ func Find() ([]int, error) { return local.Admin.Find() }
 // Report asks all of pids at once for their health. It returns the errors of those that are
 // unhealthy, and the notes of others. It leaves out names that other processes hold.
 func Report(ctx context.Context, pids []int) (asked int, unhealthy map[int]error, notes map[int]string) {
-	type answer struct {
-		pid  int
-		note string
-		err  error
-	}
-	answers := make(chan answer)
-	for _, pid := range pids {
-		go func() {
-			note, err := Health(ctx, pid)
-			answers <- answer{pid, note, err}
-		}()
-	}
 	unhealthy, notes = make(map[int]error), make(map[int]string)
-	for range pids {
-		a := <-answers
+	for i, a := range askEach(ctx, askTimeout, pids, Health) {
 		switch {
 		case errors.Is(a.err, local.ErrTaken):
 			continue
 		case a.err != nil:
-			unhealthy[a.pid] = a.err
-		case a.note != "":
-			notes[a.pid] = a.note
+			unhealthy[pids[i]] = a.err
+		case a.value != "":
+			notes[pids[i]] = a.value
 		}
 		asked++
 	}

@@ -16,10 +16,12 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Worker is a process whose metrics are merged with those of its supervisor.
+// Worker is a process whose answers are merged with those of its supervisor.
 type Worker struct {
 	Section string
 	PID     int
+	Version string
+	Began   time.Time
 	families
 }
 
@@ -30,7 +32,7 @@ type families = map[string]*dto.MetricFamily
 // get the labels section and worker.
 func Merge(own Source, workers func() []Worker) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		asked := askAll(workers())
+		asked := askMetrics(workers())
 		own.Workers = asked
 		registry, err := own.Gatherer()
 		if err != nil {
@@ -55,40 +57,25 @@ func Merge(own Source, workers func() []Worker) prometheus.Gatherer {
 	})
 }
 
-// askAll asks all workers at once.
-func askAll(workers []Worker) []Worker {
-	answers := make(chan Worker)
-	for _, w := range workers {
-		go func() {
-			w.families = ask(w.PID)
-			answers <- w
-		}()
+// askMetrics asks all workers at once for their metrics.
+func askMetrics(workers []Worker) []Worker {
+	for i, a := range askEach(context.Background(), mergeTimeout, workers, metricsOf) {
+		workers[i].families = a.value // nil if it does not answer
 	}
-	asked := make([]Worker, 0, len(workers))
-	for range workers {
-		asked = append(asked, <-answers)
-	}
-	slices.SortFunc(asked, func(a, b Worker) int { return a.PID - b.PID })
-	return asked
+	return workers
 }
 
-// mergeTimeout bounds the time for a worker: a reload waits for the end of a scrape.
+// mergeTimeout bounds the time for a worker: a reload waits for the end of a question.
 const mergeTimeout = time.Second
 
-// ask returns the metrics of a process, or nil.
-func ask(pid int) families {
-	ctx, cancel := context.WithTimeout(context.Background(), mergeTimeout)
-	defer cancel()
-	status, text, err := Get(ctx, pid, pathMetrics)
-	if err != nil || status != http.StatusOK {
-		return nil
+// metricsOf returns the metrics of a worker.
+func metricsOf(ctx context.Context, w Worker) (families, error) {
+	_, text, err := request(ctx, http.MethodGet, w.PID, pathMetrics)
+	if err != nil {
+		return nil, err
 	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	all, err := parser.TextToMetricFamilies(bytes.NewReader(text))
-	if err != nil {
-		return nil
-	}
-	return all
+	return parser.TextToMetricFamilies(bytes.NewReader(text))
 }
 
 // label adds the labels of the worker to a metric.

@@ -10,29 +10,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"portredirector/internal/ban"
+	"portredirector/internal/ports"
+	"portredirector/internal/relay"
 	"portredirector/internal/track"
 )
 
-// Source supplies the values of all metrics, anew for each scrape. Metrics of nil functions are
-// left out.
+// Source supplies what operators want to know of a process, anew for each question. What nil
+// functions would tell is left out of the metrics. An API needs all but Servers, Refused and
+// Routes.
 type Source struct {
 	Version string
 	Self    *Self
+	Role    string                          // RoleClient or RoleServer
+	Health  func() (note string, err error) // as in Process
+	State   func() string                   // Serving, Retired or Draining
+	Table   *track.Table                    // of the connections
+	Ports   func() []Port                   // without counts; those that are configured, unless they are very many
+	Limits  func() []Limit
+	Paths   func([]track.Record) []relay.Paths // of live connections
 
-	Totals  func() map[uint16]track.Totals
-	Service func(port uint16) (name string, ok bool) // ok is false for a port that strangers made up
-	Servers func() []Upstream                        // of a client
+	Totals  func() map[ports.Port]track.Totals
+	Service func(port ports.Port) (name string, ok bool) // ok is false for a port that strangers made up
+	Servers func() []Upstream                            // of a client
 	Refused func(yield func(reason string, n uint64) bool)
-	Routes  func() map[string]bool   // whether the return route of each service's address works
+	Routes  func() []Route
 	Dropped func() map[string]uint64 // lines that each log has dropped
-	Workers []Worker                 // of a supervisor
-}
-
-// Upstream holds the state of a server, as its client sees it.
-type Upstream struct {
-	Name  string
-	Up    bool
-	Links map[string]int // by their state
+	Bans    *ban.List
+	Workers []Worker // of a supervisor
 }
 
 // metric describes a metric of this program.
@@ -63,13 +68,14 @@ var (
 	refused    = newMetric(counter, "claims_refused_total", "Links and peers that the server has refused.", "reason")
 	routeOK    = newMetric(gauge, "return_route_ok", "1 if replies of the service at this address come back.", "service")
 	workerUp   = newMetric(gauge, "worker_up", "1 if the worker has answered with its metrics.", "section", "worker")
+	bans       = newMetric(gauge, "bans", "Bans of peers: of this machine's list, or told by a server.", "from")
 	dropped    = newMetric(counter, "dropped_log_lines_total", "Lines that a log has dropped, because it is not written fast enough.", "log")
 )
 
 // Describe sends the descriptions of all metrics.
 func (s Source) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range []metric{
-		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, workerUp, dropped,
+		build, peersEnded, peers, bytesMoved, linkWait, connect, firstByte, serverUp, poolLinks, refused, routeOK, workerUp, bans, dropped,
 	} {
 		to <- m.Desc
 	}
@@ -94,9 +100,14 @@ func (s Source) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	if s.Routes != nil {
-		for service, ok := range s.Routes() {
-			e.send(routeOK, truth(ok), service)
+		for _, r := range s.Routes() {
+			e.send(routeOK, truth(r.OK), r.Service)
 		}
+	}
+	if s.Bans != nil {
+		list, told := s.Bans.Len()
+		e.send(bans, float64(list), "list")
+		e.send(bans, float64(told), "server")
 	}
 	for _, w := range s.Workers {
 		e.send(workerUp, truth(w.families != nil), w.Section, strconv.Itoa(w.PID))
@@ -136,7 +147,7 @@ func (s Source) byService() map[place]track.Totals {
 	for port, t := range s.Totals() {
 		at := place{port: "other"}
 		if name, ok := s.Service(port); ok {
-			at = place{strconv.Itoa(int(port)), name}
+			at = place{port.String(), name}
 		}
 		sum := all[at]
 		sum.Merge(t)

@@ -18,11 +18,16 @@ type Process struct {
 	// Metrics returns what gathers the metrics. It is called once, for the first caller who
 	// wants them; nil is no metrics.
 	Metrics func() (prometheus.Gatherer, error)
+	// Bans answers about bans; nil is none.
+	Bans Bans
+	// API answers in JSON; nil is none.
+	API API
 }
 
 // handler returns the handler of all paths.
 func (p Process) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", servePage)
 	mux.HandleFunc("GET "+pathHealth, p.serveHealth)
 	mux.HandleFunc("GET "+pathReady, p.serveReady)
 	if p.Metrics != nil {
@@ -36,13 +41,25 @@ func (p Process) handler() http.Handler {
 			serveMetrics(g, w)
 		})
 	}
+	if p.Bans != nil {
+		handleBans(mux, p.Bans)
+	}
+	if p.API != nil {
+		handleAPI(mux, p.API)
+	}
 	return mux
 }
 
-// localHandler also has profiles, for this machine's administrator.
+// localHandler also has commands and profiles, for this machine's administrator.
 func (p Process) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.handler())
+	if p.Bans != nil {
+		handleBanCommands(mux, p.Bans)
+	}
+	if p.API != nil {
+		handleCommands(mux, p.API)
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -75,8 +75,8 @@ func serve(l net.Listener, h http.Handler) *Server {
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	s.cancel() // those who follow events leave
 	_ = s.http.Shutdown(ctx)
-	s.cancel()
 	_ = s.http.Close()
 	s.serving.Wait()
 	s.handling.Lock()

@@ -114,6 +114,10 @@ func (k *conn) done(r relay.Result) {
 			// It may have taken the header and the peer's bytes for a request.
 			k.link.Fail(fmt.Errorf("%w: %w", upstream.ErrForeign, r.Err))
 		}
+		if errors.Is(r.Err, Refusal(wire.Banned)) {
+			k.debug("peer refused", slog.Any("error", k.ofServer(r.Err)))
+			return
+		}
 		k.warn(slog.LevelWarn, "peer refused", slog.Any("error", k.ofServer(r.Err)))
 	case relay.Failed:
 		k.warn(slog.LevelError, "relay failed", slog.Any("error", r.Err))

@@ -52,6 +52,8 @@ func blame(err error) track.Who {
 	switch {
 	case answered && refusal == Refusal(wire.Busy):
 		return track.Limit
+	case answered && refusal == Refusal(wire.Banned):
+		return track.Banned
 	case answered && (refusal == Refusal(wire.Refused) || refusal == Refusal(wire.Unreachable)):
 		return track.Service
 	case answered, errors.Is(err, ErrNoServer), errors.Is(err, relay.ErrNoStatus):

@@ -15,7 +15,10 @@ import (
 
 // onStatus takes the status from the server. A draining server may answer many peers and
 // is not back in between.
-func (k *conn) onStatus(status wire.Status) error {
+func (k *conn) onStatus(status wire.Status, ban wire.Ban) error {
+	if status == wire.Banned && k.client.Bans != nil {
+		k.client.Bans.Learn(k.header.Source.Addr(), ban)
+	}
 	if status == wire.Draining {
 		k.link.Retire()
 	} else {

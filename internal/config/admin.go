@@ -12,6 +12,7 @@ import (
 type Admin struct {
 	Address string // [HOST:]PORT; "" is nowhere
 	Any     bool   // others than this machine may ask
+	Bans    Bans
 }
 
 // Listen returns the address to listen on, "host:port", or "" for none.
@@ -63,6 +64,12 @@ func (a Admin) Located(err error) error {
 		err = l.Err
 	}
 	return &OptionError{Option: "admin", Value: 0, Err: fmt.Errorf("--admin: %w", err)}
+}
+
+// Check validates the options about operators, and about bans.
+func (a Admin) Check() error {
+	_, berr := a.Bans.Config()
+	return errors.Join(a.check(), berr)
 }
 
 // check validates the options about operators.

@@ -24,12 +24,20 @@ type File struct {
 // Locate returns an error about an option that stands above all sections with its place.
 func (f *File) Locate(err error) error { return f.top.Locate(err) }
 
+// bansOptions returns the options of a file's table of bans.
+func bansOptions(f *File) *pflag.FlagSet {
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	set.SortFlags = false
+	banOptions(set, &f.Admin.Bans)
+	return set
+}
+
 // fileOptions returns the options that a file has above its sections.
 func fileOptions(f *File) *pflag.FlagSet {
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	set.SortFlags = false
 	CommonOptions(set, &f.Verbose)
-	AdminOptions(set, &f.Admin)
+	adminOptions(set, &f.Admin)
 	durationVar(set, &f.WorkerTimeout, "worker-timeout", 0, "longest `TIME` that connections outlive the reload that replaced their worker; 0 is no limit")
 	return set
 }
@@ -41,9 +49,12 @@ func ReadFile(path string, content []byte) (*File, error) {
 	root, mistakes := readTOML(s)
 	r := fileReader{reader: reader{s, mistakes}, file: File{Path: path}}
 	r.top = Section{source: s, given: make(map[string]*given), options: fileOptions(&r.file)}
+	r.bans = Section{source: s, given: make(map[string]*given), options: bansOptions(&r.file)}
 	for _, e := range root.table {
 		r.topEntry(e)
 	}
+	_, err := r.file.Admin.Bans.Config()
+	r.mistakes = append(r.mistakes, r.bans.locateAll(err)...)
 	r.mistakes = append(r.mistakes, r.top.locateAll(errors.Join(atLeast("worker-timeout", r.file.WorkerTimeout, 0), r.file.Admin.check()))...)
 	if len(r.file.Sections) == 0 && len(r.mistakes) == 0 {
 		r.wrong(0, "the file has no client and no server: add a section [client.NAME] or [server.NAME], as `portredirector config` writes it")
@@ -73,6 +84,7 @@ type fileReader struct {
 	reader
 	file File
 	top  Section // the options above the sections
+	bans Section // the table of bans
 }
 
 // topEntry reads a top-level entry: an option, or all sections of clients or servers.
@@ -83,6 +95,13 @@ func (r *fileReader) topEntry(e *entry) {
 		r.wrong(e.at, "%s is a table: write [%s.NAME], and the options below it", e.key, e.key)
 	case isEnd:
 		r.sections(e)
+	case e.key == bansTable && e.isTable:
+		r.bans.at = e.at
+		r.options(&r.bans, e.table)
+	case e.key == bansTable:
+		r.wrong(e.at, "%s is a table: write [%s], and the options below it", e.key, e.key)
+	case r.bans.options.Lookup(e.key) != nil:
+		r.wrong(e.at, "`%s` belongs below [%s]", e.key, bansTable)
 	case r.top.options.Lookup(e.key) != nil:
 		r.options(&r.top, []*entry{e})
 	case e.isTable:

@@ -115,8 +115,12 @@ func (r *fileReader) unknown(s *Section, e *entry) {
 	switch {
 	case e.header:
 		r.wrong(e.at, "a section has one name, as in [client.NAME], and no table but `port`")
-	case r.top.options.Lookup(e.key) != nil:
+	case s != &r.bans && r.bans.options.Lookup(e.key) != nil:
+		r.wrong(e.at, "`%s` belongs below [%s]", e.key, bansTable)
+	case s != &r.top && r.top.options.Lookup(e.key) != nil:
 		r.wrong(e.at, "`%s` belongs above all sections", e.key)
+	case s == &r.bans && known[e.key]:
+		r.wrong(e.at, "`%s` belongs in a section, below [client.NAME] or [server.NAME]", e.key)
 	case known[e.key]:
 		r.mistakes = append(r.mistakes, r.mistake(e.at, fileError{CheckForeign(e.key, s.options.Name())}))
 	default:

@@ -34,8 +34,11 @@ func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet
 	if b.Len() > 0 {
 		b.WriteString("\n")
 	}
+	err := writeGiven(&b, "["+bansTable+"]\n", bansOptions(new(File)), given)
+	if err != nil {
+		return nil, err
+	}
 	fmt.Fprintf(&b, "[%s.%s]\n", end, name)
-	var err error
 	optionsOf(end, new(Flags)).VisitAll(func(option *pflag.Flag) {
 		f := given.Lookup(option.Name)
 		if f == nil || !f.Changed || err != nil {
@@ -53,6 +56,27 @@ func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet
 		}
 	})
 	return []byte(b.String()), err
+}
+
+// writeGiven writes a table of those of some options that are given, if there are any.
+func writeGiven(b *strings.Builder, header string, options, given *pflag.FlagSet) (err error) {
+	before := b.Len()
+	options.VisitAll(func(option *pflag.Flag) {
+		f := given.Lookup(option.Name)
+		if f == nil || !f.Changed || err != nil {
+			return
+		}
+		var value string
+		if b.Len() == before {
+			b.WriteString(header)
+		}
+		value, err = tomlValue(f.Value)
+		fmt.Fprintf(b, "%s = %s\n", f.Name, value)
+	})
+	if b.Len() > before {
+		b.WriteString("\n")
+	}
+	return err
 }
 
 // tomlValue returns the value of an option in TOML.

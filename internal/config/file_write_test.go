@@ -191,3 +191,26 @@ func checkMistakes(t *testing.T, content []byte, err error) {
 		}
 	}
 }
+
+// TestWriteBans writes the options about bans as a table, and reads it.
+func TestWriteBans(t *testing.T) {
+	t.Parallel()
+	var f Flags
+	var a Admin
+	set := optionsOf(clientEnd, &f)
+	AdminOptions(set, &a)
+	if err := set.Parse([]string{"-c", "m2:1", "-p", "80", "--ban", "192.0.2.0/24", "--never-ban", "198.51.100.1", "--never-ban", "2001:db8::/32", "--max-bans", "7"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := WriteFile(clientEnd, "a", false, a, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadFile("x.toml", text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if diff := cmp.Diff(a.Bans, got.Admin.Bans); diff != "" || !strings.Contains(string(text), "[bans]\n") {
+		t.Errorf("(-given +read):\n%s\n%s", diff, text)
+	}
+}

@@ -75,6 +75,8 @@ func names() (known map[string]bool, letters map[string]string) {
 			letters[f.Shorthand] = f.Name
 		})
 	}
-	fileOptions(new(File)).VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+	for _, set := range []*pflag.FlagSet{fileOptions(new(File)), bansOptions(new(File))} {
+		set.VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+	}
 	return known, letters
 }

@@ -19,9 +19,15 @@ func CommonOptions(f *pflag.FlagSet, verbose *bool) {
 	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
 }
 
-// AdminOptions defines the options about operators, which a command line has beside those of an end and a
-// file above all sections.
+// AdminOptions defines the options about operators and bans, which a command line has beside those of an
+// end. A file has them above all sections, and in a table of bans.
 func AdminOptions(f *pflag.FlagSet, a *Admin) {
+	adminOptions(f, a)
+	banOptions(f, &a.Bans)
+}
+
+// adminOptions defines the options about operators.
+func adminOptions(f *pflag.FlagSet, a *Admin) {
 	f.Var(&once{at: &a.Address}, "admin", "`[HOST:]PORT` of this machine on which to answer /metrics and /healthz by HTTP")
 	f.BoolVar(&a.Any, "admin-any", false, "with --admin: HOST may be any address, and nobody is asked for a password")
 }

@@ -59,6 +59,8 @@ func reference() string {
 
 `)
 	writeOptions(&b, fileOptions(new(File)), nil)
+	b.WriteString("# Bans of peers. Clients refuse them where they come in, and servers refuse and end them.\n[bans]\n\n")
+	writeOptions(&b, bansOptions(new(File)), nil)
 	b.WriteString("# A client accepts peers and passes them to a server. There may be any number, each with a name of its own.\n[client.main]\n\n")
 	writeOptions(&b, optionsOf(clientEnd, new(Flags)), map[string]string{"connect": "2.2.2.2:12345", "port": "80"})
 	b.WriteString("# A server takes peers from clients and reaches services with the peers' addresses. There may be any number.\n[server.main]\n\n")

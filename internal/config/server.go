@@ -86,6 +86,12 @@ func (s Server) services(p ports.Protocol) map[uint16]server.Service {
 	return s.Services
 }
 
+// Service returns the service of a port.
+func (s Server) Service(p ports.Port) (service server.Service, ok bool) {
+	service, ok = s.services(p.Protocol)[p.Number]
+	return service, ok
+}
+
 // All returns an iterator over the services of both protocols, in the order of their ports.
 func (s Server) All() iter.Seq2[ports.Port, server.Service] {
 	return func(yield func(ports.Port, server.Service) bool) {

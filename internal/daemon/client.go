@@ -50,6 +50,7 @@ type clientDaemon struct {
 	udpLinks  *udpClient     // nil without UDP ports or keys
 	flows     flows          // nil without UDP ports
 	operators operators
+	bans      *bans
 	own       *claim.Own // nil if this machine's addresses cannot be followed
 
 	followServers func(ctx context.Context) // nil without UDP ports
@@ -93,6 +94,10 @@ func (d *clientDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"client", d.openClient},
 		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
@@ -111,9 +116,9 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"sandbox", func(context.Context) error {
-			var files sandbox.Files
+			files := sandbox.Files{Keep: d.bans.keep()}
 			if d.state != nil {
-				files.Keep = []string{d.state.Dir()}
+				files.Keep = append(files.Keep, d.state.Dir())
 			}
 			confine(nil, files, d.log)
 			return nil
@@ -158,9 +163,12 @@ func (d *clientDaemon) openClient(context.Context) error {
 		Relay:       d.engine,
 		Log:         d.log,
 		OpenTimeout: cfg.ConnectTimeout,
+		Bans:        d.bans.list,
 		Peers:       limit.Peers[netip.Prefix]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each, RateEach: cfg.Peers.NewEach},
 		Throttle:    logging.Throttle[netip.Prefix]{To: d.log},
 	}
+	d.bans.links = d.servers.Addrs
+	d.bans.list.OnBan(d.client.CutBanned)
 	if w := d.env.Worker; w != nil {
 		d.client.Pass = w.Pass
 		d.succeeded, d.succeed = context.WithCancel(context.Background())
@@ -185,7 +193,7 @@ func (d *clientDaemon) followAddresses() {
 // ready announces the client, and invites a server if asked to.
 func (d *clientDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
-	d.serveAdmin(d.log, health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))

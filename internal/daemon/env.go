@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/socket"
@@ -40,6 +41,8 @@ type Worker struct {
 	Succeeded func() bool
 	// Pass gives a peer to that process. The caller still owns its socket.
 	Pass func(p client.Waiting) error
+	// Bans has the bans of the supervisor.
+	Bans *ban.List
 	// Passed has peers of a process that has retired. The daemon owns their sockets.
 	Passed <-chan client.Waiting
 }

@@ -55,6 +55,7 @@ type serverDaemon struct {
 	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
+	bans       *bans
 }
 
 // serverCapabilities lists what a server keeps.
@@ -98,6 +99,10 @@ func (d *serverDaemon) steps() []step {
 			d.engine, err = d.openRelay(d.cfg.Relay, d.log)
 			return err
 		}},
+		{"bans", func(context.Context) (err error) {
+			d.bans, err = d.openBans(d.env, d.cfg.Trust, d.log)
+			return err
+		}},
 		{"server", d.openServer},
 		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
@@ -119,7 +124,7 @@ func (d *serverDaemon) steps() []step {
 		{"sandbox", func(context.Context) error {
 			// docker.Engine.Watch looks for docker-proxy among the processes. Landlock still
 			// keeps their memory and environment out of reach.
-			files := sandbox.Files{Read: []string{"/proc"}}
+			files := sandbox.Files{Read: []string{"/proc"}, Keep: d.bans.keep()}
 			if d.cfg.Trust.State != "" {
 				files.Read = append(files.Read, d.cfg.Trust.State)
 			}
@@ -140,11 +145,7 @@ func (d *serverDaemon) ready(shutdown Shutdown) error {
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
 	}
-	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
-	if len(d.listeners) == 0 {
-		checks = append(checks, d.callers.Unhealthy)
-	}
-	d.serveAdmin(d.log, health(shutdown, d.engine, checks...), d.env, d.operators, d.source())
+	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {
 		d.server.Tell.Flush()
 		n := d.dialer.Counts()

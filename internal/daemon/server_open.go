@@ -60,6 +60,8 @@ func (d *serverDaemon) openServer(context.Context) error {
 		Allow: cfg.Allow, Secure: d.acceptor,
 		Claims: &claim.Policy{Allow: cfg.AllowClaim, Deny: cfg.DenyClaim, Own: d.own},
 
+		Bans: d.bans.list,
+
 		Unfinished: oldest[server.Origin](cfg.Unfinished),
 		Handshakes: oldest[server.Origin](cfg.Handshakes),
 		Known:      oldest[server.Origin](cfg.Unfinished),
@@ -67,6 +69,8 @@ func (d *serverDaemon) openServer(context.Context) error {
 		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
 		Tell:       logging.Throttle[server.Subject]{To: d.log},
 	}
+	d.bans.links = d.server.ClientAddrs
+	d.bans.list.OnBan(d.server.CutBanned)
 	if d.clients != nil {
 		d.server.Clients = d.clients.Get
 		warnOfUnusedPorts(cfg, d.clients.Get(), d.log)

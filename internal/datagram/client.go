@@ -111,7 +111,7 @@ func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 	if c.enter(l, f.source(), h.port) != nil {
 		return nil
 	}
-	c.Track.Begin(&f.record, f, h.port)
+	c.Track.Begin(&f.record, f, udp(h.port))
 	l.table.insert(f)
 	if !c.route(f, Target{}) {
 		return nil
@@ -215,7 +215,7 @@ func (c *Client) removed(f *flow) {
 // describe fills in what a client knows of a flow.
 func (c *Client) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
-	r.Service = c.cfg.Names[ports.Port{Protocol: ports.UDP, Number: r.Port}]
+	r.Service = c.cfg.Names[udp(r.Port)]
 	r.Other = f.target.Name
 }
 

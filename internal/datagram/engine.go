@@ -14,6 +14,8 @@ import (
 
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
+	"portredirector/internal/ports"
+	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
 )
@@ -35,6 +37,9 @@ type Options struct {
 	Track          *track.Table
 	Log            *slog.Logger
 }
+
+// udp returns a UDP port.
+func udp(number uint16) ports.Port { return ports.Port{Protocol: ports.UDP, Number: number} }
 
 // describer describes a flow for its record.
 type describer interface {
@@ -107,7 +112,7 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 		}
 	}
 	if err != nil {
-		e.Track.Refuse(port, track.Code{Who: track.Limit, Phase: track.Queue})
+		e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
 		e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
 			return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
 		})
@@ -124,7 +129,7 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 func (e *engine) evict(f *flow) {
 	if f.stage == unanswered {
 		e.Track.Forget(&f.record)
-		e.Track.Refuse(f.header.Destination.Port(), track.Code{Who: track.Limit, Phase: track.Connect})
+		e.Track.Refuse(udp(f.header.Destination.Port()), track.Code{Who: track.Limit, Phase: track.Connect})
 		e.remove(f)
 		return
 	}
@@ -139,6 +144,9 @@ func (e *engine) expired(f *flow) {
 	}
 	e.finish(f, track.Nobody, nil)
 }
+
+// cut ends a flow that an operator has cut. The peer's next datagram begins another.
+func (e *engine) cut(f *flow) { e.finish(f, track.Admin, relay.ErrClosed) }
 
 // finish ends a flow and its record.
 func (e *engine) finish(f *flow, by track.Who, err error) {

@@ -91,6 +91,9 @@ func (f *flow) disconnect() {
 	}
 }
 
+// Peer returns the peer of the flow.
+func (f *flow) Peer() netip.AddrPort { return f.header.Source }
+
 // Describe fills in what the flow knows.
 func (f *flow) Describe(r *track.Record) { f.loop.end.describe(f, r) }
 

@@ -54,6 +54,8 @@ type end interface {
 	failed(f *flow, errno unix.Errno)
 	// expired ends a flow after its silence.
 	expired(f *flow)
+	// cut ends a flow that an operator has cut.
+	cut(f *flow)
 	// removed takes a flow that has ended from its link.
 	removed(f *flow)
 	describer
@@ -158,11 +160,16 @@ func (l *loop) collect(f *flow, i int) {
 	f.group.last = slot
 }
 
-// expire ends the flows that were silent for too long.
+// expire ends the flows that were silent for too long, or that an operator has cut.
 func (l *loop) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.now = relay.Now()
+	for _, f := range l.table.byKey {
+		if f.record.Meter.IsCut() {
+			l.end.cut(f)
+		}
+	}
 	for f := l.table.expired(l.now, l.after); f != nil; f = l.table.expired(l.now, l.after) {
 		l.end.expired(f)
 	}

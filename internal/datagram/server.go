@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
@@ -169,7 +170,7 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 	later := errors.Is(err, ErrLater)
 	if err != nil && !later {
 		status, who := s.cfg.Gate.Refused(h, from, err)
-		s.Track.Refuse(0, track.Code{Who: who, Phase: track.Queue})
+		s.Track.Refuse(ports.Port{}, track.Code{Who: who, Phase: track.Queue})
 		return nil, status
 	}
 	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
@@ -177,7 +178,7 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		return nil, wire.Busy
 	}
 	take(f)
-	s.Track.Begin(&f.record, f, h.Destination.Port())
+	s.Track.Begin(&f.record, f, udp(h.Destination.Port()))
 	l.table.insert(f)
 	if later {
 		f.held = new(held)

@@ -68,16 +68,17 @@ func (s Service) Ask(ctx context.Context, pid int, question string) (answer stri
 	if err != nil {
 		return "", NoAnswer(c, err)
 	}
-	return printable(strings.TrimSpace(line)), nil
+	return Printable(strings.TrimSpace(line)), nil
 }
 
-// printable replaces what would command a terminal: the process may be of another user.
-func printable(line string) string {
+// Printable replaces what would command a terminal: a process may be of another user, and names in
+// its answers may come from strangers.
+func Printable(line string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return '?'
 	}, line)
 }
 

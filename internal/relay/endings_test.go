@@ -177,7 +177,7 @@ func (b *bench) startPair(t *testing.T, a int, s stage, v variant) {
 		Done:   func(r Result) { b.told <- told{"Done", r.End, r.Err} },
 	}
 	if s == awaitingStatus {
-		pair.OnStatus = func(wire.Status) error { return nil }
+		pair.OnStatus = func(wire.Status, wire.Ban) error { return nil }
 	}
 	if v.returns {
 		pair.OnUndelivered = func(_ context.Context, u Undelivered) {

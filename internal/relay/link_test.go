@@ -83,7 +83,7 @@ func (r *linkRig) start(t *testing.T) {
 
 var errRefused = errors.New("refused")
 
-func onStatus(s wire.Status) error {
+func onStatus(s wire.Status, _ wire.Ban) error {
 	if s != wire.Connected {
 		return fmt.Errorf("%w: %v", errRefused, s)
 	}

@@ -29,10 +29,11 @@ type Pair struct {
 
 	// ConnectTimeout bounds the connect, to a second; 0 is no bound.
 	ConnectTimeout time.Duration
-	// OnStatus, if set, is called with the status of a dialed link. Bytes go up meanwhile.
+	// OnStatus, if set, is called with the status of a dialed link, and with the ban that came
+	// with the status Banned. Bytes go up meanwhile.
 	// An error resets both sockets and ends the pair as Refused; an ErrUndelivered gives
 	// the accepted socket to OnUndelivered.
-	OnStatus func(wire.Status) error
+	OnStatus func(wire.Status, wire.Ban) error
 	// StatusTimeout bounds the wait for the status, to a few seconds; 0 is no bound.
 	StatusTimeout time.Duration
 	// GiveUp, if set, is called once a second while the status is awaited and none of the

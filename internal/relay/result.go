@@ -30,6 +30,9 @@ func (m *Meter) Cut() {
 	}
 }
 
+// IsCut reports whether Cut was called.
+func (m *Meter) IsCut() bool { return m.isCut.Load() }
+
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
 var start = time.Now().Add(-time.Nanosecond)
 

@@ -33,8 +33,8 @@ type setup struct {
 	onIdle  func(ctx context.Context, fd int)
 	onError func(error)
 
-	onStatus      func(wire.Status) error // nil if there is no status
-	giveUp        func() error            // nil if only the time-out ends the wait
+	onStatus      func(wire.Status, wire.Ban) error // nil if there is no status
+	giveUp        func() error                      // nil if only the time-out ends the wait
 	onUndelivered func(ctx context.Context, u Undelivered)
 	kept          []byte // what was read so far, for onUndelivered
 

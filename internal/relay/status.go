@@ -101,7 +101,7 @@ func (f *flow) readStatus(w *workspace) (event, error) {
 // answered acts on the status. With it came the first bytes of its direction, or the error
 // of the link.
 func (f *flow) answered(w *workspace, status wire.Status, first []byte, broken error) (event, error) {
-	switch err := f.setup.onStatus(status); {
+	switch err := f.setup.onStatus(status, f.side[dialed].frames.in.Ban()); {
 	case errors.Is(err, ErrUndelivered):
 		return declined, err
 	case err != nil:

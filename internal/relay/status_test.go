@@ -66,7 +66,7 @@ func testStatus(t *testing.T, w way) {
 	got := wire.Status(99)
 	a := newAnswering(t, w, relay.Pair{
 		StatusTimeout: time.Minute,
-		OnStatus:      func(s wire.Status) error { got = s; return nil },
+		OnStatus:      func(s wire.Status, _ wire.Ban) error { got = s; return nil },
 	})
 	// Much goes up, and ends, before the answer.
 	data := bytes.Repeat([]byte("0123456789"), 500_000)
@@ -132,7 +132,7 @@ func noStatus(t *testing.T, w way) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			a := newAnswering(t, w, relay.Pair{
-				StatusTimeout: tt.timeout, OnStatus: func(wire.Status) error { return refusal },
+				StatusTimeout: tt.timeout, OnStatus: func(wire.Status, wire.Ban) error { return refusal },
 			})
 			tt.act(t, a)
 			if name != "the peer resets" {
@@ -155,7 +155,7 @@ func TestPanicEndsItsPairOnly(t *testing.T) {
 	result := make(chan relay.Result, 1)
 	engine.Relay(relay.Pair{
 		Accepted: detach(t, acceptedEnd), Dialed: near.fd, Framed: relay.DialedLink,
-		OnStatus: func(wire.Status) error { panic("a bug") },
+		OnStatus: func(wire.Status, wire.Ban) error { panic("a bug") },
 		Done:     func(r relay.Result) { result <- r },
 	})
 	other := &rig{engine: engine, way: plain, result: make(chan relay.Result, 1)}

@@ -39,7 +39,7 @@ func newAgain(t *testing.T, timeout time.Duration) *again {
 	near, a.first = linked.farLink(t, engine, false)
 	other, a.second = linked.farLink(t, engine, false)
 	t.Cleanup(func() { _, _, _ = a.peer.Close(), a.first.Conn.Close(), a.second.Conn.Close() })
-	answer := func(s wire.Status) error {
+	answer := func(s wire.Status, _ wire.Ban) error {
 		return map[wire.Status]error{wire.Draining: errElsewhere}[s]
 	}
 	done := func(r relay.Result) { a.result <- r }
@@ -158,7 +158,7 @@ func TestUnansweredIsUndeliveredOnlyUnwritten(t *testing.T) {
 func TestFinalStatus(t *testing.T) {
 	final := errors.New("no")
 	a := newAnswering(t, linked, relay.Pair{
-		OnStatus:      func(wire.Status) error { return final },
+		OnStatus:      func(wire.Status, wire.Ban) error { return final },
 		OnUndelivered: func(context.Context, relay.Undelivered) { t.Error("it was given back") },
 	})
 	nstest.Must(t, a.server.SendStatus(wire.Refused))

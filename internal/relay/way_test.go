@@ -51,7 +51,7 @@ func (w way) relay(t testing.TB, e *relay.Engine, p relay.Pair) {
 		DownPrefix: wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected)), OnFree: closeLink,
 	})
 	p.Dialed, p.DialedLayer, p.Framed = near.fd, near.layer, relay.DialedLink
-	p.OnStatus, p.OnFree = func(wire.Status) error { return nil }, closeLink
+	p.OnStatus, p.OnFree = func(wire.Status, wire.Ban) error { return nil }, closeLink
 	e.Relay(p)
 }
 

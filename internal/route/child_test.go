@@ -47,7 +47,7 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(out, nil))
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	routes, err := route.Open(ctx, route.Config{Mark: uint32(m), Table: t}, log)
 	if err != nil {
 		fmt.Fprintf(out, "error opening: %v\n", err)
@@ -71,7 +71,7 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 				fmt.Fprintf(out, "error %s: %v\n", lines.Text(), err)
 			} else if last := services[len(services)-1]; last.Protocol == ports.UDP {
 				if to, mark, err := routes.MarkFlow(ctx, last.AddrPort, claimOf(last.Addr())); err == nil {
-					fmt.Fprintf(out, "have %s mark %#x at %s\n", lines.Text(), mark, to)
+					fmt.Fprintf(out, "have %s mark %#x at %s %d\n", lines.Text(), mark, to, outcome(routes, last))
 				}
 			} else if mark, ok := routes.Ready(last); ok {
 				fmt.Fprintf(out, "have %s mark %#x\n", lines.Text(), mark)
@@ -87,6 +87,16 @@ func child(cfg string, in io.Reader, out io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// outcome returns the outcome of the last proof of a service.
+func outcome(routes *route.Manager, service ports.Endpoint) route.Outcome {
+	for _, f := range routes.Findings() {
+		if f.Service == service {
+			return f.Outcome
+		}
+	}
+	return route.Unproved
 }
 
 // claimOf returns a claim for a service.

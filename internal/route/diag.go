@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,22 +17,34 @@ type socketBinding struct {
 // Numbers of the kernel, include/uapi/linux/sock_diag.h and inet_diag.h.
 const (
 	sockDiagByFamily = 20
-	diagRequestLen   = 56 // struct inet_diag_req_v2
+	diagRequestLen   = unix.SizeofNlMsghdr + 56 // struct inet_diag_req_v2
 	diagNoCookie     = 0xffffffff
 	loopbackIndex    = 1
 )
 
-// askSocket asks the kernel which socket would get a datagram from claim to service
-// (sock_diag(7)). A kernel that cannot say has none.
-func askSocket(claim netip.Addr, service netip.AddrPort) socketBinding {
+// socketDiag asks the kernel about sockets (sock_diag(7)). The zero value is not open.
+type socketDiag struct{ fd int }
+
+// openSocketDiag opens the socket for questions.
+func openSocketDiag() (socketDiag, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	return socketDiag{fd}, err
+}
+
+// ask returns how the socket is bound that would get a datagram from claim to service. A
+// kernel that cannot say has none.
+func (d socketDiag) ask(claim netip.Addr, service netip.AddrPort) socketBinding {
 	const claimPort = 1 // no flow comes from it
-	request := nl.NewNetlinkRequest(sockDiagByFamily, 0)
-	request.AddRawData(diagRequest(netip.AddrPortFrom(claim, claimPort), service))
-	answers, err := request.Execute(unix.NETLINK_SOCK_DIAG, sockDiagByFamily)
-	if err != nil || len(answers) == 0 {
+	if err := unix.Send(d.fd, diagRequest(netip.AddrPortFrom(claim, claimPort), service), 0); err != nil {
 		return socketBinding{}
 	}
-	return decodeSocket(answers[0], service.Addr())
+	// The kernel has answered before send(2) returned.
+	var answer [4096]byte
+	n, _, err := unix.Recvfrom(d.fd, answer[:], unix.MSG_DONTWAIT)
+	if err != nil || n < unix.SizeofNlMsghdr || binary.NativeEndian.Uint16(answer[4:]) != sockDiagByFamily {
+		return socketBinding{}
+	}
+	return decodeSocket(answer[unix.SizeofNlMsghdr:n], service.Addr())
 }
 
 // diagRequest encodes the question. Source and destination are those of the datagram
@@ -43,7 +54,11 @@ func diagRequest(from, to netip.AddrPort) []byte {
 	if to.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	b := []byte{family, unix.IPPROTO_UDP, 0, 0}
+	b := binary.NativeEndian.AppendUint32(make([]byte, 0, diagRequestLen), diagRequestLen)
+	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
+	b = append(b, make([]byte, 8)...) // sequence and port
+	b = append(b, family, unix.IPPROTO_UDP, 0, 0)
 	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // all states
 	b = binary.BigEndian.AppendUint16(b, from.Port())
 	b = binary.BigEndian.AppendUint16(b, to.Port())

@@ -78,7 +78,7 @@ func (m *Manager) blameRouting(r sent) (culprit, mend string) {
 	l := m.replyLookup(r)
 	got, err := l.ask()
 	switch {
-	case !l.routable(), r.wildcard && !sourceFor(r.From.Addr(), r.To.Port()).IsValid():
+	case !l.routable(), r.wildcard && !m.bindings.source(r.From.Addr()).IsValid():
 		return "this machine has no route for replies", "give it a default route"
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
 		return "the kernel's check of the reverse path drops the reply", mendReverse

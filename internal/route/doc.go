@@ -4,7 +4,7 @@
 // There are two return routes for each address family. The address that a
 // service is dialed at decides which one it needs:
 //
-//   - Loopback, for 127.0.0.0/8 and ::1. An ip rule for TCP that this machine
+//   - Loopback, for 127.0.0.0/8 and ::1. An ip rule for TCP or UDP that this machine
 //     sends from the address and port of the service leads to a routing table
 //     that holds nothing but "local default dev lo". A second rule does so for
 //     what a firewall answers in the place of the service. Both come after the
@@ -23,6 +23,10 @@
 // A [Plan] describes what has to be in the kernel, and prints it. A [Manager]
 // puts it there, keeps it there, and takes it away.
 //
+// UDP takes the same ways. Its conntrack entries live for as long as a flow may be
+// silent. A program that has bound its port to all addresses answers from the one that the
+// kernel chooses for the peer, so flows dial that ([Manager.ReadyFlow]).
+//
 // # Beside other programs
 //
 //   - Rules that others add without a priority land in front of ours. Ours then
@@ -38,7 +42,8 @@
 //
 // A Manager proves the return route of each service at the service's own address
 // and port, by package probe: when it is set up, every ten seconds, and soon after
-// the kernel announces a change. A [Finding] says what was seen. After a failure a
+// the kernel announces a change. A UDP service on this machine has a stand-in that
+// gets the proofs in its place. A [Finding] says what was seen. After a failure a
 // second proof is traced through nftables, which names the rule to blame. Peers of a
 // service whose return route does not hold are refused; other services go on.
 //

@@ -56,10 +56,10 @@ func (fs *filters) add(p Plan, f family) (added bool, err error) {
 		return false, fmt.Errorf("add nft table %s: %w", p.filterName(), err)
 	}
 	if p.FlowTimeout > 0 && !p.Plain {
-		seconds := uint32(p.FlowTimeout / time.Second) //nolint:gosec // at most some days
+		seconds := uint32(p.FlowTimeout / time.Second)
 		fs.conn.AddObj(&nftables.NamedObj{
 			Table: table, Name: flowTimeout, Type: nftables.ObjTypeCtTimeout,
-			Obj: &expr.CtTimeout{L3Proto: uint16(f), L4Proto: unix.IPPROTO_UDP, Policy: expr.CtStatePolicyTimeout{ //nolint:gosec // 2 or 10
+			Obj: &expr.CtTimeout{L3Proto: uint16(f), L4Proto: unix.IPPROTO_UDP, Policy: expr.CtStatePolicyTimeout{
 				expr.CtStateUDPUNREPLIED: seconds, expr.CtStateUDPREPLIED: seconds,
 			}},
 		})

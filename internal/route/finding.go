@@ -86,7 +86,11 @@ type findingError struct{ Finding }
 
 func (e findingError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (a dial from %s to %s)", e.Outcome, e.Claim, e.Service.Protocol.At(e.Dialed))
+	fmt.Fprintf(&b, "%s (a dial from %s to %s", e.Outcome, e.Claim, e.Service)
+	if e.Dialed.IsValid() && e.Dialed != e.Service.AddrPort {
+		fmt.Fprintf(&b, " at %s", e.Dialed.Addr())
+	}
+	b.WriteString(")")
 	for _, part := range []string{e.Seen, e.Culprit, e.Mend} {
 		if part != "" {
 			b.WriteString(": " + part)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"portredirector/internal/ports"
 )
 
@@ -60,13 +62,16 @@ func (m *Manager) dialedAt(service ports.Endpoint, from claims) []ports.Endpoint
 // and from which address they would speak to a claim. The zero value is ready for use.
 type bindings struct {
 	mu      sync.Mutex
-	sockets map[netip.AddrPort]binding // by service; guarded by mu
-	sources map[netip.Addr]netip.Addr  // by claim; the zero value for one without a route; guarded by mu
+	sockets map[netip.AddrPort]*binding // by service; guarded by mu
+	sources map[netip.Addr]netip.Addr   // by claim; the zero value for one without a route; guarded by mu
+	diag    *socketDiag                 // opened when first needed; guarded by mu
+	choose  map[family]sourceSocket     // opened when first needed; guarded by mu
 }
 
 // binding is how a program has bound the port of a service.
 type binding struct {
 	socketBinding
+	local bool // the service is on this machine
 	until time.Time
 }
 
@@ -74,8 +79,8 @@ const (
 	// bindingLives bounds how long a service that was started anew may be dialed as the
 	// one before. The kernel announces no new sockets.
 	bindingLives = time.Second
-	// mostSources bounds the claims whose source is remembered.
-	mostSources = 4096
+	// mostKept bounds the services and claims of which something is remembered.
+	mostKept = 4096
 )
 
 // dialed returns the address at which a flow of claim dials a service.
@@ -85,18 +90,10 @@ func (b *bindings) dialed(service netip.AddrPort, claim netip.Addr) netip.AddrPo
 	if !b.socketLocked(service, claim).anyAddress {
 		return service
 	}
-	source, ok := b.sources[claim]
-	if !ok {
-		source = sourceFor(claim, service.Port())
-		if len(b.sources) >= mostSources || b.sources == nil {
-			b.sources = make(map[netip.Addr]netip.Addr)
-		}
-		b.sources[claim] = source
+	if source := b.sourceLocked(claim); source.IsValid() {
+		return netip.AddrPortFrom(source, service.Port())
 	}
-	if !source.IsValid() {
-		return service
-	}
-	return netip.AddrPortFrom(source, service.Port())
+	return service
 }
 
 // socket returns how the port of a service is bound.
@@ -106,20 +103,60 @@ func (b *bindings) socket(service netip.AddrPort, claim netip.Addr) socketBindin
 	return b.socketLocked(service, claim)
 }
 
+// source returns the address from which this machine speaks to a claim.
+func (b *bindings) source(claim netip.Addr) netip.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sourceLocked(claim)
+}
+
 func (b *bindings) socketLocked(service netip.AddrPort, claim netip.Addr) socketBinding {
-	known, ok := b.sockets[service]
-	if ok && time.Now().Before(known.until) {
-		return known.socketBinding
+	known := b.sockets[service]
+	if known == nil {
+		known = &binding{local: isLocal(service.Addr())}
+		if b.sockets == nil || len(b.sockets) >= mostKept {
+			b.sockets = make(map[netip.AddrPort]*binding)
+		}
+		b.sockets[service] = known
 	}
-	known = binding{until: time.Now().Add(bindingLives)}
-	if isLocal(service.Addr()) {
-		known.socketBinding = askSocket(claim, service)
+	if now := time.Now(); known.local && now.After(known.until) {
+		known.socketBinding, known.until = b.askLocked(claim, service), now.Add(bindingLives)
 	}
-	if b.sockets == nil || len(b.sockets) >= mostSources {
-		b.sockets = make(map[netip.AddrPort]binding)
-	}
-	b.sockets[service] = known
 	return known.socketBinding
+}
+
+func (b *bindings) askLocked(claim netip.Addr, service netip.AddrPort) socketBinding {
+	if b.diag == nil {
+		diag, err := openSocketDiag()
+		if err != nil {
+			return socketBinding{}
+		}
+		b.diag = &diag
+	}
+	return b.diag.ask(claim, service)
+}
+
+func (b *bindings) sourceLocked(claim netip.Addr) netip.Addr {
+	if source, ok := b.sources[claim]; ok {
+		return source
+	}
+	f := familyOf(claim)
+	s, ok := b.choose[f]
+	if !ok {
+		var err error
+		if s, err = openSourceSocket(f); err != nil {
+			return netip.Addr{}
+		}
+		if b.choose == nil {
+			b.choose = make(map[family]sourceSocket)
+		}
+		b.choose[f] = s
+	}
+	if b.sources == nil || len(b.sources) >= mostKept {
+		b.sources = make(map[netip.Addr]netip.Addr)
+	}
+	b.sources[claim] = s.ask(claim)
+	return b.sources[claim]
 }
 
 // forget has everything be asked anew, after addresses or routes have changed.
@@ -130,16 +167,16 @@ func (b *bindings) forget() {
 	clear(b.sources)
 }
 
-// sourceFor returns the address from which the kernel lets this machine speak to a
-// claim if the program does not choose one. It is the zero value if there is no route.
-//
-// Sources are kept by claim alone: rules of others by the port of the sender do not
-// count.
-func sourceFor(claim netip.Addr, port uint16) netip.Addr {
-	l := lookup{protocol: ports.UDP, from: netip.AddrPortFrom(netip.Addr{}, port), to: netip.AddrPortFrom(claim, 0)}
-	f, err := l.ask()
-	if err != nil {
-		return netip.Addr{}
+// close closes the sockets for questions.
+func (b *bindings) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.diag != nil {
+		_ = unix.Close(b.diag.fd)
+		b.diag = nil
 	}
-	return f.source
+	for f, s := range b.choose {
+		_ = unix.Close(s.fd)
+		delete(b.choose, f)
+	}
 }

@@ -15,7 +15,7 @@ import (
 // lookup is a question to the kernel for the route of a packet (RTM_GETROUTE).
 type lookup struct {
 	protocol ports.Protocol
-	from, to netip.AddrPort // from may be the zero value, or a port of any address
+	from, to netip.AddrPort // from may be the zero value
 	mark     uint32
 	in       int // the interface that the packet comes in by; 0 if this machine sends it
 }
@@ -24,9 +24,8 @@ type lookup struct {
 type found struct {
 	kind    uint8 // unix.RTN_LOCAL, unix.RTN_UNICAST and so on
 	table   int
-	out     int        // the interface
-	gateway bool       // by a router
-	source  netip.Addr // the kernel's choice, if there is one
+	out     int  // the interface
+	gateway bool // by a router
 }
 
 // ask asks the kernel. For a packet that comes in the error is EXDEV or EINVAL
@@ -51,8 +50,6 @@ func (l lookup) ask() (found, error) {
 			f.table = int(nl.NativeEndian().Uint32(a.Value))
 		case unix.RTA_OIF:
 			f.out = int(nl.NativeEndian().Uint32(a.Value))
-		case unix.RTA_PREFSRC:
-			f.source, _ = netip.AddrFromSlice(a.Value)
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
 			f.gateway = true
 		}
@@ -83,11 +80,9 @@ func (l lookup) request() *nl.NetlinkRequest {
 	add := func(kind int, value []byte) { request.AddData(nl.NewRtAttr(kind, value)) }
 	port := func(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
 	add(unix.RTA_DST, l.to.Addr().AsSlice())
-	if l.from.Addr().IsValid() {
+	if l.from.IsValid() {
 		msg.Src_len = uint8(l.from.Addr().BitLen())
 		add(unix.RTA_SRC, l.from.Addr().AsSlice())
-	}
-	if l.from.Port() != 0 {
 		add(unix.RTA_IP_PROTO, []byte{byte(number(l.protocol))})
 		add(unix.RTA_SPORT, port(l.from.Port()))
 		add(unix.RTA_DPORT, port(l.to.Port()))

@@ -47,9 +47,7 @@ type Manager struct {
 	changes    atomic.Uint64 // by others, to routes and rules
 	tracing    sync.Mutex    // held while packets of a proof are traced
 	tracer     *filters      // opened when first needed; guarded by tracing
-	leading    sync.Mutex
-	leader     *filters                // leads proofs to stand-ins; opened when first needed; guarded by leading
-	led        int                     // tables of leader so far; guarded by leading
+	standIns   standIns
 	ours       netlinkPorts            // senders of our own changes to nftables
 	current    func() []ports.Endpoint // the services that are configured now; may be nil
 	provedUpTo int                     // the first service of the next round of proofs, if there are many
@@ -222,9 +220,8 @@ func (m *Manager) release() {
 	if m.tracer != nil {
 		m.tracer.close()
 	}
-	if m.leader != nil {
-		m.leader.close()
-	}
+	m.standIns.close()
+	m.bindings.close()
 	if m.routes != nil {
 		m.routes.close()
 	}

@@ -77,6 +77,54 @@ var breaks = map[string]struct {
 		undo:    "ip6tables -F; nft delete table ip6 filter",
 		want:    []string{"does not reach the service", "chain INPUT of nftables table ip6 filter"},
 	},
+	"UDP masqueraded by port": {
+		service: loopback4 + "/udp",
+		does:    "nft 'add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; add rule ip nat post udp dport 80 snat to 127.0.0.9'",
+		undo:    "nft delete table ip nat",
+		want:    []string{"peers are refused", "the service sees 127.0.0.9", "chain post of nftables table ip nat"},
+	},
+	"UDP published without docker-proxy": {
+		service: loopback4 + "/udp",
+		does:    "iptables -t nat -A OUTPUT -p udp -m addrtype --dst-type LOCAL --dport 80 -j DNAT --to-destination 10.1.0.1:80",
+		undo:    "iptables -t nat -F; nft delete table ip nat",
+		want:    []string{"peers are refused", "it went to 10.1.0.1:80", "chain OUTPUT of nftables table ip nat"},
+	},
+	"a rule in front of UDP": {
+		service: loopback6 + "/udp",
+		does:    "ip -6 route add default via fd01::1 table 99; ip -6 rule add priority 1 ipproto udp lookup 99",
+		undo:    "ip -6 rule del priority 1; ip -6 route flush table 99",
+		want:    []string{"peers are refused", "no reply came back", "ip rule 1 (ipproto 17 lookup 99) takes the replies"},
+	},
+	"UDP answers of one port dropped": {
+		service: own4 + "/udp",
+		does:    "nft 'add table inet f; add chain inet f out { type filter hook output priority 0; }; add rule inet f out udp sport 80 drop'",
+		undo:    "nft delete table inet f",
+		want:    []string{"peers are refused", "no reply came back", "chain out of nftables table inet f"},
+	},
+	"UDP answers of another machine dropped": {
+		service: behind6 + "/udp",
+		does:    "nft 'add table inet f; add chain inet f in { type filter hook prerouting priority 200; }; add rule inet f in udp sport 80 drop'",
+		undo:    "nft delete table inet f",
+		want:    []string{"peers are refused", "no reply came back", "chain in of nftables table inet f"},
+	},
+	"a datagram dropped at the exit": {
+		service: behind4 + "/udp",
+		does:    "nft 'add table inet f; add chain inet f out { type filter hook output priority 0; }; add rule inet f out ip daddr 10.1.0.1 udp dport 80 drop'",
+		undo:    "nft delete table inet f",
+		want:    []string{"before it leaves", "chain out of nftables table inet f"},
+	},
+	"a datagram dropped at the service": {
+		service: own6 + "/udp",
+		does:    "ip6tables -A INPUT -p udp --dport 80 -j DROP",
+		undo:    "ip6tables -F; nft delete table ip6 filter",
+		want:    []string{"does not reach the service", "chain INPUT of nftables table ip6 filter"},
+	},
+	"no way to answer for a service on 0.0.0.0": {
+		service: "127.0.0.1:82/udp",
+		does:    "ip route del default",
+		undo:    "ip route add default via 10.1.0.1",
+		want:    []string{"peers are refused", "no reply came back", "no route for replies", "default route"},
+	},
 	"no route": {
 		service: "192.0.2.9:80",
 		does:    "ip route add unreachable 192.0.2.0/24",
@@ -140,6 +188,10 @@ func newServed(t *testing.T) *testnet.Host {
 	}
 	for _, at := range []string{behind4, behind6} {
 		nstest.Echo(t, isp, netip.MustParseAddrPort(at))
+		serveUDP(t, isp, "udp", at, false)
+	}
+	for _, at := range []string{loopback4, loopback6, own4, own6, "0.0.0.0:82"} {
+		serveUDP(t, m2, "udp", at, true)
 	}
 	return m2
 }

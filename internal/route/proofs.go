@@ -20,8 +20,8 @@ type proofs struct {
 	mu      sync.Mutex
 	known   map[ports.Endpoint]*known // guarded by mu
 	hidden  map[ports.Endpoint]error  // guarded by mu
-	proved  Way                       // ways of which a proof was logged; guarded by mu
-	waiting Way                       // ways of which it was logged that no service answers; guarded by mu
+	proved  [2]Way                    // by protocol, ways of which a proof was logged; guarded by mu
+	waiting [2]Way                    // by protocol, ways of which it was logged that no service answers; guarded by mu
 
 	// refused has the services whose peers are to be refused, and why. It is nil
 	// if there are none.
@@ -72,7 +72,7 @@ func (p *proofs) answered(service ports.Endpoint) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := p.known[service]
-	return k != nil && k.finding.Outcome != NoAnswer
+	return k != nil && k.finding.Outcome != NoAnswer && k.finding.Outcome != Unproved
 }
 
 // has reports whether a service was proved.
@@ -82,19 +82,34 @@ func (p *proofs) has(service ports.Endpoint) bool {
 	return p.known[service] != nil
 }
 
+// expect adds services whose first proof has yet to come.
+func (p *proofs) expect(services []ports.Endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range services {
+		p.addLocked(s)
+	}
+}
+
+// addLocked returns the state of a service, which it adds if need be.
+func (p *proofs) addLocked(s ports.Endpoint) *known {
+	k := p.known[s]
+	if k == nil {
+		k = &known{finding: Finding{Service: s}}
+		if p.known == nil {
+			p.known = make(map[ports.Endpoint]*known)
+		}
+		p.known[s] = k
+	}
+	return k
+}
+
 // note stores findings, and logs those that tell something new.
 func (p *proofs) note(findings []Finding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, f := range findings {
-		k := p.known[f.Service]
-		if k == nil {
-			k = new(known)
-			if p.known == nil {
-				p.known = make(map[ports.Endpoint]*known)
-			}
-			p.known[f.Service] = k
-		}
+		k := p.addLocked(f.Service)
 		p.tellLocked(k.finding, f)
 		k.finding = f
 	}
@@ -115,13 +130,29 @@ func (p *proofs) tellLocked(before, now Finding) {
 	default:
 		p.log.Error("return route does not hold", service, slog.Any("error", is))
 	}
-	switch way := WayTo(now.Service.Addr()); {
-	case now.Outcome == Holds && p.proved&way == 0:
-		p.proved |= way
-		p.log.Info("return route is set up and proved", slog.String("way", way.String()))
-	case now.Outcome == NoAnswer && (p.proved|p.waiting)&way == 0:
-		p.waiting |= way
-		p.log.Info("return route is set up, and will be proved when the service answers", slog.String("way", way.String()), service)
+	kind, way := now.Service.Protocol, WayTo(now.Service.Addr())
+	p.tellWayLocked(now, p.proved[kind]&way == 0, (p.proved[kind]|p.waiting[kind])&way == 0)
+	switch now.Outcome {
+	case Holds, NoService:
+		p.proved[kind] |= way
+	case NoAnswer, LookedUp:
+		p.waiting[kind] |= way
+	default:
+	}
+}
+
+// tellWayLocked logs what a proof tells of the way. unproved says that it is the first that
+// holds, unknown that it is the first at all.
+func (p *proofs) tellWayLocked(now Finding, unproved, unknown bool) {
+	service := slog.String("service", now.Service.String())
+	way := slog.String("way", WayTo(now.Service.Addr()).String())
+	switch {
+	case (now.Outcome == Holds || now.Outcome == NoService) && unproved:
+		p.log.Info("return route is set up and proved", slog.String("protocol", now.Service.Protocol.String()), way)
+	case now.Outcome == NoAnswer && unknown:
+		p.log.Info("return route is set up, and will be proved when the service answers", way, service)
+	case now.Outcome == LookedUp && unknown:
+		p.log.Info("return route is set up; the service keeps silent, but the kernel would bring its answers back", way, service)
 	}
 }
 

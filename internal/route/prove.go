@@ -51,10 +51,9 @@ func familyOf(a netip.Addr) family {
 	return ipv6
 }
 
-// round holds the claims, the stand-ins and the diagnoses of one round of proofs.
+// round holds the claims and the diagnoses of one round of proofs.
 type round struct {
 	claims
-	standIns standIns
 	// diagnosed has one finding of each kind of failure. A diagnosis takes a second,
 	// and what breaks one service mostly breaks others alike. Guarded by Manager.tracing.
 	diagnosed map[failureKind]Finding
@@ -85,7 +84,7 @@ func (m *Manager) prove(ctx context.Context, service ports.Endpoint, from *round
 	}
 	send := func(claim netip.AddrPort) (sent, error) {
 		r, err := probe.Send(ctx, probe.Path{Protocol: service.Protocol, From: claim, To: f.Dialed, Mark: mark})
-		return from.observe(r), err
+		return m.observe(r), err
 	}
 	r, err := send(f.Claim)
 	if err != nil {
@@ -132,10 +131,10 @@ func (m *Manager) markFor(at ports.Endpoint) (uint32, error) {
 }
 
 // observe adds what the stand-in of a service knows of a probe.
-func (r *round) observe(p probe.Result) sent {
-	s := sent{Result: p}
-	if in := r.standIns[p.To]; in != nil && p.Protocol == ports.UDP {
-		s.standIn, s.delivered, s.wildcard = true, in.wasAsked(p.From), in.wildcard
+func (m *Manager) observe(r probe.Result) sent {
+	s := sent{Result: r}
+	if in := m.standIns.find(r.To); in != nil && r.Protocol == ports.UDP {
+		s.standIn, s.delivered, s.wildcard = true, in.wasAsked(r.From), in.service.anyAddress
 	}
 	return s
 }

@@ -108,24 +108,13 @@ func (m *Manager) nextServices() []ports.Endpoint {
 	return all[:mostProofs]
 }
 
-// unproved returns findings of services whose turn has yet to come.
-func unproved(services []ports.Endpoint) []Finding {
-	findings := make([]Finding, len(services))
-	for i, s := range services {
-		findings[i].Service = s
-	}
-	return findings
-}
-
 // proveAll proves the return routes of services, and notes what is found.
 func (m *Manager) proveAll(ctx context.Context, services []ports.Endpoint) []Finding {
 	if len(services) == 0 {
 		return nil
 	}
 	from := &round{claims: newClaims(), diagnosed: make(map[failureKind]Finding)}
-	var end func()
-	from.standIns, end = m.openStandIns(services, from.claims)
-	defer end()
+	m.placeStandIns(append(m.proofs.services(), services...), from.claims)
 	var mu sync.Mutex
 	var findings []Finding
 	var g errgroup.Group

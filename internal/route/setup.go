@@ -19,8 +19,8 @@ import (
 // route cannot be had or does not hold.
 func (m *Manager) SetUp(ctx context.Context, services ...ports.Endpoint) error {
 	there, errs := m.ensureAll(services)
+	m.proofs.expect(there)
 	now := there[:min(len(there), mostProofs)]
-	m.proofs.note(unproved(there[len(now):]))
 	for _, f := range m.proveAll(ctx, now) {
 		if err := f.Err(); err != nil {
 			errs = append(errs, err)

@@ -27,7 +27,7 @@ func (m *Manager) sweep() error {
 		for _, f := range families {
 			errs = append(errs, removeRules(f, t))
 			if fs != nil {
-				errs = append(errs, fs.remove(f, Plan{Table: t}.filterName()))
+				errs = append(errs, fs.remove(f, Plan{Table: t}.filterName()), fs.remove(f, Plan{Table: t}.standInName()))
 			}
 			errs = append(errs, m.routes.remove(f, t))
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/route"
 	"portredirector/internal/testnet"
 	"portredirector/internal/testnet/nstest"
 )
@@ -82,14 +83,18 @@ func (s *udpService) asked() (claims []netip.AddrPort) {
 }
 
 // needFlow makes the child have the return route of a UDP service, and returns where
-// a flow dials and its mark.
-func (o *owner) needFlow(t *testing.T, service string) (to netip.AddrPort, mark int) {
+// a flow dials and its mark. The proof must have had the given outcome.
+func (o *owner) needFlow(t *testing.T, service string, want route.Outcome) (to netip.AddrPort, mark int) {
 	t.Helper()
-	o.need(t, service)
-	lines := strings.Split(o.Output(), "have "+service+" mark ")
+	o.need(t, service+"/udp")
+	lines := strings.Split(o.Output(), "have "+service+"/udp mark ")
 	var at string
-	if _, err := fmt.Sscanf(lines[len(lines)-1], "%v at %s\n", &mark, &at); err != nil {
+	var got route.Outcome
+	if _, err := fmt.Sscanf(lines[len(lines)-1], "%v at %s %d\n", &mark, &at, &got); err != nil {
 		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("%s: %s, want %s", service, got, want)
 	}
 	return netip.MustParseAddrPort(at), mark
 }
@@ -209,7 +214,7 @@ func TestFlows(t *testing.T) {
 					host = isp
 				}
 				s := serveUDP(t, host, tt.network, tt.bound, false)
-				to, mark := o.needFlow(t, tt.service+"/udp")
+				to, mark := o.needFlow(t, tt.service, route.Holds)
 				if want := cmp.Or(tt.dialed, tt.service); to.String() != want {
 					t.Errorf("dialed at %s, want %s", to, want)
 				}
@@ -232,7 +237,7 @@ func TestServiceBoundAnew(t *testing.T) {
 	nstest.Unchanged(t, m2)
 	o := startOwner(t, m2, defaults)
 	s := serveUDP(t, m2, "udp4", "127.0.0.1:53", false)
-	if to, _ := o.needFlow(t, "127.0.0.1:53/udp"); !to.Addr().IsLoopback() {
+	if to, _ := o.needFlow(t, "127.0.0.1:53", route.Holds); !to.Addr().IsLoopback() {
 		t.Errorf("dialed at %s", to)
 	}
 	nstest.Must(t, s.conn.Close())
@@ -240,7 +245,7 @@ func TestServiceBoundAnew(t *testing.T) {
 	var to netip.AddrPort
 	var mark int
 	nstest.WaitFor(t, "another address", func() bool {
-		to, mark = o.needFlow(t, "127.0.0.1:53/udp")
+		to, mark = o.needFlow(t, "127.0.0.1:53", route.Holds)
 		return to.String() == "10.1.0.2:53"
 	})
 	f := openFlow(t, m2, to, mark, 7000)
@@ -248,7 +253,7 @@ func TestServiceBoundAnew(t *testing.T) {
 	f.hear(t, "a")
 	nstest.Run(t, m2, "ip", "route", "replace", "default", "via", "10.1.0.1", "src", "10.2.0.2")
 	nstest.WaitFor(t, "the address of the new route", func() bool {
-		to, _ = o.needFlow(t, "127.0.0.1:53/udp")
+		to, _ = o.needFlow(t, "127.0.0.1:53", route.Holds)
 		return to.String() == "10.2.0.2:53"
 	})
 	nstest.Run(t, m2, "sh", "-ec", "ip route del default; ip route add default via 10.1.0.1")
@@ -275,7 +280,11 @@ func TestSilence(t *testing.T) {
 			host = isp
 		}
 		s := serveUDP(t, host, place.network, place.bound, true)
-		to, mark := o.needFlow(t, place.service+"/udp")
+		outcome := route.Holds
+		if place.behind {
+			outcome = route.LookedUp
+		}
+		to, mark := o.needFlow(t, place.service, outcome)
 		talks[name] = talk{s, openFlow(t, m2, to, mark, 7000)}
 		talks[name].flow.say(t, "hello") // and no answer: the kernel has seen one way only
 	}
@@ -328,7 +337,7 @@ func TestRefusedDatagram(t *testing.T) {
 	nstest.Unchanged(t, m2)
 	o := startOwner(t, m2, defaults)
 	for _, service := range []string{"127.0.0.1:9", "[::1]:9", "10.1.0.2:9", "[fd01::2]:9", "10.1.0.1:9", "[fd01::1]:9"} {
-		to, mark := o.needFlow(t, service+"/udp")
+		to, mark := o.needFlow(t, service, route.NoService)
 		f := openFlow(t, m2, to, mark, 7000)
 		nstest.WaitFor(t, "an ICMP error of "+service, func() bool { // the kernel limits how many it sends
 			_ = unix.Send(f.fd, []byte("hello"), 0)

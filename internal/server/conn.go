@@ -45,6 +45,9 @@ type attempt struct {
 	deadline time.Time    // of reaching it
 }
 
+// Peer returns the address of the peer.
+func (c *conn) Peer() netip.AddrPort { return c.header.Source }
+
 // next returns the relay's next step after the header.
 func (c *conn) next() (relay.Next, error) {
 	err := c.admit()
@@ -79,6 +82,12 @@ func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, se
 		return errDraining
 	}
 	if err := s.authorize(from, h, protocol); err != nil {
+		return err
+	}
+	if from.carried <= 1 {
+		s.clients.note(from.addr.Addr())
+	}
+	if err := s.checkBan(h.Source.Addr()); err != nil {
 		return err
 	}
 	if service == (Service{}) {

@@ -67,6 +67,8 @@ func blame(status wire.Status) track.Who {
 		return track.Limit
 	case wire.Draining:
 		return track.Admin
+	case wire.Banned:
+		return track.Banned
 	default:
 		return track.Server
 	}

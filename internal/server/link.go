@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
@@ -133,11 +134,11 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 
 // countedPort returns the port under which the peer is counted. It is 0 without a service, since
 // strangers could name all ports.
-func (c *conn) countedPort() uint16 {
+func (c *conn) countedPort() ports.Port {
 	if !c.served() {
-		return 0
+		return ports.Port{}
 	}
-	return c.header.Destination.Port()
+	return ports.Port{Number: c.header.Destination.Port()}
 }
 
 // served reports whether the peer's port has a service.

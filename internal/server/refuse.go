@@ -40,14 +40,18 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	status := statusOf(err)
 	c.server.Track.End(&c.record, blame(status), err)
 	c.server.refused.of(status).Add(1)
-	c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
-		return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
-	})
+	if status == wire.Banned { // who has banned knows
+		c.debug("peer refused", slog.Any("error", err))
+	} else {
+		c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {
+			return c.attrs([]slog.Attr{slog.String("link", c.from.String()), slog.Any("error", err)})
+		})
+	}
 	if errors.Is(err, errNoLonger) && c.header.Answer {
 		c.endLink(ctx, link)
 		return
 	}
-	if !c.header.Answer || ctx.Err() != nil || c.from.answer(link, status) != nil {
+	if !c.header.Answer || ctx.Err() != nil || c.from.say(link, c.refusal(status, err)) != nil {
 		socket.Reset(link)
 		return
 	}
@@ -99,6 +103,9 @@ func farewell(ctx context.Context, link int, to *remote) {
 
 // statusOf returns the status for an error.
 func statusOf(err error) wire.Status {
+	if _, banned := errors.AsType[bannedError](err); banned {
+		return wire.Banned
+	}
 	for _, m := range []struct {
 		is     error
 		status wire.Status

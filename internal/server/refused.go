@@ -20,6 +20,7 @@ type Refused struct {
 	Unfinished    uint64 // evicted in favor of later links that wait for a header
 	Handshakes    uint64 // evicted in favor of later links in their handshake
 	Busy          uint64 // too many peers
+	Ban           uint64 // the peer's address is banned
 	Service       uint64 // the service could not be reached
 }
 
@@ -29,7 +30,7 @@ func (s *Server) Refused() Refused {
 	unfinished, known, handshakes := s.Unfinished.Counts(), s.Known.Counts(), s.Handshakes.Counts()
 	return Refused{
 		Allow: r.allow.Load(), Proof: r.proof.Load(), Authorization: r.authorization.Load(), Claim: r.claim.Load(),
-		Header: r.header.Load(), Seal: r.seal.Load(), Frame: r.frame.Load(), Busy: r.busy.Load(), Service: r.service.Load(),
+		Header: r.header.Load(), Seal: r.seal.Load(), Frame: r.frame.Load(), Busy: r.busy.Load(), Ban: r.ban.Load(), Service: r.service.Load(),
 		Unfinished: unfinished.All + unfinished.Each + known.All + known.Each,
 		Handshakes: handshakes.All + handshakes.Each,
 	}
@@ -52,6 +53,7 @@ func (r Refused) All() iter.Seq2[string, uint64] {
 			{"unfinished", r.Unfinished},
 			{"handshakes", r.Handshakes},
 			{"busy", r.Busy},
+			{"ban", r.Ban},
 			{"service", r.Service},
 		} {
 			if !yield(c.name, c.n) {
@@ -74,7 +76,7 @@ func (r Refused) LogValue() slog.Value {
 
 // refusals holds the counters.
 type refusals struct {
-	allow, proof, authorization, claim, header, seal, frame, busy, service, ended atomic.Uint64
+	allow, proof, authorization, claim, header, seal, frame, busy, ban, service, ended atomic.Uint64
 }
 
 // of returns the counter of a status.
@@ -86,6 +88,8 @@ func (r *refusals) of(status wire.Status) *atomic.Uint64 {
 		return &r.claim
 	case wire.Busy:
 		return &r.busy
+	case wire.Banned:
+		return &r.ban
 	case wire.Draining:
 		return &r.ended
 	default:

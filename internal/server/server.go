@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"portredirector/internal/auth"
+	"portredirector/internal/ban"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
 	"portredirector/internal/ports"
@@ -34,6 +35,7 @@ type Server struct {
 	Secure  *auth.Acceptor      // authenticates links; nil takes plain ones
 	Clients func() auth.Clients // the known clients, by key; nil is every client with a certificate
 	Claims  Claims              // the peers that links may speak for; nil allows all
+	Bans    *ban.List           // of peers; nil bans nobody
 
 	KeepAlive      net.KeepAliveConfig // of links that this server has opened, once they have a peer
 	LinkIdle       time.Duration       // after which this server closes an idle link that it has opened
@@ -52,6 +54,7 @@ type Server struct {
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause
 	refused refusals
+	clients clientAddrs
 }
 
 // Subject groups similar log lines.

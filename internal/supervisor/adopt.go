@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/local"
 )
 
@@ -45,7 +46,7 @@ func (k keptFDs) close() {
 
 // leave returns all that the next program needs.
 func (s *Supervisor) leave() (left state, kept keptFDs, err error) {
-	left = state{Version: s.cfg.Version, Binary: s.binary, Content: s.plan.content, Reloading: s.reload != nil, Wanted: s.wanted}
+	left = state{Version: s.cfg.Version, Binary: s.binary, Content: s.plan.content, Bans: s.bans.List().All(), Reloading: s.reload != nil, Wanted: s.wanted}
 	for address, of := range s.listeners {
 		fd, err := kept.keepFD(of)
 		if err != nil {
@@ -128,6 +129,9 @@ func (s *Supervisor) adopt(left state) (err error) {
 		s.log.Warn("this version does not understand the file of the old workers", slog.Any("error", err))
 		s.plan = Plan{content: left.Content}
 	}
+	list := new(ban.List)
+	list.Apply(ban.Change{Add: left.Bans})
+	s.bans = ban.OpenBook(list, s.plan.Bans, s.cfg.BansDir, s.log)
 	s.wanted = left.Wanted
 	if s.waiting, err = adoptCallers(left.Waiting); err != nil {
 		return err

@@ -107,6 +107,8 @@ func (s *Supervisor) process() admin.Process {
 			own := admin.Source{Version: s.cfg.Version, Self: s.callers.self, Dropped: s.cfg.dropped}
 			return admin.Merge(own, s.askWorkers), nil
 		},
+		API:  admin.Merged(s.cfg.Version, s.askHealth, s.askWorkers),
+		Bans: operatorBans{s},
 	}
 }
 
@@ -156,7 +158,7 @@ func (s *Supervisor) askWorkers() []admin.Worker {
 		var all []admin.Worker
 		for _, w := range s.workers {
 			if w.phase == serving || w.phase == retired {
-				all = append(all, admin.Worker{Section: w.section, PID: w.pid})
+				all = append(all, admin.Worker{Section: w.section, PID: w.pid, Version: w.version, Began: w.since})
 			}
 		}
 		answered <- all

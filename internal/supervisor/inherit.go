@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/local"
 	"portredirector/internal/ports"
 )
@@ -21,6 +22,7 @@ type Worker struct {
 	Content   []byte // of it
 	Listeners map[string]*net.TCPListener
 	Datagrams map[string]*net.UDPConn // by their addresses without "/udp"
+	Bans      *ban.List
 
 	conn    *net.UnixConn
 	serve   chan struct{} // closed when the worker may serve
@@ -61,9 +63,10 @@ func Inherit() (*Worker, error) {
 	}
 	w := &Worker{
 		Section: h.Section, Path: h.Path, Content: h.Content, Listeners: make(map[string]*net.TCPListener),
-		Datagrams: make(map[string]*net.UDPConn),
-		conn:      conn, serve: make(chan struct{}), report: report{Phase: starting},
+		Datagrams: make(map[string]*net.UDPConn), Bans: new(ban.List),
+		conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
 	}
+	w.Bans.Apply(ban.Change{Add: h.Bans})
 	for i, address := range h.Addresses {
 		if err := w.inherit(listenersFD+i, address); err != nil {
 			return nil, fmt.Errorf("listener on %s: %w", address, err)
@@ -118,6 +121,10 @@ func (w *Worker) obey(how Obey, o order, fd int) {
 		how.Cut()
 	case doPing:
 		w.tell()
+	case doBan:
+		if o.Bans != nil {
+			w.Bans.Apply(*o.Bans)
+		}
 	case doTake:
 		if o.Peer != nil && fd != none {
 			how.Take(*o.Peer, fd)

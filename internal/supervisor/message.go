@@ -1,6 +1,10 @@
 package supervisor
 
-import "time"
+import (
+	"time"
+
+	"portredirector/internal/ban"
+)
 
 // verb names an order to a worker.
 type verb string
@@ -12,6 +16,7 @@ const (
 	doCut    verb = "cut"    // as at the second
 	doPing   verb = "ping"   // report at once
 	doTake   verb = "take"   // serve a peer of a worker that has retired
+	doBan    verb = "ban"    // change the bans
 )
 
 // order is a message to a worker. Other versions may send verbs that this one does not know;
@@ -21,6 +26,7 @@ type order struct {
 	Timeout   time.Duration `json:",omitempty"` // of doRetire, after which it drains; 0 is none
 	Succeeded bool          `json:",omitempty"` // of doRetire: another worker serves the section
 	Peer      *Peer         `json:",omitempty"` // of doTake, with its socket
+	Bans      *ban.Change   `json:",omitempty"` // of doBan
 }
 
 // phase names a stage in a worker's life.

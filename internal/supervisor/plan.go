@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"portredirector/internal/ban"
 )
 
 // Config describes a supervisor.
@@ -17,6 +19,7 @@ type Config struct {
 	Parse func(path string, content []byte) (Plan, error)
 
 	Version string // of this program
+	BansDir string // keeps bans; "" is none
 	Log     *slog.Logger
 	Dropped func() uint64 // lines that Log has dropped; nil is 0
 	// Flush writes the waiting lines of the log, before another program is executed; nil does
@@ -38,6 +41,7 @@ type Plan struct {
 	WorkerTimeout time.Duration // bounds the life of a retired worker; 0 is no bound
 	Admin         Section       // where the supervisor answers operators; it has one address, or none
 	AdminNames    []string      // of this machine, by which operators may ask
+	Bans          ban.Config
 
 	content []byte
 }

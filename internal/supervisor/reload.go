@@ -70,6 +70,9 @@ func (s *Supervisor) tryStart(ctx context.Context, r *reload) error {
 	if r.plan, err = s.cfg.parse(content); err != nil {
 		return err
 	}
+	if r.first {
+		s.bans.Configure(r.plan.Bans)
+	}
 	if r.opened, err = s.openListeners(ctx, r.plan); err != nil {
 		return err
 	}
@@ -134,6 +137,7 @@ func (s *Supervisor) succeed(r *reload) {
 			s.retire(w)
 		}
 	}
+	s.tellBans(s.bans.Configure(s.plan.Bans))
 	clear(s.restarts)
 	closed := s.listeners.keep(s.plan)
 	s.passHeld()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ban"
 )
 
 // state holds all that a supervisor leaves to the program that is executed in its place. That
@@ -22,6 +24,7 @@ type state struct {
 	Listeners []listenerState
 	Workers   []workerState
 	Peers     []peerState
+	Bans      []ban.Ban
 	Reloading bool
 	Callers   []int // who wait for the outcome of the reload
 	Waiting   []int // who wait for that of the next

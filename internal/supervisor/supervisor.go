@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ban"
 )
 
 // Supervisor keeps the workers of a configuration file running. Only the goroutine of Run uses
@@ -44,6 +46,7 @@ type Supervisor struct {
 
 	notStarted error // why the first workers could not start
 
+	bans    *ban.Book
 	binary  string // the program that a reload executes
 	null    int    // /dev/null
 	given   given  // sockets of the service manager that are not used yet
@@ -90,6 +93,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	s.callers.close()
 	s.readers.Wait()
+	s.bans.Close()
 	return s.notStarted
 }
 
@@ -106,6 +110,7 @@ func (s *Supervisor) begin(ctx context.Context) error {
 		if err := s.callers.open(s.log); err != nil {
 			return err
 		}
+		s.bans = ban.OpenBook(new(ban.List), ban.Config{}, s.cfg.BansDir, s.log)
 		s.given = givenSockets(s.log)
 		s.reload = &reload{first: true}
 	} else if err := s.adopt(*left); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/local"
 )
 
@@ -38,6 +39,7 @@ type handover struct {
 	Path      string
 	Content   []byte
 	Addresses []string // of the listeners, which are the descriptors behind the file
+	Bans      []ban.Ban
 }
 
 // The descriptors of a worker, behind those that every process has.
@@ -49,7 +51,7 @@ const (
 
 // startWorker starts a worker for a section.
 func (s *Supervisor) startWorker(section Section, p Plan) (*worker, error) {
-	h := handover{Section: section.Name, Path: s.cfg.Path, Content: p.content, Addresses: section.Addresses}
+	h := handover{Section: section.Name, Path: s.cfg.Path, Content: p.content, Addresses: section.Addresses, Bans: s.bans.List().All()}
 	file, err := writeMemory("worker", h)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package track
 import (
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 )
 
@@ -16,12 +17,12 @@ type Conn struct {
 	next, prev *Conn // guarded by shard.mu
 
 	// The times are as of relay.Now; 0 is not yet.
-	began  int64
+	began  int64 // unique in the shard
 	linked int64 // guarded by shard.mu
 	ended  int64 // guarded by shard.mu
 	err    error // guarded by shard.mu
-	port   uint16
-	begun  bool // onBegin was called; guarded by shard.mu
+	port   ports.Port
+	begun  bool // it had a link, or an address of the service; guarded by shard.mu
 	cutBy  Who  // see Table.Cut; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }
@@ -47,6 +48,9 @@ func (c *Conn) Requeue() {
 	c.linked = 0
 }
 
+// number returns a number that no other connection of the table has.
+func (c *Conn) number() uint64 { return uint64(c.began)*shards + c.shard.index } //nolint:gosec // not negative
+
 // phaseLocked returns the phase of the connection.
 func (c *Conn) phaseLocked() Phase {
 	switch {
@@ -63,7 +67,8 @@ func (c *Conn) phaseLocked() Phase {
 // recordLocked returns the record of the connection. It needs no lock after the end.
 func (c *Conn) recordLocked() Record {
 	r := Record{
-		Port: c.port, Phase: c.phaseLocked(), Began: wall(c.began),
+		Number: c.number(), Meter: &c.Meter,
+		Protocol: c.port.Protocol, Port: c.port.Number, Phase: c.phaseLocked(), Began: wall(c.began),
 		Linked: c.since(c.linked), Connected: c.since(c.Meter.Connected()), FirstByte: c.since(c.Meter.FirstDown()),
 		Up: c.Meter.Up(), Down: c.Meter.Down(), Code: c.code, Err: c.err,
 	}

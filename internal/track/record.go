@@ -4,12 +4,18 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/wire"
 )
 
 // Record is a snapshot of one connection, live or ended.
 type Record struct {
+	Number   uint64 // of the connection in its table; later ones have larger numbers
+	Protocol ports.Protocol
+	// Meter is that of the connection, by which the relay knows it.
+	Meter *relay.Meter
+
 	ID       wire.ID        // the same on both machines; zero if the header has none
 	Peer     netip.AddrPort // the visitor
 	Entry    netip.AddrPort // where the peer connected

@@ -5,7 +5,8 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"sync/atomic"
+
+	"portredirector/internal/ports"
 )
 
 const (
@@ -18,41 +19,44 @@ const (
 type Table struct {
 	shards [shards]shard
 
-	onBegin, onEnd atomic.Pointer[func(Record)]
+	onBegin, onEnd observers
 }
 
 // shard is a part of a table.
 type shard struct {
 	mu     sync.Mutex
-	first  *Conn                // of the live ones; guarded by mu
-	live   int                  // guarded by mu
-	ends   [lastEnds]*Conn      // a ring of ended ones; guarded by mu
-	ended  int                  // guarded by mu
-	totals map[uint16]*counters // by port; guarded by mu
+	index  uint64                   // in the table; set by the first Begin
+	first  *Conn                    // of the live ones, the latest; guarded by mu
+	latest int64                    // when it began, or one that has ended; guarded by mu
+	live   int                      // guarded by mu
+	ends   [lastEnds]*Conn          // a ring of ended ones; guarded by mu
+	ended  int                      // guarded by mu
+	totals map[ports.Port]*counters // by port; guarded by mu
 }
 
-// Observe sets functions that receive the record of each connection. The table calls begin
-// when a connection gets its first link, or address of the service, and end when it has
-// ended. The functions run on loops of the relay and must not block. Each may be nil.
-func (t *Table) Observe(begin, end func(Record)) {
-	for _, set := range []struct {
-		at *atomic.Pointer[func(Record)]
-		f  func(Record)
-	}{{&t.onBegin, begin}, {&t.onEnd, end}} {
-		if set.f != nil {
-			set.at.Store(&set.f)
-		} else {
-			set.at.Store(nil)
-		}
+// Observe adds functions that receive the record of each connection, until stop is called. The
+// table calls begin when a connection gets its first link, or address of the service, and end
+// when it has ended. The functions run on loops of the relay and must not block. Each may be nil.
+func (t *Table) Observe(begin, end func(Record)) (stop func()) {
+	stopBegin, stopEnd := t.onBegin.add(begin), t.onEnd.add(end)
+	return func() {
+		stopBegin()
+		stopEnd()
 	}
 }
 
 // Begin lists a connection to a port. The owner must be ready to describe it.
-func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
+func (t *Table) Begin(c *Conn, owner Owner, port ports.Port) {
 	c.began, c.owner, c.port = now(), owner, port
-	s := &t.shards[mix(c.began)%shards]
+	i := mix(c.began) % shards
+	s := &t.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.latest == 0 {
+		s.index = i
+	}
+	c.began = max(c.began, s.latest+1)
+	s.latest = c.began
 	c.shard, c.next = s, s.first
 	if s.first != nil {
 		s.first.prev = c
@@ -69,9 +73,9 @@ func (t *Table) Linked(c *Conn, change func()) {
 	defer s.mu.Unlock()
 	c.linked = now()
 	change()
-	if f := t.onBegin.Load(); f != nil && !c.begun {
+	if !c.begun {
 		c.begun = true
-		(*f)(c.recordLocked())
+		t.onBegin.call(c)
 	}
 }
 
@@ -80,7 +84,7 @@ func (t *Table) Linked(c *Conn, change func()) {
 func (t *Table) End(c *Conn, by Who, err error) {
 	s := c.shard
 	if s == nil {
-		t.Refuse(0, Code{by, Queue})
+		t.Refuse(ports.Port{}, Code{by, Queue})
 		return
 	}
 	s.mu.Lock()
@@ -96,9 +100,7 @@ func (t *Table) End(c *Conn, by Who, err error) {
 	s.ended++
 	s.countersLocked(c.port).add(c)
 	s.mu.Unlock()
-	if f := t.onEnd.Load(); f != nil {
-		(*f)(c.recordLocked())
-	}
+	t.onEnd.call(c)
 }
 
 // Cut ends the live connections whose owner matches, on behalf of a party: Admin or Banned. It
@@ -138,8 +140,8 @@ func (t *Table) Forget(c *Conn) {
 }
 
 // Refuse counts a connection that has no record, because strangers can open very many.
-func (t *Table) Refuse(port uint16, code Code) {
-	s := &t.shards[port%shards]
+func (t *Table) Refuse(port ports.Port, code Code) {
+	s := &t.shards[port.Number%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.countersLocked(port).ends[code]++
@@ -149,10 +151,8 @@ func (t *Table) Refuse(port uint16, code Code) {
 func (t *Table) Live() iter.Seq[Record] {
 	return func(yield func(Record) bool) {
 		for i := range t.shards {
-			for _, r := range t.shards[i].records() {
-				if !yield(r) {
-					return
-				}
+			if !t.shards[i].records(yield) {
+				return
 			}
 		}
 	}
@@ -186,13 +186,39 @@ func (t *Table) Ended() []Record {
 	return records
 }
 
-// records returns the records of the live connections of a shard.
-func (s *shard) records() []Record {
+// records yields the records of the live connections of a shard. It holds the lock for a few of
+// them at a time. It reports whether the caller wants more.
+func (s *shard) records(yield func(Record) bool) bool {
+	for some := range slices.Chunk(s.conns(), 32) {
+		for _, r := range s.recordsOf(some) {
+			if !yield(r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// conns lists the live connections of a shard.
+func (s *shard) conns() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	records := make([]Record, 0, s.live)
+	list := make([]*Conn, 0, s.live)
 	for c := s.first; c != nil; c = c.next {
-		records = append(records, c.recordLocked())
+		list = append(list, c)
+	}
+	return list
+}
+
+// recordsOf returns the records of those that still live.
+func (s *shard) recordsOf(some []*Conn) []Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	records := make([]Record, 0, len(some))
+	for _, c := range some {
+		if c.shard != nil && c.ended == 0 {
+			records = append(records, c.recordLocked())
+		}
 	}
 	return records
 }

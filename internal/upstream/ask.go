@@ -61,6 +61,9 @@ func (l pooled) readStatus(ctx context.Context) (wire.Status, error) {
 		if answer.Over() == wire.Bye {
 			return wire.Draining, nil
 		}
+		if have == len(b) {
+			return 0, fmt.Errorf("%w: a ban, and nobody is claimed", ErrForeign)
+		}
 		if err := socket.WaitReadable(ctx, l.fd); err != nil {
 			return 0, err
 		}

@@ -34,6 +34,16 @@ func (d *dialed) dials(at netip.AddrPort) bool {
 
 func (r *ReverseServer) dials(netip.AddrPort) bool { return false }
 
+// Addrs returns the addresses of the servers that are in use.
+func (ss *Servers) Addrs() (all []netip.Addr) {
+	for _, s := range *ss.all.Load() {
+		if at := s.best.Load(); at != nil {
+			all = append(all, at.Addr())
+		}
+	}
+	return all
+}
+
 // DropForeign closes the idle links whose local address this machine has no more, as
 // reported by own. Nothing that is sent over them is answered.
 func (ss *Servers) DropForeign(own func(netip.Addr) bool) {

@@ -1,12 +1,19 @@
 package upstream
 
+import (
+	"time"
+
+	"portredirector/internal/socket"
+)
+
 // State describes a server at one moment.
 type State struct {
 	Name          string
-	Up            bool  // peers go to it
-	Failure       error // why it gave no link lately; nil if it did
-	Peers         int   // that have a link to it
-	Idle, Opening int   // links of its pool
+	Up            bool          // peers go to it
+	Failure       error         // why it gave no link lately; nil if it did
+	Peers         int           // that have a link to it
+	Idle, Opening int           // links of its pool
+	RTT           time.Duration // the least of an idle link; 0 if there is none
 }
 
 // States returns the states of all servers, in the order of preference.
@@ -21,6 +28,7 @@ func (ss *Servers) States() []State {
 			state.Failure = s.source.failure()
 		}
 		state.Idle, state.Opening = s.pool.lengths()
+		state.RTT = s.pool.rtt()
 		all = append(all, state)
 	}
 	return all
@@ -31,4 +39,14 @@ func (p *pool) lengths() (idle, opening int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links), p.coming
+}
+
+// rtt returns the least round trip of the link that a peer would get, or 0 if there is none.
+func (p *pool) rtt() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.links); n > 0 {
+		return socket.LookPath(p.links[n-1].fd).RTTMin
+	}
+	return 0
 }

@@ -46,7 +46,7 @@ func drawContent(t *rapid.T) (content []byte, over wire.Terminator) {
 
 // drawHeader draws a header of the Native form, as Read returns it.
 func drawHeader(t *rapid.T) wire.Header {
-	h := wire.Header{Local: rapid.Bool().Draw(t, "local"), ID: testID, Answer: true}
+	h := wire.Header{Local: rapid.Bool().Draw(t, "local"), ID: testID, Answer: true, Bans: true}
 	if !h.Local {
 		source := rapid.SampledFrom([]string{"203.0.113.7", "2001:db8::7"}).Draw(t, "source")
 		h.Source = netip.AddrPortFrom(netip.MustParseAddr(source), rapid.Uint16Min(1).Draw(t, "port"))
@@ -172,8 +172,8 @@ func exchangesDown(t *rapid.T) {
 	var sent []exchange
 	p := pieces{t: t}
 	for range rapid.IntRange(1, 5).Draw(t, "exchanges") {
-		x := exchange{Status: wire.Status(rapid.ByteMax(byte(wire.Busy)).Draw(t, "status")), Over: wire.Refusal}
-		p.stream = wire.AppendFrame(p.stream, wire.KindStatus, byte(x.Status))
+		x := exchange{Status: wire.Status(rapid.ByteMax(byte(wire.Banned)).Draw(t, "status")), Over: wire.Refusal}
+		p.stream = append(p.stream, status(x.Status)...)
 		if x.Status == wire.Connected {
 			x.Content, x.Over = drawContent(t)
 			p.stream = append(p.stream, x.frames(t)...)

@@ -53,10 +53,10 @@ func TestFormAsFlag(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	if got, want := wire.Status(9).String(), "status 9"; got != want {
+	if got, want := wire.Status(10).String(), "status 10"; got != want {
 		t.Errorf("String() of an unknown status is %q, want %q", got, want)
 	}
-	if wire.Connected != 0 || wire.Busy != 8 {
-		t.Error("the codes are not 0 to 8")
+	if wire.Connected != 0 || wire.Banned != 9 {
+		t.Error("the codes are not 0 to 9")
 	}
 }

@@ -12,7 +12,7 @@ type Kind byte
 // The kinds of frames. Up is the direction from the client to the server.
 const (
 	KindHeader Kind = 1 + iota // up: the header of the next peer
-	KindStatus                 // down: the answer to a header, one byte
+	KindStatus                 // down: the answer to a header, see Status and Ban
 	KindData                   // bytes of the peer or of the service
 	KindEnd                    // this direction is over (FIN)
 	KindReset                  // both directions are over (RST)
@@ -64,10 +64,10 @@ type Decoder struct {
 
 	status Status
 	over   Terminator
-	known  bool                // the status has come
-	have   uint8               // how many bytes of head have come
-	head   [FrameHead + 1]byte // of the next frame, with the content of a status
-	left   int32               // bytes of the current data frame that are still to come
+	known  bool                     // the status has come
+	have   uint8                    // how many bytes of head have come
+	head   [FrameHead + banLen]byte // of the next frame, with the content of a status
+	left   int32                    // bytes of the current data frame that are still to come
 }
 
 // Over returns the terminator of the direction, or 0 if it has not come yet.
@@ -75,6 +75,14 @@ func (d *Decoder) Over() Terminator { return d.over }
 
 // Status returns the status, and reports whether it has come.
 func (d *Decoder) Status() (Status, bool) { return d.status, d.known }
+
+// Ban returns the ban that came with the status Banned.
+func (d *Decoder) Ban() Ban {
+	if d.status != Banned {
+		return Ban{}
+	}
+	return banOf(d.head[FrameHead:])
+}
 
 // Left returns the number of bytes of the current data frame that are still to come.
 // They need not go through Decode.
@@ -89,8 +97,11 @@ func (d *Decoder) Missing() int {
 	if d.have < FrameHead {
 		return FrameHead - int(d.have)
 	}
-	return len(d.head) - int(d.have)
+	return FrameHead + d.length() - int(d.have)
 }
+
+// length returns the length of the content of the frame whose head has come.
+func (d *Decoder) length() int { return int(binary.BigEndian.Uint32(d.head[:]) & MaxData) }
 
 // Decode decodes b, the next bytes of the direction. It moves the content of data frames
 // to the front of b and returns its length. The last rest bytes of b are behind the
@@ -125,14 +136,14 @@ func (d *Decoder) begin() error {
 	if d.have < FrameHead {
 		return nil
 	}
-	kind, length := Kind(d.head[0]), int(binary.BigEndian.Uint32(d.head[:])&MaxData)
+	kind, length := Kind(d.head[0]), d.length()
 	answered := d.known || !d.Answer
 	switch {
-	case kind == KindStatus && length == 1 && !answered:
-		if d.have == FrameHead {
-			return nil // its content is still to come
+	case kind == KindStatus && (length == 1 || length == banLen) && !answered:
+		if int(d.have) < FrameHead+length {
+			return nil // some of its content is still to come
 		}
-		return d.answer(Status(d.head[FrameHead]))
+		return d.answer(Status(d.head[FrameHead]), length)
 	case kind == KindBye && length == 0 && !answered:
 		d.over = Bye
 	case kind == KindData && length > 0 && answered:
@@ -148,10 +159,10 @@ func (d *Decoder) begin() error {
 	return nil
 }
 
-// answer records the status.
-func (d *Decoder) answer(s Status) error {
-	if !s.Known() {
-		return fmt.Errorf("%w: %v", ErrFrame, s)
+// answer records the status, which came in a frame of so much content.
+func (d *Decoder) answer(s Status, length int) error {
+	if !s.Known() || (s == Banned) != (length == banLen) {
+		return fmt.Errorf("%w: %v, %d bytes", ErrFrame, s, length)
 	}
 	d.have = 0
 	d.status, d.known = s, true

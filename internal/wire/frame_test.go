@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,7 +19,12 @@ func frame(k wire.Kind, content string) string {
 }
 
 // status writes the frame of a status.
-func status(s wire.Status) string { return frame(wire.KindStatus, string([]byte{byte(s)})) }
+func status(s wire.Status) string {
+	if s == wire.Banned {
+		return string(wire.AppendBan(nil, wire.Ban{Left: time.Hour, Bits: 64}))
+	}
+	return frame(wire.KindStatus, string([]byte{byte(s)}))
+}
 
 var (
 	connected = status(wire.Connected)
@@ -36,6 +42,7 @@ type decoded struct {
 	Over          wire.Terminator
 	Status        wire.Status
 	Known, Failed bool
+	Ban           wire.Ban
 }
 
 // decode decodes pieces, one after another.
@@ -66,6 +73,7 @@ func decode(tb testing.TB, answer bool, pieces ...string) decoded {
 	}
 	got.Over = d.Over()
 	got.Status, got.Known = d.Status()
+	got.Ban = d.Ban()
 	return got
 }
 
@@ -73,7 +81,7 @@ func decode(tb testing.TB, answer bool, pieces ...string) decoded {
 func allFrames() []string {
 	var all []string
 	for _, k := range []wire.Kind{0, 1, 2, 3, 4, 5, 6, 7, 'H', 255} {
-		for _, content := range []string{"", "\x00", "\x01", "\x08", "\x09", "\xff", "\x00\x00"} {
+		for _, content := range []string{"", "\x00", "\x01", "\x08", "\x09", "\xff", "\x00\x00", "\x09\x3c\x40", "\x08\x3c\x40"} {
 			all = append(all, frame(k, content))
 		}
 	}
@@ -83,19 +91,22 @@ func allFrames() []string {
 // TestDecoder gives every frame to every state. What the state does not allow is refused.
 func TestDecoder(t *testing.T) {
 	open := map[string]decoded{
-		end:              {Over: wire.Ended},
-		reset:            {Over: wire.Reset},
-		data("\x00"):     {Content: "\x00"},
-		data("\x01"):     {Content: "\x01"},
-		data("\x08"):     {Content: "\x08"},
-		data("\x09"):     {Content: "\x09"},
-		data("\xff"):     {Content: "\xff"},
-		data("\x00\x00"): {Content: "\x00\x00"},
+		end:                  {Over: wire.Ended},
+		reset:                {Over: wire.Reset},
+		data("\x00"):         {Content: "\x00"},
+		data("\x01"):         {Content: "\x01"},
+		data("\x08"):         {Content: "\x08"},
+		data("\x09"):         {Content: "\x09"},
+		data("\xff"):         {Content: "\xff"},
+		data("\x00\x00"):     {Content: "\x00\x00"},
+		data("\x09\x3c\x40"): {Content: "\x09\x3c\x40"},
+		data("\x08\x3c\x40"): {Content: "\x08\x3c\x40"},
 	}
 	unanswered := map[string]decoded{
 		connected:            {Known: true},
 		status(wire.Refused): {Known: true, Status: wire.Refused, Over: wire.Refusal},
 		status(wire.Busy):    {Known: true, Status: wire.Busy, Over: wire.Refusal},
+		status(wire.Banned):  {Known: true, Status: wire.Banned, Over: wire.Refusal, Ban: wire.Ban{Left: time.Minute, Bits: 64}},
 		bye:                  {Over: wire.Bye},
 	}
 	states := map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -167,8 +168,11 @@ func decodeSimply(answer bool, in string) (x decoded) {
 		content := in[wire.FrameHead:min(wire.FrameHead+n, len(in))]
 		open := !answer || x.Known
 		switch {
-		case !open && kind == wire.KindStatus && n == 1 && content == "":
+		case !open && kind == wire.KindStatus && (n == 1 || n == 3) && len(content) < n:
 			return x // it has not come
+		case !open && kind == wire.KindStatus && n == 3 && content[0] == byte(wire.Banned):
+			x.Status, x.Known, x.Over = wire.Banned, true, wire.Refusal
+			x.Ban = wire.Ban{Left: min(time.Duration(content[1])*time.Second, wire.MaxBan), Bits: int(content[2])}
 		case !open && kind == wire.KindStatus && n == 1 && content[0] <= byte(wire.Busy):
 			x.Status, x.Known = wire.Status(content[0]), true
 			if x.Status != wire.Connected {

@@ -29,6 +29,10 @@ type Header struct {
 	// Answer means that the sender waits for a [Status] before the bytes of the service.
 	// [Read] sets it. Append ignores it, because only the Native form asks, and always.
 	Answer bool
+
+	// Bans means that the sender knows the status [Banned]. Read sets it, and Append ignores
+	// it, as with Answer.
+	Bans bool
 }
 
 // ID identifies one connection across programs: the unique id of the PROXY

@@ -29,7 +29,7 @@ func claim(src, dst string) wire.Header {
 
 // carried returns what of h arrives in form f.
 func carried(h wire.Header, f wire.Form) wire.Header {
-	if h.Answer = f == wire.Native; !h.Answer {
+	if h.Answer, h.Bans = f == wire.Native, f == wire.Native; !h.Answer {
 		h.ID = wire.ID{}
 	}
 	if f == wire.Py {

@@ -51,12 +51,12 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("broken") }
 
 func TestStatusOnTheWire(t *testing.T) {
 	var b bytes.Buffer
-	for s := range wire.Busy + 2 {
+	for s := range wire.Banned + 2 {
 		nstest.Must(t, wire.WriteStatus(&b, s))
 		if got, err := wire.ReadStatus(&b); err != nil || got != s || b.Len() != 0 {
 			t.Errorf("%v: %v, %v", s, got, err)
 		}
-		if known := s <= wire.Busy; s.Known() != known {
+		if known := s <= wire.Banned; s.Known() != known {
 			t.Errorf("%v is known: %t", s, !known)
 		}
 	}

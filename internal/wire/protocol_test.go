@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,7 +83,7 @@ func TestProtocolStatusTable(t *testing.T) {
 		got = append(got, row[1]+" "+row[2])
 	}
 	var want []string
-	for s := wire.Connected; s <= wire.Busy; s++ {
+	for s := wire.Connected; s <= wire.Banned; s++ {
 		want = append(want, fmt.Sprintf("%d %v", byte(s), s))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -179,6 +180,7 @@ func TestProtocolLink(t *testing.T) {
 		{peer, decoded{Content: "hi", Over: wire.Ended}, decoded{Known: true, Content: "ho", Over: wire.Ended}},
 		{peer, decoded{Content: "hi", Over: wire.Reset}, decoded{Known: true, Status: wire.Refused, Over: wire.Refusal}},
 		{peer, decoded{Over: wire.Reset}, decoded{Known: true, Over: wire.Reset}},
+		{peer, decoded{Over: wire.Reset}, decoded{Known: true, Status: wire.Banned, Over: wire.Refusal, Ban: wire.Ban{Left: time.Minute, Bits: 32}}},
 		{local, decoded{}, decoded{Known: true}},
 		{peer, decoded{}, decoded{Over: wire.Bye}},
 	} {

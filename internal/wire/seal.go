@@ -22,7 +22,7 @@ func Seal(b, key []byte, number uint64) []byte {
 	clear(b[checksum : checksum+crcLen])
 	b = append(b, tlvSeal, 0, sealLen)
 	b = append(b, make([]byte, sealLen)...)
-	binary.BigEndian.PutUint16(b[14:], uint16(len(b)-v2Fixed)) //nolint:gosec // 115 at most
+	binary.BigEndian.PutUint16(b[14:], uint16(len(b)-v2Fixed)) //nolint:gosec // 118 at most
 	copy(b[len(b)-sealLen:], sealOf(b, key, number))
 	sign(b, checksum)
 	return b

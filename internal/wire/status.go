@@ -17,6 +17,7 @@ const (
 	Draining                    // the server takes no new peers
 	Internal                    // the server could not: out of descriptors and the like
 	Busy                        // the server has as many peers as it takes
+	Banned                      // the peer's address is banned for a while, see Ban
 )
 
 // statusNames holds the codes in words, for logs.
@@ -30,11 +31,12 @@ var statusNames = [...]string{
 	Draining:      "draining",
 	Internal:      "internal error",
 	Busy:          "busy",
+	Banned:        "banned",
 }
 
 // Known reports whether a server of this project writes s. Any other byte promises
 // nothing.
-func (s Status) Known() bool { return s <= Busy }
+func (s Status) Known() bool { return s <= Banned }
 
 // String returns the code in words, or the number of a code that is not [Status.Known].
 func (s Status) String() string {

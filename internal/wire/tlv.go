@@ -13,10 +13,11 @@ const (
 	tlvCRC32C   = 0x03
 	tlvUniqueID = 0x05
 
-	// tlvAnswer and tlvSeal are from the range for applications (2.2.8), which
+	// tlvAnswer, tlvSeal and tlvBans are from the range for applications (2.2.8), which
 	// other senders use as well.
 	tlvAnswer = 0xe0
 	tlvSeal   = 0xe1
+	tlvBans   = 0xe2
 
 	// answerMe is the whole value of tlvAnswer: a name that no other sender
 	// writes, and the version of the answer. Version 2 has frames.
@@ -30,7 +31,7 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendTLVs appends the TLVs of the Native form: a checksum of zero, which sign fills in,
-// the id if there is one, and the request for an answer.
+// the id if there is one, the request for an answer, and that Banned is known.
 func appendTLVs(b []byte, id ID) []byte {
 	b = append(b, tlvCRC32C, 0, crcLen, 0, 0, 0, 0)
 	if !id.IsZero() {
@@ -38,13 +39,15 @@ func appendTLVs(b []byte, id ID) []byte {
 		b = append(b, id[:]...)
 	}
 	b = append(b, tlvAnswer, 0, byte(len(answerMe)))
-	return append(b, answerMe...)
+	b = append(b, answerMe...)
+	return append(b, tlvBans, 0, 0)
 }
 
 // found holds the TLVs of one header.
 type found struct {
 	id       ID
 	answer   bool
+	bans     bool
 	checksum int // the offset of the checksum; 0 if there is none
 	seal     int // the offset of the seal; 0 if there is none
 }
@@ -79,6 +82,8 @@ func findTLVs(b []byte, at int) (found, error) {
 				version := value[len(answerName):min(len(value), len(answerMe))]
 				return f, fmt.Errorf("%w: %q", ErrAnswer, version)
 			}
+		case tlvBans:
+			f.bans = f.bans || size == 0
 		case tlvSeal:
 			if size == sealLen {
 				f.seal = at
@@ -101,7 +106,7 @@ func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 	case f.checksum != 0 && !verify(b, f.checksum):
 		return Header{}, 0, ErrChecksum
 	}
-	h.ID, h.Answer = f.id, f.answer
+	h.ID, h.Answer, h.Bans = f.id, f.answer, f.answer && f.bans
 	if h.Answer {
 		return h, Native, nil
 	}

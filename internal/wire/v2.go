@@ -50,7 +50,7 @@ func (h Header) appendV2(b []byte, f Form) []byte {
 	if f == Native {
 		b = appendTLVs(b, h.ID)
 	}
-	b[start+15] = byte((len(b) - start - v2Fixed) & 0xff) // 80 at most
+	b[start+15] = byte((len(b) - start - v2Fixed) & 0xff) // 83 at most
 	if f == Native {
 		sign(b[start:], tlvs+tlvFixed)
 	}

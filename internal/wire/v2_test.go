@@ -15,6 +15,7 @@ const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 	addrs4    = "\xcb\x00\x71\x07\xc0\x00\x02\x01\xc8\x22\x01\xbb" // 203.0.113.7:51234 to 192.0.2.1:443
 	answerMe  = "\xe0\x00\x0fportredirector\x02"
+	bans      = "\xe2\x00\x00"
 )
 
 // addrs6 is the address block of an IPv6 header.
@@ -52,6 +53,8 @@ func TestV2Accepts(t *testing.T) {
 	bare.ID = wire.ID{}
 	asking := bare
 	asking.Answer = true
+	knowing := asking
+	knowing.Bans = true
 	asking6 := claim("[2001:db8::7]:51234", "192.0.2.1:443")
 	asking6.Answer = true
 	local := wire.Header{Local: true}
@@ -85,6 +88,9 @@ func TestV2Accepts(t *testing.T) {
 		"2.2.6 SSL with broken sub-TLVs":      {v2(0x21, 0x11, addrs4, tlv(0x20, "\x01\x00\x00\x00\x00\x21\xff")), bare, wire.V2},
 		"2.2.8 others":                        {v2(0x21, 0x11, addrs4, tlv(0xea, "\x01vpce"), tlv(0xee, "\x01abcd"), tlv(0xff, "")), bare, wire.V2},
 		"2.2.8 Google's use of E0":            {v2(0x21, 0x11, addrs4, tlv(0xe0, "\x00\x00\x00\x00\x00\x00\x00\x01")), bare, wire.V2},
+		"knows bans":                          {signed(v2(0x21, 0x11, addrs4, crc, bans, answerMe)), knowing, wire.Native},
+		"another sender's E2":                 {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe2, "x"), answerMe)), asking, wire.Native},
+		"E2 alone":                            {v2(0x21, 0x11, addrs4, bans), bare, wire.V2},
 		"another sender's E0 of one byte":     {signed(v2(0x21, 0x11, addrs4, crc, tlv(0xe0, "\x01"))), bare, wire.V2},
 		"answer before checksum":              {signed(v2(0x21, 0x11, addrs4, answerMe, crc)), asking, wire.Native},
 		"answer, IPv6, id": {
@@ -232,9 +238,9 @@ func TestAppendV2(t *testing.T) {
 		want string
 	}{
 		"bare":           {h, wire.V2, v2(0x21, 0x11, addrs4)},
-		"native":         {h, wire.Native, signed(v2(0x21, 0x11, addrs4, tlv(0x03, "CRC!"), id, answerMe))},
+		"native":         {h, wire.Native, signed(v2(0x21, 0x11, addrs4, tlv(0x03, "CRC!"), id, answerMe, bans))},
 		"local":          {wire.Header{Local: true, ID: testID}, wire.V2, v2(0x20, 0x00)},
-		"native local":   {wire.Header{Local: true, ID: testID}, wire.Native, signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), id, answerMe))},
+		"native local":   {wire.Header{Local: true, ID: testID}, wire.Native, signed(v2(0x20, 0x00, tlv(0x03, "CRC!"), id, answerMe, bans))},
 		"mixed families": {claim("203.0.113.7:1", "[2001:db8::1]:2"), wire.V2, v2(0x21, 0x21, addrs6("[::ffff:203.0.113.7]:1", "[2001:db8::1]:2"))},
 	}
 	for name, tt := range tests {

@@ -23,10 +23,12 @@ func (e Edition) File(example string) (name, page string) {
 	p := e.begin("portredirector.toml", 5, "clients and servers of portredirector")
 	p.section("DESCRIPTION")
 	p.text(about)
-	top, client, server := config.FileOptions()
+	top, bans, client, server := config.FileOptions()
 	p.section("OPTIONS")
 	p.subsection("Above all sections")
 	p.keys(top, func(*pflag.Flag) bool { return true })
+	p.subsection("In the table [bans]")
+	p.keys(bans, func(*pflag.Flag) bool { return true })
 	common := func(f *pflag.Flag) bool {
 		other := client.Lookup(f.Name)
 		return other != nil && !other.Hidden && other.Usage == f.Usage

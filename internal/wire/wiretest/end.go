@@ -84,8 +84,22 @@ func (e *End) Begin() {
 	e.content = nil
 }
 
-// SendStatus answers a header.
-func (e *End) SendStatus(s wire.Status) error { return e.Frame(wire.KindStatus, byte(s)) }
+// SendStatus answers a header. A ban is of the peer's address, for a minute.
+func (e *End) SendStatus(s wire.Status) error {
+	if s == wire.Banned {
+		return e.SendBan(wire.Ban{Left: wire.MaxBan, Bits: 128})
+	}
+	return e.Frame(wire.KindStatus, byte(s))
+}
+
+// SendBan answers the header of a banned peer.
+func (e *End) SendBan(b wire.Ban) error {
+	_, err := e.Conn.Write(wire.AppendBan(nil, b))
+	return err
+}
+
+// Ban returns the ban that came with the status Banned.
+func (e *End) Ban() wire.Ban { return e.in.Ban() }
 
 // CloseWrite ends this direction of the exchange.
 func (e *End) CloseWrite() error { return e.Frame(wire.KindEnd) }

@@ -1,0 +1,177 @@
+package ban
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gaissmai/bart"
+)
+
+// table finds the bans that contain an address. It does not change after it is published.
+type table = bart.Table[*Ban]
+
+// List holds bans. All methods may be called at once. The zero value has none, and so has nil.
+type List struct {
+	bans    atomic.Pointer[table]
+	learned learned
+
+	mu     sync.Mutex         // serializes changes
+	purged time.Time          // guarded by mu
+	onBan  func(netip.Prefix) // guarded by mu
+}
+
+// Change is a change of a list.
+type Change struct {
+	Remove []netip.Prefix `json:",omitempty"`
+	Add    []Ban          `json:",omitempty"` // afterwards
+}
+
+// Banned returns the ban of an address. It takes no lock.
+func (l *List) Banned(a netip.Addr) (Ban, bool) {
+	if l == nil {
+		return Ban{}, false
+	}
+	for _, at := range [...]*atomic.Pointer[table]{&l.bans, &l.learned.young, &l.learned.old} {
+		if t := at.Load(); t != nil && t.Size() > 0 {
+			if b := find(t, a.Unmap().WithZone("")); b != nil {
+				return *b, true
+			}
+		}
+	}
+	return Ban{}, false
+}
+
+// find returns a ban in force that contains an address, or nil.
+func find(t *table, a netip.Addr) *Ban {
+	b, ok := t.Lookup(a)
+	if !ok {
+		return nil
+	}
+	now := time.Now()
+	if b.live(now) {
+		return b
+	}
+	for _, b := range t.Supernets(netip.PrefixFrom(a, a.BitLen())) {
+		if b.live(now) {
+			return b
+		}
+	}
+	return nil
+}
+
+// OnBan sets a function that is called with each prefix that Apply adds. It must not block.
+func (l *List) OnBan(f func(netip.Prefix)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onBan = f
+}
+
+// purgeEvery is the time between removals of what has expired.
+const purgeEvery = time.Minute
+
+// Apply changes the list. It forgets what servers have said of prefixes that are removed.
+func (l *List) Apply(c Change) {
+	for _, p := range c.Remove {
+		l.Forget(p)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tableLocked()
+	for _, p := range c.Remove {
+		t = t.DeletePersist(p)
+	}
+	if t.Size() == 0 { // what was read from a file may be very much
+		t = new(table)
+		for i := range c.Add {
+			t.Insert(c.Add[i].Prefix, &c.Add[i])
+		}
+	} else {
+		for i := range c.Add {
+			t = t.InsertPersist(c.Add[i].Prefix, &c.Add[i])
+		}
+	}
+	now := time.Now()
+	if now.Sub(l.purged) >= purgeEvery {
+		t, l.purged = purge(t, now), now
+	}
+	l.bans.Store(t)
+	if l.onBan != nil {
+		for i := range c.Add {
+			l.onBan(c.Add[i].Prefix)
+		}
+	}
+}
+
+// tableLocked returns the table, which is empty at first.
+func (l *List) tableLocked() *table {
+	if t := l.bans.Load(); t != nil {
+		return t
+	}
+	return new(table)
+}
+
+// purge returns a table without the bans that have expired.
+func purge(t *table, now time.Time) *table {
+	for p, b := range t.All() {
+		if !b.live(now) {
+			t = t.DeletePersist(p)
+		}
+	}
+	return t
+}
+
+// All returns the bans in force by address. Those of servers are not among them.
+func (l *List) All() []Ban { return sorted(l.bans.Load()) }
+
+// sorted returns the bans in force of a table.
+func sorted(t *table) []Ban {
+	if t == nil {
+		return nil
+	}
+	now := time.Now()
+	all := make([]Ban, 0, t.Size())
+	for _, b := range t.AllSorted() {
+		if b.live(now) {
+			all = append(all, *b)
+		}
+	}
+	return all
+}
+
+// Len returns the number of bans, and of those that servers have told of. Some may have expired.
+func (l *List) Len() (bans, learned int) {
+	if t := l.bans.Load(); t != nil {
+		bans = t.Size()
+	}
+	return bans, l.learned.size()
+}
+
+// Learned returns the bans in force that servers have told of.
+func (l *List) Learned() []Ban {
+	return slices.Concat(sorted(l.learned.young.Load()), sorted(l.learned.old.Load()))
+}
+
+// purge removes what has expired.
+func (l *List) purge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.bans.Store(purge(l.tableLocked(), now))
+	l.purged = now
+}
+
+// covering returns a prefix in force that has all of p.
+func (l *List) covering(p netip.Prefix) (netip.Prefix, bool) {
+	if t := l.bans.Load(); t != nil {
+		now := time.Now()
+		for wider, b := range t.Supernets(p) {
+			if b.live(now) {
+				return wider, true
+			}
+		}
+	}
+	return netip.Prefix{}, false
+}

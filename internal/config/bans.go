@@ -1,0 +1,47 @@
+package config
+
+import (
+	"errors"
+
+	"github.com/spf13/pflag"
+
+	"portredirector/internal/ban"
+)
+
+// Bans has the options about banned peers. They belong to a process, as those of operators do.
+type Bans struct {
+	Static []string // CIDR
+	Never  []string // CIDR
+	Most   int
+}
+
+// bansTable is the table of a file that has these options.
+const bansTable = "bans"
+
+// banOptions defines the options about banned peers.
+func banOptions(f *pflag.FlagSet, b *Bans) {
+	f.StringArrayVar(&b.Static, "ban", nil, "refuse peers with these addresses, `CIDR`, repeatable; `portredirector ban` bans while it runs")
+	f.StringArrayVar(&b.Never, "never-ban", nil, "ban no peers with these addresses, `CIDR`, repeatable")
+	f.IntVar(&b.Most, "max-bans", ban.DefaultMost, "most bans at a time; 0 is no limit")
+}
+
+// Config validates the options.
+func (b Bans) Config() (ban.Config, error) {
+	c := ban.Config{Most: b.Most}
+	err := errors.Join(addPrefixes(&c.Static, "ban", b.Static), addPrefixes(&c.Never, "never-ban", b.Never))
+	switch {
+	case b.Most < 0:
+		err = errors.Join(err, about("max-bans", 0, "--max-bans %d: it cannot be less than 0, which is no bound", b.Most))
+	case err == nil && b.Most > 0 && len(c.Static) > b.Most:
+		err = about("max-bans", 0, "--max-bans %d: there are more of --ban", b.Most)
+	}
+	if err != nil {
+		return c, err
+	}
+	return c, each(b.Static, func(i int, s string) error {
+		if err := c.Check(c.Static[i]); err != nil {
+			return about("ban", i, "--ban %s: %w", s, err)
+		}
+		return nil
+	})
+}
