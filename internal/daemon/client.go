@@ -48,6 +48,7 @@ type clientDaemon struct {
 	client    *client.Client
 	access    *accesslog.Log // nil without one
 	datagrams []*net.UDPConn // of peers
+	udpLinks  *udpClient     // nil without UDP ports or keys
 	flows     flows          // nil without UDP ports
 	operators operators
 	bans      *bans
@@ -146,7 +147,13 @@ func (d *clientDaemon) openCredentials(context.Context) (err error) {
 
 func (d *clientDaemon) openClient(context.Context) error {
 	cfg := d.cfg
+	var beside func(context.Context, upstream.Dialed)
+	if len(cfg.ListenUDP) > 0 && d.tlsDialer != nil {
+		d.udpLinks = newUDPClient(d)
+		beside = d.udpLinks.dial
+	}
 	d.servers = upstream.New(upstream.Config{
+		Beside:  beside,
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
 		Answers: cfg.Header == wire.Native, Auth: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
 		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, LinkIdle: cfg.LinkIdle, Congestion: d.links, Resolver: &d.broker,
@@ -217,6 +224,13 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 		for _, t := range d.incoming.tasks(d.servers) {
 			tasks = append(tasks, d.untilSucceeded(t))
 		}
+	}
+	if d.udpLinks != nil {
+		retire := d.succeeded
+		if retire == nil {
+			retire = context.Background()
+		}
+		tasks = append(tasks, d.udpLinks.task(retire))
 	}
 	if w := d.env.Worker; w != nil {
 		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))

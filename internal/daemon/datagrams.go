@@ -15,6 +15,7 @@ import (
 	"portredirector/internal/limit"
 	"portredirector/internal/track"
 	"portredirector/internal/upstream"
+	"portredirector/internal/wire"
 )
 
 // flows are the UDP flows of a client or server.
@@ -50,21 +51,28 @@ func (d *clientDaemon) openDatagrams(ctx context.Context) (err error) {
 	if d.datagrams, err = d.listenDatagrams(ctx, d.env, cfg.ListenUDP...); err != nil {
 		return err
 	}
-	client, err := datagram.NewClient(datagram.ClientConfig{
+	flows := datagram.ClientConfig{
 		Options: d.flowOptions(len(d.datagrams), cfg.Flows, cfg.UDPTimeout, &d.client.Track, d.log),
 		Form:    cfg.Header,
 		Names:   cfg.Names,
 		Choose: func(source netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
-			t, ok := d.servers.Steer(source, refused.Name)
+			t, ok := d.servers.Steer(source, func(name string) bool { return name != refused.Name || name == "" })
 			return datagram.Target{Name: t.Name, To: t.At}, ok
 		},
 		Usable: func(t datagram.Target) bool { return d.servers.InUse(upstream.Target{Name: t.Name, At: t.To}) },
-	})
+	}
+	if d.udpLinks != nil {
+		flows.Form, flows.Choose, flows.Usable = wire.Native, d.udpLinks.Choose, d.udpLinks.Usable
+	}
+	client, err := datagram.NewClient(flows)
 	if err != nil {
 		return err
 	}
 	d.push(func() { client.Shutdown(context.Background()) })
 	d.flows = client
+	if d.udpLinks != nil {
+		return d.udpLinks.open(ctx, client)
+	}
 	d.followServers = func(ctx context.Context) { followServers(ctx, d.servers, client) }
 	return nil
 }
@@ -91,15 +99,18 @@ func followServers(ctx context.Context, servers *upstream.Servers, client *datag
 // openDatagrams opens the UDP port of links.
 func (d *serverDaemon) openDatagrams(ctx context.Context) (err error) {
 	cfg := d.cfg
-	if len(cfg.UDPServices) == 0 || cfg.Listen == "" {
+	if len(cfg.UDPServices) == 0 {
 		return nil
 	}
-	if d.datagrams, err = d.listenDatagrams(ctx, d.env, cfg.Listen); err != nil {
-		return err
+	var port []*net.UDPConn
+	if cfg.Listen != "" {
+		if port, err = d.listenDatagrams(ctx, d.env, cfg.Listen); err != nil {
+			return err
+		}
 	}
 	d.server.UDP, d.server.FlowRoutes = cfg.UDPServices, d.routes
 	server, err := datagram.NewServer(datagram.ServerConfig{
-		Options: d.flowOptions(len(d.datagrams), cfg.Flows, cfg.UDPTimeout, &d.server.Track, d.log),
+		Options: d.flowOptions(1, cfg.Flows, cfg.UDPTimeout, &d.server.Track, d.log),
 		Gate:    d.server.Datagrams(),
 		Dialer:  d.dialer,
 	})
@@ -108,5 +119,9 @@ func (d *serverDaemon) openDatagrams(ctx context.Context) (err error) {
 	}
 	d.push(func() { server.Shutdown(context.Background()) })
 	d.flows = server
-	return nil
+	if d.acceptor == nil {
+		d.datagrams = port
+		return nil
+	}
+	return d.openUDPLinks(server, port)
 }

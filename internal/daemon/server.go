@@ -51,7 +51,8 @@ type serverDaemon struct {
 	callers    *reverse.Dialer
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
-	datagrams  []*net.UDPConn // of links
+	datagrams  []*net.UDPConn // of links without keys
+	udpLinks   *udpServer     // nil without UDP services or keys
 	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
@@ -180,6 +181,9 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 		engine: d.engine, listeners: d.listeners, handle: d.server.Handle, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
+	if d.udpLinks != nil {
+		tasks = append(tasks, d.udpLinks.task(shutdown.Retire))
+	}
 	if len(d.cfg.Clients) > 0 {
 		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})
 	}

@@ -95,6 +95,9 @@ func (d *serverDaemon) openCallers(context.Context) error {
 		return err
 	}
 	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
-	return err
+	if d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly); err != nil || d.udpLinks == nil {
+		return err
+	}
+	d.tried = make(chan struct{}, 2*len(d.cfg.Clients))
+	return d.udpLinks.dialClients(d)
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/datagram"
 	"portredirector/internal/limit"
 	"portredirector/internal/ports"
@@ -32,6 +33,15 @@ func remoteOf(r datagram.Remote) *remote {
 	}
 	return from
 }
+
+// AdmitLink returns an error if an authenticated end may not have a link for datagrams.
+func (s *Server) AdmitLink(id auth.Identity) error {
+	_, err := s.admitClient(id)
+	return err
+}
+
+// AllowLink returns an error if an address may not open a link.
+func (s *Server) AllowLink(from netip.AddrPort) error { return gate{s}.Allow(from) }
 
 // Allow returns an error if no datagrams are taken from an address.
 func (g gate) Allow(from netip.AddrPort) error {

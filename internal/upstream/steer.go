@@ -16,10 +16,10 @@ type Target struct {
 // Steer returns the server for the datagrams of a source, without asking it. All flows of a source go to
 // one server as long as that is in use, because a peer may begin the next flow in the middle of its
 // conversation (QUIC, RFC 9000, section 9). With failover it is the first server; otherwise sources are
-// spread by a hash, and only those of a server that fails move. The server named not is left out.
-func (ss *Servers) Steer(source netip.Prefix, not string) (Target, bool) {
+// spread by a hash, and only those of a server that fails move. fits says by name which servers count.
+func (ss *Servers) Steer(source netip.Prefix, fits func(name string) bool) (Target, bool) {
 	all := *ss.all.Load()
-	usable := func(s *server) bool { return s.best.Load() != nil && (not == "" || s.name != not) }
+	usable := func(s *server) bool { return s.best.Load() != nil && fits(s.name) }
 	s := ss.steerTo(source, all, func(s *server) bool { return !s.suspect.Load() && usable(s) })
 	if s == nil {
 		s = ss.steerTo(source, all, usable)
