@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/smtp"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -161,8 +160,7 @@ userdb {
   args = uid=%d gid=%d home=DIR
 }
 `, uid, gid))
-	cmd := exec.Command("dovecot", "-F", "-c", conf)
-	d = nstest.StartCmd(t, w.m2, cmd)
+	d = nstest.Start(t, w.m2, "dovecot", "-F", "-c", conf)
 	t.Cleanup(func() {
 		d.Signal(syscall.SIGTERM) // ends its children, too
 		d.Wait()
