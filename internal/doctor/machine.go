@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -219,7 +220,7 @@ func withLinks(all []string, links string) []string {
 	if links == "" {
 		return all
 	}
-	return append(all[:len(all):len(all)], links)
+	return append(slices.Clip(all), links)
 }
 
 // tryBind binds an address as a listener would, and lets it go.

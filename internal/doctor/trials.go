@@ -131,11 +131,10 @@ func (t *trials) first(ctx context.Context) bool {
 		return false
 	}
 	t.answers[q] = a
-	version := a.finding.Version
-	switch {
-	case version == "":
+	switch version := a.finding.Version; version {
+	case "":
 		t.report("program", OK, t.name+" is portredirector", "")
-	case version == t.patient.Version:
+	case t.patient.Version:
 		t.report("program", OK, fmt.Sprintf("%s is portredirector %s, as this end", t.name, version), "")
 	default:
 		t.report("program", OK, fmt.Sprintf("%s is portredirector %s, this end is %s", t.name, version, t.patient.Version), "")

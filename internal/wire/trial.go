@@ -66,9 +66,9 @@ func Pad(b []byte, size int) []byte {
 	checksum := v2Fixed + blockLen(b[13]) + tlvFixed
 	clear(b[checksum : checksum+crcLen])
 	b = append(b, tlvNoop)
-	b = binary.BigEndian.AppendUint16(b, uint16(n)) //nolint:gosec // MostTrial at most
+	b = binary.BigEndian.AppendUint16(b, uint16(n))
 	b = append(b, make([]byte, n)...)
-	binary.BigEndian.PutUint16(b[14:], uint16(len(b)-v2Fixed)) //nolint:gosec // likewise
+	binary.BigEndian.PutUint16(b[14:], uint16(len(b)-v2Fixed)) //nolint:gosec // MostTrial at most
 	sign(b, checksum)
 	return b
 }
