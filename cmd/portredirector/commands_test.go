@@ -12,9 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
@@ -139,9 +138,8 @@ func checkSpan(words []string) error {
 func ours(option string) bool {
 	name := strings.TrimLeft(option, "-")
 	root := rootCommand(env{stdout: io.Discard, stderr: io.Discard})
-	flags := root.Flags()
 	if len(name) == 1 {
-		return flags.ShorthandLookup(name) != nil
+		return root.Flags().ShorthandLookup(name) != nil
 	}
 	known := slices.Contains([]string{"help", "version"}, name)
 	eachCommand(root, func(c *cobra.Command) {
@@ -180,12 +178,26 @@ func checkLine(words []string) error {
 			return fmt.Errorf("%w: %s", err, output)
 		}
 		return nil
+	case "kubectl":
+		return checkKubectl(words)
 	case "systemd-run":
 		return checkLine(words[slices.Index(words, program):])
 	case "apt-get", "install", "setcap", "sha256sum", "tar", "ss", "journalctl", "systemctl", "sysctl", "chmod", "chown", "mv", "curl":
 		return nil
 	}
 	return errors.New("no test knows this program")
+}
+
+// checkKubectl looks for the overlay that a command applies, and validates the command of ours that it runs in a pod.
+func checkKubectl(words []string) error {
+	if i := slices.Index(words, "--"); i >= 0 && words[i+1] == "/"+program {
+		return checkLine(append([]string{program}, words[i+2:]...))
+	}
+	if words[1] == "apply" {
+		_, err := os.Stat(filepath.Join(repository, words[len(words)-1], "kustomization.yaml"))
+		return err
+	}
+	return nil
 }
 
 // withValues replaces what a user has to replace.

@@ -32,14 +32,36 @@ func TestComposeFiles(t *testing.T) {
 				t.Fatal("it does not mount and run a configuration file")
 			}
 			path := filepath.Join(dir, string(found[1]), "portredirector.toml")
-			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			replaced := regexp.MustCompile("PUBLIC KEY OF M[12]").ReplaceAllString(string(content), aKey)
-			if _, err := config.ReadFile(path, []byte(replaced)); err != nil {
-				t.Error(err)
-			}
+			wantValid(t, path)
 		})
+	}
+}
+
+// TestKubernetesFiles validates the configurations that become ConfigMaps in contrib/kubernetes.
+func TestKubernetesFiles(t *testing.T) {
+	const dir = "../../contrib/kubernetes"
+	overlays, err := filepath.Glob(filepath.Join(dir, "*/portredirector.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bases, err := filepath.Glob(filepath.Join(dir, "base/*/portredirector.toml"))
+	if err != nil || len(overlays) == 0 || len(bases) < 2 {
+		t.Fatal(overlays, bases, err)
+	}
+	for _, path := range append(bases, overlays...) {
+		wantValid(t, path)
+	}
+}
+
+// wantValid validates a configuration file, with a key in place of its words for one.
+func wantValid(t *testing.T, path string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := regexp.MustCompile("PUBLIC KEY OF M[12]").ReplaceAllString(string(content), aKey)
+	if _, err := config.ReadFile(path, []byte(replaced)); err != nil {
+		t.Error(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
+	"portredirector/internal/doctor"
 	"portredirector/internal/enroll"
 	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
@@ -52,6 +53,9 @@ func runFile(ctx context.Context, e env, path string) error {
 	defer to.Close(flushTime)
 	if err := sandbox.Raise(sandbox.NetBindService); err != nil {
 		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
+	}
+	if patients, err := patientsOf(path); err == nil { // else the supervisor says why
+		doctor.LogQuick(ctx, log, patients...)
 	}
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), BansDir: daemon.BansDir(enroll.Dir()),

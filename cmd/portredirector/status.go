@@ -45,19 +45,16 @@ The exit status is 1 if a process does not answer, or none runs.`,
 func printStatus(ctx context.Context, e env, processes console.Processes, asJSON bool) error {
 	all, failed := processes.Status(ctx)
 	for i, s := range all {
-		err := error(nil)
-		switch {
-		case asJSON:
-			err = json.NewEncoder(e.stdout).Encode(s)
-		case i > 0:
-			_, err = fmt.Fprintln(e.stdout)
-			fallthrough
-		default:
-			if err == nil {
-				err = console.WriteStatus(e.stdout, s)
+		if asJSON {
+			if err := json.NewEncoder(e.stdout).Encode(s); err != nil {
+				return err
 			}
+			continue
 		}
-		if err != nil {
+		if i > 0 {
+			fmt.Fprintln(e.stdout)
+		}
+		if err := console.WriteStatus(e.stdout, s); err != nil {
 			return err
 		}
 	}

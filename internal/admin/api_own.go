@@ -142,7 +142,7 @@ func mean(h track.Histogram) *Seconds {
 	if n == 0 {
 		return nil
 	}
-	return new(seconds(h.Sum / time.Duration(n))) //nolint:gosec // so many take longer
+	return new(seconds(h.Sum / time.Duration(n)))
 }
 
 // endCounts explains codes, the most frequent first.

@@ -335,7 +335,7 @@ func TestSlowReader(t *testing.T) {
 	h := newHall(1)
 	ctx, cancel := context.WithCancel(t.Context())
 	left := 0
-	err := admin.Follow(ctx, admin.Own(h.source()), func(name string, data any) error {
+	err := admin.Follow(ctx, admin.Own(h.source()), func(_ string, data any) error {
 		s, ok := data.(admin.Summary)
 		switch {
 		case ok && h.visitors != nil: // the first

@@ -17,7 +17,7 @@ func guard(names []string, h http.Handler) http.Handler {
 		switch {
 		case !knownHost(r.Host, names):
 			http.Error(w, "Host is none of this server's names: ask for it by its address", http.StatusForbidden)
-		case !sameOrigin(r):
+		case !sameOrigin(r) && !opensPage(r):
 			http.Error(w, "web pages may not ask", http.StatusForbidden)
 		default:
 			w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -52,4 +52,10 @@ func sameOrigin(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && u.Host == r.Host
+}
+
+// opensPage reports whether a person follows another page's link to ours. That one can neither
+// read nor frame it.
+func opensPage(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

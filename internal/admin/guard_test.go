@@ -43,6 +43,19 @@ func TestNoWebPages(t *testing.T) {
 	}
 }
 
+// TestLinkToPage follows a link of another page to ours, and to what it may not open or frame.
+func TestLinkToPage(t *testing.T) {
+	serve(t, func() (string, error) { return "", nil })
+	for _, test := range []struct {
+		path, kind string
+		want       int
+	}{{"/", "document", 200}, {"/", "iframe", 403}, {"/", "empty", 403}, {"/healthz", "document", 403}} {
+		if got := status(t, "GET "+test.path, "localhost", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: "+test.kind); got != test.want {
+			t.Errorf("%+v: %d", test, got)
+		}
+	}
+}
+
 // TestPaths wants the status of each path, for a process that is well, ill, and replaced.
 func TestPaths(t *testing.T) {
 	var note string

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"portredirector/internal/admin"
+	"portredirector/internal/ban"
 	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/track"
@@ -52,6 +53,7 @@ func full(many, servers int) admin.Source {
 		Routes: func() []admin.Route {
 			return []admin.Route{{Service: "127.0.0.1:80", OK: true}, {Service: "[::1]:80"}}
 		},
+		Bans:    new(ban.List),
 		Dropped: func() map[string]uint64 { return map[string]uint64{"access": 8, "program": 9} },
 		Workers: []admin.Worker{{Section: "client home", PID: 7}},
 	}

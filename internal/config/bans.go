@@ -3,8 +3,6 @@ package config
 import (
 	"errors"
 
-	"github.com/spf13/pflag"
-
 	"portredirector/internal/ban"
 )
 
@@ -17,13 +15,6 @@ type Bans struct {
 
 // bansTable is the table of a file that has these options.
 const bansTable = "bans"
-
-// banOptions defines the options about banned peers.
-func banOptions(f *pflag.FlagSet, b *Bans) {
-	f.StringArrayVar(&b.Static, "ban", nil, "refuse peers with these addresses, `CIDR`, repeatable; `portredirector ban` bans while it runs")
-	f.StringArrayVar(&b.Never, "never-ban", nil, "ban no peers with these addresses, `CIDR`, repeatable")
-	f.IntVar(&b.Most, "max-bans", ban.DefaultMost, "most bans at a time; 0 is no limit")
-}
 
 // Config validates the options.
 func (b Bans) Config() (ban.Config, error) {

@@ -28,7 +28,7 @@ func AdminOptions(f *pflag.FlagSet, a *Admin) {
 
 // adminOptions defines the options about operators.
 func adminOptions(f *pflag.FlagSet, a *Admin) {
-	f.Var(&once{at: &a.Address}, "admin", "`[HOST:]PORT` of this machine on which to answer /metrics and /healthz by HTTP")
+	f.Var(&once{at: &a.Address}, "admin", "`[HOST:]PORT` of this machine on which to answer HTTP: a page for browsers, /api/v1, /metrics, /healthz")
 	f.BoolVar(&a.Any, "admin-any", false, "with --admin: HOST may be any address, and nobody is asked for a password")
 }
 

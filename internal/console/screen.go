@@ -180,6 +180,7 @@ func (s *screen) look(k key) action {
 		return refresh
 	case "k":
 		return s.askToClose()
+	case keyEnter, keyErase, keyStop:
 	}
 	return nothing
 }

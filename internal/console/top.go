@@ -221,7 +221,7 @@ func readable(in, wake int) bool {
 	for {
 		_, err := unix.Poll(fds, -1)
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // of a system call
+		case err == unix.EINTR:
 		case err != nil || fds[1].Revents != 0:
 			return false
 		default:

@@ -14,6 +14,7 @@ import (
 	"portredirector/internal/client"
 	"portredirector/internal/config"
 	"portredirector/internal/dial"
+	"portredirector/internal/doctor"
 	"portredirector/internal/enroll"
 	"portredirector/internal/limit"
 	"portredirector/internal/logging"
@@ -25,8 +26,8 @@ import (
 
 // RunClient runs a client until it is shut down or fails.
 func RunClient(env Env, cfg config.Client) error {
-	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.logger(env.Log)}
-	return clientHints.add(d.run(env.Shutdown))
+	d := &clientDaemon{cfg: cfg, env: env, log: clientHints.Logger(env.Log)}
+	return clientHints.Add(d.run(env.Shutdown))
 }
 
 // clientDaemon holds the parts of a client.
@@ -74,8 +75,9 @@ func (d *clientDaemon) run(shutdown Shutdown) (err error) {
 // steps lists what a client opens, in order.
 func (d *clientDaemon) steps() []step {
 	return []step{
-		{"privileges", func(context.Context) error {
+		{"privileges", func(ctx context.Context) error {
 			raiseLimit()
+			d.env.logQuick(ctx, d.log, &doctor.Patient{Client: &d.cfg})
 			raise(d.log, sandbox.NetBindService)
 			return nil
 		}},

@@ -13,6 +13,7 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/dial"
 	"portredirector/internal/docker"
+	"portredirector/internal/doctor"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
 	"portredirector/internal/route"
@@ -24,8 +25,8 @@ import (
 // RunServer runs a server until it is shut down or fails. The return routes are proved before it
 // accepts the first link, and removed after the last peer.
 func RunServer(env Env, cfg config.Server) error {
-	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.logger(env.Log)}
-	return serverHints.add(d.run(env.Shutdown))
+	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.Logger(env.Log)}
+	return serverHints.Add(d.run(env.Shutdown))
 }
 
 // serverDaemon holds the parts of a server.
@@ -74,8 +75,9 @@ func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 // steps lists what a server opens, in order.
 func (d *serverDaemon) steps() []step {
 	return []step{
-		{"privileges", func(context.Context) error {
+		{"privileges", func(ctx context.Context) error {
 			raiseLimit()
+			d.env.logQuick(ctx, d.log, &doctor.Patient{Server: &d.cfg})
 			raise(d.log, serverCapabilities...)
 			return nil
 		}},
@@ -161,7 +163,7 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 	tasks := []task{
 		brokerTask(&d.broker, d.log),
 		background{"return routes", d.routes.Run},
-		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.hide) }),
+		inBackground("published ports", func(ctx context.Context) { d.containers.Watch(ctx, d.knownServices, d.routes.Hide) }),
 		inBackground("addresses of this machine", d.own.Run),
 		inBackground("names of services", d.names.Run),
 	}

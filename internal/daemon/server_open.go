@@ -66,6 +66,7 @@ func (d *serverDaemon) openServer(context.Context) error {
 		Handshakes: oldest[server.Origin](cfg.Handshakes),
 		Known:      oldest[server.Origin](cfg.Unfinished),
 		Leaving:    oldest[server.Origin](cfg.Unfinished),
+		Try:        d.try,
 		Peers:      limit.Peers[server.Origin]{Most: cfg.Peers.Most, MostEach: cfg.Peers.Each},
 		Tell:       logging.Throttle[server.Subject]{To: d.log},
 	}

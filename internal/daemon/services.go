@@ -118,15 +118,6 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[ports.Port][
 	return nil
 }
 
-// hide has the peers of services refused by TCP that another program has taken the place of.
-func (d *serverDaemon) hide(hidden map[netip.AddrPort]error) {
-	all := make(map[ports.Endpoint]error, len(hidden))
-	for at, err := range hidden {
-		all[ports.TCP.At(at)] = err
-	}
-	d.routes.Hide(all)
-}
-
 // serviceError names the service that an error is about.
 func serviceError(port ports.Port, err error) error {
 	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %s: %w", port, err)}

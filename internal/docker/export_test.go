@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+
+	"portredirector/internal/ports"
 )
 
 // What the tests look at by itself.
@@ -25,7 +27,7 @@ func Published(list []byte, own func(netip.Addr) bool) (Proxies, error) {
 // Hides reports whether one of them is in the way.
 func (l Proxies) Hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
 	for _, p := range l {
-		if p.hides(service, own) {
+		if p.hides(ports.TCP.At(service), own) {
 			return true
 		}
 	}

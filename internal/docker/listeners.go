@@ -8,9 +8,12 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
 )
 
-// listener is a TCP socket that listens in this network namespace.
+// listener is a socket of this network namespace that listens by TCP, or takes datagrams from
+// anybody.
 type listener struct {
 	at     netip.AddrPort
 	cookie uint64 // the kernel gives each socket another one
@@ -20,32 +23,38 @@ type listener struct {
 // include/net/tcp_states.h.
 const (
 	sockDiagByFamily = 20
+	stateClose       = 7 // of UDP sockets that are not connected
 	stateListen      = 10
 	requestSize      = 56 // struct inet_diag_req_v2
 	responseSize     = 72 // struct inet_diag_msg
 )
 
-// listeners lists the sockets that listen on some ports, sorted.
-func listeners(ports map[uint16]bool) ([]listener, error) {
+// asked are the sockets of one protocol that listeners looks at.
+type asked struct {
+	protocol ports.Protocol
+	number   byte // of the protocol
+	state    uint32
+}
+
+// listeners lists the sockets that listen on some ports, sorted. It does not look at those of a
+// protocol without ports.
+func listeners(some map[ports.Port]bool) ([]listener, error) {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	var list []listener
-	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		request := make([]byte, requestSize)
-		request[0], request[1] = family, unix.IPPROTO_TCP
-		binary.NativeEndian.PutUint32(request[4:], 1<<stateListen)
-		answers, err := conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
-			Data:   request,
-		})
+	for _, of := range []asked{{ports.TCP, unix.IPPROTO_TCP, stateListen}, {ports.UDP, unix.IPPROTO_UDP, stateClose}} {
+		if !of.in(some) {
+			continue
+		}
+		found, err := of.list(conn)
 		if err != nil {
 			return nil, fmt.Errorf("list listening sockets: %w", err)
 		}
-		for _, a := range answers {
-			if l, ok := parseListener(a.Data); ok && ports[l.at.Port()] {
+		for _, l := range found {
+			if some[ports.Port{Protocol: of.protocol, Number: l.at.Port()}] {
 				list = append(list, l)
 			}
 		}
@@ -56,6 +65,38 @@ func listeners(ports map[uint16]bool) ([]listener, error) {
 		}
 		return int(a.cookie) - int(b.cookie) //nolint:gosec // any order that stays the same
 	})
+	return list, nil
+}
+
+// in reports whether one of the ports is of the protocol.
+func (a asked) in(some map[ports.Port]bool) bool {
+	for p := range some {
+		if p.Protocol == a.protocol {
+			return true
+		}
+	}
+	return false
+}
+
+// list lists the sockets of both families.
+func (a asked) list(conn *netlink.Conn) (list []listener, err error) {
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		request := make([]byte, requestSize)
+		request[0], request[1] = family, a.number
+		binary.NativeEndian.PutUint32(request[4:], 1<<a.state)
+		answers, err := conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
+			Data:   request,
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, answer := range answers {
+			if l, ok := parseListener(answer.Data); ok {
+				list = append(list, l)
+			}
+		}
+	}
 	return list, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"portredirector/internal/ports"
 )
 
 // Proxy is a published port that docker-proxy listens on. The container sees an address of
@@ -17,6 +19,7 @@ import (
 // keep their source. Docker-proxy takes those to loopback, and those of a family that the
 // container has no address of.
 type Proxy struct {
+	Protocol  ports.Protocol
 	Host      netip.AddrPort // where it listens; 0.0.0.0 and :: are all addresses of their family
 	Container netip.AddrPort // where it leads
 	Name      string         // of the container; "" if it is not known
@@ -24,10 +27,10 @@ type Proxy struct {
 
 // hides reports whether the proxy takes the dials to a service. own reports whether an
 // address is this machine's.
-func (p Proxy) hides(service netip.AddrPort, own func(netip.Addr) bool) bool {
+func (p Proxy) hides(service ports.Endpoint, own func(netip.Addr) bool) bool {
 	at, host := service.Addr(), p.Host.Addr()
 	switch {
-	case p.Host.Port() != service.Port() || host.Is4() != at.Is4():
+	case p.Protocol != service.Protocol || p.Host.Port() != service.Port() || host.Is4() != at.Is4():
 		return false
 	case host != at && (!host.IsUnspecified() || !own(at)):
 		return false
@@ -42,10 +45,10 @@ func (p Proxy) leads(service netip.AddrPort) bool {
 }
 
 // instead returns the option -p that leads peers of a port to the container itself.
-func (p Proxy) instead(port uint16) string {
-	option := fmt.Sprintf("-p %d=%s", port, p.Container)
+func (p Proxy) instead(port ports.Port) string {
+	option := fmt.Sprintf("-p %s=%s", port, p.Container)
 	if p.Name != "" {
-		option += fmt.Sprintf(" or -p %d=docker:%s:%d", port, p.Name, p.Container.Port())
+		option += fmt.Sprintf(" or -p %s=docker:%s:%d", port, p.Name, p.Container.Port())
 	}
 	return option
 }
@@ -53,10 +56,17 @@ func (p Proxy) instead(port uint16) string {
 // Proxies lists the proxies of this network namespace.
 type Proxies []Proxy
 
-// Check returns an error if docker-proxy would hide the peers' addresses from a service.
-// The error names the option to use instead; port is the one that peers connect to.
+// Check returns an error if docker-proxy would hide the peers' addresses from a TCP service;
+// see CheckPort.
 func (l Proxies) Check(port uint16, service netip.AddrPort) error {
-	p, ok := l.before(service)
+	return l.CheckPort(ports.Port{Number: port}, service)
+}
+
+// CheckPort returns an error if docker-proxy would hide the peers' addresses from a service
+// of the port's protocol. The error names the option to use instead; port is the one that
+// peers connect to.
+func (l Proxies) CheckPort(port ports.Port, service netip.AddrPort) error {
+	p, ok := l.before(port.Protocol.At(service))
 	if !ok {
 		return nil
 	}
@@ -64,7 +74,7 @@ func (l Proxies) Check(port uint16, service netip.AddrPort) error {
 }
 
 // before returns the proxy that hides a service, if there is one.
-func (l Proxies) before(service netip.AddrPort) (Proxy, bool) {
+func (l Proxies) before(service ports.Endpoint) (Proxy, bool) {
 	for _, p := range l {
 		if p.hides(service, isOwn) {
 			return p, true
@@ -164,7 +174,19 @@ func parseProxy(args []string) (p Proxy, ok bool) {
 	if p.Container, err = addrPort(given["container-ip"], given["container-port"]); err != nil {
 		return Proxy{}, false
 	}
-	return p, given["proto"] == "tcp"
+	p.Protocol, ok = protocol(given["proto"])
+	return p, ok
+}
+
+// protocol reads the name of a protocol. Docker publishes ports of SCTP, too.
+func protocol(name string) (p ports.Protocol, ok bool) {
+	switch name {
+	case "tcp":
+		return ports.TCP, true
+	case "udp":
+		return ports.UDP, true
+	}
+	return p, false
 }
 
 func addrPort(addr, port string) (netip.AddrPort, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"portredirector/internal/docker"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -21,6 +22,12 @@ var equal = cmp.Comparer(func(a, b docker.Proxy) bool {
 
 func proxy(host, container string) docker.Proxy {
 	return docker.Proxy{Host: netip.MustParseAddrPort(host), Container: netip.MustParseAddrPort(container)}
+}
+
+func byUDP(host, container string) docker.Proxy {
+	p := proxy(host, container)
+	p.Protocol = ports.UDP
+	return p
 }
 
 // own has the addresses of a machine with Docker's bridge.
@@ -158,7 +165,11 @@ func TestScan(t *testing.T) {
 			seen: true,
 		},
 		"UDP": {
-			here: []string{"docker-proxy -proto udp -host-ip 0.0.0.0 -host-port 53 -container-ip 172.17.0.2 -container-port 53"}, seen: true,
+			here: []string{"docker-proxy -proto udp -host-ip 0.0.0.0 -host-port 53 -container-ip 172.17.0.2 -container-port 53"},
+			want: docker.Proxies{byUDP("0.0.0.0:53", "172.17.0.2:53")}, seen: true,
+		},
+		"SCTP": {
+			here: []string{"docker-proxy -proto sctp -host-ip 0.0.0.0 -host-port 53 -container-ip 172.17.0.2 -container-port 53"}, seen: true,
 		},
 		"another namespace": {
 			elsewhere: []string{"docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 80 -container-ip 172.17.0.2 -container-port 80"}, seen: true,
@@ -203,8 +214,8 @@ func TestPublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := docker.Proxies{proxy("0.0.0.0:8080", "172.17.0.2:80"), proxy("[::]:8080", "172.17.0.2:80")}
-	want[0].Name, want[1].Name = "web", "web"
+	want := docker.Proxies{proxy("0.0.0.0:8080", "172.17.0.2:80"), proxy("[::]:8080", "172.17.0.2:80"), byUDP("0.0.0.0:53", "172.17.0.2:53")}
+	want[0].Name, want[1].Name, want[2].Name = "web", "web", "web"
 	if diff := cmp.Diff(want, got, equal); diff != "" {
 		t.Error(diff)
 	}
@@ -218,7 +229,8 @@ func TestProxies(t *testing.T) {
 	named := one
 	named.Name = "web"
 	own := strings.ReplaceAll(list, `"Gateway":"172.17.0.1"`, `"Gateway":"127.0.0.1"`)
-	both := docker.Proxies{named, {Host: netip.MustParseAddrPort("[::]:8080"), Container: named.Container, Name: "web"}}
+	both := docker.Proxies{named, {Host: netip.MustParseAddrPort("[::]:8080"), Container: named.Container, Name: "web"}, byUDP("0.0.0.0:53", "172.17.0.2:53")}
+	both[2].Name = "web"
 	for name, tt := range map[string]struct {
 		here, elsewhere []string
 		list            string

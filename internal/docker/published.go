@@ -45,7 +45,8 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 		at := placeIn(ownNetworks(c.NetworkSettings, own))
 		for _, port := range c.Ports {
 			host, err := netip.ParseAddr(port.IP)
-			if err != nil || port.PublicPort == 0 || port.Type != "tcp" {
+			kind, known := protocol(port.Type)
+			if err != nil || port.PublicPort == 0 || !known {
 				continue
 			}
 			leads := at.v4
@@ -54,6 +55,7 @@ func published(list []listed, own func(netip.Addr) bool) Proxies {
 			}
 			if leads.IsValid() {
 				all = append(all, Proxy{
+					Protocol:  kind,
 					Host:      netip.AddrPortFrom(host, port.PublicPort),
 					Container: netip.AddrPortFrom(leads, port.PrivatePort),
 					Name:      c.name(),

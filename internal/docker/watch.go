@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"portredirector/internal/ports"
 )
 
 const (
@@ -22,15 +24,19 @@ const (
 
 // Service is one that docker-proxy may come to hide.
 type Service struct {
-	Port uint16         // that peers connect to
-	At   netip.AddrPort // where it is dialed
+	Protocol ports.Protocol
+	Port     uint16         // that peers connect to
+	At       netip.AddrPort // where it is dialed
 }
+
+// endpoint returns where the service is dialed.
+func (s Service) endpoint() ports.Endpoint { return s.Protocol.At(s.At) }
 
 // Watch looks whether docker-proxy comes to listen in front of one of the
 // services, or goes, until ctx is canceled. Peers of such a service are led to
 // the container: see Instead. Where that cannot be, hide is called with the
 // error that refuses them. It is called again whenever that changes.
-func (e *Engine) Watch(ctx context.Context, services func() []Service, hide func(map[netip.AddrPort]error)) {
+func (e *Engine) Watch(ctx context.Context, services func() []Service, hide func(map[ports.Endpoint]error)) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	w := watch{proxies: e.Proxies, listeners: listeners, lead: e.lead, hide: hide}
@@ -44,23 +50,28 @@ func (e *Engine) Watch(ctx context.Context, services func() []Service, hide func
 	}
 }
 
-// Instead returns the address of the container if docker-proxy listens where a
-// service is dialed, and the service's address otherwise. It does not wait.
+// Instead returns the address to dial in place of a TCP service's; see InsteadOf.
 func (e *Engine) Instead(service netip.AddrPort) netip.AddrPort {
+	return e.InsteadOf(ports.TCP.At(service))
+}
+
+// InsteadOf returns the address of the container if docker-proxy listens where a
+// service is dialed, and the service's address otherwise. It does not wait.
+func (e *Engine) InsteadOf(service ports.Endpoint) netip.AddrPort {
 	if led := e.led.Load(); led != nil {
 		if container, ok := (*led)[service]; ok {
 			return container
 		}
 	}
-	return service
+	return service.AddrPort
 }
 
 // lead sets the services that are led to a container, and logs the changes.
-func (e *Engine) lead(led map[netip.AddrPort]Proxy) {
-	now := make(map[netip.AddrPort]netip.AddrPort)
+func (e *Engine) lead(led map[ports.Endpoint]Proxy) {
+	now := make(map[ports.Endpoint]netip.AddrPort)
 	for service, p := range led {
 		now[service] = p.Container
-		if e.Instead(service) != p.Container {
+		if e.InsteadOf(service) != p.Container {
 			e.log.Warn("docker-proxy has come to listen where the service is dialed, peers are led to its container from now on",
 				slog.String("service", service.String()), slog.String("container", p.Container.String()), slog.String("name", p.Name))
 		}
@@ -81,9 +92,9 @@ func (e *Engine) lead(led map[netip.AddrPort]Proxy) {
 // watch is the state of Watch between two looks.
 type watch struct {
 	proxies   func(context.Context) Proxies
-	listeners func(map[uint16]bool) ([]listener, error)
-	lead      func(map[netip.AddrPort]Proxy)
-	hide      func(map[netip.AddrPort]error)
+	listeners func(map[ports.Port]bool) ([]listener, error)
+	lead      func(map[ports.Endpoint]Proxy)
+	hide      func(map[ports.Endpoint]error)
 
 	last   []listener
 	looks  int // at the processes, that are still due
@@ -93,11 +104,11 @@ type watch struct {
 
 // look looks at the sockets, and at the processes if the sockets have changed.
 func (w *watch) look(ctx context.Context, services []Service) {
-	ports := make(map[uint16]bool)
+	some := make(map[ports.Port]bool)
 	for _, s := range services {
-		ports[s.At.Port()] = true
+		some[ports.Port{Protocol: s.Protocol, Number: s.At.Port()}] = true
 	}
-	switch now, err := w.listeners(ports); {
+	switch now, err := w.listeners(some); {
 	case err != nil:
 		if w.blind++; w.blind%looksBlind == 0 {
 			w.looks = 1
@@ -113,12 +124,13 @@ func (w *watch) look(ctx context.Context, services []Service) {
 	if ctx.Err() != nil {
 		return
 	}
-	led, hidden := make(map[netip.AddrPort]Proxy), make(map[netip.AddrPort]error)
+	led, hidden := make(map[ports.Endpoint]Proxy), make(map[ports.Endpoint]error)
 	for _, s := range services {
-		if p, ok := proxies.before(s.At); ok && p.leads(s.At) {
-			led[s.At] = p
+		at := s.endpoint()
+		if p, ok := proxies.before(at); ok && p.leads(s.At) {
+			led[at] = p
 		} else if ok {
-			hidden[s.At] = proxies.Check(s.Port, s.At)
+			hidden[at] = proxies.CheckPort(ports.Port{Protocol: s.Protocol, Number: s.Port}, s.At)
 		}
 	}
 	w.lead(led)

@@ -9,13 +9,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"portredirector/internal/ports"
 )
 
 // TestWatchLooks follows sockets and processes through the life of a published port.
 func TestWatchLooks(t *testing.T) {
-	service := Service{Port: 443, At: netip.MustParseAddrPort("127.0.0.1:80")}
+	for _, p := range []ports.Protocol{ports.TCP, ports.UDP} {
+		t.Run(p.String(), func(t *testing.T) { testWatchLooks(t, p) })
+	}
+}
+
+func testWatchLooks(t *testing.T, p ports.Protocol) {
+	service := Service{Protocol: p, Port: 443, At: netip.MustParseAddrPort("127.0.0.1:80")}
+	other := Proxy{Protocol: 1 - p, Host: service.At, Container: netip.MustParseAddrPort("172.17.0.3:80")}
 	container := netip.MustParseAddrPort("172.17.0.2:80")
-	inFront := Proxy{Host: netip.MustParseAddrPort("0.0.0.0:80"), Container: container}
+	inFront := Proxy{Protocol: p, Host: netip.MustParseAddrPort("0.0.0.0:80"), Container: container}
 	otherFamily := inFront
 	otherFamily.Container = netip.MustParseAddrPort("[fd00::2]:80")
 
@@ -24,12 +33,12 @@ func TestWatchLooks(t *testing.T) {
 	var processes Proxies
 	looks := 0
 	e := New("/none", nil, slog.New(slog.DiscardHandler))
-	var hidden map[netip.AddrPort]error
+	var hidden map[ports.Endpoint]error
 	w := watch{
 		proxies:   func(context.Context) Proxies { looks++; return processes },
-		listeners: func(map[uint16]bool) ([]listener, error) { return sockets, socketsErr },
+		listeners: func(map[ports.Port]bool) ([]listener, error) { return sockets, socketsErr },
 		lead:      e.lead,
-		hide:      func(h map[netip.AddrPort]error) { hidden = h },
+		hide:      func(h map[ports.Endpoint]error) { hidden = h },
 	}
 	for _, step := range []struct {
 		name    string
@@ -39,7 +48,7 @@ func TestWatchLooks(t *testing.T) {
 		at      netip.AddrPort // where peers are led
 		hides   bool
 	}{
-		{name: "the service", sockets: []listener{{service.At, 1}}, at: service.At},
+		{name: "the service", sockets: []listener{{service.At, 1}}, proxies: Proxies{other}, at: service.At},
 		{name: "docker-proxy", sockets: []listener{{inFront.Host, 2}}, proxies: Proxies{inFront}, at: container},
 		{name: "gone", at: service.At},
 		{name: "the other family", sockets: []listener{{inFront.Host, 4}}, proxies: Proxies{otherFamily}, at: service.At, hides: true},
@@ -53,10 +62,10 @@ func TestWatchLooks(t *testing.T) {
 		if looks != looksAfter {
 			t.Errorf("%s: %d looks at the processes, want %d", step.name, looks, looksAfter)
 		}
-		if got := e.Instead(service.At); got != step.at {
+		if got := e.InsteadOf(service.endpoint()); got != step.at {
 			t.Errorf("%s: peers are led to %s, want %s", step.name, got, step.at)
 		}
-		if got := hidden[service.At] != nil; got != step.hides {
+		if got := hidden[service.endpoint()] != nil; got != step.hides {
 			t.Errorf("%s: hidden is %t", step.name, got)
 		}
 	}
@@ -81,7 +90,7 @@ func TestListeners(t *testing.T) {
 		}
 		at := l.Addr().(*net.TCPAddr).AddrPort()
 		port = at.Port()
-		list, err := listeners(map[uint16]bool{port: true})
+		list, err := listeners(map[ports.Port]bool{{Number: port}: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,10 +102,18 @@ func TestListeners(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	datagrams, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = datagrams.Close() }()
+	if list, err := listeners(map[ports.Port]bool{{Protocol: ports.UDP, Number: port}: true}); err != nil || len(list) != 1 {
+		t.Errorf("by UDP: %v, %v, want one", list, err)
+	}
 	if cookies[0] == cookies[1] {
 		t.Errorf("both sockets have the cookie %d", cookies[0])
 	}
-	if list, err := listeners(map[uint16]bool{port: true}); err != nil || len(list) != 0 {
+	if list, err := listeners(map[ports.Port]bool{{Number: port}: true}); err != nil || len(list) != 0 {
 		t.Errorf("%v, %v, want none", list, err)
 	}
 }

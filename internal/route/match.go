@@ -36,7 +36,7 @@ func protocolIs(p ports.Protocol) []expr.Any {
 // addressIs selects packets by the address of an end.
 func addressIs(e end, a netip.Addr) []expr.Any {
 	length := uint32(a.BitLen() / 8)
-	offset := uint32(12)             // RFC 791
+	offset := uint32(12) // RFC 791
 	if a.Is6() {
 		offset = 8 // RFC 8200
 	}

@@ -3,6 +3,7 @@ package route_test
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,11 @@ EOF
 	v6of := func(s string) string {
 		return strings.NewReplacer("table ip ", "table ip6 ", "to ip ", "to ip6 ", "ip -4", "ip -6").Replace(s)
 	}
+	forgetful := func(s string) string {
+		_, after, _ := strings.Cut(s, "replied : 190 }\n\t}\n")
+		kept := slices.DeleteFunc(strings.SplitAfter(after, "\n"), func(line string) bool { return strings.Contains(line, "ct timeout") })
+		return "nft -f - <<EOF\ntable ip portredirector-7700 {\n" + strings.Join(kept, "")
+	}
 	tests := map[string]struct {
 		services []string
 		want     string
@@ -125,14 +131,19 @@ EOF
 		"UDP":            {[]string{"127.0.0.1:53/udp", "127.0.0.1:80", "127.0.0.1:81", "[::1]:53/udp"}, v4 + v6 + from4 + udp4 + rest4 + udp6},
 		"the last UDP":   {[]string{"[::1]:65535/udp"}, v6 + lastUDP6},
 		"tracked UDP":    {[]string{"10.0.0.2:53/udp"}, v4 + nft4 + mark4},
+		"no timeouts":    {[]string{"no timeouts", "10.0.0.2:53/udp"}, v4 + forgetful(nft4) + mark4},
 		"route_localnet": {[]string{"localnet", "127.0.0.1:80", "127.0.0.1:81"}, v4 + nft4 + mark4 + from4 + icmp4},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := route.Plan{Table: 7700, FlowTimeout: 190 * time.Second, Marks: route.Marks{Route: 0x20000000, Track: 0x10000000}}
 			for _, s := range tt.services {
-				if s == "localnet" {
+				switch s {
+				case "localnet":
 					p.Localnet = true
+					continue
+				case "no timeouts":
+					p.FlowTimeout = 0
 					continue
 				}
 				service := endpoint(s)

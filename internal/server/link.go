@@ -124,6 +124,9 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	switch {
 	case stranger:
 		return relay.Next{HandOver: func(ctx context.Context, link int) { c.refuse(ctx, link, ErrPlain) }}, nil
+	case h.Trial && s.Try != nil:
+		size := len(said) - there.Len()
+		return relay.Next{HandOver: func(ctx context.Context, link int) { c.trial(ctx, link, size) }}, nil
 	case h.Local:
 		return relay.Next{HandOver: c.healthCheck}, nil
 	case h.Source == from.addr:

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"portredirector/internal/auth"
@@ -51,6 +52,11 @@ type Server struct {
 	Leaving    limit.Oldest[Origin] // links of refused peers, which wait for the client's terminator
 	Peers      limit.Peers[Origin]
 	Track      track.Table
+
+	// Try finds out whether a service's replies to a claim come back, without a connection
+	// that the service accepts. With nil a trial is answered as a health check.
+	Try    func(ctx context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error)
+	trying sync.Mutex // held by the one trial that is under way
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause
 	refused refusals

@@ -189,8 +189,11 @@ func (t *Table) Ended() []Record {
 // records yields the records of the live connections of a shard. It holds the lock for a few of
 // them at a time. It reports whether the caller wants more.
 func (s *shard) records(yield func(Record) bool) bool {
-	for some := range slices.Chunk(s.conns(), 32) {
-		for _, r := range s.recordsOf(some) {
+	const few = 32
+	records := make([]Record, 0, few)
+	for some := range slices.Chunk(s.conns(), few) {
+		records = s.appendRecords(records[:0], some)
+		for _, r := range records {
 			if !yield(r) {
 				return false
 			}
@@ -210,11 +213,10 @@ func (s *shard) conns() []*Conn {
 	return list
 }
 
-// recordsOf returns the records of those that still live.
-func (s *shard) recordsOf(some []*Conn) []Record {
+// appendRecords appends the records of those that still live.
+func (s *shard) appendRecords(records []Record, some []*Conn) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	records := make([]Record, 0, len(some))
 	for _, c := range some {
 		if c.shard != nil && c.ended == 0 {
 			records = append(records, c.recordLocked())

@@ -48,9 +48,9 @@ func (h Header) appendV2(b []byte, f Form) []byte {
 	b = h.appendAddresses(append(b, signature...))
 	tlvs := len(b) - start
 	if f == Native {
-		b = appendTLVs(b, h.ID)
+		b = h.appendTLVs(b)
 	}
-	b[start+15] = byte((len(b) - start - v2Fixed) & 0xff) // 83 at most
+	b[start+15] = byte((len(b) - start - v2Fixed) & 0xff) // 106 at most
 	if f == Native {
 		sign(b[start:], tlvs+tlvFixed)
 	}

@@ -28,20 +28,26 @@ type Page struct {
 	complaints []string             // guarded by mu
 }
 
-// message is a command, its answer or an event.
+// command is what a page asks of the browser.
+type command struct {
+	ID      int    `json:"id"`
+	Session string `json:"sessionId,omitempty"`
+	Method  string `json:"method"`
+	Params  any    `json:"params,omitempty"`
+}
+
+// message is the answer to a command, or an event.
 type message struct {
-	ID      int                       `json:"id,omitempty"`
-	Session string                    `json:"sessionId,omitempty"`
-	Method  string                    `json:"method,omitempty"`
-	Params  any                       `json:"params,omitempty"`
-	Result  json.RawMessage           `json:"result,omitempty"`
-	Error   *struct{ Message string } `json:"error,omitempty"`
+	ID             int
+	Method         string // of an event
+	Params, Result json.RawMessage
+	Error          *struct{ Message string }
 }
 
 // browserFlags keep the browser from everything but the page. A user namespace has no room for the sandbox of its own.
 var browserFlags = []string{
 	"--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-	"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio", "--hide-scrollbars",
+	"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio", "--hide-scrollbars", "--force-prefers-reduced-motion",
 }
 
 // OpenPage starts a browser on a host. It ends with the test.
@@ -113,9 +119,21 @@ func (p *Page) receive(m message) {
 			answer <- m
 		}
 	case "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded":
-		text, _ := json.Marshal(m.Params)
-		p.complaints = append(p.complaints, string(text))
+		p.complaints = append(p.complaints, complaint(m.Params))
 	}
+}
+
+// complaint returns the text of an event about the console.
+func complaint(event json.RawMessage) string {
+	var e struct {
+		Entry            struct{ Text, URL string }
+		ExceptionDetails struct{ Exception struct{ Description string } }
+	}
+	_ = json.Unmarshal(event, &e) // or else the event is the text
+	if text := strings.TrimSpace(e.Entry.Text + " " + e.Entry.URL + e.ExceptionDetails.Exception.Description); text != "" {
+		return text
+	}
+	return string(event)
 }
 
 // Call has the browser run a command of the DevTools protocol.
@@ -124,7 +142,7 @@ func (p *Page) Call(method string, params, result any) {
 	answer := make(chan message, 1)
 	p.mu.Lock()
 	p.last++
-	text, err := json.Marshal(message{ID: p.last, Session: p.session, Method: method, Params: params})
+	text, err := json.Marshal(command{ID: p.last, Session: p.session, Method: method, Params: params})
 	if p.waiting != nil {
 		p.waiting[p.last] = answer
 	} else {
@@ -182,7 +200,7 @@ func (p *Page) Eval(expression string) (value any) {
 // the page is shown.
 func (p *Page) WaitFor(expression string) {
 	p.tb.Helper()
-	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if value, _ := p.try(expression); value == true {
 			return
 		}
