@@ -66,6 +66,15 @@ func literal(list []string) bool {
 	})
 }
 
+// All returns the addresses on which peers are accepted, those of UDP with "/udp" behind.
+func (c Client) All() []string {
+	all := slices.Clone(c.Listen)
+	for _, a := range c.ListenUDP {
+		all = append(all, UDPAddress(a))
+	}
+	return all
+}
+
 // PeerPorts returns the ports that peers connect to.
 func (c Client) PeerPorts() []ports.Range {
 	var all []ports.Range

@@ -200,7 +200,7 @@ func (d *clientDaemon) ready(shutdown Shutdown) error {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
 	})
-	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.Listen)), slog.String("server", d.cfg.Where()),
+	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.All())), slog.String("server", d.cfg.Where()),
 		slog.String("header", d.cfg.Header.String()), slog.String("links", d.cfg.Trust.String()))
 	if d.cfg.Invite == nil {
 		return nil

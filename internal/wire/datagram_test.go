@@ -63,6 +63,18 @@ func TestDatagram(t *testing.T) {
 	}
 }
 
+// TestProtocolDatagram holds the example in PROTOCOL.md to the code.
+func TestProtocolDatagram(t *testing.T) {
+	h := claim("203.0.113.7:51234", "192.0.2.1:53")
+	b, err := h.AppendDatagram(nil, wire.Native)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := unhex(t, fenced(t, protocol(t), "hex datagram")); want != string(b)+"hi" {
+		t.Errorf("PROTOCOL.md has % X, the code writes % X", want, b)
+	}
+}
+
 // TestDatagramOfOthers reads what nginx writes in front of a session's first datagram, and refuses headers of TCP.
 func TestDatagramOfOthers(t *testing.T) {
 	h, form, payload, err := wire.ReadDatagram([]byte("PROXY TCP4 203.0.113.7 192.0.2.1 51234 53\r\nPROXY"))
