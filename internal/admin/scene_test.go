@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/track"
 )
 
@@ -135,6 +136,18 @@ func (s Scene) ended(now time.Time) []Connection {
 	}
 	return list
 }
+
+// Bans returns a ban.
+func (s Scene) Bans() BanList {
+	until := time.Now().Add(2 * time.Hour)
+	return BanList{Bans: []ban.Ban{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Since: s.Began, Until: until, Why: "sshd", From: ban.FromCommand}}}
+}
+
+// Ban bans nobody.
+func (Scene) Ban([]ban.Request) error { return ErrElsewhere }
+
+// Unban lifts no ban.
+func (Scene) Unban(netip.Prefix) (int, error) { return 0, ErrElsewhere }
 
 func (Scene) close(context.Context, string) (int, error) { return 0, errNotLive }
 
