@@ -12,9 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"portredirector/internal/auth"
 	"portredirector/internal/config"
@@ -139,9 +138,8 @@ func checkSpan(words []string) error {
 func ours(option string) bool {
 	name := strings.TrimLeft(option, "-")
 	root := rootCommand(env{stdout: io.Discard, stderr: io.Discard})
-	flags := root.Flags()
 	if len(name) == 1 {
-		return flags.ShorthandLookup(name) != nil
+		return root.Flags().ShorthandLookup(name) != nil
 	}
 	known := slices.Contains([]string{"help", "version"}, name)
 	eachCommand(root, func(c *cobra.Command) {

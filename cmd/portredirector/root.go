@@ -44,7 +44,7 @@ CAP_NET_ADMIN. A client needs no privilege but for ports below 1024.`,
 	config.CommonOptions(root.PersistentFlags(), &verbose)
 	root.AddCommand(
 		clientCommand(e, &verbose), serverCommand(e, &verbose), runCommand(e), reloadCommand(e), workerCommand(e),
-		checkCommand(e), configCommand(e, &verbose), demoCommand(e),
+		checkCommand(e), configCommand(e, &verbose), demoCommand(e), doctorCommand(e),
 		healthCommand(e), statusCommand(e), topCommand(e),
 		banCommand(e), unbanCommand(e), bansCommand(e),
 		keygenCommand(e), versionCommand(e),

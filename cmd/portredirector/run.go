@@ -10,7 +10,9 @@ import (
 
 	"portredirector/internal/config"
 	"portredirector/internal/daemon"
+	"portredirector/internal/doctor"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/supervisor"
 )
@@ -52,6 +54,9 @@ func runFile(ctx context.Context, e env, path string) error {
 	if err := sandbox.Raise(sandbox.NetBindService); err != nil {
 		log.Warn("cannot make capabilities effective, going on without", slog.Any("error", err))
 	}
+	if patients, err := patientsOf(path); err == nil { // else the supervisor says why
+		doctor.LogQuick(ctx, log, patients...)
+	}
 	err := supervisor.Run(ctx, supervisor.Config{
 		Path: path, Parse: planOf, Version: buildVersion(), BansDir: daemon.BansDir(enroll.Dir()),
 		Log: log, Dropped: to.Dropped, Flush: func() { to.Flush(flushTime) },
@@ -74,7 +79,7 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		plan.AdminNames = file.Admin.Names()
 		plan.Admin = supervisor.Section{
 			Name: "admin", Addresses: []string{address},
-			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+			Listen: func(ctx context.Context, address string) (supervisor.Socket, error) {
 				l, err := daemon.Listen(ctx, net.KeepAliveConfig{}, address)
 				return l, file.Locate(file.Admin.Located(err))
 			},
@@ -84,7 +89,11 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		addresses, alive := s.Listens()
 		plan.Sections = append(plan.Sections, supervisor.Section{
 			Name: s.Name, Addresses: addresses,
-			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+			Listen: func(ctx context.Context, address string) (supervisor.Socket, error) {
+				if at, protocol := ports.CutProtocol(address); protocol == ports.UDP {
+					c, err := daemon.ListenDatagrams(ctx, at)
+					return c, s.Locate(err)
+				}
 				l, err := daemon.Listen(ctx, alive, address)
 				return l, s.Locate(err)
 			},

@@ -13,6 +13,7 @@ import (
 	"portredirector/internal/config"
 	"portredirector/internal/dial"
 	"portredirector/internal/docker"
+	"portredirector/internal/doctor"
 	"portredirector/internal/relay"
 	"portredirector/internal/reverse"
 	"portredirector/internal/route"
@@ -24,8 +25,8 @@ import (
 // RunServer runs a server until it is shut down or fails. The return routes are proved before it
 // accepts the first link, and removed after the last peer.
 func RunServer(env Env, cfg config.Server) error {
-	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.logger(env.Log)}
-	return serverHints.add(d.run(env.Shutdown))
+	d := &serverDaemon{cfg: cfg, env: env, log: serverHints.Logger(env.Log)}
+	return serverHints.Add(d.run(env.Shutdown))
 }
 
 // serverDaemon holds the parts of a server.
@@ -50,6 +51,9 @@ type serverDaemon struct {
 	callers    *reverse.Dialer
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
+	datagrams  []*net.UDPConn // of links without keys
+	udpLinks   *udpServer     // nil without UDP services or keys
+	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
 	bans       *bans
@@ -72,8 +76,9 @@ func (d *serverDaemon) run(shutdown Shutdown) (err error) {
 // steps lists what a server opens, in order.
 func (d *serverDaemon) steps() []step {
 	return []step{
-		{"privileges", func(context.Context) error {
+		{"privileges", func(ctx context.Context) error {
 			raiseLimit()
+			d.env.logQuick(ctx, d.log, &doctor.Patient{Server: &d.cfg})
 			raise(d.log, serverCapabilities...)
 			return nil
 		}},
@@ -101,6 +106,7 @@ func (d *serverDaemon) steps() []step {
 			return err
 		}},
 		{"server", d.openServer},
+		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
 			return err
@@ -172,9 +178,12 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 		tasks = append(tasks, inBackground("file of clients", d.clients.Run))
 	}
 	tasks = append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.server.Handle,
+		engine: d.engine, listeners: d.listeners, handle: d.server.Handle, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
+	if d.udpLinks != nil {
+		tasks = append(tasks, d.udpLinks.task(shutdown.Retire))
+	}
 	if len(d.cfg.Clients) > 0 {
 		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})
 	}

@@ -53,6 +53,9 @@ func NewCongestion(name string) (*Congestion, error) {
 	return &Congestion{algorithm: name, named: true}, nil
 }
 
+// Algorithm returns the name of the algorithm, or "" for that of the system.
+func (c *Congestion) Algorithm() string { return c.algorithm }
+
 // available returns the algorithms of the kernel, for an error.
 func available() string {
 	list, err := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control")

@@ -20,7 +20,11 @@ const (
 	mendMasq    = "exclude the service from masquerading, or name another address of it"
 	mendRule    = "give it a higher priority number than ours, or let it not match replies of the service"
 	mendReverse = "set the sysctl net.ipv4.conf.all.src_valid_mark to 0, or rp_filter of the interface to 2"
-	mendNoRoute = "give this machine a route to the service"
+	mendStrict  = "set the sysctl net.ipv4.conf.all.rp_filter to 2: replies come back by another interface than connections leave by"
+
+	culpritReverse = "the kernel's check of the reverse path drops the reply"
+	mendNoRoute    = "give this machine a route to the service"
+	mendDefault    = "give it a default route"
 )
 
 // diagnoseLocked finds the culprit of a proof that failed. It repeats the proof, so
@@ -28,6 +32,7 @@ const (
 func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 	var r sent
 	var err error
+	checked := reverseDrops()
 	steps, traceErr := m.traceLocked(f.Service.Protocol, f.Claim, func() { r, err = send() })
 	if traceErr != nil && r.From != f.Claim { // it was not sent
 		r, err = send()
@@ -46,7 +51,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 	case Rewritten:
 		f.Mend = mendMasq
 		if s, ok := translated(steps, nftables.ChainHookPostrouting); ok {
-			f.Culprit = s.String()
+			f.Culprit, f.Command = s.String(), s.letPass(r.Protocol.At(f.Dialed), false)
 		}
 	case Redirected:
 		f.Mend = fmt.Sprintf("name the service by its own address, %s", r.Flow.Dest)
@@ -55,12 +60,18 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 		}
 	case NotSent, Undelivered, Lost:
 		if f.Culprit, f.Mend = m.blameRouting(r); f.Culprit != "" {
+			if f.Mend == mendReverse {
+				f.Command = "sysctl -w net.ipv4.conf.all.src_valid_mark=0"
+			}
 			break
 		}
 		s, ok := dropped(steps)
 		switch {
 		case ok:
 			f.Culprit, f.Mend = s.String(), mendFilter
+			f.Command = s.letPass(r.Protocol.At(replyFrom(r)), f.Outcome == Lost)
+		case f.Outcome == Lost && reverseDrops() > checked:
+			f.Culprit, f.Mend, f.Command = culpritReverse, mendStrict, "sysctl -w net.ipv4.conf.all.rp_filter=2"
 		case f.Outcome == Lost:
 			f.Mend = mendLegacy
 		case f.Service.Protocol == ports.UDP && f.Outcome != NotSent: // no queue is full of proofs
@@ -72,6 +83,14 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 	return f
 }
 
+// replyFrom returns where the replies to a probe come from.
+func replyFrom(r sent) netip.AddrPort {
+	if r.Flow != nil {
+		return r.Flow.Dest
+	}
+	return r.To
+}
+
 // blameRouting looks whether the replies to a probe are routed to this machine,
 // and returns the rule or setting to blame if they are not.
 func (m *Manager) blameRouting(r sent) (culprit, mend string) {
@@ -79,9 +98,9 @@ func (m *Manager) blameRouting(r sent) (culprit, mend string) {
 	got, err := l.ask()
 	switch {
 	case !l.routable(), r.wildcard && !m.bindings.source(r.From.Addr()).IsValid():
-		return "this machine has no route for replies", "give it a default route"
+		return "this machine has no route for replies", mendDefault
 	case errors.Is(err, syscall.EXDEV), l.in != 0 && errors.Is(err, syscall.EINVAL):
-		return "the kernel's check of the reverse path drops the reply", mendReverse
+		return culpritReverse, mendReverse
 	case err == nil && got.kind == unix.RTN_LOCAL:
 		return "", ""
 	}
@@ -112,10 +131,7 @@ func (m *Manager) ruleInFront(f family, table int) (netlink.Rule, bool) {
 // replyLookup returns the question for the route of the replies to a probe.
 func (m *Manager) replyLookup(r sent) lookup {
 	plan := m.ready.Load()
-	l := lookup{protocol: r.Protocol, from: r.To, to: r.From}
-	if r.Flow != nil {
-		l.from = r.Flow.Dest
-	}
+	l := lookup{protocol: r.Protocol, from: replyFrom(r), to: r.From}
 	to, err := lookup{to: l.from}.ask()
 	switch {
 	case r.Mark == 0: // by a rule for the address

@@ -55,6 +55,7 @@ type Finding struct {
 	Seen    string // what tells of the outcome; may be empty
 	Culprit string // the rule, chain or setting to blame; empty if it was not found
 	Mend    string // what an administrator can do about it; may be empty
+	Command string // that does so; may be empty
 
 	sent    sent   // the probe
 	changes uint64 // of the machine before it
@@ -120,6 +121,8 @@ func judge(r sent, local func(netip.Addr) bool, replyLeads func(netip.AddrPort) 
 		return Rewritten, fmt.Sprintf("the service sees %s", r.Flow.Source.Addr())
 	case r.Arrived && r.Protocol == ports.UDP && r.Err != nil:
 		return NoService, ""
+	case r.Arrived && r.Err != nil:
+		return Holds, r.Err.Error()
 	case r.Arrived:
 		return Holds, ""
 	case !r.Sent:

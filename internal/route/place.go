@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -34,8 +35,8 @@ func place(rules []netlink.Rule) (at int, blocked error) {
 		}
 		if room := r.Priority - steps; room < firstPriority {
 			if blocked == nil && mayTakeReplies(r) {
-				blocked = fmt.Errorf("ip rule %d (%s) of another program comes before ours and may take the replies: give it a priority of %d or more",
-					r.Priority, describe(r), firstPriority+steps)
+				blocked = inFrontError{fmt.Errorf("ip rule %d (%s) of another program comes before ours and may take the replies: give it a priority of %d or more",
+					r.Priority, describe(r), firstPriority+steps)}
 			}
 		} else {
 			at = min(at, room)
@@ -52,3 +53,12 @@ func mayTakeReplies(r netlink.Rule) bool {
 	}
 	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP || r.IPProto == unix.IPPROTO_UDP)
 }
+
+// ErrInFront means that a rule of another program leaves no room in front of it.
+var ErrInFront = errors.New("a rule comes before ours")
+
+// inFrontError is an ErrInFront that names the rule.
+type inFrontError struct{ error }
+
+// Is reports whether target is ErrInFront.
+func (inFrontError) Is(target error) bool { return target == ErrInFront }

@@ -109,7 +109,7 @@ func (m *Manager) prove(ctx context.Context, service ports.Endpoint, from *round
 	}
 	kind := failureKind{service.Protocol, familyOf(service.Addr()), f.Outcome}
 	if d, ok := from.diagnosed[kind]; ok {
-		f.Culprit, f.Mend = d.Culprit, d.Mend
+		f.Culprit, f.Mend, f.Command = d.Culprit, d.Mend, d.Command
 		return f, nil
 	}
 	f.Claim = from.with(service.Addr())

@@ -58,3 +58,13 @@ func keepCapabilities(keep []Capability) (kept []Capability, err error) {
 	}
 	return kept, errors.Join(inherited.SetProc(), own.SetProc())
 }
+
+// Effective reports whether the process has a capability that takes effect.
+func Effective(c Capability) bool {
+	own, err := libcap.GetPID(0)
+	if err != nil {
+		return false
+	}
+	has, err := own.GetFlag(libcap.Effective, c)
+	return err == nil && has
+}

@@ -118,6 +118,7 @@ func statusOf(err error) wire.Status {
 		{ErrClaimDenied, wire.ClaimDenied},
 		{claim.ErrDenied, wire.ClaimDenied},
 		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
+		{errTrying, wire.Busy},
 		{limit.ErrAll, wire.Busy},
 		{limit.ErrEach, wire.Busy},
 		{ErrNoService, wire.NoService},

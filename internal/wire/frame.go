@@ -11,12 +11,13 @@ type Kind byte
 
 // The kinds of frames. Up is the direction from the client to the server.
 const (
-	KindHeader Kind = 1 + iota // up: the header of the next peer
-	KindStatus                 // down: the answer to a header, see Status and Ban
-	KindData                   // bytes of the peer or of the service
-	KindEnd                    // this direction is over (FIN)
-	KindReset                  // both directions are over (RST)
-	KindBye                    // down: no later header is answered
+	KindHeader  Kind = 1 + iota // up: the header of the next peer
+	KindStatus                  // down: the answer to a header, see Status and Ban
+	KindData                    // bytes of the peer or of the service
+	KindEnd                     // this direction is over (FIN)
+	KindReset                   // both directions are over (RST)
+	KindBye                     // down: no later header is answered
+	KindFinding                 // down: in front of the status of a trial, see [Finding]
 )
 
 const (

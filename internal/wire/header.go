@@ -10,7 +10,8 @@ import (
 // Header names the peer and the address that it connected to.
 type Header struct {
 	// Source is the claim: the peer's own address. It is the zero value when
-	// Local is set, and never an IPv4-mapped IPv6 address when it was read.
+	// Local is set, unless for a Trial, and never an IPv4-mapped IPv6 address when it
+	// was read.
 	Source netip.AddrPort
 
 	// Destination is the address that the peer connected to. In the Py form only its port is
@@ -20,6 +21,11 @@ type Header struct {
 	// Local means that the sender speaks for itself, as in a health check, and claims nobody:
 	// v2 LOCAL and UNSPEC, v1 UNKNOWN.
 	Local bool
+
+	// Trial means that the sender asks for a [Finding]: would a peer with this Source reach
+	// the service behind the port of Destination, and the replies come back? Local is set, too.
+	// Append writes it in the Native form only.
+	Trial bool
 
 	// ID is the unique id of the connection, the same in the logs of both ends, or zero if the
 	// header has none. Append writes it in the Native form only; V2 headers of other senders
@@ -67,12 +73,12 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // or unspecified source, port 0, a missing destination) or what f cannot say at
 // all ([ErrPyIPv6], [ErrPyLocal]); then b is returned as it was.
 func (h Header) Append(b []byte, f Form) ([]byte, error) {
-	if !h.Local {
+	if !h.Local || h.Trial {
 		h.Source, h.Destination = plain(h.Source), plain(h.Destination)
 		if err := h.check(); err != nil {
 			return b, err
 		}
-		if f != Py && !h.Destination.Addr().IsValid() {
+		if f != Py && !h.Trial && !h.Destination.Addr().IsValid() {
 			return b, fmt.Errorf("%w: it has no address", ErrDestination)
 		}
 	}

@@ -136,6 +136,7 @@ func TestProtocolFrameTable(t *testing.T) {
 	want := []string{
 		fmt.Sprint(wire.KindHeader, " header"), fmt.Sprint(wire.KindStatus, " status"), fmt.Sprint(wire.KindData, " data"),
 		fmt.Sprint(wire.KindEnd, " end"), fmt.Sprint(wire.KindReset, " reset"), fmt.Sprint(wire.KindBye, " bye"),
+		fmt.Sprint(wire.KindFinding, " finding"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("kinds of frames differ (-code +doc):\n%s", diff)

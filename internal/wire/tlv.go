@@ -11,13 +11,15 @@ import (
 // others are skipped.
 const (
 	tlvCRC32C   = 0x03
+	tlvNoop     = 0x04 // skipped; see [Pad]
 	tlvUniqueID = 0x05
 
-	// tlvAnswer, tlvSeal and tlvBans are from the range for applications (2.2.8), which
-	// other senders use as well.
+	// tlvAnswer, tlvSeal, tlvBans and tlvTrial are from the range for applications (2.2.8),
+	// which other senders use as well.
 	tlvAnswer = 0xe0
 	tlvSeal   = 0xe1
 	tlvBans   = 0xe2
+	tlvTrial  = 0xe4
 
 	// answerMe is the whole value of tlvAnswer: a name that no other sender
 	// writes, and the version of the answer. Version 2 has frames.
@@ -31,16 +33,21 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendTLVs appends the TLVs of the Native form: a checksum of zero, which sign fills in,
-// the id if there is one, the request for an answer, and that Banned is known.
-func appendTLVs(b []byte, id ID) []byte {
+// the id if there is one, the request for an answer, that Banned is known, and a trial if
+// the header is one.
+func (h Header) appendTLVs(b []byte) []byte {
 	b = append(b, tlvCRC32C, 0, crcLen, 0, 0, 0, 0)
-	if !id.IsZero() {
-		b = append(b, tlvUniqueID, 0, byte(len(id)))
-		b = append(b, id[:]...)
+	if !h.ID.IsZero() {
+		b = append(b, tlvUniqueID, 0, byte(len(h.ID)))
+		b = append(b, h.ID[:]...)
 	}
 	b = append(b, tlvAnswer, 0, byte(len(answerMe)))
 	b = append(b, answerMe...)
-	return append(b, tlvBans, 0, 0)
+	b = append(b, tlvBans, 0, 0)
+	if h.Trial {
+		b = h.appendTrial(b)
+	}
+	return b
 }
 
 // found holds the TLVs of one header.
@@ -48,8 +55,9 @@ type found struct {
 	id       ID
 	answer   bool
 	bans     bool
-	checksum int // the offset of the checksum; 0 if there is none
-	seal     int // the offset of the seal; 0 if there is none
+	trial    []byte // the value of the trial; nil if there is none
+	checksum int    // the offset of the checksum; 0 if there is none
+	seal     int    // the offset of the seal; 0 if there is none
 }
 
 // findTLVs reads the TLVs from b[at:], all of them.
@@ -84,6 +92,8 @@ func findTLVs(b []byte, at int) (found, error) {
 			}
 		case tlvBans:
 			f.bans = f.bans || size == 0
+		case tlvTrial:
+			f.trial = value
 		case tlvSeal:
 			if size == sealLen {
 				f.seal = at
@@ -107,10 +117,13 @@ func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 		return Header{}, 0, ErrChecksum
 	}
 	h.ID, h.Answer, h.Bans = f.id, f.answer, f.answer && f.bans
-	if h.Answer {
-		return h, Native, nil
+	if !h.Answer {
+		return h, V2, nil
 	}
-	return h, V2, nil
+	if source, dest, ok := parseTrial(f.trial); ok && h.Local {
+		h.Source, h.Destination, h.Trial = source, dest, true
+	}
+	return h, Native, nil
 }
 
 // verify reports whether the four bytes at b[at:] are the CRC32C of b (2.2.3), and clears

@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"bytes"
@@ -16,11 +16,11 @@ import (
 func TestHints(t *testing.T) {
 	refused := fmt.Errorf("open a link: %w", auth.Refusal(wire.NotAuthorized))
 	var b bytes.Buffer
-	log := clientHints.logger(slog.New(slog.NewTextHandler(&b, nil)))
+	log := ClientHints.Logger(slog.New(slog.NewTextHandler(&b, nil)))
 	log.Warn("link refused", slog.Any("error", refused))
 	log.With(slog.Any("error", refused)).WithGroup("g").Warn("again")
 	log.Warn("unrelated", slog.Any("error", errors.New("unrelated")), slog.String("key", "value"))
-	returned := clientHints.add(clientHints.add(refused))
+	returned := ClientHints.Add(ClientHints.Add(refused))
 	for line := range strings.Lines(b.String() + returned.Error()) {
 		want := 1
 		if strings.Contains(line, "unrelated") {
@@ -33,7 +33,7 @@ func TestHints(t *testing.T) {
 	if !errors.Is(returned, auth.ErrUntrusted) {
 		t.Error("the error is another one")
 	}
-	if clientHints.add(nil) != nil {
+	if ClientHints.Add(nil) != nil {
 		t.Error("there is an error where there was none")
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"context"
@@ -19,20 +19,20 @@ import (
 )
 
 // Inner packages do not name command line options, because a value may come from elsewhere. The
-// hints name the option behind an error, in the log and in what a daemon returns.
+// hints name the option behind an error, in the log and in what a daemon or a check returns.
 
-// hint names the option behind an error.
-type hint struct {
-	is     error  // compared by errors.Is
-	option string // added behind the error, in brackets
+// Hint names the option behind an error.
+type Hint struct {
+	Is     error  // compared by errors.Is
+	Option string // added behind the error, in brackets
 }
 
-// hints lists the hints of one end. The first that fits counts, so special errors precede general ones.
-type hints []hint
+// Hints lists the hints of one end. The first that fits counts, so special errors precede general ones.
+type Hints []Hint
 
+// The hints of both ends.
 var (
-	clientHints = hints{
-		{errDrainOver, "--drain-timeout"},
+	ClientHints = Hints{
 		{dial.ErrCongestion, "--link-congestion"},
 		{auth.Refusal(wire.NotAuthorized), "--client-key or --clients there"},
 		{reverse.ErrUnknownServer, "--server-key"},
@@ -50,8 +50,7 @@ var (
 		{auth.ErrCredentials, "--key or --tls-cert there"},
 		{auth.ErrEnded, "--key or --tls-cert there, and --allow"},
 	}
-	serverHints = hints{
-		{errDrainOver, "--drain-timeout"},
+	ServerHints = Hints{
 		{dial.ErrCongestion, "--link-congestion"},
 		{auth.Refusal(wire.NotAuthorized), "--server-key there"},
 		{server.ErrNotAllowed, "--allow"},
@@ -75,14 +74,14 @@ var (
 // otherProgram is the hint for a server that is another program than ours.
 const otherProgram = "a server that is not portredirector needs --header v2, v1 or py"
 
-// add returns err with the option that it is about.
-func (h hints) add(err error) error {
+// Add returns err with the option that it is about.
+func (h Hints) Add(err error) error {
 	if _, has := errors.AsType[*hintedError](err); has {
 		return err
 	}
 	for _, one := range h {
-		if errors.Is(err, one.is) {
-			return &hintedError{err, one.option}
+		if errors.Is(err, one.Is) {
+			return &hintedError{err, one.Option}
 		}
 	}
 	return err
@@ -97,15 +96,15 @@ type hintedError struct {
 func (e *hintedError) Error() string { return e.error.Error() + " (" + e.option + ")" }
 func (e *hintedError) Unwrap() error { return e.error }
 
-// logger returns a logger that adds hints to the errors among a line's attributes.
-func (h hints) logger(to *slog.Logger) *slog.Logger {
+// Logger returns a logger that adds hints to the errors among a line's attributes.
+func (h Hints) Logger(to *slog.Logger) *slog.Logger {
 	return slog.New(&hintHandler{to.Handler(), h})
 }
 
 // hintHandler adds hints and passes lines on.
 type hintHandler struct {
 	slog.Handler
-	hints hints
+	hints Hints
 }
 
 // Handle passes a line on, with hints.
@@ -134,7 +133,7 @@ func (h *hintHandler) WithGroup(name string) slog.Handler {
 func (h *hintHandler) attrs(attrs []slog.Attr) []slog.Attr {
 	for i, a := range attrs {
 		if err, ok := a.Value.Any().(error); ok {
-			attrs[i].Value = slog.AnyValue(h.hints.add(err))
+			attrs[i].Value = slog.AnyValue(h.hints.Add(err))
 		}
 	}
 	return attrs

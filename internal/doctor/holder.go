@@ -1,0 +1,76 @@
+package doctor
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"portredirector/internal/admin"
+)
+
+// holder is the process that listens on a port.
+type holder struct {
+	pid  int // 0 if it cannot be seen
+	name string
+	own  bool // it is a portredirector
+}
+
+// String names the process.
+func (h holder) String() string {
+	if h.pid == 0 {
+		return "a process that this user cannot see (as root it has a name)"
+	}
+	return fmt.Sprintf("%s (process %d)", h.name, h.pid)
+}
+
+// holder returns who listens on the port of an address.
+func (p *Patient) holder(at string) holder {
+	_, port, _ := net.SplitHostPort(at)
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return holder{}
+	}
+	inodes := p.listenersOf(uint16(n))
+	dirs, _ := filepath.Glob(p.proc("[0-9]*"))
+	for _, dir := range dirs {
+		fds, _ := os.ReadDir(dir + "/fd") // none of a process of another user
+		for _, fd := range fds {
+			to, err := os.Readlink(dir + "/fd/" + fd.Name())
+			if err == nil && inodes[to] {
+				return newHolder(dir)
+			}
+		}
+	}
+	return holder{}
+}
+
+// newHolder describes a process.
+func newHolder(dir string) holder {
+	pid, _ := strconv.Atoi(filepath.Base(dir))
+	name, _ := os.ReadFile(dir + "/comm")
+	h := holder{pid: pid, name: strings.TrimSpace(string(name))}
+	known, _ := admin.Find()
+	program, _ := os.Readlink(dir + "/exe")
+	h.own = slices.Contains(known, pid) || strings.HasPrefix(filepath.Base(program), "portredirector")
+	return h
+}
+
+// listenersOf returns the sockets that listen on a port, as links in /proc name them.
+func (p *Patient) listenersOf(port uint16) map[string]bool {
+	const state, listening, inode = 3, "0A", 9 // fields of /proc/net/tcp, proc_net_tcp.rst
+	found := make(map[string]bool)
+	for _, file := range []string{"thread-self/net/tcp", "thread-self/net/tcp6"} {
+		text, _ := os.ReadFile(p.proc(file))
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if len(fields) > inode && fields[state] == listening && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+				found["socket:["+fields[inode]+"]"] = true
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,268 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"portredirector/internal/docker"
+	"portredirector/internal/ports"
+	"portredirector/internal/route"
+	"portredirector/internal/server"
+	"portredirector/internal/wire"
+)
+
+// checkServices sets up return routes of its own beside those of a server that runs, proves the way
+// of each service, and removes them.
+func (p *Patient) checkServices(ctx context.Context, report reporter) {
+	if p.Server == nil || p.broken {
+		return
+	}
+	silent := slog.New(slog.DiscardHandler)
+	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table}, silent)
+	if err != nil {
+		report("return route", Fail, p.hints().Add(err).Error(), "")
+		return
+	}
+	defer func() {
+		if err := routes.Close(); err != nil {
+			report("return route", Warn, "remove what the check has set up: "+err.Error(), "ip rule show; ip rule del priority 500")
+		}
+	}()
+	found := p.findServices(ctx, report)
+	var all []ports.Endpoint
+	for _, s := range found {
+		all = append(all, s.at)
+	}
+	_ = routes.SetUp(ctx, all...) // the findings have its errors, and so has Mark below
+	findings := make(map[ports.Endpoint]route.Finding)
+	for _, f := range routes.Findings() {
+		findings[f.Service] = f
+	}
+	if routes.Plain() {
+		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
+	}
+	var proved []Result
+	serves := make(map[uint16]bool) // ports of which something listens at one address
+	for _, s := range found {
+		f, ok := findings[s.key()]
+		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
+	}
+	for _, s := range found {
+		f, ok := findings[s.key()]
+		if !ok {
+			_, err := routes.Mark(ctx, s.at)
+			proved = append(proved, p.notHad(s, err))
+			continue
+		}
+		proved = append(proved, s.judge(f, serves[s.port]))
+	}
+	summarize(proved, report, func(n int) string { return fmt.Sprintf("%d services: replies come back, with the peer's address", n) })
+}
+
+// located is one address of a service.
+type located struct {
+	port    uint16 // that peers connect to
+	service server.Service
+	at      ports.Endpoint
+}
+
+// String names the service as an operator knows it.
+func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
+
+// describe names a service.
+func describe(name, at string, port uint16) string {
+	if name == "" {
+		return fmt.Sprintf("%s (port %d)", at, port)
+	}
+	return fmt.Sprintf("%s (%s, port %d)", at, name, port)
+}
+
+// findServices returns the addresses of all services, but for those that docker-proxy hides.
+func (p *Patient) findServices(ctx context.Context, report reporter) (all []located) {
+	silent := slog.New(slog.DiscardHandler)
+	containers := docker.New(p.Server.DockerSocket, p.Server.Containers(), silent)
+	containers.CheckNetworks(route.OffLink)
+	if err := containers.Refresh(ctx); err != nil {
+		report("containers", Fail, err.Error(), "systemctl start docker, or --docker-socket with the socket of the engine")
+	}
+	proxies := containers.Proxies(ctx)
+	book := server.Book{Names: server.NewNames(net.DefaultResolver, silent), Containers: containers, Instead: containers.Instead}
+	hidden := false
+	for _, port := range slices.Sorted(maps.Keys(p.Server.Services)) {
+		s := p.Server.Services[port]
+		if p.unnamed[s.Host] {
+			continue
+		}
+		addrs, err := book.Addresses(ctx, s)
+		if err != nil {
+			name, _ := s.Container()
+			report("containers", Fail, fmt.Sprintf("service of port %d: %v", port, err), "docker ps --all --filter name="+name)
+			continue
+		}
+		for _, a := range addrs {
+			at := netip.AddrPortFrom(a, s.Port)
+			if s.Host == "" && a.Is6() && !haveIPv6() {
+				continue
+			}
+			if err := proxies.Check(port, at); err != nil {
+				what, mend, _ := strings.Cut(err.Error(), ": use ")
+				report("docker-proxy", Fail, what, "give the server "+mend)
+				hidden = true
+				continue
+			}
+			all = append(all, located{port, s, ports.TCP.At(containers.Instead(at))})
+		}
+	}
+	if !hidden && len(proxies) > 0 {
+		report("docker-proxy", OK, "it hides no service", "")
+	}
+	return all
+}
+
+// haveIPv6 reports whether this machine has ::1.
+func haveIPv6() bool {
+	err := tryBind("[::1]:0")
+	return err == nil
+}
+
+// key returns the address as findings have it.
+func (l located) key() ports.Endpoint {
+	return l.at.Protocol.At(netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()))
+}
+
+// notHad returns why the return route of a service cannot be set up. It is the same for all
+// services on the way.
+func (p *Patient) notHad(l located, err error) Result {
+	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": it was not proved"}
+	if err != nil {
+		r.Seen = p.hints().Add(err).Error()
+	}
+	switch {
+	case errors.Is(err, route.ErrInFront), errors.Is(err, route.ErrMarkUsed):
+		r.Check, r.Mend = "ip rules", "ip rule show; the program that has made the rule has to make it in another way"
+	case err != nil && l.at.Addr().Is6():
+		r.Mend = "sysctl -w net.ipv6.conf.lo.disable_ipv6=0"
+	}
+	return r
+}
+
+// judge returns what a proof tells of a service, of which other addresses may work.
+func (l located) judge(f route.Finding, serves bool) Result {
+	c := conclude(f)
+	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
+	if c.check == "service" && serves {
+		r.Level = Warn
+		r.Seen += fmt.Sprintf(", so %s peers are refused; it has another address", ipVersion(l.at.Addr()))
+	}
+	return r
+}
+
+// conclusion is a finding in the words of an operator.
+type conclusion struct {
+	check string
+	level Level
+
+	outcome, why, mend string
+}
+
+// conclude returns what a finding means.
+func conclude(f route.Finding) conclusion {
+	port := f.Service.Port()
+	switch {
+	case f.Outcome == route.Holds && f.Seen != "", f.Outcome == route.NoService:
+		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -l%cnp 'sport = :%d' shows where the service listens; start it", f.Service.Protocol.String()[0], port)}
+	case f.Outcome == route.NoAnswer:
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %d pass?", f.Service, port)}
+	case f.Outcome == route.LookedUp:
+		return conclusion{"return route", OK, "by the routes replies come back; the service itself keeps silent", "", ""}
+	case f.Outcome == route.Holds:
+		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
+	case f.Outcome == route.Unproved:
+		return conclusion{"return route", Warn, "there are too many services to prove at once", "", ""}
+	}
+	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), command(f)}
+}
+
+// command returns what an administrator can do about a finding, as a line for a shell where there is
+// one.
+func command(f route.Finding) string {
+	if f.Command == "" || f.Mend == "" {
+		return f.Command + f.Mend
+	}
+	return f.Command + "  # " + f.Mend
+}
+
+// Report returns a finding as a server answers a trial with it.
+func Report(f route.Finding) wire.Finding {
+	c := conclude(f)
+	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
+	if c.level == OK {
+		report.Source = f.Claim.Addr().String()
+	}
+	return report
+}
+
+// ipVersion names the family of an address.
+func ipVersion(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// nameOf returns the check that a finding belongs to.
+func nameOf(f route.Finding) string {
+	switch f.Blame() {
+	case route.BlameFirewall:
+		return "firewall"
+	case route.BlameNAT:
+		return "translation"
+	case route.BlameReverse:
+		return "rp_filter"
+	case route.BlameRule:
+		return "ip rules"
+	case route.BlameRoute, route.BlameNobody:
+	}
+	return "return route"
+}
+
+func join(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+}
+
+// summarize reports results. Of many that are well it makes one line.
+func summarize(all []Result, report reporter, well func(n int) string) {
+	const most = 4
+	ok := 0
+	for _, r := range all {
+		if r.Level == OK {
+			ok++
+		}
+	}
+	bad := 0
+	for _, r := range all {
+		switch {
+		case r.Level == OK && ok > most:
+		case r.Level != OK && bad >= mostLines:
+			bad++
+		default:
+			if r.Level != OK {
+				bad++
+			}
+			report(r.Check, r.Level, r.Seen, r.Mend)
+		}
+	}
+	if ok > most {
+		report(all[0].Check, OK, well(ok), "")
+	}
+	if bad > mostLines {
+		report(all[0].Check, Fail, fmt.Sprintf("and %d more, which are not listed", bad-mostLines), "")
+	}
+}
