@@ -62,7 +62,7 @@ func TestFlows(t *testing.T) {
 	must(t, err)
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
 	must(t, err)
-	at := conn.LocalAddr().(*net.UDPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a UDP socket's
+	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	listener := &dtlslink.Listener{
 		Auth: acceptor, Handler: server, Timeout: 10 * time.Second, KeepAlive: 25 * time.Second, Log: log,
 		Handshakes: new(limit.Oldest[netip.Prefix]), Throttle: &logging.Throttle[netip.Prefix]{To: log},
