@@ -82,7 +82,7 @@ func (u *uplink) Send(id datagram.FlowID, header, payload []byte) error {
 
 // Forget implements datagram.Uplink.
 func (u *uplink) Forget(id datagram.FlowID) {
-	_ = u.Link.End(uint32(id), wire.Connected, 0) // of a link that is closed nobody has to forget
+	_ = u.End(uint32(id), wire.Connected, 0) // of a link that is closed nobody has to forget
 	u.Flush()
 }
 
