@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -134,4 +135,37 @@ func TestBansOfFile(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(state, "bans", "bans")); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestFail2banAtEntry has bob fail to log in three times. fail2ban bans him by our action: he is cut off from all ports, and M1
+// refuses him by itself. The other peers go on. fail2ban lifts the ban.
+func TestFail2banAtEntry(t *testing.T) {
+	t.Parallel()
+	path, err := program()
+	nstest.Must(t, err)
+	j := newJail(t, newWorld(t), fmt.Sprintf("bantime = 1h\naction = portredirector[program=%q]", path),
+		"../contrib/fail2ban/action.d/portredirector.conf")
+	service := listen(t, j.m2, "127.0.0.1:80")
+	j.server(t, "-p 22 -p 80")
+	client := j.client(t, "-p 22 -p 80")
+	finish := j.stay(t, j.alice)
+	web := []session{newSession(t, j.alice, 80, service), newSession(t, j.bob, 80, service)}
+
+	j.attack(t, j.bob)
+	if _, err := web[1].peer.Read(make([]byte, 1)); !isReset(err) {
+		t.Errorf("what bob had of port 80 ended with %v, want a reset", err)
+	}
+	j.wantRefused(t, j.bob, 80) // by M2, perhaps
+	j.wantRefused(t, j.bob, 80)
+	wantBans(t, j.m1, j.bob.addr.String()+"/32 server")
+	wantBans(t, j.m2, j.bob.addr.String()+"/32 command fail2ban sshd")
+	wantMetrics(t, j.m1, client.Pid(), `portredirector_peers_total{end="BQ",port="80"`)
+	finish()
+	j.stay(t, j.alice)()
+	web[0].talk(t)
+
+	nstest.Run(t, j.m2, "fail2ban-client", "-s", j.socket, "set", "sshd", "unbanip", j.bob.addr.String())
+	nstest.WaitFor(t, "the end of the ban", func() bool { return !strings.Contains(wantRun(t, j.m2, "bans"), j.bob.addr.String()) })
+	wantRun(t, j.m1, "unban", j.bob.addr.String())
+	newSession(t, j.bob, 80, service).talk(t)
 }

@@ -40,7 +40,7 @@ func visitPostgres(t *testing.T, w *world) {
 		uid, gid := account(t, "postgres")
 		cmd := exec.Command(filepath.Join(bin, name), args...)
 		cmd.Dir = dir
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}} //nolint:gosec // they are
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		return nstest.StartCmd(t, w.m2, cmd)
 	}
 	if code := postgres("initdb", "--no-sync", "--no-instructions", "--auth=reject", "--locale=C", "-D", data).Wait(); code != 0 {
@@ -96,7 +96,7 @@ func postgresBin(t *testing.T) string {
 func visitFTP(t *testing.T, w *world) {
 	dir := serviceDir(t, "root")
 	pub := filepath.Join(dir, "pub")
-	nstest.Must(t, os.Mkdir(pub, 0o755), os.Mkdir(filepath.Join(dir, "empty"), 0o755)) //nolint:gosec // vsftpd becomes another user
+	nstest.Must(t, os.Mkdir(pub, 0o755), os.Mkdir(filepath.Join(dir, "empty"), 0o755))
 	writeConf(t, pub, "file", "content")
 	conf := writeConf(t, dir, "vsftpd.conf", `listen=YES
 background=NO

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/smtp"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -71,7 +70,7 @@ func postfix(t *testing.T, w *world) (p *nstest.Process, dir string) {
 	dir = serviceDir(t, "root")
 	uid, gid := account(t, "postfix")
 	for _, name := range []string{"queue", "data", "mail", "conf"} {
-		nstest.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755)) //nolint:gosec // Postfix becomes another user
+		nstest.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
 	nstest.Must(t, os.Chown(filepath.Join(dir, "data"), uid, gid), os.Chown(filepath.Join(dir, "mail"), uid, gid))
 	conf := filepath.Join(dir, "conf")
@@ -161,8 +160,7 @@ userdb {
   args = uid=%d gid=%d home=DIR
 }
 `, uid, gid))
-	cmd := exec.Command("dovecot", "-F", "-c", conf)
-	d = nstest.StartCmd(t, w.m2, cmd)
+	d = nstest.Start(t, w.m2, "dovecot", "-F", "-c", conf)
 	t.Cleanup(func() {
 		d.Signal(syscall.SIGTERM) // ends its children, too
 		d.Wait()

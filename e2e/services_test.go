@@ -63,7 +63,7 @@ func serviceDir(t *testing.T, owner string) string {
 		}
 	})
 	uid, gid := account(t, owner)
-	nstest.Must(t, os.Chmod(dir, 0o755), os.Chown(dir, uid, gid)) //nolint:gosec // the service is another user
+	nstest.Must(t, os.Chmod(dir, 0o755), os.Chown(dir, uid, gid))
 	return dir
 }
 
@@ -90,7 +90,7 @@ func writeConf(t *testing.T, dir, name, text string) (path string) {
 	t.Helper()
 	path = filepath.Join(dir, name)
 	text = strings.ReplaceAll(text, "DIR", dir)
-	nstest.Must(t, os.WriteFile(path, []byte(text), 0o644)) //nolint:gosec // the service is another user
+	nstest.Must(t, os.WriteFile(path, []byte(text), 0o644))
 	return path
 }
 

@@ -42,7 +42,7 @@ func TestSilence(t *testing.T) {
 	}
 
 	push()
-	nstest.Must(t, os.WriteFile(filepath.Join(dir, "box", "new", "1.message"), []byte("Subject: test\n\ntext\n"), 0o644)) //nolint:gosec // Dovecot reads it
+	nstest.Must(t, os.WriteFile(filepath.Join(dir, "box", "new", "1.message"), []byte("Subject: test\n\ntext\n"), 0o644))
 	mail.hear(t, "* 1 EXISTS")
 	mail.say(t, "DONE", "3 OK")
 }
@@ -70,11 +70,11 @@ func (d *daemon) passTime(t *testing.T, by time.Duration) {
 	nstest.Must(t, err)
 	defer func() { _ = mem.Close() }()
 	var number [8]byte
-	at := int64(symbols[i].Value) //nolint:gosec // an address
+	at := int64(symbols[i].Value)
 	_, err = mem.ReadAt(number[:], at)
 	nstest.Must(t, err)
 	start := binary.NativeEndian.Uint64(number[:])
-	binary.NativeEndian.PutUint64(number[:], start-uint64(by)) //nolint:gosec // a positive duration
+	binary.NativeEndian.PutUint64(number[:], start-uint64(by))
 	_, err = mem.WriteAt(number[:], at)
 	nstest.Must(t, err)
 }

@@ -165,7 +165,7 @@ func TestDecisionsAreListed(t *testing.T) {
 
 // TestDocumentLength bounds the documents that a newcomer reads first.
 func TestDocumentLength(t *testing.T) {
-	for at, most := range map[string]int{"README.md": 1000, "docs/ARCHITECTURE.md": 1800} {
+	for at, most := range map[string]int{"README.md": 1000, "docs/ARCHITECTURE.md": 2000} {
 		if n := len(strings.Fields(read(t, at).text)); n > most {
 			t.Errorf("%s has %d words, at most %d", at, n, most)
 		}

@@ -12,6 +12,7 @@ import (
 	"portredirector/internal/daemon"
 	"portredirector/internal/doctor"
 	"portredirector/internal/enroll"
+	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/supervisor"
 )
@@ -78,7 +79,7 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		plan.AdminNames = file.Admin.Names()
 		plan.Admin = supervisor.Section{
 			Name: "admin", Addresses: []string{address},
-			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+			Listen: func(ctx context.Context, address string) (supervisor.Socket, error) {
 				l, err := daemon.Listen(ctx, net.KeepAliveConfig{}, address)
 				return l, file.Locate(file.Admin.Located(err))
 			},
@@ -88,7 +89,11 @@ func planOf(path string, content []byte) (supervisor.Plan, error) {
 		addresses, alive := s.Listens()
 		plan.Sections = append(plan.Sections, supervisor.Section{
 			Name: s.Name, Addresses: addresses,
-			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+			Listen: func(ctx context.Context, address string) (supervisor.Socket, error) {
+				if at, protocol := ports.CutProtocol(address); protocol == ports.UDP {
+					c, err := daemon.ListenDatagrams(ctx, at)
+					return c, s.Locate(err)
+				}
 				l, err := daemon.Listen(ctx, alive, address)
 				return l, s.Locate(err)
 			},

@@ -67,7 +67,7 @@ func runWorker(ctx context.Context, e env) error {
 		Shutdown: shutdown, Serves: w.Serves,
 		Say: func(line string) { fmt.Fprintln(e.stdout, line) },
 		Worker: &daemon.Worker{
-			Listeners: w.Listeners, Prepared: w.Prepared, Succeeded: succeeded.Load, Passed: passed,
+			Listeners: w.Listeners, Datagrams: w.Datagrams, Prepared: w.Prepared, Succeeded: succeeded.Load, Passed: passed,
 			Bans: w.Bans,
 			Pass: func(p client.Waiting) error {
 				return w.Pass(supervisor.Peer{Said: p.Said, Ended: p.Ended, Deadline: p.Deadline}, p.FD)

@@ -102,15 +102,15 @@ func (o *own) state() State {
 
 // ports describes the ports, and adds them to a sum and to counts of codes.
 func (o *own) ports(sum *Sum, ends map[track.Code]uint64) []Port {
-	all := make(map[uint16]Port)
+	all := make(map[ports.Port]Port)
 	for _, p := range o.Ports() {
 		p.Ends = []EndCount{}
-		all[p.Port] = p
+		all[p.port()] = p
 	}
 	for number, t := range o.Totals() {
 		p, known := all[number]
 		if !known {
-			p = Port{Protocol: ports.TCP.String(), Port: number}
+			p = Port{Protocol: number.Protocol.String(), Port: number.Number}
 			p.Service, _ = o.Service(number)
 		}
 		p.Sum, p.Ends = sumOf(t), o.endCounts(t.Ends)
@@ -121,7 +121,16 @@ func (o *own) ports(sum *Sum, ends map[track.Code]uint64) []Port {
 		}
 		all[number] = p
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Port) int { return cmp.Compare(a.Port, b.Port) })
+	return slices.SortedFunc(maps.Values(all), func(a, b Port) int { return a.port().Compare(b.port()) })
+}
+
+// port returns the port that is described.
+func (p Port) port() ports.Port {
+	number := ports.Port{Number: p.Port}
+	if p.Protocol == ports.UDP.String() {
+		number.Protocol = ports.UDP
+	}
+	return number
 }
 
 // mean returns the mean of a histogram, or nil.

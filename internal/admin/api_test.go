@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"portredirector/internal/admin"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
@@ -49,7 +50,7 @@ func newHall(n int) *hall {
 	for i := range n + 1 {
 		v := &visitor{n: i}
 		h.visitors = append(h.visitors, v)
-		h.table.Begin(&v.Conn, v, uint16(80+i%2))
+		h.table.Begin(&v.Conn, v, ports.Port{Number: uint16(80 + i%2)})
 		h.table.Linked(&v.Conn, func() {})
 	}
 	h.table.End(&h.visitors[n].Conn, track.Peer, errors.New("reset\nby peer"))
@@ -60,7 +61,7 @@ func newHall(n int) *hall {
 func (h *hall) source() admin.Source {
 	s := full(1, 1)
 	s.Role, s.Table, s.Totals = admin.RoleClient, &h.table, h.table.Totals
-	s.Service = func(uint16) (string, bool) { return "", true }
+	s.Service = func(ports.Port) (string, bool) { return "", true }
 	s.Health = func() (string, error) { return "", nil }
 	s.State = func() string { return admin.Serving }
 	s.Ports = func() []admin.Port {
@@ -287,7 +288,7 @@ func TestEvents(t *testing.T) {
 	await(t, own, "summary", 3)
 	await(t, merged, "summary", 3) // the second one
 	v := &visitor{n: 9}
-	h.table.Begin(&v.Conn, v, 80)
+	h.table.Begin(&v.Conn, v, ports.Port{Number: 80})
 	h.table.Linked(&v.Conn, func() {})
 	await(t, own, "begin", 9)
 	if e := await(t, merged, "begin", 9); e.Section != "client home" {
@@ -341,7 +342,7 @@ func TestSlowReader(t *testing.T) {
 			h.visitors = nil
 			for i := range 5000 {
 				v := &visitor{n: i}
-				h.table.Begin(&v.Conn, v, 80)
+				h.table.Begin(&v.Conn, v, ports.Port{Number: 80})
 				h.table.Linked(&v.Conn, func() {})
 			}
 		case ok:

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"portredirector/internal/admin"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -18,7 +19,7 @@ func TestMerge(t *testing.T) {
 	nstest.Require(t)
 	s := full(1, 1)
 	s.Workers = nil
-	s.Service = func(uint16) (string, bool) { return "", true }
+	s.Service = func(ports.Port) (string, bool) { return "", true }
 	server, err := admin.Serve(admin.Process{Metrics: func() (prometheus.Gatherer, error) { return s.Gatherer() }})
 	nstest.Must(t, err)
 	defer server.Close()

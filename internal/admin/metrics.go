@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"portredirector/internal/ban"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/track"
 )
@@ -29,9 +30,9 @@ type Source struct {
 	Limits  func() []Limit
 	Paths   func([]track.Record) []relay.Paths // of live connections
 
-	Totals  func() map[uint16]track.Totals
-	Service func(port uint16) (name string, ok bool) // ok is false for a port that strangers made up
-	Servers func() []Upstream                        // of a client
+	Totals  func() map[ports.Port]track.Totals
+	Service func(port ports.Port) (name string, ok bool) // ok is false for a port that strangers made up
+	Servers func() []Upstream                            // of a client
 	Refused func(yield func(reason string, n uint64) bool)
 	Routes  func() []Route
 	Dropped func() map[string]uint64 // lines that each log has dropped
@@ -146,7 +147,7 @@ func (s Source) byService() map[place]track.Totals {
 	for port, t := range s.Totals() {
 		at := place{port: "other"}
 		if name, ok := s.Service(port); ok {
-			at = place{strconv.Itoa(int(port)), name}
+			at = place{port.String(), name}
 		}
 		sum := all[at]
 		sum.Merge(t)

@@ -18,17 +18,18 @@ import (
 
 	"portredirector/internal/admin"
 	"portredirector/internal/ban"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/track"
 )
 
 // full returns a source in which everything has happened on a number of ports and servers.
-func full(ports, servers int) admin.Source {
+func full(many, servers int) admin.Source {
 	return admin.Source{
 		Version: "1.2.3",
-		Totals: func() map[uint16]track.Totals {
-			all := make(map[uint16]track.Totals)
-			for port := range ports {
+		Totals: func() map[ports.Port]track.Totals {
+			all := make(map[ports.Port]track.Totals)
+			for port := range many {
 				t := track.Totals{Live: 2, Ends: make(map[track.Code]uint64), Up: 3, Down: 4}
 				for _, who := range "PCLSVMA" {
 					for _, phase := range "QCDL" {
@@ -37,11 +38,11 @@ func full(ports, servers int) admin.Source {
 				}
 				t.Ends[track.Finished] = 6
 				t.Connect.Buckets = [11]uint64{1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 4}
-				all[uint16(port+1)] = t
+				all[ports.Port{Number: uint16(port + 1)}] = t
 			}
 			return all
 		},
-		Service: func(port uint16) (string, bool) { return fmt.Sprint("service ", port), true },
+		Service: func(port ports.Port) (string, bool) { return fmt.Sprint("service ", port), true },
 		Servers: func() (all []admin.Upstream) {
 			for i := range servers {
 				all = append(all, admin.Upstream{Name: fmt.Sprint(i), Up: i == 0, Links: map[string]int{"idle": 1, "opening": 2, "used": 3}})
@@ -124,7 +125,7 @@ func TestMetrics(t *testing.T) {
 // TestStrangeLabels wants one series for all ports that strangers made up, for servers of one name, and labels that are no text.
 func TestStrangeLabels(t *testing.T) {
 	s := full(9, 2)
-	s.Service = func(port uint16) (string, bool) { return "a\xff", port == 1 }
+	s.Service = func(port ports.Port) (string, bool) { return "a\xff", port.Number == 1 }
 	servers := s.Servers
 	s.Servers = func() []admin.Upstream {
 		all := servers()

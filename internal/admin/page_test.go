@@ -52,7 +52,8 @@ func TestPictures(t *testing.T) {
 	h := nstest.NewHost(t, "m1")
 	l, err := h.Listen(netip.MustParseAddrPort("127.0.0.1:9100"))
 	nstest.Must(t, err)
-	s := admin.ServeTCP(l, nil, admin.Process{API: admin.Scene{Began: time.Now()}})
+	scene := admin.Scene{Began: time.Now()}
+	s := admin.ServeTCP(l, nil, admin.Process{API: scene, Bans: scene})
 	t.Cleanup(s.Close)
 	p := nstest.OpenPage(t, h)
 	p.Call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": points}, nil)

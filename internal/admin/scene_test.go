@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"portredirector/internal/ban"
 	"portredirector/internal/track"
 )
 
@@ -20,7 +21,7 @@ const edge = 1813
 func (s Scene) sum() Sum {
 	t := time.Since(s.Began).Seconds()
 	return Sum{
-		Peers: 121 + int(4*math.Sin(t/9)), PeersTotal: 821_830 + uint64(4.3*t), //nolint:gosec // small
+		Peers: 121 + int(4*math.Sin(t/9)), PeersTotal: 821_830 + uint64(4.3*t),
 		Up: 84_000_000_000 + int64(912_000*t), Down: 2_310_000_000_000 + int64(7_310_000*t),
 	}
 }
@@ -42,7 +43,7 @@ func port(protocol string, number uint16, service string, sum Sum, wait, connect
 func ends(counts ...any) (all []EndCount) {
 	for i := 0; i < len(counts); i += 2 {
 		code := counts[i].(string)
-		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code)}) //nolint:gosec // small
+		all = append(all, EndCount{code, uint64(counts[i+1].(int)), means(code)})
 	}
 	return all
 }
@@ -90,7 +91,7 @@ func peer(i int) netip.AddrPort {
 // connection invents a connection.
 func (s Scene) connection(i int, now time.Time, age time.Duration) Connection {
 	c := Connection{
-		Key: Key{edge, uint64(i)}, ID: fmt.Sprintf("%032x", i), Worker: edge, Section: "client edge", Role: RoleClient, Protocol: "tcp", //nolint:gosec // small
+		Key: Key{edge, uint64(i)}, ID: fmt.Sprintf("%032x", i), Worker: edge, Section: "client edge", Role: RoleClient, Protocol: "tcp",
 		Port: 443, Service: "web", Peer: peer(i), Link: "192.0.2.2:12345", Phase: "data", Began: now.Add(-age), Lasted: seconds(age),
 	}
 	switch i % 9 {
@@ -135,6 +136,18 @@ func (s Scene) ended(now time.Time) []Connection {
 	}
 	return list
 }
+
+// Bans returns a ban.
+func (s Scene) Bans() BanList {
+	until := time.Now().Add(2 * time.Hour)
+	return BanList{Bans: []ban.Ban{{Prefix: netip.MustParsePrefix("198.51.100.0/24"), Since: s.Began, Until: until, Why: "sshd", From: ban.FromCommand}}}
+}
+
+// Ban bans nobody.
+func (Scene) Ban([]ban.Request) error { return ErrElsewhere }
+
+// Unban lifts no ban.
+func (Scene) Unban(netip.Prefix) (int, error) { return 0, ErrElsewhere }
 
 func (Scene) close(context.Context, string) (int, error) { return 0, errNotLive }
 

@@ -156,6 +156,35 @@ func (d *Dialer) explain(err error) error {
 	return m.explain(err)
 }
 
+// What a DTLS handshake reports of an alert of the other end.
+const (
+	dtlsBadCertificate = "Alert Fatal: BadCertificate"
+	dtlsNoProtocol     = "Alert Fatal: NoApplicationProtocol"
+)
+
+// explainDatagram returns an error of a DTLS handshake with its meaning.
+func (d *Dialer) explainDatagram(err error) error {
+	m := append(meanings{
+		{dtlsBadCertificate, "the server does not take this client's key or certificate", ErrKey},
+		{dtlsNoProtocol, "the server is another program or of another version, or waits for servers and not for clients", nil},
+	}, ofServers...)
+	if d.toClient {
+		m = m.swapped()
+	}
+	return m.explain(err)
+}
+
+// explainDatagram returns an error of a DTLS handshake with its meaning.
+func (a *Acceptor) explainDatagram(err error) error {
+	m := append(meanings{
+		{dtlsBadCertificate, "the client does not take this server's key or certificate; its log has why", ErrKey},
+	}, ofClients...)
+	if a.toClient {
+		m = m.swapped()
+	}
+	return m.explain(err)
+}
+
 // them returns the role of the other end.
 func (d *Dialer) them() string {
 	if d.toClient {

@@ -63,13 +63,13 @@ func (c *Client) Handle(peer int, from netip.AddrPort) {
 func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.Time) {
 	peer := u.Accepted
 	if _, banned := c.Bans.Banned(from.Addr()); banned {
-		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Banned, Phase: track.Queue})
+		c.Track.Refuse(ports.Port{Number: socket.Local(peer).Port()}, track.Code{Who: track.Banned, Phase: track.Queue})
 		socket.Reset(peer)
 		return
 	}
 	source := limit.SourcePrefix(from.Addr())
 	if err := c.Peers.Enter(source); err != nil {
-		c.Track.Refuse(socket.Local(peer).Port(), track.Code{Who: track.Limit, Phase: track.Queue})
+		c.Track.Refuse(ports.Port{Number: socket.Local(peer).Port()}, track.Code{Who: track.Limit, Phase: track.Queue})
 		socket.Reset(peer)
 		c.Throttle.Log(slog.LevelWarn, "peer refused", source, func() []slog.Attr {
 			return []slog.Attr{slog.String("peer", from.String()), slog.Any("error", err)}
@@ -80,7 +80,7 @@ func (c *Client) handle(u relay.Undelivered, from netip.AddrPort, deadline time.
 	if c.Form == wire.Native {
 		k.header.ID = wire.NewID()
 	}
-	c.Track.Begin(&k.record, k, k.header.Destination.Port())
+	c.Track.Begin(&k.record, k, ports.Port{Number: k.header.Destination.Port()})
 	if from.Addr() == k.header.Destination.Addr() && c.Servers.IsSelf(k.header.Destination) {
 		k.refuse(peer, errOwnLink)
 		return

@@ -43,6 +43,7 @@ func (f Flags) checkBounds() (err error) {
 		{"max-unfinished", f.MaxUnfinished},
 		{"max-unfinished-per-client", f.MaxUnfinishedPerClient},
 		{"max-handshakes", f.MaxHandshakes},
+		{"max-flows", f.MaxFlows},
 	} {
 		if b.value < 0 {
 			err = errors.Join(err, about(b.option, 0, "--%s %d: it cannot be less than 0, which is no bound", b.option, b.value))

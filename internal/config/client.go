@@ -36,6 +36,8 @@ type Client struct {
 	Handshakes     Bounds              // of these servers
 	Trust          Trust
 	Peers          Bounds // Each and NewEach for an IPv4 address or IPv6 /64
+	Flows          Bounds // of UDP; Each and NewEach as for Peers
+	UDPTimeout     time.Duration
 	AccessLog      AccessLog
 	Notes          []string // what the user should know, a line each
 }
@@ -64,6 +66,15 @@ func literal(list []string) bool {
 	})
 }
 
+// All returns the addresses on which peers are accepted, those of UDP with "/udp" behind.
+func (c Client) All() []string {
+	all := slices.Clone(c.Listen)
+	for _, a := range c.ListenUDP {
+		all = append(all, UDPAddress(a))
+	}
+	return all
+}
+
 // PeerPorts returns the ports that peers connect to.
 func (c Client) PeerPorts() []ports.Range {
 	var all []ports.Range
@@ -83,7 +94,8 @@ func (f Flags) Client() (Client, error) {
 	c := Client{
 		Header: f.Header, ConnectTimeout: f.ConnectTimeout, DrainTimeout: f.DrainTimeout,
 		Relay: f.relay(), KeepAlive: f.keepAlive(), Notes: f.notes(),
-		Peers:     Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Peers: Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress},
+		Flows: Bounds{Most: f.MaxFlows, Each: f.MaxPeersPerAddress, NewEach: f.MaxNewPerAddress}, UDPTimeout: f.UDPTimeout,
 		Heartbeat: f.Heartbeat,
 		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},

@@ -20,6 +20,7 @@ func flags(set func(*config.Flags)) config.Flags {
 		ConnectTimeout: config.DefaultConnectTimeout,
 		Heartbeat:      config.DefaultHeartbeat,
 		LinkIdle:       config.DefaultLinkIdle,
+		UDPTimeout:     time.Minute,
 		HeaderTimeout:  config.DefaultHeaderTimeout,
 		DrainTimeout:   config.DefaultDrainTimeout,
 	}
@@ -32,7 +33,7 @@ func TestKeepAlive(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Second, 4 * time.Second, 30 * time.Second, 31 * time.Second, time.Hour, 12 * time.Hour} {
 		f := config.Flags{
 			Connect: []string{"m2:1"}, Ports: []string{"80"}, DeadAfter: d,
-			ConnectTimeout: time.Second, DrainTimeout: time.Second, Heartbeat: time.Second, LinkIdle: time.Second,
+			ConnectTimeout: time.Second, DrainTimeout: time.Second, Heartbeat: time.Second, LinkIdle: time.Second, UDPTimeout: time.Second,
 		}
 		c, err := f.Client()
 		if err != nil {
@@ -72,7 +73,7 @@ func TestClient(t *testing.T) {
 			}
 			want := config.Client{
 				Servers: []string{"2.2.2.2:12345"}, Listen: tt.want, Header: wire.Py,
-				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second, LinkIdle: time.Minute,
+				ConnectTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, Heartbeat: 25 * time.Second, LinkIdle: time.Minute, UDPTimeout: time.Minute,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -131,10 +130,7 @@ func UDPAddress(address string) string { return address + "/udp" }
 func (s Section) Listens() (addresses []string, alive net.KeepAliveConfig) {
 	links, datagrams := "", false
 	if s.Client != nil {
-		addresses, links, alive = slices.Clone(s.Client.Listen), s.Client.ListenLinks, s.Client.KeepAlive
-		for _, a := range s.Client.ListenUDP {
-			addresses = append(addresses, UDPAddress(a))
-		}
+		addresses, links, alive = s.Client.All(), s.Client.ListenLinks, s.Client.KeepAlive
 		datagrams = len(s.Client.ListenUDP) > 0
 	} else {
 		links, alive, datagrams = s.Server.Listen, s.Server.KeepAlive, len(s.Server.UDPServices) > 0

@@ -38,6 +38,7 @@ type Flags struct {
 	Heartbeat        time.Duration
 	LinkIdle         time.Duration
 	LinkCongestion   string
+	UDPTimeout       time.Duration
 
 	InviteFrom *string // --invite, with the host that servers find this one by, or ""
 	Join       string  // --join
@@ -66,6 +67,7 @@ type Flags struct {
 	MaxUnfinished          int
 	MaxUnfinishedPerClient int
 	MaxHandshakes          int
+	MaxFlows               int
 }
 
 // portName returns the name of Ports[i], or "".

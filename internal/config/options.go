@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"portredirector/internal/datagram"
 )
 
 // The ends of a link. Commands of the program and sections of a file are named after them.
@@ -59,6 +61,7 @@ func keyOption(f *pflag.FlagSet, c *Flags) {
 // peersOption defines the limit on peers.
 func peersOption(f *pflag.FlagSet, c *Flags) {
 	f.IntVar(&c.MaxPeers, "max-peers", 0, "most peers at a time; 0 is no limit")
+	f.IntVar(&c.MaxFlows, "max-flows", datagram.DefaultMost, "most UDP flows at a time; ones that nobody has answered give way; 0 is no limit")
 }
 
 // timeOptions defines the time limits of both ends, and hidden options of the original.
@@ -68,6 +71,7 @@ func timeOptions(f *pflag.FlagSet, c *Flags) {
 	durationVar(f, &c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.HalfCloseTimeout, "half-close-timeout", 0, "end half-closed peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.Heartbeat, "heartbeat", DefaultHeartbeat, "where the server dials: `TIME` between probes of idle links; a lost path is found within two")
+	durationVar(f, &c.UDPTimeout, "udp-timeout", datagram.DefaultTimeout, "forget UDP flows that were silent for this `TIME`; those that nobody has answered after 1m, if that is less")
 	durationVar(f, &c.LinkIdle, "link-idle", DefaultLinkIdle, "close links that this end has opened and that were idle for this `TIME`, 1s at least; a client keeps --pool-min")
 	f.StringVar(&c.LinkCongestion, "link-congestion", DefaultLinkCongestion, "TCP congestion control of links, the `NAME` of an algorithm, system or auto: BBR where the kernel permits it, else the system's")
 	durationVar(f, &c.DeadAfter, "dead-after", DefaultDeadAfter, "end connections whose other end acknowledges nothing for this `TIME`; 0 is never")

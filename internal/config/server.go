@@ -44,6 +44,8 @@ type Server struct {
 	Peers          Bounds // Each for a client
 	Unfinished     Bounds // links that wait for a header
 	Handshakes     Bounds
+	Flows          Bounds // of UDP
+	UDPTimeout     time.Duration
 	AccessLog      AccessLog
 	Notes          []string
 }
@@ -68,7 +70,7 @@ func (s Server) Where() string {
 
 // OnLoopback reports whether a service is on this machine's loopback.
 func (s Server) OnLoopback() bool {
-	for service := range s.all() {
+	for _, service := range s.All() {
 		if isLoopback(service.Host) {
 			return true
 		}
@@ -84,12 +86,19 @@ func (s Server) services(p ports.Protocol) map[uint16]server.Service {
 	return s.Services
 }
 
-// all returns an iterator over the services of both protocols.
-func (s Server) all() iter.Seq[server.Service] {
-	return func(yield func(server.Service) bool) {
-		for _, services := range []map[uint16]server.Service{s.Services, s.UDPServices} {
-			for _, service := range services {
-				if !yield(service) {
+// Service returns the service of a port.
+func (s Server) Service(p ports.Port) (service server.Service, ok bool) {
+	service, ok = s.services(p.Protocol)[p.Number]
+	return service, ok
+}
+
+// All returns an iterator over the services of both protocols, in the order of their ports.
+func (s Server) All() iter.Seq2[ports.Port, server.Service] {
+	return func(yield func(ports.Port, server.Service) bool) {
+		for _, p := range []ports.Protocol{ports.TCP, ports.UDP} {
+			services := s.services(p)
+			for _, number := range slices.Sorted(maps.Keys(services)) {
+				if !yield(ports.Port{Protocol: p, Number: number}, services[number]) {
 					return
 				}
 			}
@@ -100,7 +109,7 @@ func (s Server) all() iter.Seq[server.Service] {
 // Containers returns the names of containers that are services, each once.
 func (s Server) Containers() []string {
 	names := make(map[string]bool)
-	for service := range s.all() {
+	for _, service := range s.All() {
 		if name, ok := service.Container(); ok {
 			names[name] = true
 		}
@@ -110,7 +119,7 @@ func (s Server) Containers() []string {
 
 // Literal reports whether no name has to be resolved.
 func (s Server) Literal() bool {
-	for service := range s.all() {
+	for _, service := range s.All() {
 		if _, ok := service.Container(); !ok && service.Named() {
 			return false
 		}
@@ -127,9 +136,10 @@ func (f Flags) Server() (Server, error) {
 		Peers:      Bounds{Most: f.MaxPeers, Each: f.MaxPeersPerClient},
 		Unfinished: Bounds{Most: f.MaxUnfinished, Each: f.MaxUnfinishedPerClient},
 		Handshakes: Bounds{Most: f.MaxHandshakes, Each: share(f.MaxHandshakes)},
-		AccessLog:  f.AccessLog,
-		Heartbeat:  f.Heartbeat,
-		LinkIdle:   f.LinkIdle, LinkCongestion: f.LinkCongestion,
+		Flows:      Bounds{Most: f.MaxFlows}, UDPTimeout: f.UDPTimeout,
+		AccessLog: f.AccessLog,
+		Heartbeat: f.Heartbeat,
+		LinkIdle:  f.LinkIdle, LinkCongestion: f.LinkCongestion,
 	}
 	err := errors.Join(f.addListener(&s), f.addTrust(&s), f.addClients(&s), f.addDocker(&s), f.addServices(&s), f.addReplacements(&s),
 		f.checkTable(), atLeast("header-timeout", f.HeaderTimeout, time.Millisecond), f.checkTimes(), f.checkBounds(), f.checkAccessLog())

@@ -48,6 +48,7 @@ func (f Flags) checkTimes() error {
 		atLeast("idle-timeout", f.IdleTimeout, 0),
 		atLeast("half-close-timeout", f.HalfCloseTimeout, 0),
 		atLeast("link-idle", f.LinkIdle, time.Second),
+		atLeast("udp-timeout", f.UDPTimeout, time.Second),
 		f.checkHeartbeat(),
 		f.checkDeadAfter())
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"portredirector/internal/admin"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/track"
@@ -168,11 +169,11 @@ func serve(t *testing.T) {
 	nstest.Require(t)
 	var table track.Table
 	v := &visitor{}
-	table.Begin(&v.Conn, v, 80)
+	table.Begin(&v.Conn, v, ports.Port{Number: 80})
 	health := func() (string, error) { return "", nil }
 	s, err := admin.Serve(admin.Process{Health: health, API: admin.Own(admin.Source{
 		Version: "1.2.3", Role: admin.RoleClient, Health: health, State: func() string { return admin.Serving }, Table: &table,
-		Totals: table.Totals, Service: func(uint16) (string, bool) { return "", true },
+		Totals: table.Totals, Service: func(ports.Port) (string, bool) { return "", true },
 		Ports: func() []admin.Port { return []admin.Port{{Port: 80, Protocol: "tcp", Service: "www\x1b[2J"}} },
 		Servers: func() []admin.Upstream {
 			return []admin.Upstream{{Name: "m2:12345", Failure: "refused", Links: map[string]int{"idle": 3}}}

@@ -47,9 +47,14 @@ type clientDaemon struct {
 	servers   *upstream.Servers
 	client    *client.Client
 	access    *accesslog.Log // nil without one
+	datagrams []*net.UDPConn // of peers
+	udpLinks  *udpClient     // nil without UDP ports or keys
+	flows     flows          // nil without UDP ports
 	operators operators
 	bans      *bans
 	own       *claim.Own // nil if this machine's addresses cannot be followed
+
+	followServers func(ctx context.Context) // nil without UDP ports
 
 	succeeded context.Context //nolint:containedctx // canceled by succeed, in a worker
 	succeed   context.CancelFunc
@@ -96,6 +101,7 @@ func (d *clientDaemon) steps() []step {
 			return err
 		}},
 		{"client", d.openClient},
+		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.client.Track)
 			return err
@@ -141,7 +147,13 @@ func (d *clientDaemon) openCredentials(context.Context) (err error) {
 
 func (d *clientDaemon) openClient(context.Context) error {
 	cfg := d.cfg
+	var beside func(context.Context, upstream.Dialed)
+	if len(cfg.ListenUDP) > 0 && d.tlsDialer != nil {
+		d.udpLinks = newUDPClient(d)
+		beside = d.udpLinks.dial
+	}
 	d.servers = upstream.New(upstream.Config{
+		Beside:  beside,
 		Servers: cfg.Servers, Balance: cfg.Balance, PoolMin: cfg.PoolMin, PoolMax: cfg.PoolMax,
 		Answers: cfg.Header == wire.Native, Auth: d.tlsDialer, ConnectTimeout: cfg.ConnectTimeout, KeepAlive: cfg.KeepAlive, Log: d.log,
 		Reverse: d.incoming != nil, Heartbeat: cfg.Heartbeat, LinkIdle: cfg.LinkIdle, Congestion: d.links, Resolver: &d.broker,
@@ -188,7 +200,7 @@ func (d *clientDaemon) ready(shutdown Shutdown) error {
 		d.client.Throttle.Flush()
 		d.log.Info("client has ended", slog.Any("refused", d.client.Peers.Counts()))
 	})
-	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.Listen)), slog.String("server", d.cfg.Where()),
+	d.log.Info("client is ready", slog.String("listen", brief(d.cfg.All())), slog.String("server", d.cfg.Where()),
 		slog.String("header", d.cfg.Header.String()), slog.String("links", d.cfg.Trust.String()))
 	if d.cfg.Invite == nil {
 		return nil
@@ -202,6 +214,9 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 	if d.access != nil {
 		tasks = append(tasks, accessLogTask(d.access, d.log))
 	}
+	if d.followServers != nil {
+		tasks = append(tasks, inBackground("servers of UDP flows", d.followServers))
+	}
 	if d.own != nil {
 		tasks = append(tasks, inBackground("addresses of this machine", d.own.Run))
 	}
@@ -210,11 +225,18 @@ func (d *clientDaemon) tasks(shutdown Shutdown) []task {
 			tasks = append(tasks, d.untilSucceeded(t))
 		}
 	}
+	if d.udpLinks != nil {
+		retire := d.succeeded
+		if retire == nil {
+			retire = context.Background()
+		}
+		tasks = append(tasks, d.udpLinks.task(retire))
+	}
 	if w := d.env.Worker; w != nil {
 		tasks = append(tasks, inBackground("peers of a retired worker", d.takePassed))
 	}
 	return append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire,
+		engine: d.engine, listeners: d.listeners, handle: d.client.Handle, retire: d.retire, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
 }

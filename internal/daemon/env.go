@@ -32,6 +32,8 @@ type Env struct {
 type Worker struct {
 	// Listeners are those of its addresses. The daemon owns them.
 	Listeners map[string]*net.TCPListener
+	// Datagrams are the UDP sockets of its addresses. The daemon owns them.
+	Datagrams map[string]*net.UDPConn
 	// Prepared reports that the daemon could begin to serve, and returns a channel that is
 	// closed when it may.
 	Prepared func() <-chan struct{}
@@ -72,4 +74,14 @@ func (e Env) listen(ctx context.Context, alive net.KeepAliveConfig, addr string)
 		}
 	}
 	return Listen(ctx, alive, addr)
+}
+
+// listenDatagrams returns the UDP socket on an address, which is there already or is opened.
+func (e Env) listenDatagrams(ctx context.Context, addr string) (*net.UDPConn, error) {
+	if e.Worker != nil {
+		if c := e.Worker.Datagrams[addr]; c != nil {
+			return c, nil
+		}
+	}
+	return ListenDatagrams(ctx, addr)
 }

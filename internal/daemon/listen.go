@@ -37,6 +37,29 @@ func (c *closers) listen(ctx context.Context, env Env, alive net.KeepAliveConfig
 	return listeners, nil
 }
 
+// ListenDatagrams opens a UDP socket on an address. Its errors come with their mend.
+func ListenDatagrams(ctx context.Context, addr string) (*net.UDPConn, error) {
+	c, err := socket.ListenDatagrams(ctx, addr)
+	if err != nil {
+		return nil, &config.ListenError{Address: config.UDPAddress(addr), Err: explainListen(config.UDPAddress(addr), err)}
+	}
+	return c, nil
+}
+
+// listenDatagrams is like listen, for UDP.
+func (c *closers) listenDatagrams(ctx context.Context, env Env, addrs ...string) ([]*net.UDPConn, error) {
+	conns := make([]*net.UDPConn, 0, len(addrs))
+	for _, addr := range addrs {
+		conn, err := env.listenDatagrams(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		c.push(func() { _ = conn.Close() }) // the flows may own it by then, and have closed it
+		conns = append(conns, conn)
+	}
+	return conns, nil
+}
+
 // setCongestion settles the congestion control of links, and gives it to the listeners on which they
 // are accepted.
 func setCongestion(c *dial.Congestion, log *slog.Logger, listeners ...*net.TCPListener) error {
@@ -56,7 +79,7 @@ func setCongestion(c *dial.Congestion, log *slog.Logger, listeners ...*net.TCPLi
 // explainListen adds the mend of common errors.
 func explainListen(addr string, err error) error {
 	for errno, mend := range map[syscall.Errno]string{
-		syscall.EADDRINUSE:    "`ss -ltnp` shows by whom",
+		syscall.EADDRINUSE:    "`ss -lntup` shows by whom",
 		syscall.EACCES:        "ports below 1024 need root or CAP_NET_BIND_SERVICE",
 		syscall.EADDRNOTAVAIL: "no interface has it",
 		syscall.EMFILE:        "a port takes a descriptor: raise the limit (ulimit -n, LimitNOFILE=)",

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync"
 	"time"
 
 	"portredirector/internal/relay"
@@ -34,6 +35,8 @@ type relaying struct {
 	listeners    []*net.TCPListener
 	handle       func(fd int, from netip.AddrPort)
 	shutdown     Shutdown
+	datagrams    []*net.UDPConn
+	flows        flows  // of the datagrams; nil without UDP ports
 	retire       func() // is called once nothing more is accepted; nil does nothing
 	drainTimeout time.Duration
 	log          *slog.Logger
@@ -48,6 +51,12 @@ func (r *relaying) Run(ctx context.Context) error {
 	for _, l := range r.listeners {
 		if err := r.engine.Accept(l, r.handle); err != nil {
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+	}
+	for _, c := range r.datagrams {
+		at := c.LocalAddr()
+		if err := r.flows.Listen(c); err != nil {
+			return fmt.Errorf("receive on %s/udp: %w", at, err)
 		}
 	}
 	close(r.ready)
@@ -65,12 +74,15 @@ func (r *relaying) retireUntil(ctx context.Context) {
 	if r.shutdown.Drain.Err() != nil {
 		return
 	}
-	r.log.Info("retiring, another worker serves new peers", slog.Int("peers", r.engine.Len()))
+	r.log.Info("retiring, another worker serves new peers", slog.Int("peers", r.len()))
 	r.engine.Retire()
+	if r.flows != nil {
+		r.flows.Retire()
+	}
 	if r.retire != nil {
 		r.retire()
 	}
-	if r.engine.Wait(ctx) {
+	if r.engine.Wait(ctx) && (r.flows == nil || r.flows.Wait(ctx)) {
 		r.over = true
 		r.shutdown.BeginDrain()
 	}
@@ -93,12 +105,26 @@ func (r *relaying) String() string {
 func (r *relaying) drain() {
 	ctx, cancel := context.WithTimeoutCause(r.shutdown.Cut, r.drainTimeout, errDrainOver)
 	defer cancel()
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	if r.flows != nil {
+		ending.Go(func() { r.flows.Shutdown(ctx) })
+	}
 	if r.over {
 		_ = r.engine.Shutdown(ctx) // nothing is live
 		return
 	}
-	r.log.Info("draining, a second signal cuts", slog.Int("peers", r.engine.Len()), slog.Duration("at_most", r.drainTimeout))
+	r.log.Info("draining, a second signal cuts", slog.Int("peers", r.len()), slog.Duration("at_most", r.drainTimeout))
 	if err := r.engine.Shutdown(ctx); err != nil {
 		r.log.Warn("peers were cut", slog.Any("why", err))
 	}
+}
+
+// len returns the number of peers.
+func (r *relaying) len() int {
+	n := r.engine.Len()
+	if r.flows != nil {
+		n += r.flows.Len()
+	}
+	return n
 }

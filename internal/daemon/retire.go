@@ -58,7 +58,7 @@ func (d *serverDaemon) awaitClients(shutdown Shutdown) {
 	}
 	const most = 3 * time.Second // one that cannot be reached has no peers to lose
 	late := time.After(most)
-	for range d.cfg.Clients {
+	for range cap(d.tried) {
 		select {
 		case <-d.tried:
 		case <-late:

@@ -51,6 +51,9 @@ type serverDaemon struct {
 	callers    *reverse.Dialer
 	tried      chan struct{} // has an element for each client that was dialed
 	links      *dial.Congestion
+	datagrams  []*net.UDPConn // of links without keys
+	udpLinks   *udpServer     // nil without UDP services or keys
+	flows      flows          // nil without UDP services
 	access     *accesslog.Log // nil without one
 	operators  operators
 	bans       *bans
@@ -103,6 +106,7 @@ func (d *serverDaemon) steps() []step {
 			return err
 		}},
 		{"server", d.openServer},
+		{"datagrams", d.openDatagrams},
 		{"access log", func(context.Context) (err error) {
 			d.access, err = d.openAccessLog(d.cfg.AccessLog, &d.broker, &d.server.Track)
 			return err
@@ -174,9 +178,12 @@ func (d *serverDaemon) tasks(shutdown Shutdown) []task {
 		tasks = append(tasks, inBackground("file of clients", d.clients.Run))
 	}
 	tasks = append(tasks, &relaying{
-		engine: d.engine, listeners: d.listeners, handle: d.server.Handle,
+		engine: d.engine, listeners: d.listeners, handle: d.server.Handle, datagrams: d.datagrams, flows: d.flows,
 		shutdown: shutdown, drainTimeout: d.cfg.DrainTimeout, log: d.log, ready: make(chan struct{}),
 	})
+	if d.udpLinks != nil {
+		tasks = append(tasks, d.udpLinks.task(shutdown.Retire))
+	}
 	if len(d.cfg.Clients) > 0 {
 		tasks = append(tasks, &early{inBackground("links to clients at "+brief(d.cfg.Clients), d.callers.Run), shutdown.Retire})
 	}

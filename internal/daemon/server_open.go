@@ -29,7 +29,7 @@ func (d *serverDaemon) openListener(ctx context.Context) (err error) {
 }
 
 func (d *serverDaemon) openRoutes(ctx context.Context) (err error) {
-	if d.routes, err = route.Open(ctx, route.Config{Mark: d.cfg.Mark, Table: d.cfg.Table}, d.log); err != nil {
+	if d.routes, err = route.Open(ctx, route.Config{Mark: d.cfg.Mark, Table: d.cfg.Table, UDPTimeout: d.cfg.UDPTimeout}, d.log); err != nil {
 		return fmt.Errorf("set up return routes: %w", err)
 	}
 	d.pushErr(func() error {
@@ -95,6 +95,9 @@ func (d *serverDaemon) openCallers(context.Context) error {
 		return err
 	}
 	known := func(k auth.PublicKey) bool { return d.clients.Get()[k] != nil }
-	d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly)
-	return err
+	if d.callers.Auth, err = auth.DialClients(own, known, d.cfg.Trust.AuthOnly); err != nil || d.udpLinks == nil {
+		return err
+	}
+	d.tried = make(chan struct{}, 2*len(d.cfg.Clients))
+	return d.udpLinks.dialClients(d)
 }

@@ -40,12 +40,19 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 		for _, s := range d.knownServices() {
 			all = append(all, ports.TCP.At(d.containers.Instead(s.At)))
 		}
+		for port, service := range d.cfg.All() {
+			if port.Protocol == ports.UDP {
+				for _, a := range d.book.Known(service) {
+					all = append(all, ports.UDP.At(d.containers.Instead(netip.AddrPortFrom(a, service.Port))))
+				}
+			}
+		}
 		return all
 	})
 	return d.proveServices(ctx, found)
 }
 
-// knownServices returns where the services are now, as far as that needs no lookup.
+// knownServices returns where the TCP services are now, as far as that needs no lookup.
 func (d *serverDaemon) knownServices() []docker.Service {
 	var all []docker.Service
 	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {
@@ -60,20 +67,21 @@ func (d *serverDaemon) knownServices() []docker.Service {
 // findServices returns the addresses of the services by the port of their peers. A name or container
 // without an address is looked up again for each peer, so it does not stop the start. A service that
 // docker-proxy would hide the peers from does.
-func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.AddrPort, error) {
+func (d *serverDaemon) findServices(ctx context.Context) (map[ports.Port][]netip.AddrPort, error) {
 	proxies := d.containers.Proxies(ctx)
-	found := make(map[uint16][]netip.AddrPort)
-	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {
-		service := d.cfg.Services[port]
+	found := make(map[ports.Port][]netip.AddrPort)
+	for port, service := range d.cfg.All() {
 		addrs, err := d.book.Addresses(ctx, service)
 		if _, told := service.Container(); err != nil && !told {
 			d.log.Warn("service has no address now, trying again at each peer",
-				slog.Int("port", int(port)), slog.Any("service", service), slog.Any("error", err))
+				slog.String("port", port.String()), slog.Any("service", service), slog.Any("error", err))
 		}
 		for _, a := range addrs {
 			at := netip.AddrPortFrom(a, service.Port)
-			if err := proxies.Check(port, at); err != nil {
-				return nil, serviceError(port, err)
+			if port.Protocol == ports.TCP {
+				if err := proxies.Check(port.Number, at); err != nil {
+					return nil, serviceError(port, err)
+				}
 			}
 			found[port] = append(found[port], at)
 		}
@@ -83,26 +91,25 @@ func (d *serverDaemon) findServices(ctx context.Context) (map[uint16][]netip.Add
 
 // proveServices proves the return route of each address. A named service may go without one of its
 // addresses.
-func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]netip.AddrPort) error {
-	numbers := slices.Sorted(maps.Keys(found))
+func (d *serverDaemon) proveServices(ctx context.Context, found map[ports.Port][]netip.AddrPort) error {
 	var all []ports.Endpoint
-	for _, port := range numbers {
-		for _, at := range found[port] {
-			all = append(all, ports.TCP.At(at))
+	for port, addresses := range found {
+		for _, at := range addresses {
+			all = append(all, port.Protocol.At(at))
 		}
 	}
+	slices.SortFunc(all, ports.Endpoint.Compare)
 	_ = d.routes.SetUp(ctx, all...) // together they share rules; Mark below returns each error
-	for _, port := range numbers {
-		service := d.cfg.Services[port]
+	for port, service := range d.cfg.All() {
 		for _, at := range found[port] {
-			endpoint := ports.TCP.At(at)
+			endpoint := port.Protocol.At(at)
 			_, err := d.routes.Mark(ctx, endpoint)
 			if err == nil {
 				err = d.routes.Broken(endpoint)
 			}
 			if err != nil && service.Named() {
 				d.log.Warn("one address of the service cannot be reached",
-					slog.Int("port", int(port)), slog.Any("service", service), slog.Any("address", at), slog.Any("error", err))
+					slog.String("port", port.String()), slog.Any("service", service), slog.Any("address", at), slog.Any("error", err))
 			} else if err != nil {
 				return serviceError(port, err)
 			}
@@ -112,26 +119,27 @@ func (d *serverDaemon) proveServices(ctx context.Context, found map[uint16][]net
 }
 
 // serviceError names the service that an error is about.
-func serviceError(port uint16, err error) error {
-	return &config.ServiceError{Port: ports.Port{Number: port}, Err: fmt.Errorf("service on port %d: %w", port, err)}
+func serviceError(port ports.Port, err error) error {
+	return &config.ServiceError{Port: port, Err: fmt.Errorf("service on port %s: %w", port, err)}
 }
 
 // withoutIPv6 gives services without a host the IPv4 loopback only.
 func withoutIPv6(cfg config.Server, log *slog.Logger) config.Server {
-	services := maps.Clone(cfg.Services)
 	told := false
-	for port, service := range services {
-		if service.Host != "" {
-			continue
+	for _, of := range []*map[uint16]server.Service{&cfg.Services, &cfg.UDPServices} {
+		*of = maps.Clone(*of)
+		for port, service := range *of {
+			if service.Host != "" {
+				continue
+			}
+			if !told {
+				log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
+				told = true
+			}
+			service.Host = "127.0.0.1"
+			(*of)[port] = service
 		}
-		if !told {
-			log.Info("this machine has no ::1: services without a host are for IPv4 peers only")
-			told = true
-		}
-		service.Host = "127.0.0.1"
-		services[port] = service
 	}
-	cfg.Services = services
 	return cfg
 }
 
@@ -147,8 +155,8 @@ func haveIPv6Loopback() bool {
 // services lists the services for a log line, as in -p.
 func services(cfg config.Server) string {
 	var list []string
-	for _, port := range slices.Sorted(maps.Keys(cfg.Services)) {
-		list = append(list, fmt.Sprintf("%d=%s", port, cfg.Services[port]))
+	for port, service := range cfg.All() {
+		list = append(list, fmt.Sprintf("%s=%s", port, service))
 	}
 	return brief(list)
 }

@@ -44,7 +44,7 @@ func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.client.Track, d.access)
 	s.Role = admin.RoleClient
 	s.Health = health(shutdown, d.engine, d.engine.AcceptError, d.servers.Unhealthy, d.broker.Unhealthy)
-	s.Service = func(port uint16) (name string, ok bool) { return d.cfg.Names[ports.Port{Number: port}], true }
+	s.Service = func(port ports.Port) (name string, ok bool) { return d.cfg.Names[port], true }
 	s.Ports = d.ports
 	s.Servers = d.upstreams
 	s.Limits = func() []admin.Limit {
@@ -65,8 +65,8 @@ func (d *clientDaemon) ports() (all []admin.Port) {
 			return nil
 		}
 		for i := range r.Len() {
-			port := r.First + uint16(i)
-			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: d.cfg.Names[ports.Port{Number: port}]})
+			port := r.Port(i)
+			all = append(all, admin.Port{Protocol: port.Protocol.String(), Port: port.Number, Service: d.cfg.Names[port]})
 		}
 	}
 	return all
@@ -99,8 +99,8 @@ func (d *serverDaemon) source(shutdown Shutdown) admin.Source {
 		checks = append(checks, d.callers.Unhealthy)
 	}
 	s.Role, s.Health = admin.RoleServer, health(shutdown, d.engine, checks...)
-	s.Service = func(port uint16) (name string, ok bool) {
-		service, ok := d.cfg.Services[port]
+	s.Service = func(port ports.Port) (name string, ok bool) {
+		service, ok := d.cfg.Service(port)
 		return cmp.Or(service.Name, service.String()), ok
 	}
 	s.Ports = d.ports
@@ -112,9 +112,9 @@ func (d *serverDaemon) source(shutdown Shutdown) admin.Source {
 
 // ports lists the ports that have services, unless they are very many.
 func (d *serverDaemon) ports() (all []admin.Port) {
-	for port, service := range d.cfg.Services {
-		if len(d.cfg.Services) <= mostPorts {
-			all = append(all, admin.Port{Protocol: ports.TCP.String(), Port: port, Service: service.Name, Target: service.String()})
+	if len(d.cfg.Services)+len(d.cfg.UDPServices) <= mostPorts {
+		for port, service := range d.cfg.All() {
+			all = append(all, admin.Port{Protocol: port.Protocol.String(), Port: port.Number, Service: service.Name, Target: service.String()})
 		}
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/poll"
 	"portredirector/internal/socket"
 )
 
@@ -56,7 +57,7 @@ func (s *listeners) serve(n *listener, fd int, from netip.AddrPort) {
 // acceptor is one loop's part in accepting.
 type acceptor struct {
 	shared  *listeners
-	poll    *poller
+	poll    *poll.Poller
 	own     []ownListener // by -2 - the number in the event
 	ready   []int         // those with connections to accept
 	paused  []int         // those that pause
@@ -84,7 +85,7 @@ func (a *acceptor) addNew() {
 // addListener registers a listener with epoll. An event wakes one of the loops, not
 // all (EPOLLEXCLUSIVE), and is repeated as long as a connection is there.
 func (a *acceptor) addListener(i int) {
-	if err := a.poll.add(a.own[i].fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, int32(wakeNumber-1-i), 0); err != nil {
+	if err := a.poll.Add(a.own[i].fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, int32(poll.WakeNumber-1-i), 0); err != nil {
 		a.pause(i, err)
 	}
 }
@@ -93,7 +94,7 @@ func (a *acceptor) addListener(i int) {
 func (a *acceptor) stop() {
 	for i := range a.own {
 		if a.own[i].until.IsZero() {
-			a.poll.remove(a.own[i].fd)
+			a.poll.Remove(a.own[i].fd)
 		}
 	}
 	a.paused = nil
@@ -102,7 +103,7 @@ func (a *acceptor) stop() {
 }
 
 // note records the event of a listener.
-func (a *acceptor) note(number int32) { a.ready = append(a.ready, int(wakeNumber-1-number)) }
+func (a *acceptor) note(number int32) { a.ready = append(a.ready, int(poll.WakeNumber-1-number)) }
 
 // acceptAll accepts from the listeners that have connections.
 func (a *acceptor) acceptAll() {
@@ -126,7 +127,7 @@ func (a *acceptor) accept(i int) {
 		case errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EINTR):
 			// The peer left before we came: accept(2).
 		default:
-			a.poll.remove(n.fd)
+			a.poll.Remove(n.fd)
 			a.pause(i, os.NewSyscallError("accept4", err))
 			return
 		}

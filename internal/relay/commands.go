@@ -15,7 +15,7 @@ const (
 // post wakes the loop to run a command.
 func (l *loop) post(command uint32) {
 	l.commands.Or(command)
-	l.poll.interrupt()
+	l.poll.Interrupt()
 }
 
 // postCall has the loop call f. A loop that has ended does not.

@@ -46,6 +46,6 @@
 //	setup                   the stages of a flow before it is open
 //	frames                  what a socket carries if it is a link
 //	workspace, flows, side  what the flows of a loop share, and one socket
-//	pipe, poll, life        pipes, epoll, and what Shutdown waits for
+//	pipe, life              pipes, and what Shutdown waits for
 //	pair, result, options   the types of the interface
 package relay

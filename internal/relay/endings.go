@@ -169,7 +169,7 @@ func (w *workspace) end(f *flow, ev event, err error, finished bool) {
 		w.life.live.Add(1)
 		if s := &f.side[l]; s.hasMore() { // of which no event may tell
 			s.awaited = true
-			_ = w.poll.addWritable(int(s.fd), f.number, int32(l))
+			_ = w.poll.Modify(int(s.fd), watched|writable, f.number, int32(l))
 		}
 	}
 }
@@ -218,7 +218,7 @@ func (w *workspace) handOver(f *flow, to func(ctx context.Context, fd int)) {
 func (w *workspace) takeAccepted(f *flow) (fd int) {
 	a := f.side[accepted]
 	if a.watched {
-		w.poll.remove(int(a.fd))
+		w.poll.Remove(int(a.fd))
 	}
 	f.side[accepted] = side{fd: -1, writable: true}
 	return int(a.fd)

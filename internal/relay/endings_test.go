@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/poll"
 	"portredirector/internal/socket"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/wire"
@@ -121,9 +122,9 @@ func variants() (all []variant) {
 // newBench returns a flow in a stage.
 func newBench(t *testing.T, s stage, v variant) *bench {
 	t.Helper()
-	p, err := newPoller()
+	p, err := poll.New()
 	nstest.Must(t, err)
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	b := &bench{
 		w:       &workspace{life: newLife(nil), poll: p, buf: make([]byte, bufferSize), start: time.Now()},
 		service: -1, told: make(chan told, 2), freed: make(chan int, 2), accepted: -1, f: &flow{},

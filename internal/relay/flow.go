@@ -114,7 +114,7 @@ func (f *flow) pumpBoth(w *workspace) (more bool, ev event, err error) {
 		more = more || again
 		if to := &f.side[1-d]; !to.writable && !to.awaited {
 			to.awaited = true
-			if err := w.poll.addWritable(int(to.fd), f.number, int32(1-d)); err != nil {
+			if err := w.poll.Modify(int(to.fd), watched|writable, f.number, int32(1-d)); err != nil {
 				return false, failed, err
 			}
 		}

@@ -1,6 +1,10 @@
 package relay
 
-import "sync"
+import (
+	"sync"
+
+	"portredirector/internal/poll"
+)
 
 // flows numbers the live flows of a loop. Other goroutines add to it.
 type flows struct {
@@ -12,7 +16,7 @@ type flows struct {
 
 // add gives a flow a number and registers its side first with the poller. The lock keeps
 // the loop from an event of the flow before all of it is there.
-func (t *flows) add(f *flow, p *poller, first int, events uint32) error {
+func (t *flows) add(f *flow, p *poll.Poller, first int, events uint32) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.free) - 1; n >= 0 {

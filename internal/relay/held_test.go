@@ -59,7 +59,7 @@ func TestStatusIsHeld(t *testing.T) {
 func (l *loop) round() {
 	var events [8]unix.EpollEvent
 	l.releaseHeld()
-	n := l.poll.wait(events[:], l.waitTime())
+	n := l.poll.Wait(events[:], l.waitTime())
 	l.noteEvents(events[:n])
 	l.stepAll()
 }

@@ -70,7 +70,7 @@ func (f *flow) linkOver(l int) bool {
 func (f *flow) freeLink(w *workspace, l int) {
 	s := f.side[l]
 	if s.watched {
-		w.poll.remove(int(s.fd))
+		w.poll.Remove(int(s.fd))
 	}
 	f.side[l] = side{fd: -1, writable: true}
 	give := s.frames.onFree

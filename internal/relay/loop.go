@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"portredirector/internal/poll"
 )
 
 // A loop relays its share of the pairs on one goroutine, with one epoll
@@ -35,7 +37,7 @@ type loop struct {
 const tick = time.Second
 
 func newLoop(v *life, s *listeners, o Options) (*loop, error) {
-	p, err := newPoller()
+	p, err := poll.New()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func newLoop(v *life, s *listeners, o Options) (*loop, error) {
 }
 
 func (l *loop) close() {
-	l.poll.close()
+	l.poll.Close()
 	l.pipes.close()
 }
 
@@ -58,7 +60,7 @@ func (l *loop) run() {
 	lastTick, lastLook := l.now, l.now
 	for {
 		l.releaseHeld()
-		n := l.poll.wait(events[:], l.waitTime())
+		n := l.poll.Wait(events[:], l.waitTime())
 		l.now = l.clock()
 		l.noteEvents(events[:n])
 		l.acceptor.acceptAll()
@@ -102,9 +104,9 @@ func (l *loop) noteEvents(events []unix.EpollEvent) {
 	for i := range events {
 		ev := &events[i]
 		switch {
-		case ev.Fd == wakeNumber:
-			l.poll.interrupted()
-		case ev.Fd < wakeNumber:
+		case ev.Fd == poll.WakeNumber:
+			l.poll.Interrupted()
+		case ev.Fd < poll.WakeNumber:
 			l.acceptor.note(ev.Fd)
 		default:
 			if f := l.flows.byNum[ev.Fd]; f != nil {

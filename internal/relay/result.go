@@ -30,6 +30,9 @@ func (m *Meter) Cut() {
 	}
 }
 
+// IsCut reports whether Cut was called.
+func (m *Meter) IsCut() bool { return m.isCut.Load() }
+
 // start is time 0 of Now. It lies before every recorded time, so that none is 0.
 var start = time.Now().Add(-time.Nanosecond)
 
@@ -68,6 +71,15 @@ func (m *Meter) Up() int64 { return m.moved[accepted].Load() }
 
 // Down returns the number of bytes that went the other way.
 func (m *Meter) Down() int64 { return m.moved[dialed].Load() }
+
+// Count counts bytes that went another way than through the relay.
+func (m *Meter) Count(up, down int) {
+	m.add(accepted, up)
+	m.add(dialed, down)
+}
+
+// Connect notes that the service is connected, or has answered.
+func (m *Meter) Connect() { note(&m.connected) }
 
 // Result reports what a pair carried, in bytes of payload, and why it ended.
 type Result struct {

@@ -7,7 +7,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/poll"
 	"portredirector/internal/socket"
+)
+
+// Events that are reported for a socket. That a write may take something is reported only if
+// somebody waits for that.
+const (
+	watched  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
+	writable = unix.EPOLLOUT
 )
 
 // side is one socket and what is known of it. Edge-triggered epoll reports a state once,
@@ -39,10 +47,10 @@ func newSide(fd int, layer Layer, writable bool) side {
 }
 
 // watch registers the side with the poller.
-func (s *side) watch(p *poller, number, which int32, events uint32) error {
+func (s *side) watch(p *poll.Poller, number, which int32, events uint32) error {
 	s.watched = true
 	s.awaited = events&writable != 0
-	return p.add(int(s.fd), events, number, which)
+	return p.Add(int(s.fd), events, number, which)
 }
 
 // note records an event (epoll_ctl(2)).

@@ -3,6 +3,8 @@ package relay
 import (
 	"sync/atomic"
 	"time"
+
+	"portredirector/internal/poll"
 )
 
 // bufferSize is the length of a loop's buffer.
@@ -12,7 +14,7 @@ const bufferSize = 64 << 10
 type workspace struct {
 	opts  Options
 	life  *life
-	poll  *poller
+	poll  *poll.Poller
 	flows flows
 	pipes pipes
 	buf   []byte // for one read

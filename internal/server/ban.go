@@ -14,9 +14,9 @@ type bannedError struct{ ban ban.Ban }
 
 func (bannedError) Error() string { return "the peer is banned" }
 
-// checkBan returns a bannedError if the peer is banned.
-func (c *conn) checkBan() error {
-	if b, banned := c.server.Bans.Banned(c.header.Source.Addr()); banned {
+// checkBan returns a bannedError if a peer is banned.
+func (s *Server) checkBan(peer netip.Addr) error {
+	if b, banned := s.Bans.Banned(peer); banned {
 		return bannedError{b}
 	}
 	return nil
@@ -36,8 +36,8 @@ func (c *conn) refusal(status wire.Status, err error) []byte {
 // CutBanned ends the live peers of a prefix.
 func (s *Server) CutBanned(p netip.Prefix) {
 	s.Track.Cut(track.Banned, func(o track.Owner) bool {
-		c, ok := o.(*conn)
-		return ok && p.Contains(c.header.Source.Addr())
+		peer, ok := o.(interface{ Peer() netip.AddrPort })
+		return ok && p.Contains(peer.Peer().Addr())
 	})
 }
 

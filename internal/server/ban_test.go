@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portredirector/internal/ban"
+	"portredirector/internal/ports"
 	"portredirector/internal/testnet/nstest"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
@@ -63,7 +64,7 @@ func TestBan(t *testing.T) {
 	if _, err := io.ReadFull(other, make([]byte, 1)); err != nil {
 		t.Errorf("another peer was ended: %v", err)
 	}
-	ends := r.server.Track.Totals()[80].Ends
+	ends := r.server.Track.Totals()[ports.Port{Number: 80}].Ends
 	for _, phase := range []track.Phase{track.Data, track.Queue} {
 		if ends[track.Code{Who: track.Banned, Phase: phase}] == 0 {
 			t.Errorf("the ends are %v, want B%c", ends, phase)

@@ -45,6 +45,9 @@ type attempt struct {
 	deadline time.Time    // of reaching it
 }
 
+// Peer returns the address of the peer.
+func (c *conn) Peer() netip.AddrPort { return c.header.Source }
+
 // next returns the relay's next step after the header.
 func (c *conn) next() (relay.Next, error) {
 	err := c.admit()
@@ -63,30 +66,37 @@ func (c *conn) next() (relay.Next, error) {
 
 // admit decides whether the peer may come in.
 func (c *conn) admit() error {
-	s, h := c.server, c.header
-	if s.Relay.Draining() {
-		return errDraining
-	}
-	if err := s.authorize(c.from, h, ports.TCP); err != nil {
+	s := c.server
+	if err := s.permit(c.from, c.header, ports.TCP, c.service); err != nil {
 		return err
-	}
-	if c.from.carried == 1 {
-		s.clients.note(c.from.addr.Addr())
-	}
-	if err := c.checkBan(); err != nil {
-		return err
-	}
-	if !c.served() {
-		return ErrNoService
-	}
-	if s.Claims != nil {
-		if err := s.Claims.Check(h.Source.Addr()); err != nil {
-			return err
-		}
 	}
 	err := s.Peers.Enter(c.from.origin)
 	c.inside = err == nil
 	return err
+}
+
+// permit returns an error if a client may not bring a peer to a service, which is the zero value if the peer's
+// port has none.
+func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, service Service) error {
+	if s.Relay.Draining() {
+		return errDraining
+	}
+	if err := s.authorize(from, h, protocol); err != nil {
+		return err
+	}
+	if from.carried <= 1 {
+		s.clients.note(from.addr.Addr())
+	}
+	if err := s.checkBan(h.Source.Addr()); err != nil {
+		return err
+	}
+	if service == (Service{}) {
+		return ErrNoService
+	}
+	if s.Claims == nil {
+		return nil
+	}
+	return s.Claims.Check(h.Source.Addr())
 }
 
 // relay gives both sockets to the relay.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"portredirector/internal/limit"
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
@@ -22,12 +23,17 @@ import (
 // relay, and does not block.
 func (s *Server) Handle(link int, from netip.AddrPort) {
 	r := &remote{addr: from, origin: Origin{Net: limit.SourcePrefix(from.Addr())}}
-	if len(s.Allow) > 0 && !slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(from.Addr().WithZone("")) }) {
+	if !s.allows(from.Addr()) {
 		socket.Reset(link)
 		s.refuseLink(r, ErrNotAllowed, &s.refused.allow)
 		return
 	}
 	s.listen(link, r, nil)
+}
+
+// allows reports whether links are taken from an address.
+func (s *Server) allows(a netip.Addr) bool {
+	return len(s.Allow) == 0 || slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
 }
 
 // listenAgain returns the OnFree of a link, which waits for the next header unless the link
@@ -131,11 +137,11 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 
 // countedPort returns the port under which the peer is counted. It is 0 without a service, since
 // strangers could name all ports.
-func (c *conn) countedPort() uint16 {
+func (c *conn) countedPort() ports.Port {
 	if !c.served() {
-		return 0
+		return ports.Port{}
 	}
-	return c.header.Destination.Port()
+	return ports.Port{Number: c.header.Destination.Port()}
 }
 
 // served reports whether the peer's port has a service.

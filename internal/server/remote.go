@@ -17,13 +17,13 @@ type remote struct {
 	origin Origin
 
 	session *auth.Session // nil if the link is not authenticated
-	still   func() error  // checks the certificate of the session again
+	still   func() error  // checks the certificate of the other end again; nil if it is not authenticated
 	carried uint64        // headers that the link has carried
 	dialed  bool          // this server has opened the link
 }
 
 // authenticated reports whether the other end has proved the identity in origin.
-func (f *remote) authenticated() bool { return f.session != nil }
+func (f *remote) authenticated() bool { return f.still != nil }
 
 // layer returns the layer of an encrypted link, or nil.
 func (f *remote) layer() relay.Layer {

@@ -21,12 +21,15 @@ import (
 
 // Server serves any number of links. Its fields must be set before the first Handle.
 type Server struct {
-	Services map[uint16]Service // by the port that peers connect to
+	Services map[uint16]Service // by the TCP port that peers connect to
+	UDP      map[uint16]Service // by the UDP port that peers send to
 	Book     Book
 	Dialer   *socket.TransparentDialer
 	Relay    *relay.Engine
 	Routes   Routes
 	Log      *slog.Logger
+
+	FlowRoutes FlowRoutes // nil without UDP services
 
 	// Permissions; see also [Server.authorize].
 	Allow   []netip.Prefix      // the sources of links; none allows all
@@ -83,6 +86,15 @@ type Routes interface {
 	Ready(service ports.Endpoint) (mark uint32, ok bool)
 	// Mark sets up the return route first. It may block.
 	Mark(ctx context.Context, service ports.Endpoint) (mark uint32, err error)
+}
+
+// FlowRoutes sets up return routes for UDP. A *route.Manager does.
+type FlowRoutes interface {
+	// ReadyFlow returns the address that a UDP flow of a claim dials, and its mark. It reports
+	// false if there is no return route yet.
+	ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, ok bool)
+	// MarkFlow sets up the return route first. It may block.
+	MarkFlow(ctx context.Context, service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, err error)
 }
 
 // Claims decides which peers a link may speak for. A *claim.Policy does.

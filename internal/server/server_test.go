@@ -490,8 +490,8 @@ func TestCountedPorts(t *testing.T) {
 		nstest.Must(t, l.CloseWrite())
 		_, _ = io.ReadAll(l)
 	}
-	if ports := slices.Collect(maps.Keys(r.server.Track.Totals())); !slices.Equal(ports, []uint16{0}) {
-		t.Errorf("counted: %v", ports)
+	if counted := slices.Collect(maps.Keys(r.server.Track.Totals())); !slices.Equal(counted, []ports.Port{{}}) {
+		t.Errorf("counted: %v", counted)
 	}
 }
 

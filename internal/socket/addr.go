@@ -12,28 +12,28 @@ import (
 // Local returns the address of a socket's own end. It never maps an IPv4 address into
 // IPv6, whatever the listener.
 func Local(fd int) netip.AddrPort {
-	var a sockaddr
+	var a Sockaddr
 	n := uint32(len(a))
 	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
 	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	return a.addrPort()
+	return a.AddrPort()
 }
 
 // Remote returns the address of a socket's other end, or false if it has none.
 func Remote(fd int) (netip.AddrPort, bool) {
-	var a sockaddr
+	var a Sockaddr
 	n := uint32(len(a))
 	_, _, errno := unix.RawSyscall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
-	return a.addrPort(), errno == 0
+	return a.AddrPort(), errno == 0
 }
 
-// sockaddr is the kernel's form of an address: a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
-type sockaddr [unix.SizeofSockaddrInet6]byte
+// Sockaddr is the kernel's form of an address: a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)).
+type Sockaddr [unix.SizeofSockaddrInet6]byte
 
-// newSockaddr converts an address to the kernel's form, and returns its length.
-func newSockaddr(of netip.AddrPort) (a sockaddr, n uintptr) {
+// NewSockaddr converts an address to the kernel's form, and returns its length.
+func NewSockaddr(of netip.AddrPort) (a Sockaddr, n uintptr) {
 	binary.BigEndian.PutUint16(a[2:], of.Port())
 	if of.Addr().Is4() {
 		ip := of.Addr().As4()
@@ -48,8 +48,8 @@ func newSockaddr(of netip.AddrPort) (a sockaddr, n uintptr) {
 	return a, unix.SizeofSockaddrInet6
 }
 
-// addrPort converts an address from the kernel's form. It returns the zero value for others.
-func (a *sockaddr) addrPort() netip.AddrPort {
+// AddrPort converts an address from the kernel's form. It returns the zero value for others.
+func (a *Sockaddr) AddrPort() netip.AddrPort {
 	port := binary.BigEndian.Uint16(a[2:])
 	switch binary.NativeEndian.Uint16(a[:]) {
 	case unix.AF_INET:
@@ -73,4 +73,12 @@ func zone(name string) uint32 {
 		return uint32(n)
 	}
 	return interfaceIndex(name)
+}
+
+// Zone returns the number of the IPv6 zone, or 0.
+func (a *Sockaddr) Zone() uint32 {
+	if binary.NativeEndian.Uint16(a[:]) != unix.AF_INET6 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(a[24:])
 }

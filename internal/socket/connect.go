@@ -50,7 +50,7 @@ func Connect(source, to netip.AddrPort, alive net.KeepAliveConfig, prepare func(
 
 // withAddr calls bind(2) or connect(2) with an address.
 func withAddr(trap uintptr, fd int, at netip.AddrPort) unix.Errno {
-	a, n := newSockaddr(at)
+	a, n := NewSockaddr(at)
 	_, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(&a)), n)
 	return errno
 }

@@ -39,14 +39,14 @@ func Listen(ctx context.Context, addr string, alive net.KeepAliveConfig) (*net.T
 // Accept accepts a connection from a non-blocking listener and returns the address of the
 // other end. It returns the errors of accept(2) unchanged.
 func Accept(listener int) (fd int, from netip.AddrPort, err error) {
-	var a sockaddr
+	var a Sockaddr
 	n := uint32(len(a))
 	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)),
 		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	if errno != 0 {
 		return -1, netip.AddrPort{}, errno
 	}
-	return int(r), a.addrPort(), nil
+	return int(r), a.AddrPort(), nil
 }
 
 // Prepare sets the options of [Listen] on a listener that another process opened.

@@ -212,6 +212,25 @@ func listenerOf[T net.Listener](fd int) (listener T, err error) {
 	return listener, nil
 }
 
+// packetsOf takes a UDP socket into package net. The descriptor is given up.
+func packetsOf(fd int) (*net.UDPConn, error) {
+	f := os.NewFile(uintptr(fd), "udp")
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d is none", fd)
+	}
+	defer func() { _ = f.Close() }()
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("descriptor %d is another socket: %T", fd, c)
+	}
+	return u, nil
+}
+
 // duplicate returns a second descriptor of a socket.
 func duplicate(c syscall.Conn, closedOnExec bool) (fd int, err error) {
 	raw, err := c.SyscallConn()

@@ -59,7 +59,7 @@ func parseFake(path string, content []byte) (supervisor.Plan, error) {
 	for name, s := range file {
 		p.Sections = append(p.Sections, supervisor.Section{
 			Name: name, Addresses: s.Addresses,
-			Listen: func(ctx context.Context, address string) (*net.TCPListener, error) {
+			Listen: func(ctx context.Context, address string) (supervisor.Socket, error) {
 				var c net.ListenConfig
 				l, err := c.Listen(ctx, "tcp", address)
 				if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"portredirector/internal/ban"
 	"portredirector/internal/local"
+	"portredirector/internal/ports"
 )
 
 // Worker connects this process, a worker, to its supervisor.
@@ -20,6 +21,7 @@ type Worker struct {
 	Path      string // of the configuration file
 	Content   []byte // of it
 	Listeners map[string]*net.TCPListener
+	Datagrams map[string]*net.UDPConn // by their addresses without "/udp"
 	Bans      *ban.List
 
 	conn    *net.UnixConn
@@ -61,17 +63,26 @@ func Inherit() (*Worker, error) {
 	}
 	w := &Worker{
 		Section: h.Section, Path: h.Path, Content: h.Content, Listeners: make(map[string]*net.TCPListener),
-		Bans: new(ban.List), conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
+		Datagrams: make(map[string]*net.UDPConn), Bans: new(ban.List),
+		conn: conn, serve: make(chan struct{}), report: report{Phase: starting},
 	}
 	w.Bans.Apply(ban.Change{Add: h.Bans})
 	for i, address := range h.Addresses {
-		l, err := listenerOf[*net.TCPListener](listenersFD + i)
-		if err != nil {
+		if err := w.inherit(listenersFD+i, address); err != nil {
 			return nil, fmt.Errorf("listener on %s: %w", address, err)
 		}
-		w.Listeners[address] = l
 	}
 	return w, nil
+}
+
+// inherit takes the socket on an address.
+func (w *Worker) inherit(fd int, address string) (err error) {
+	if at, protocol := ports.CutProtocol(address); protocol == ports.UDP {
+		w.Datagrams[at], err = packetsOf(fd)
+	} else {
+		w.Listeners[address], err = listenerOf[*net.TCPListener](fd)
+	}
+	return err
 }
 
 // Begin obeys the supervisor until End. Without a supervisor the worker drains.

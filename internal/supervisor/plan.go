@@ -3,9 +3,10 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
-	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"portredirector/internal/ban"
@@ -48,9 +49,15 @@ type Plan struct {
 // Section is a part of the file for which there is a worker.
 type Section struct {
 	Name      string
-	Addresses []string // to listen on, "host:port"
+	Addresses []string // to listen on, "host:port"; those of UDP have "/udp" behind
 	// Listen opens one of them. Its errors name the place in the file.
-	Listen func(ctx context.Context, address string) (*net.TCPListener, error)
+	Listen func(ctx context.Context, address string) (Socket, error)
+}
+
+// Socket is a TCP listener or a UDP socket.
+type Socket interface {
+	syscall.Conn
+	io.Closer
 }
 
 // parse validates the content of the file.

@@ -3,6 +3,7 @@ package track
 import (
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/relay"
 )
 
@@ -20,7 +21,7 @@ type Conn struct {
 	linked int64 // guarded by shard.mu
 	ended  int64 // guarded by shard.mu
 	err    error // guarded by shard.mu
-	port   uint16
+	port   ports.Port
 	begun  bool // it had a link, or an address of the service; guarded by shard.mu
 	cutBy  Who  // see Table.Cut; guarded by shard.mu
 	code   Code // guarded by shard.mu
@@ -67,7 +68,7 @@ func (c *Conn) phaseLocked() Phase {
 func (c *Conn) recordLocked() Record {
 	r := Record{
 		Number: c.number(), Meter: &c.Meter,
-		Port: c.port, Phase: c.phaseLocked(), Began: wall(c.began),
+		Protocol: c.port.Protocol, Port: c.port.Number, Phase: c.phaseLocked(), Began: wall(c.began),
 		Linked: c.since(c.linked), Connected: c.since(c.Meter.Connected()), FirstByte: c.since(c.Meter.FirstDown()),
 		Up: c.Meter.Up(), Down: c.Meter.Down(), Code: c.code, Err: c.err,
 	}

@@ -3,6 +3,8 @@ package track
 import (
 	"maps"
 	"time"
+
+	"portredirector/internal/ports"
 )
 
 // Totals are the sums over the connections of one port, live and ended.
@@ -71,9 +73,9 @@ type counters struct {
 }
 
 // countersLocked returns the counters of a port.
-func (s *shard) countersLocked(port uint16) *counters {
+func (s *shard) countersLocked(port ports.Port) *counters {
 	if s.totals == nil {
-		s.totals = make(map[uint16]*counters)
+		s.totals = make(map[ports.Port]*counters)
 	}
 	n := s.totals[port]
 	if n == nil {
@@ -102,8 +104,8 @@ func (n *counters) add(c *Conn) {
 }
 
 // Totals returns the sums by port. Only Live ever decreases.
-func (t *Table) Totals() map[uint16]Totals {
-	all := make(map[uint16]Totals)
+func (t *Table) Totals() map[ports.Port]Totals {
+	all := make(map[ports.Port]Totals)
 	for i := range t.shards {
 		t.shards[i].addTo(all)
 	}
@@ -111,7 +113,7 @@ func (t *Table) Totals() map[uint16]Totals {
 }
 
 // addTo adds the shard's sums to all.
-func (s *shard) addTo(all map[uint16]Totals) {
+func (s *shard) addTo(all map[ports.Port]Totals) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for port, n := range s.totals {

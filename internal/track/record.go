@@ -11,8 +11,8 @@ import (
 
 // Record is a snapshot of one connection, live or ended.
 type Record struct {
-	Number   uint64         // of the connection in its table; later ones have larger numbers
-	Protocol ports.Protocol // TCP unless the owner says otherwise
+	Number   uint64 // of the connection in its table; later ones have larger numbers
+	Protocol ports.Protocol
 	// Meter is that of the connection, by which the relay knows it.
 	Meter *relay.Meter
 

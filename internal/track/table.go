@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 	"sync"
+
+	"portredirector/internal/ports"
 )
 
 const (
@@ -23,13 +25,13 @@ type Table struct {
 // shard is a part of a table.
 type shard struct {
 	mu     sync.Mutex
-	index  uint64               // in the table; set by the first Begin
-	first  *Conn                // of the live ones, the latest; guarded by mu
-	latest int64                // when it began, or one that has ended; guarded by mu
-	live   int                  // guarded by mu
-	ends   [lastEnds]*Conn      // a ring of ended ones; guarded by mu
-	ended  int                  // guarded by mu
-	totals map[uint16]*counters // by port; guarded by mu
+	index  uint64                   // in the table; set by the first Begin
+	first  *Conn                    // of the live ones, the latest; guarded by mu
+	latest int64                    // when it began, or one that has ended; guarded by mu
+	live   int                      // guarded by mu
+	ends   [lastEnds]*Conn          // a ring of ended ones; guarded by mu
+	ended  int                      // guarded by mu
+	totals map[ports.Port]*counters // by port; guarded by mu
 }
 
 // Observe adds functions that receive the record of each connection, until stop is called. The
@@ -44,7 +46,7 @@ func (t *Table) Observe(begin, end func(Record)) (stop func()) {
 }
 
 // Begin lists a connection to a port. The owner must be ready to describe it.
-func (t *Table) Begin(c *Conn, owner Owner, port uint16) {
+func (t *Table) Begin(c *Conn, owner Owner, port ports.Port) {
 	c.began, c.owner, c.port = now(), owner, port
 	i := mix(c.began) % shards
 	s := &t.shards[i]
@@ -82,7 +84,7 @@ func (t *Table) Linked(c *Conn, change func()) {
 func (t *Table) End(c *Conn, by Who, err error) {
 	s := c.shard
 	if s == nil {
-		t.Refuse(0, Code{by, Queue})
+		t.Refuse(ports.Port{}, Code{by, Queue})
 		return
 	}
 	s.mu.Lock()
@@ -138,8 +140,8 @@ func (t *Table) Forget(c *Conn) {
 }
 
 // Refuse counts a connection that has no record, because strangers can open very many.
-func (t *Table) Refuse(port uint16, code Code) {
-	s := &t.shards[port%shards]
+func (t *Table) Refuse(port ports.Port, code Code) {
+	s := &t.shards[port.Number%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.countersLocked(port).ends[code]++

@@ -30,7 +30,7 @@ func TestLife(t *testing.T) {
 	var table track.Table
 	v := &visitor{}
 	before := time.Now()
-	table.Begin(&v.Conn, v, 80)
+	table.Begin(&v.Conn, v, port80)
 	live := slices.Collect(table.Live())
 	if len(live) != 1 || table.Len() != 1 {
 		t.Fatalf("%d live, want one", len(live))
@@ -67,7 +67,7 @@ func TestLife(t *testing.T) {
 			t.Errorf("it has ended as %+v", r)
 		}
 	}
-	if n := table.Totals()[80]; n.Ends[ended[0].Code] != 1 || n.Live != 0 {
+	if n := table.Totals()[port80]; n.Ends[ended[0].Code] != 1 || n.Live != 0 {
 		t.Errorf("the totals are %+v", n)
 	}
 }
@@ -81,7 +81,7 @@ func TestObserve(t *testing.T) {
 	}
 	live := func() {
 		v := &visitor{}
-		table.Begin(&v.Conn, v, 80)
+		table.Begin(&v.Conn, v, port80)
 		table.Linked(&v.Conn, func() {})
 		v.Requeue()
 		table.Linked(&v.Conn, func() {})
@@ -104,7 +104,7 @@ func TestNumbers(t *testing.T) {
 	const n = 1000
 	for range n {
 		v := &visitor{}
-		table.Begin(&v.Conn, v, 80)
+		table.Begin(&v.Conn, v, port80)
 		if table.Len()%3 == 0 {
 			table.End(&v.Conn, track.Nobody, nil)
 		}
@@ -130,7 +130,7 @@ func TestCut(t *testing.T) {
 	var table track.Table
 	banned, other := &visitor{other: "banned"}, &visitor{}
 	for _, v := range []*visitor{banned, other} {
-		table.Begin(&v.Conn, v, 80)
+		table.Begin(&v.Conn, v, port80)
 	}
 	n := table.Cut(track.Banned, func(o track.Owner) bool { return o == track.Owner(banned) })
 	if n != 1 {
@@ -138,7 +138,7 @@ func TestCut(t *testing.T) {
 	}
 	table.End(&banned.Conn, track.Admin, nil)
 	table.End(&other.Conn, track.Admin, nil)
-	ends := table.Totals()[80].Ends
+	ends := table.Totals()[port80].Ends
 	if ends[track.Code{Who: track.Banned, Phase: track.Queue}] != 1 || ends[track.Code{Who: track.Admin, Phase: track.Queue}] != 1 {
 		t.Errorf("the ends are %v, want BQ and AQ", ends)
 	}
@@ -149,7 +149,7 @@ func TestForget(t *testing.T) {
 	var table track.Table
 	v := &visitor{}
 	table.Forget(&v.Conn)
-	table.Begin(&v.Conn, v, 80)
+	table.Begin(&v.Conn, v, port80)
 	table.Forget(&v.Conn)
 	table.Forget(&v.Conn)
 	if table.Len() != 0 || len(table.Ended()) != 0 || len(table.Totals()) != 0 {
@@ -162,16 +162,16 @@ func TestRefuse(t *testing.T) {
 	var table track.Table
 	code := track.Code{Who: track.Limit, Phase: track.Queue}
 	for range 3 {
-		table.Refuse(80, code)
+		table.Refuse(port80, code)
 	}
-	if n := table.Totals()[80].Ends[code]; n != 3 {
+	if n := table.Totals()[port80].Ends[code]; n != 3 {
 		t.Errorf("%d refused, want 3", n)
 	}
 	var told []track.Record
 	table.Observe(nil, func(r track.Record) { told = append(told, r) })
 	v := &visitor{}
 	table.End(&v.Conn, track.Server, nil)
-	if n := table.Totals()[0].Ends[track.Code{Who: track.Server, Phase: track.Queue}]; n != 1 || len(told) > 0 || len(table.Ended()) > 0 {
+	if n := table.Totals()[ports.Port{}].Ends[track.Code{Who: track.Server, Phase: track.Queue}]; n != 1 || len(told) > 0 || len(table.Ended()) > 0 {
 		t.Errorf("of a connection that was never begun %d are counted, and %d told", n, len(told))
 	}
 }
@@ -179,7 +179,7 @@ func TestRefuse(t *testing.T) {
 // TestManyLoops begins and ends connections on several goroutines, while another one reads.
 func TestManyLoops(t *testing.T) {
 	var table track.Table
-	const loops, each, ports = 4, 500, 7
+	const loops, each, many = 4, 500, 7
 	stop := make(chan struct{})
 	var reading, working sync.WaitGroup
 	reading.Go(func() {
@@ -209,7 +209,7 @@ func TestManyLoops(t *testing.T) {
 			var kept []*visitor
 			for i := range each {
 				v := &visitor{}
-				table.Begin(&v.Conn, v, uint16(1+i%ports))
+				table.Begin(&v.Conn, v, ports.Port{Number: uint16(1 + i%many)})
 				table.Linked(&v.Conn, func() { v.other = "m2" })
 				if kept = append(kept, v); loop%2 == 0 || i%2 == 0 { // out of order
 					table.End(&kept[0].Conn, track.Nobody, nil)
@@ -252,9 +252,12 @@ func BenchmarkLife(b *testing.B) {
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
 			v := &visitor{}
-			table.Begin(&v.Conn, v, 80)
+			table.Begin(&v.Conn, v, port80)
 			table.Linked(&v.Conn, func() { v.other = "m2" })
 			table.End(&v.Conn, track.Nobody, nil)
 		}
 	})
 }
+
+// port80 is the TCP port of most connections here.
+var port80 = ports.Port{Number: 80}

@@ -59,6 +59,16 @@ func newDialed(g *group, e endpoint) *dialed {
 func (d *dialed) start(ctx context.Context) {
 	ctx, d.stop = context.WithCancel(ctx)
 	d.set.tasks.Go(func() { d.run(ctx) })
+	if d.set.cfg.Beside != nil {
+		d.set.tasks.Go(func() { d.set.cfg.Beside(ctx, Dialed{d.name, d.host, d.known}) })
+	}
+}
+
+// known returns the addresses of the server.
+func (d *dialed) known(context.Context) ([]netip.AddrPort, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.addrs), nil
 }
 
 // setEndpoint sets where the server is. A single address becomes the best untried.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ type Config struct {
 	// another in its place; 0 is never. Links that a server has opened are closed by the
 	// server.
 	LinkIdle time.Duration
+	// Beside, if set, is run for each server that this client dials, until ctx is canceled.
+	Beside func(ctx context.Context, d Dialed)
 	// Answers tells that servers answer each header. The answers show that a server works;
 	// of other servers only the connection does.
 	Answers bool
@@ -38,6 +41,13 @@ type Config struct {
 	Congestion     *dial.Congestion    // of links; nil is the system's
 	Resolver       dial.Resolver       // nil is that of the system
 	Log            *slog.Logger
+}
+
+// Dialed describes a server that this client dials.
+type Dialed struct {
+	Name  string
+	Host  string // for its certificate
+	Addrs func(context.Context) ([]netip.AddrPort, error)
 }
 
 // Servers are the servers of a client. New makes them. Most of their work is done by Run.

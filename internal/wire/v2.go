@@ -25,6 +25,8 @@ const (
 	familyUnspec = 0x00
 	familyTCP4   = 0x11
 	familyTCP6   = 0x21
+	familyUDP4   = 0x12
+	familyUDP6   = 0x22
 )
 
 // blockLen returns the length of the addresses of a family byte.
@@ -85,7 +87,7 @@ func moreV2(b []byte) (int, error) {
 	}
 	rest := int(binary.BigEndian.Uint16(b[14:]))
 	if len(b) == v2Fixed {
-		if err := checkV2(b[12], b[13], rest); err != nil {
+		if err := checkV2(b[12], b[13], rest, familyTCP4, familyTCP6); err != nil {
 			return 0, err
 		}
 	}
@@ -93,8 +95,8 @@ func moreV2(b []byte) (int, error) {
 }
 
 // checkV2 returns an error if the header need not be read to its end. Under LOCAL the
-// family has no meaning and must not be checked.
-func checkV2(versionCommand, family byte, rest int) error {
+// family has no meaning and must not be checked. Otherwise it must be one of two, or unspecified.
+func checkV2(versionCommand, family byte, rest int, family4, family6 byte) error {
 	command := versionCommand & 0x0f
 	switch {
 	case versionCommand&0xf0 != v2Version:
@@ -105,7 +107,7 @@ func checkV2(versionCommand, family byte, rest int) error {
 		return fmt.Errorf("%w: PROXY v2 announces %d bytes, more than %d", ErrTooLong, rest, v2Longest)
 	case command == commandLocal:
 		return nil
-	case family != familyUnspec && family != familyTCP4 && family != familyTCP6:
+	case family != familyUnspec && family != family4 && family != family6:
 		return fmt.Errorf("%w: %#02x", ErrFamily, family)
 	case rest < blockLen(family):
 		return fmt.Errorf("%w: %d bytes, family %#02x", ErrShort, rest, family)

@@ -1,4 +1,5 @@
-package relay
+// Package poll waits for events of many descriptors, without the runtime's own poller.
+package poll
 
 import (
 	"fmt"
@@ -9,55 +10,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller is an epoll instance and the eventfd(2) that wakes it.
-type poller struct{ epoll, wake int }
+// Poller is an epoll instance and the eventfd(2) that wakes it.
+type Poller struct{ epoll, wake int }
 
-// wakeNumber is the number in the eventfd's event. Listeners have the numbers below it,
-// flows those from 0 on.
-const wakeNumber = -1
+// WakeNumber is the number in the event of [Poller.Interrupt].
+const WakeNumber = -1
 
-// Events that a poller reports for a socket. It reports that a write may take something only if
-// somebody waits for that.
-const (
-	watched  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
-	writable = unix.EPOLLOUT
-)
-
-func newPoller() (*poller, error) {
+// New returns a poller.
+func New() (*Poller, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	p := &poller{epoll: epoll, wake: -1}
+	p := &Poller{epoll: epoll, wake: -1}
 	if p.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		p.close()
+		p.Close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err := p.add(p.wake, unix.EPOLLIN, wakeNumber, 0); err != nil {
-		p.close()
+	if err := p.Add(p.wake, unix.EPOLLIN, WakeNumber, 0); err != nil {
+		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *poller) close() {
+// Close closes the instance. It leaves the registered descriptors alone.
+func (p *Poller) Close() {
 	_ = unix.Close(p.epoll)
 	if p.wake >= 0 {
 		_ = unix.Close(p.wake)
 	}
 }
 
-// add registers a descriptor; number and side are reported with its events.
-func (p *poller) add(fd int, events uint32, number, side int32) error {
+// Add registers a descriptor; number and side are reported with its events.
+func (p *Poller) Add(fd int, events uint32, number, side int32) error {
 	return p.control(unix.EPOLL_CTL_ADD, fd, events, number, side)
 }
 
-// addWritable also reports from now on that a write may take something.
-func (p *poller) addWritable(fd int, number, side int32) error {
-	return p.control(unix.EPOLL_CTL_MOD, fd, watched|writable, number, side)
+// Modify changes the events that are reported of a descriptor.
+func (p *Poller) Modify(fd int, events uint32, number, side int32) error {
+	return p.control(unix.EPOLL_CTL_MOD, fd, events, number, side)
 }
 
-func (p *poller) control(op, fd int, events uint32, number, side int32) error {
+func (p *Poller) control(op, fd int, events uint32, number, side int32) error {
 	ev := unix.EpollEvent{Events: events, Fd: number, Pad: side}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if errno != 0 {
@@ -66,23 +61,23 @@ func (p *poller) control(op, fd int, events uint32, number, side int32) error {
 	return nil
 }
 
-// remove unregisters a descriptor.
-func (p *poller) remove(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
+// Remove unregisters a descriptor.
+func (p *Poller) Remove(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0) }
 
-// interrupt makes wait return.
-func (p *poller) interrupt() { _, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+// Interrupt makes Wait return.
+func (p *Poller) Interrupt() { _, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
-// interrupted resets the eventfd after its event.
-func (p *poller) interrupted() {
+// Interrupted resets the eventfd after its event.
+func (p *Poller) Interrupted() {
 	var b [8]byte
 	_, _ = unix.Read(p.wake, b[:])
 }
 
 // rawWait is the longest wait that is hidden from the scheduler. It ends before sysmon would
-// interrupt it.
+// Interrupt it.
 const rawWait = 8 * time.Millisecond
 
-// wait waits for events, in two steps. It may return early.
+// Wait waits for events, in two steps. It may return early.
 //
 // To the scheduler the first is a goroutine that computes: it takes the processor
 // from none that is in an ordinary system call, and need not look at it every 20
@@ -90,7 +85,7 @@ const rawWait = 8 * time.Millisecond
 // the time of a busy loop. Whoever waits for this goroutine to stop, and after 10 ms
 // sysmon in any case, interrupts it by a signal, by which epoll_wait(2) ends.
 // A loop without events for longer than that releases its processor in the second step.
-func (p *poller) wait(events []unix.EpollEvent, timeout time.Duration) int {
+func (p *Poller) Wait(events []unix.EpollEvent, timeout time.Duration) int {
 	n, errno := pollRaw(p.epoll, events, min(timeout, rawWait))
 	if n > 0 || errno == unix.EINTR || timeout <= rawWait {
 		return n

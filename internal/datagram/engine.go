@@ -1,0 +1,256 @@
+package datagram
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/limit"
+	"portredirector/internal/logging"
+	"portredirector/internal/ports"
+	"portredirector/internal/relay"
+	"portredirector/internal/socket"
+	"portredirector/internal/track"
+)
+
+// Defaults of [Options].
+const (
+	DefaultTimeout        = 3 * time.Minute
+	DefaultMost           = 16384
+	DefaultMostUnanswered = 4096
+	oneWayTimeout         = time.Minute
+)
+
+// Options are those of both ends.
+type Options struct {
+	Loops          int           // at least 1
+	Timeout        time.Duration // ends a silent flow; one that was never answered after a minute, if that is less
+	MostUnanswered int           // flows that nobody has answered; the oldest gives way
+	Peers          *limit.Peers[netip.Prefix]
+	Track          *track.Table
+	Log            *slog.Logger
+}
+
+// udp returns a UDP port.
+func udp(number uint16) ports.Port { return ports.Port{Protocol: ports.UDP, Number: number} }
+
+// describer describes a flow for its record.
+type describer interface {
+	describe(f *flow, r *track.Record)
+}
+
+// engine has what both ends have.
+type engine struct {
+	Options
+
+	loops    []*loop
+	running  sync.WaitGroup
+	shutdown sync.Once
+	throttle logging.Throttle[netip.Prefix]
+
+	next atomic.Uint32 // the loop of the next hub
+	gone chan struct{} // gets an element when a flow has ended
+}
+
+// errNoAnswer is the reason of a flow's end that nobody has answered.
+var errNoAnswer = errors.New("no answer")
+
+// start starts the loops of an end.
+func (e *engine) start(o Options, of end) error {
+	e.Options, e.gone = o, make(chan struct{}, 1)
+	e.throttle.To = o.Log
+	after := [stages]time.Duration{min(o.Timeout, oneWayTimeout), o.Timeout, o.Timeout}
+	for i := range o.Loops {
+		l, err := newLoop(of, i, after, o.Log)
+		if err != nil {
+			for _, l := range e.loops {
+				l.poll.Close()
+			}
+			return err
+		}
+		e.loops = append(e.loops, l)
+	}
+	for _, l := range e.loops {
+		e.running.Go(l.run)
+	}
+	return nil
+}
+
+// addHub has a loop read a socket, which the engine owns from now on.
+func (e *engine) addHub(c *net.UDPConn) error {
+	port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port() //nolint:errcheck,forcetypeassert // a UDP socket's
+	fd, is4, err := socket.DetachDatagrams(c)
+	if err != nil {
+		return err
+	}
+	l := e.loops[e.next.Add(1)%uint32(len(e.loops))]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := &hub{loop: l, fd: fd, is4: is4, port: port}
+	if h.number, err = l.register(h, fd); err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	l.hubs = append(l.hubs, h)
+	return nil
+}
+
+// enter admits a flow of a source. If there are too many flows, an older one may give way.
+func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
+	err := e.Peers.Enter(source)
+	if errors.Is(err, limit.ErrAll) {
+		if old := l.table.oldest(l.now); old != nil {
+			e.evict(old)
+			err = e.Peers.Enter(source)
+		}
+	}
+	if err != nil {
+		e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
+		e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
+			return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
+		})
+		return err
+	}
+	if l.table.lists[unanswered].n*len(e.loops) >= e.MostUnanswered {
+		e.evict(l.table.lists[unanswered].first)
+	}
+	return nil
+}
+
+// evict ends a flow because there are too many. One that was never answered leaves no record: there may be
+// very many.
+func (e *engine) evict(f *flow) {
+	if f.stage == unanswered {
+		e.Track.Forget(&f.record)
+		e.Track.Refuse(udp(f.header.Destination.Port()), track.Code{Who: track.Limit, Phase: track.Connect})
+		e.remove(f)
+		return
+	}
+	e.finish(f, track.Limit, limit.ErrAll)
+}
+
+// expired ends a flow after its silence, which is the end of each flow that was served.
+func (e *engine) expired(f *flow) {
+	if f.stage == unanswered {
+		e.finish(f, track.Service, errNoAnswer)
+		return
+	}
+	e.finish(f, track.Nobody, nil)
+}
+
+// cut ends a flow that an operator has cut. The peer's next datagram begins another.
+func (e *engine) cut(f *flow) { e.finish(f, track.Admin, relay.ErrClosed) }
+
+// finish ends a flow and its record.
+func (e *engine) finish(f *flow, by track.Who, err error) {
+	if f.ended {
+		return
+	}
+	e.remove(f)
+	e.Track.End(&f.record, by, err)
+}
+
+// remove removes a flow.
+func (e *engine) remove(f *flow) {
+	if f.ended {
+		return
+	}
+	f.ended = true
+	f.disconnect()
+	f.loop.table.delete(f)
+	f.loop.end.removed(f)
+	e.Peers.Leave(f.source())
+	select {
+	case e.gone <- struct{}{}:
+	default:
+	}
+}
+
+// Len returns the number of flows.
+func (e *engine) Len() (n int) {
+	for _, l := range e.loops {
+		l.mu.Lock()
+		n += len(l.table.byKey)
+		l.mu.Unlock()
+	}
+	return n
+}
+
+// retiredTimeout is the silence that ends a flow after [engine.Retire]: the peer's next datagram is for
+// another process.
+const retiredTimeout = 10 * time.Second
+
+// Retire reads nothing more from peers or links, because another process does. Flows go on with the answers
+// that still come, until these are silent.
+func (e *engine) Retire() {
+	for _, l := range e.loops {
+		l.mu.Lock()
+		l.deafen()
+		l.after = [stages]time.Duration{retiredTimeout, retiredTimeout, retiredTimeout}
+		l.mu.Unlock()
+	}
+}
+
+// deafen reads no hub any more. They stay open for the answers.
+func (l *loop) deafen() {
+	for _, h := range l.hubs {
+		if !h.silent {
+			h.silent = true
+			l.poll.Remove(h.fd)
+		}
+	}
+}
+
+// Wait waits until there are no flows, and reports false if ctx is canceled before.
+func (e *engine) Wait(ctx context.Context) bool {
+	for e.Len() > 0 {
+		select {
+		case <-e.gone:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// lastAnswers is the time that answers have to arrive after the last datagram of a peer was read.
+const lastAnswers = 300 * time.Millisecond
+
+// Shutdown reads nothing more, waits a moment for answers, and ends all flows.
+func (e *engine) Shutdown(ctx context.Context) {
+	e.shutdown.Do(func() { e.end(ctx) })
+}
+
+func (e *engine) end(ctx context.Context) {
+	e.Retire()
+	if e.Len() > 0 {
+		select {
+		case <-time.After(lastAnswers):
+		case <-ctx.Done():
+		}
+	}
+	for _, l := range e.loops {
+		l.mu.Lock()
+		for _, f := range l.table.byKey {
+			e.finish(f, track.Admin, nil)
+		}
+		l.mu.Unlock()
+		l.stop.Store(true)
+		l.poll.Interrupt()
+	}
+	e.running.Wait()
+	for _, l := range e.loops {
+		for _, h := range l.hubs {
+			_ = unix.Close(h.fd)
+		}
+		l.hubs = nil
+	}
+	e.throttle.Flush()
+}

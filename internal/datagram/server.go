@@ -1,0 +1,286 @@
+package datagram
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/ports"
+	"portredirector/internal/socket"
+	"portredirector/internal/track"
+	"portredirector/internal/wire"
+)
+
+// ErrLater is returned by a [Gate] that would have to block.
+var ErrLater = errors.New("not now")
+
+// Gate decides about the flows of a server. Only Resolve may block.
+type Gate interface {
+	// Allow returns an error if no datagrams are taken from an address, without a link.
+	Allow(from netip.AddrPort) error
+	// Authorize returns an error if a client may not bring a flow.
+	Authorize(h wire.Header, from Remote) error
+	// Admit is like Authorize, and returns where the flow goes, or ErrLater if that has to be
+	// looked up.
+	Admit(h wire.Header, from Remote) (Target, error)
+	// Resolve returns where an authorized flow goes.
+	Resolve(ctx context.Context, h wire.Header) (Target, error)
+	// Refused logs and counts a refusal. It returns the status for the client, and the party that
+	// has caused it. h is the zero value if the header is not valid.
+	Refused(h wire.Header, from Remote, err error) (wire.Status, track.Who)
+	// Name returns the name of an authenticated client, or "".
+	Name(from Remote) string
+}
+
+// ServerConfig describes a server.
+type ServerConfig struct {
+	Options
+
+	Gate   Gate
+	Dialer *socket.TransparentDialer
+}
+
+// Server takes datagrams from links, and sends them to services with the peers' addresses.
+type Server struct {
+	engine
+
+	cfg       ServerConfig
+	ctx       context.Context //nolint:containedctx // ends the lookups
+	cancel    context.CancelFunc
+	resolving sync.WaitGroup
+
+	seed   maphash.Seed
+	linkMu sync.RWMutex  // is locked within a loop's lock
+	byWay  map[way]*flow // of the flows that have a link; guarded by linkMu
+}
+
+// way is the way of a flow's answers over a link.
+type way struct {
+	link Downlink
+	id   FlowID
+}
+
+// NewServer returns a server whose loops run. Shutdown ends them.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	s := &Server{cfg: cfg, seed: maphash.MakeSeed(), byWay: make(map[way]*flow)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.start(cfg.Options, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Listen takes datagrams with headers from a socket, which the server owns from now on.
+func (s *Server) Listen(conn *net.UDPConn) error { return s.addHub(conn) }
+
+// Shutdown is that of the engine. It also ends the lookups.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.cancel()
+	s.resolving.Wait()
+	s.engine.Shutdown(ctx)
+}
+
+// arrived sends datagrams of clients to services.
+func (s *Server) arrived(h *hub, n int) {
+	l := h.loop
+	for i := range n {
+		b := l.in.payload(i)
+		header, _, payload, err := wire.ReadDatagram(b)
+		switch {
+		case err != nil:
+			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
+			continue
+		case header.Local:
+			continue // a health check, which nobody answers
+		}
+		// The payload takes the place of the datagram.
+		l.in.skip(i, len(b)-len(payload))
+		if f := s.flowOf(h, i, header); f != nil {
+			f.record.Meter.Count(len(payload), 0)
+			l.collect(f, i)
+		}
+	}
+	for _, f := range l.touched {
+		s.forward(f)
+	}
+}
+
+// keyOf returns the key of a header.
+func keyOf(h wire.Header) key {
+	return key{peer: endpointOf(h.Source), entry: endpoint{port: uint32(h.Destination.Port())}}
+}
+
+// flowOf returns the flow of slot i, which may be a new one, or nil.
+func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
+	l := h.loop
+	f := l.table.byKey[keyOf(header)]
+	if f != nil && f.down == nil && f.hub == h && f.back == l.in.names[i] {
+		s.used(f)
+		return f
+	}
+	from := Remote{Addr: l.in.names[i].AddrPort()}
+	if err := s.cfg.Gate.Allow(from.Addr); err != nil {
+		s.cfg.Gate.Refused(wire.Header{}, from, err)
+		return nil
+	}
+	take := func(f *flow) {
+		s.leaveLink(f)
+		f.hub, f.back, f.size, f.from = h, l.in.names[i], l.in.messages[i].hdr.Namelen, l.in.local(i)
+	}
+	if f == nil {
+		f, _ = s.begin(l, header, from, take)
+		return f
+	}
+	if !s.moves(f, header, from) {
+		return nil
+	}
+	take(f)
+	s.used(f)
+	return f
+}
+
+// used notes a datagram of a flow.
+func (s *Server) used(f *flow) {
+	if f.stage >= answered {
+		f.loop.table.touch(f, f.loop.now, proven)
+		return
+	}
+	f.loop.table.touch(f, f.loop.now, unanswered)
+}
+
+// moves reports whether a flow may go on over another way. The peer's next header came by it.
+func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
+	if err := s.cfg.Gate.Authorize(h, from); err != nil {
+		s.cfg.Gate.Refused(h, from, err)
+		return false
+	}
+	f.record.Update(func() { f.header.ID = h.ID })
+	return true
+}
+
+// begin begins a flow. take sets the way of its answers. Without a flow it returns the status for the client.
+func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) (*flow, wire.Status) {
+	t, err := s.cfg.Gate.Admit(h, from)
+	later := errors.Is(err, ErrLater)
+	if err != nil && !later {
+		status, who := s.cfg.Gate.Refused(h, from, err)
+		s.Track.Refuse(ports.Port{}, track.Code{Who: who, Phase: track.Queue})
+		return nil, status
+	}
+	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
+	if s.enter(l, f.source(), h.Destination.Port()) != nil {
+		return nil, wire.Busy
+	}
+	take(f)
+	s.Track.Begin(&f.record, f, udp(h.Destination.Port()))
+	l.table.insert(f)
+	if later {
+		f.held = new(held)
+		s.resolving.Go(func() { s.resolve(f) })
+	} else if !s.connect(f, t) {
+		return nil, wire.Connected // the link has been told
+	}
+	return f, wire.Connected
+}
+
+// resolve finds the service of a flow, and sends what waits for it.
+func (s *Server) resolve(f *flow) {
+	t, err := s.cfg.Gate.Resolve(s.ctx, f.header)
+	l := f.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.ended {
+		return
+	}
+	waiting := f.held.datagrams
+	f.held = nil
+	if err != nil {
+		s.refuse(f, err)
+		return
+	}
+	if !s.connect(f, t) {
+		return
+	}
+	for _, b := range waiting {
+		s.write(f, b)
+	}
+}
+
+// connect connects a flow to its service.
+func (s *Server) connect(f *flow, t Target) bool {
+	s.Track.Linked(&f.record, func() { f.target = t })
+	fd, rung, err := s.cfg.Dialer.ConnectDatagrams(f.header.Source, t.To, t.Mark)
+	if err == nil {
+		err = f.connect(fd)
+	}
+	if err != nil {
+		s.refuse(f, err)
+		return false
+	}
+	if rung == socket.AnyPort {
+		f.record.Update(func() { f.port = socket.Local(fd).Port() })
+		s.throttle.Log(slog.LevelInfo, "the peer's ip:port is taken on this machine, or is not permitted, using another port of its address", f.source(),
+			func() []slog.Attr {
+				return []slog.Attr{slog.String("peer", f.header.Source.String()), slog.Any("source", socket.Local(fd)), slog.Any("address", t.To)}
+			})
+	}
+	return true
+}
+
+// refuse ends a flow that cannot be served.
+func (s *Server) refuse(f *flow, err error) {
+	status, who := s.cfg.Gate.Refused(f.header, f.remote(), err)
+	if f.down != nil {
+		f.down.End(f.id, status)
+	}
+	s.finish(f, who, err)
+}
+
+// mostHeld is the number of datagrams that wait while the address of a service is looked up.
+const mostHeld = 4
+
+// forward sends the datagrams of a flow in this round to its service.
+func (s *Server) forward(f *flow) {
+	l := f.loop
+	switch {
+	case f.ended:
+	case f.held != nil:
+		for i := f.group.first; i >= 0; i = l.nexts[i] {
+			f.hold(l.in.payload(int(i)))
+		}
+	default:
+		if errno := f.send(); errno != 0 {
+			s.failed(f, errno)
+		}
+	}
+}
+
+// failed takes an error of a flow's socket. Only the answer that nobody has the port ends the flow: others
+// may be about one datagram, or a moment.
+func (s *Server) failed(f *flow, errno unix.Errno) {
+	if errno == unix.ECONNREFUSED {
+		s.refuse(f, errno)
+	}
+}
+
+// removed takes a flow that has ended from its link.
+func (s *Server) removed(f *flow) { s.leaveLink(f) }
+
+// describe fills in what a server knows of a flow.
+func (s *Server) describe(f *flow, r *track.Record) {
+	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
+	r.Service = f.target.Name
+	r.Other, r.Identity = f.remote().Addr.String(), s.cfg.Gate.Name(f.remote())
+	if f.target.To.IsValid() {
+		r.Source = f.header.Source
+		if f.port != 0 {
+			r.Source = netip.AddrPortFrom(r.Source.Addr(), f.port)
+		}
+	}
+}

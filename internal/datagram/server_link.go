@@ -1,0 +1,137 @@
+package datagram
+
+import (
+	"errors"
+	"hash/maphash"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"portredirector/internal/relay"
+	"portredirector/internal/track"
+	"portredirector/internal/wire"
+)
+
+// Request takes a datagram of a link.
+func (s *Server) Request(link Downlink, id FlowID, h *wire.Header, payload []byte) {
+	w := way{link, id}
+	f := s.flowOfWay(w)
+	var l *loop
+	switch {
+	case h != nil:
+		l = s.loops[maphash.Comparable(s.seed, keyOf(*h))%uint64(len(s.loops))]
+	case f != nil:
+		l = f.loop
+	default:
+		link.End(id, UnknownFlow)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now = relay.Now()
+	if h != nil && (f == nil || f.ended || f.key != keyOf(*h)) {
+		if f = s.flowOverLink(l, w, *h); f == nil {
+			return
+		}
+	}
+	if f.ended {
+		link.End(id, UnknownFlow)
+		return
+	}
+	s.used(f)
+	f.record.Meter.Count(len(payload), 0)
+	if f.held != nil {
+		f.hold(payload)
+		return
+	}
+	s.write(f, payload)
+}
+
+// write sends one datagram to the service. A pending error is about an earlier one.
+func (s *Server) write(f *flow, payload []byte) {
+	_, err := unix.Write(f.fd, payload)
+	if errno, ok := errors.AsType[unix.Errno](err); ok && errno != unix.EAGAIN {
+		if _, err := unix.Write(f.fd, payload); err != nil || errno == unix.ECONNREFUSED {
+			s.failed(f, errno)
+		}
+	}
+}
+
+// flowOfWay returns the flow whose answers take a way, or nil.
+func (s *Server) flowOfWay(w way) *flow {
+	s.linkMu.RLock()
+	defer s.linkMu.RUnlock()
+	return s.byWay[w]
+}
+
+// flowOverLink returns the flow of a header that came by a link, which may be a new one, or nil.
+func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
+	f := l.table.byKey[keyOf(h)]
+	take := func(f *flow) { s.takeLink(f, w) }
+	switch {
+	case f == nil:
+		f, status := s.begin(l, h, w.link.Remote(), take)
+		if status != wire.Connected {
+			w.link.End(w.id, status)
+		}
+		return f
+	case f.down == w.link && f.id == w.id:
+		return f
+	case !s.moves(f, h, w.link.Remote()):
+		w.link.End(w.id, wire.NotAuthorized)
+		return nil
+	}
+	take(f)
+	return f
+}
+
+// takeLink has the answers of a flow take a link.
+func (s *Server) takeLink(f *flow, w way) {
+	s.leaveLink(f)
+	s.linkMu.Lock()
+	defer s.linkMu.Unlock()
+	f.down, f.id, f.hub = w.link, w.id, nil
+	s.byWay[w] = f
+}
+
+// leaveLink has the answers of a flow take no link.
+func (s *Server) leaveLink(f *flow) {
+	if f.down == nil {
+		return
+	}
+	s.linkMu.Lock()
+	defer s.linkMu.Unlock()
+	delete(s.byWay, way{f.down, f.id})
+	f.down, f.id = nil, 0
+}
+
+// Forgotten ends a flow that the client has ended.
+func (s *Server) Forgotten(link Downlink, id FlowID) {
+	if f := s.flowOfWay(way{link, id}); f != nil {
+		f.loop.mu.Lock()
+		defer f.loop.mu.Unlock()
+		if f.down == link && f.id == id {
+			s.finish(f, track.Nobody, nil)
+		}
+	}
+}
+
+// Lost drops the answers of a link's flows, until another brings their next header.
+func (s *Server) Lost(link Downlink) {
+	for _, l := range s.loops {
+		l.mu.Lock()
+		for _, f := range l.table.byKey {
+			if f.down == link {
+				s.leaveLink(f)
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// hold keeps a datagram while the service is looked up.
+func (f *flow) hold(payload []byte) {
+	if len(f.held.datagrams) < mostHeld {
+		f.held.datagrams = append(f.held.datagrams, slices.Clone(payload))
+	}
+}

@@ -1,0 +1,254 @@
+package datagram_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"portredirector/internal/datagram"
+	"portredirector/internal/limit"
+	"portredirector/internal/socket"
+	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/track"
+	"portredirector/internal/wire"
+)
+
+// The peers of a server, which are addresses of loopback, so that their replies need no route.
+var (
+	claim = netip.MustParseAddrPort("127.0.0.77:4444")
+	other = netip.MustParseAddrPort("127.0.0.78:4444")
+	entry = netip.MustParseAddrPort("192.0.2.1:53")
+)
+
+var errNo = errors.New("no")
+
+// gate leads flows to a service, except those of port 1.
+type gate struct {
+	to    netip.AddrPort
+	later bool
+
+	mu      sync.Mutex
+	refused []error
+}
+
+func (g *gate) Allow(netip.AddrPort) error { return nil }
+
+func (g *gate) Authorize(h wire.Header, _ datagram.Remote) error {
+	if h.Destination.Port() == 1 {
+		return errNo
+	}
+	return nil
+}
+
+func (g *gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, error) {
+	if err := g.Authorize(h, from); err != nil {
+		return datagram.Target{}, err
+	}
+	if g.later {
+		return datagram.Target{}, datagram.ErrLater
+	}
+	return datagram.Target{Name: "service", To: g.to}, nil
+}
+
+func (g *gate) Resolve(context.Context, wire.Header) (datagram.Target, error) {
+	return datagram.Target{Name: "service", To: g.to}, nil
+}
+
+func (g *gate) Refused(_ wire.Header, _ datagram.Remote, err error) (wire.Status, track.Who) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refused = append(g.refused, err)
+	return wire.Refused, track.Service
+}
+
+// count returns the number of refusals.
+func (g *gate) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.refused)
+}
+
+func (g *gate) Name(datagram.Remote) string { return "" }
+
+// serverRig is a server between a client and a service that the test plays.
+type serverRig struct {
+	*datagram.Server
+
+	gate    gate
+	track   track.Table
+	at      netip.AddrPort // for links
+	service *net.UDPConn
+}
+
+func newServerRig(t *testing.T, set func(*serverRig)) *serverRig {
+	t.Helper()
+	if err := socket.CheckTransparent(); err != nil {
+		t.Skip(err)
+	}
+	r := &serverRig{service: udp(t, "127.0.0.1:0")}
+	r.gate.to = r.service.LocalAddr().(*net.UDPAddr).AddrPort()
+	if set != nil {
+		set(r)
+	}
+	var err error
+	r.Server, err = datagram.NewServer(datagram.ServerConfig{
+		Options: datagram.Options{
+			Loops: 2, Timeout: time.Minute, MostUnanswered: 100, Track: &r.track, Log: slog.New(slog.DiscardHandler),
+			Peers: &limit.Peers[netip.Prefix]{},
+		},
+		Gate: &r.gate, Dialer: socket.NewTransparentDialer(),
+	})
+	nstest.Must(t, err)
+	t.Cleanup(func() { r.Shutdown(t.Context()) })
+	c := udp(t, "127.0.0.1:0")
+	r.at = c.LocalAddr().(*net.UDPAddr).AddrPort()
+	nstest.Must(t, r.Listen(c))
+	return r
+}
+
+// link returns a socket of a client.
+func (r *serverRig) link(t *testing.T) *net.UDPConn {
+	t.Helper()
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.at))
+	nstest.Must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	nstest.Must(t, c.SetReadDeadline(time.Now().Add(patience)))
+	return c
+}
+
+// bring sends a datagram of a peer over a link.
+func bring(t *testing.T, link *net.UDPConn, peer netip.AddrPort, port uint16, payload string) {
+	t.Helper()
+	b, err := wire.Header{Source: peer, Destination: netip.AddrPortFrom(entry.Addr(), port), ID: wire.NewID()}.AppendDatagram(nil, wire.Native)
+	nstest.Must(t, err)
+	say(t, link, string(b)+payload)
+}
+
+// seen wants the service to get a datagram from a peer.
+func (r *serverRig) seen(t *testing.T, peer netip.AddrPort, payload string) {
+	t.Helper()
+	b := make([]byte, 1<<16)
+	n, from, err := r.service.ReadFromUDPAddrPort(b)
+	if err != nil || string(b[:n]) != payload || from != peer {
+		t.Fatalf("the service got %.40q from %v, %v, want %.40q from %v", b[:n], from, err, payload, peer)
+	}
+}
+
+// reply sends an answer of the service, and wants a link to bring it.
+func (r *serverRig) reply(t *testing.T, peer netip.AddrPort, link *net.UDPConn, payload string) {
+	t.Helper()
+	answer(t, r.service, peer, link, payload)
+}
+
+// TestClaims brings peers: the service sees their addresses, and answers take the link of the flow's last header.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	for _, later := range []bool{false, true} {
+		r := newServerRig(t, func(r *serverRig) { r.gate.later = later })
+		one, two := r.link(t), r.link(t)
+		bring(t, one, claim, 53, "a")
+		r.seen(t, claim, "a")
+		bring(t, two, other, 53, "b")
+		r.seen(t, other, "b")
+		r.reply(t, claim, one, "for a")
+		r.reply(t, other, two, "for b")
+		bring(t, two, claim, 53, "moved")
+		r.seen(t, claim, "moved")
+		r.reply(t, claim, two, "moved, too")
+		if n := r.Len(); n != 2 || r.gate.count() > 0 {
+			t.Errorf("%d flows, %d refused", n, r.gate.count())
+		}
+	}
+}
+
+// TestRefusedDatagrams sends what is no datagram of a client, and one of a peer that may not come in: no flow begins.
+func TestRefusedDatagrams(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	link := r.link(t)
+	say(t, link, "no header")
+	bring(t, link, claim, 1, "not allowed")
+	nstest.WaitFor(t, "refusals", func() bool { return r.gate.count() == 2 })
+	bring(t, link, claim, 53, "allowed")
+	r.seen(t, claim, "allowed")
+	if n := r.Len(); n != 1 {
+		t.Errorf("%d flows", n)
+	}
+}
+
+// TestNoService sends to a port where nobody listens: the flow ends, and another begins when the service is back.
+func TestNoService(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	at := r.service.LocalAddr().String()
+	nstest.Must(t, r.service.Close())
+	link := r.link(t)
+	bring(t, link, claim, 53, "a")
+	nstest.WaitFor(t, "the end", func() bool { return len(r.track.Ended()) == 1 })
+	if e := r.track.Ended()[0]; e.Code.String() != "VC" || e.Peer != claim || e.Source != claim {
+		t.Errorf("the record is %+v", e)
+	}
+	r.service = udp(t, at)
+	bring(t, link, claim, 53, "b")
+	r.seen(t, claim, "b")
+}
+
+// downlink is a link that the test plays.
+type downlink struct{ answers, ends chan string }
+
+func newDownlink() *downlink {
+	return &downlink{answers: make(chan string, 10), ends: make(chan string, 10)}
+}
+
+func (d *downlink) Answer(_ datagram.FlowID, payload []byte)  { d.answers <- string(payload) }
+func (d *downlink) Flush()                                    {}
+func (d *downlink) End(_ datagram.FlowID, status wire.Status) { d.ends <- status.String() }
+func (d *downlink) Remote() datagram.Remote                   { return datagram.Remote{Addr: entry} }
+func (d *downlink) want(t *testing.T, c chan string, s string) {
+	t.Helper()
+	select {
+	case got := <-c:
+		if got != s {
+			t.Errorf("got %q, want %q", got, s)
+		}
+	case <-time.After(patience):
+		t.Errorf("nothing came, want %q", s)
+	}
+}
+
+// TestLinks brings a flow over links with ids: with the header first, then without. It moves to another link, and is forgotten.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	one, two := newDownlink(), newDownlink()
+	h := wire.Header{Source: claim, Destination: entry}
+	r.Request(one, 7, nil, []byte("too early"))
+	one.want(t, one.ends, datagram.UnknownFlow.String())
+	r.Request(one, 7, &h, []byte("a"))
+	r.seen(t, claim, "a")
+	r.Request(one, 7, nil, []byte("b"))
+	r.seen(t, claim, "b")
+	_, err := r.service.WriteToUDPAddrPort([]byte("hello"), claim)
+	nstest.Must(t, err)
+	one.want(t, one.answers, "hello")
+	r.Request(two, 9, &h, []byte("c"))
+	r.seen(t, claim, "c")
+	r.Lost(one)
+	_, err = r.service.WriteToUDPAddrPort([]byte("again"), claim)
+	nstest.Must(t, err)
+	two.want(t, two.answers, "again")
+	r.Request(one, 7, nil, []byte("moved away"))
+	one.want(t, one.ends, datagram.UnknownFlow.String())
+	r.Forgotten(two, 9)
+	if n := r.Len(); n != 0 {
+		t.Errorf("%d flows", n)
+	}
+	refused := wire.Header{Source: claim, Destination: netip.AddrPortFrom(entry.Addr(), 1)}
+	r.Request(two, 10, &refused, []byte("d"))
+	two.want(t, two.ends, wire.Refused.String())
+}

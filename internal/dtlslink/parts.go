@@ -1,0 +1,96 @@
+package dtlslink
+
+import "time"
+
+// Bounds of the messages that are put together.
+const (
+	mostParts   = 80        // of the smallest path, for the largest datagram with its header
+	mostHalf    = 16        // messages at a time
+	mostHeld    = 256 << 10 // bytes of all of them
+	partsExpire = 2 * time.Second
+)
+
+// assembly puts messages together from their parts. It is bounded: the oldest message
+// that lacks parts is dropped for a new one.
+type assembly struct {
+	half  []*halfMessage // the oldest first
+	held  int            // bytes
+	whole []byte         // the last result
+	lost  uint64         // messages that were dropped
+}
+
+// halfMessage is a message that lacks parts.
+type halfMessage struct {
+	id    uint16
+	parts [][]byte
+	lacks int
+	size  int
+	began time.Time
+}
+
+// add adds a part. It returns the whole message if that was the last one, and nil
+// otherwise. The result is valid until the next call.
+func (a *assembly) add(p part, content []byte, now time.Time) []byte {
+	if p.count > mostParts || len(content) == 0 {
+		return nil
+	}
+	for len(a.half) > 0 && now.Sub(a.half[0].began) > partsExpire {
+		a.drop()
+	}
+	m := a.find(p, now)
+	if m.parts[p.index] != nil {
+		return nil
+	}
+	m.parts[p.index] = append(make([]byte, 0, len(content)), content...)
+	m.lacks--
+	m.size += len(content)
+	a.held += len(content)
+	if m.lacks == 0 {
+		return a.join(m)
+	}
+	for a.held > mostHeld {
+		a.drop()
+	}
+	return nil
+}
+
+// find returns the message that a part belongs to, a new one if none does.
+func (a *assembly) find(p part, now time.Time) *halfMessage {
+	for _, m := range a.half {
+		if m.id == p.id && len(m.parts) == int(p.count) {
+			return m
+		}
+	}
+	if len(a.half) == mostHalf {
+		a.drop()
+	}
+	m := &halfMessage{id: p.id, parts: make([][]byte, p.count), lacks: int(p.count), began: now}
+	a.half = append(a.half, m)
+	return m
+}
+
+// join returns the whole message and forgets it.
+func (a *assembly) join(m *halfMessage) []byte {
+	a.whole = a.whole[:0]
+	for _, b := range m.parts {
+		a.whole = append(a.whole, b...)
+	}
+	for i, one := range a.half {
+		if one == m {
+			a.remove(i)
+			break
+		}
+	}
+	return a.whole
+}
+
+// drop drops the oldest message.
+func (a *assembly) drop() {
+	a.lost++
+	a.remove(0)
+}
+
+func (a *assembly) remove(i int) {
+	a.held -= a.half[i].size
+	a.half = append(a.half[:i], a.half[i+1:]...)
+}

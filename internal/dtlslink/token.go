@@ -1,0 +1,67 @@
+package dtlslink
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// Package dtls keeps a state for each first datagram of a handshake, also if its source is
+// forged. So the dialing end first proves that its address is its own: it asks for a token
+// and puts it in front of its first flight. The accepting end keeps nothing until then.
+
+// The first bytes of datagrams that are no records. Those of records are 20 to 63.
+const (
+	kindAsk     = 0xf0 // zeros, at least as long as the answer
+	kindToken   = 0xf1 // token
+	kindHello   = 0xf2 // token, a datagram of the handshake
+	kindUnknown = 0xf3 // the connection id of a record of no link
+)
+
+// Sizes of these datagrams.
+const (
+	tokenSize   = 4 + 16
+	helloHead   = 1 + tokenSize
+	askSize     = 32
+	unknownSize = 1 + cidSize
+)
+
+// tokenAge is the time for which a token is valid, in seconds.
+const tokenAge = 30
+
+// token is the time at which it was made, and a code.
+type token [tokenSize]byte
+
+// mint makes tokens and checks them.
+type mint struct{ secret [32]byte }
+
+func newMint() *mint {
+	m := new(mint)
+	_, _ = rand.Read(m.secret[:]) // never fails
+	return m
+}
+
+// make makes a token for an address.
+func (m *mint) make(to netip.AddrPort, now time.Time) (t token) {
+	binary.BigEndian.PutUint32(t[:], uint32(now.Unix())) //nolint:gosec // only differences count
+	code := hmac.New(sha256.New, m.secret[:])
+	address := to.Addr().As16()
+	_, _ = code.Write(t[:4])
+	_, _ = code.Write(address[:])
+	_, _ = code.Write(binary.BigEndian.AppendUint16(nil, to.Port()))
+	copy(t[4:], code.Sum(nil))
+	return t
+}
+
+// valid reports whether a token is for an address, and not too old.
+func (m *mint) valid(t token, from netip.AddrPort, now time.Time) bool {
+	age := uint32(now.Unix()) - binary.BigEndian.Uint32(t[:]) //nolint:gosec // only differences count
+	if age > tokenAge {
+		return false
+	}
+	want := m.make(from, now.Add(-time.Duration(age)*time.Second))
+	return hmac.Equal(t[:], want[:])
+}

@@ -1,0 +1,146 @@
+package dtlslink
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// trip is one try of a dialer, with a socket of its own, and the link that comes of it.
+type trip struct {
+	dialer    *Dialer
+	conn      packetConn
+	at        netip.AddrPort
+	handshake *handshake
+	link      atomic.Pointer[Link]
+	token     chan struct{} // has an entry when the first token has come
+	opened    chan struct{} // closed when the link is open
+	refused   context.CancelCauseFunc
+
+	mu    sync.Mutex
+	proof token // guarded by mu
+	has   bool  // guarded by mu
+}
+
+// open asks for a token, runs the handshake, and waits until the link is open.
+func (t *trip) open(ctx context.Context) (*Link, error) {
+	hctx, cancel := context.WithTimeoutCause(ctx, t.dialer.Timeout, errSlow)
+	defer cancel()
+	hctx, refused := context.WithCancelCause(hctx)
+	defer refused(nil)
+	t.refused = refused
+	t.dialer.tasks.Go(t.read)
+	k, err := t.shake(hctx)
+	if err != nil {
+		t.handshake.end()
+		_ = t.conn.Close()
+		return nil, err
+	}
+	d := t.dialer
+	link := newLink(t.handshake, k, &Link{
+		name: d.Name, handler: d.Handler, conn: t.conn, times: d.times, dialed: true, judge: d.Judge, peer: t.at, from: t.at,
+		onOpen: func() { close(t.opened) },
+		onEnd:  func(*Link) { _ = t.conn.Close() },
+	})
+	link.release()
+	t.link.Store(link)
+	d.tasks.Go(func() { link.tend(ctx) })
+	select {
+	case <-t.opened:
+		return link, nil
+	case <-link.done:
+		return nil, errSlow
+	case <-hctx.Done():
+		link.fail(context.Cause(hctx))
+		<-link.done
+		return nil, context.Cause(hctx)
+	}
+}
+
+// shake runs the handshake.
+func (t *trip) shake(ctx context.Context) (keys, error) {
+	pause := flightPause / 2
+	for {
+		t.conn.send([]datagram{{b: append([]byte{kindAsk}, make([]byte, askSize-1)...), peer: t.at}})
+		select {
+		case <-t.token:
+			return t.handshake.dial(ctx)
+		case <-ctx.Done():
+			return keys{}, context.Cause(ctx)
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+}
+
+// write sends a datagram of the handshake. The token goes in front of the first flight.
+func (t *trip) write(b []byte) {
+	const clientHello, handshakeKindAt = 1, 13
+	if len(b) > handshakeKindAt && b[0] == typeHandshake && b[handshakeKindAt] == clientHello {
+		t.mu.Lock()
+		b = append(append([]byte{kindHello}, t.proof[:]...), b...)
+		t.mu.Unlock()
+	}
+	t.conn.send([]datagram{{b: b, peer: t.at}})
+}
+
+// read reads the socket until it is closed.
+func (t *trip) read() {
+	for {
+		list, err := t.conn.receive()
+		switch {
+		case errors.Is(err, errRefused):
+			t.refuse()
+		case err != nil: // closed
+			return
+		}
+		now := time.Now()
+		for _, d := range list {
+			t.dispatch(d, now)
+		}
+		t.dialer.Handler.Flush()
+	}
+}
+
+// refuse notes that nothing listens at the other end.
+func (t *trip) refuse() {
+	if link := t.link.Load(); link != nil {
+		link.askReplace()
+		return
+	}
+	t.refused(errRefused)
+}
+
+// dispatch handles a datagram.
+func (t *trip) dispatch(d datagram, now time.Time) {
+	if len(d.b) == 0 {
+		return
+	}
+	link := t.link.Load()
+	switch first := d.b[0]; {
+	case first == kindToken && len(d.b) >= helloHead:
+		t.take(token(d.b[1:]))
+	case first == kindUnknown && len(d.b) >= unknownSize:
+		if link != nil && cid(d.b[1:]) == link.theirs {
+			link.askReplace()
+		}
+	case first == typeCID && link != nil:
+		link.receive(d, now)
+	case first >= 20 && first <= typeCID && link == nil:
+		t.handshake.pipe.put(d.b)
+	}
+}
+
+// take takes a token. A later one replaces it, as the other end may be a new program.
+func (t *trip) take(proof token) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.proof = proof
+	if !t.has {
+		t.has = true
+		t.token <- struct{}{}
+	}
+}
