@@ -58,7 +58,7 @@ type jail struct {
 // banned at its third failure. Files are put into fail2ban's directory action.d.
 func newJail(t *testing.T, of *world, action string, files ...string) jail {
 	t.Helper()
-	w, conf := prepareSSHD(t, of, "PasswordAuthentication yes")
+	w, conf := prepareSSHD(t, of, "PasswordAuthentication yes", "MaxStartups 2000")
 	dir := serviceDir(t, "root")
 	log := syslogSSHD(t, w, dir, conf)
 	for _, name := range []string{"action.d", "filter.d"} {
