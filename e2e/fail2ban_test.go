@@ -61,7 +61,7 @@ func newJail(t *testing.T, of *world, action string, files ...string) jail {
 	if _, err := os.Stat("/etc/fail2ban"); err != nil && os.Getenv("CI") != "true" {
 		t.Skip("FAIL2BAN IS NOT INSTALLED")
 	}
-	w, conf := prepareSSHD(t, of, "PasswordAuthentication yes")
+	w, conf := prepareSSHD(t, of, "PasswordAuthentication yes", "MaxStartups 2000")
 	dir := serviceDir(t, "root")
 	log := syslogSSHD(t, w, dir, conf)
 	for _, name := range []string{"action.d", "filter.d"} {
