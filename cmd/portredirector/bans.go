@@ -54,7 +54,7 @@ loopback, addresses of this machine, the other ends of links, and --never-ban.`,
 		},
 	}
 	c.Flags().DurationVar(&duration, "for", 0, "lift the ban after this `TIME`; without it the ban stays until unban")
-	c.Flags().StringVar(&why, "why", "", "a `TEXT` for those who list the bans")
+	c.Flags().StringVar(&why, "why", "", "the reason, a `TEXT` that `portredirector bans` shows")
 	pidOption(c, &pid)
 	return c
 }
@@ -130,7 +130,7 @@ func pidOption(c *cobra.Command, pid *int) {
 	c.Flags().IntVar(pid, "pid", 0, "ask this process only, `N`")
 }
 
-// addresses wants addresses or prefixes.
+// addresses checks that all arguments are addresses or prefixes.
 func addresses(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s takes an address, or a range such as 203.0.113.0/24", c.Name())
@@ -143,7 +143,7 @@ func addresses(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// askEach asks one process, or for pid 0 all that have bans. Each that fails has a line.
+// askEach asks one process, or for pid 0 every process with bans. It prints a line for each failure.
 func askEach(ctx context.Context, e env, pid int, ask func(ctx context.Context, pid int) error) error {
 	if pid != 0 {
 		if err := ask(ctx, pid); err != nil {
@@ -183,7 +183,7 @@ type processBan struct {
 	PID int `json:"pid"`
 }
 
-// printBans prints bans as a table, or in JSON.
+// printBans prints bans as a table or as JSON.
 func (e env) printBans(all []processBan, asJSON bool) error {
 	if asJSON {
 		if all == nil {

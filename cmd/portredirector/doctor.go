@@ -25,8 +25,8 @@ func doctorCommand(e env) *cobra.Command {
 	var asJSON bool
 	all := &cobra.Command{
 		Use:   "doctor {FILE | [client | server] OPTIONS}",
-		Short: "Check the machine, the link and the services, and say what mends them",
-		Long: `Check the machine, the link and the services, and say what mends them.
+		Short: "Check the machine, the link and the services, and name the mend for each fault",
+		Long: `Check the machine, the link and the services, and name the mend for each fault.
 
 It takes a configuration file, or the options of the program or of its command client
 or server. The client or server may run meanwhile. Each result is ok, warn or fail,
@@ -85,12 +85,12 @@ The exit status is 1 if a check fails.`,
 	return all
 }
 
-// changed returns those of the named flags that are given.
+// changed returns the named flags that the command line gives.
 func changed(c *cobra.Command, names ...string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !c.Flags().Changed(name) })
 }
 
-// examineEnd examines the client or server of a command line.
+// examineEnd checks the client or server of a command line.
 func (e env) examineEnd(ctx context.Context, asJSON bool, end string, flags config.Flags, admin config.Admin) error {
 	_, err := admin.Listen()
 	var p *doctor.Patient
@@ -141,7 +141,7 @@ func patientServer(section string, cfg *config.Server) *doctor.Patient {
 	}
 }
 
-// examine examines patients, and prints what is found.
+// examine checks the patients and prints the results.
 func (e env) examine(ctx context.Context, asJSON bool, patients ...*doctor.Patient) error {
 	if err := sandbox.Raise(sandbox.NetAdmin, sandbox.NetBindService); err != nil {
 		fmt.Fprintf(e.stderr, "portredirector: cannot make capabilities effective, going on without: %v\n", err)

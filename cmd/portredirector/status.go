@@ -41,7 +41,7 @@ The exit status is 1 if a process does not answer, or none runs.`,
 	return c
 }
 
-// printStatus prints the status of processes, and an error for each that does not answer.
+// printStatus prints the status of processes, and an error for each one that does not answer.
 func printStatus(ctx context.Context, e env, processes console.Processes, asJSON bool) error {
 	all, failed := processes.Status(ctx)
 	for i, s := range all {

@@ -42,7 +42,7 @@ table again and again.`,
 			switch top.Sort = admin.Order(by); top.Sort {
 			case admin.ByRate, admin.ByBytes, admin.ByAge:
 			default:
-				return usageError{fmt.Errorf("--sort %s: it is not rate, bytes or age", by)}
+				return usageError{fmt.Errorf("--sort %s: must be rate, bytes or age", by)}
 			}
 			return showTop(c.Context(), e, top, once)
 		},

@@ -14,20 +14,20 @@ import (
 
 // holder is the process that listens on a port.
 type holder struct {
-	pid  int // 0 if it cannot be seen
+	pid  int // 0 if the process cannot be seen
 	name string
-	own  bool // it is a portredirector
+	own  bool // the process is a portredirector
 }
 
 // String names the process.
 func (h holder) String() string {
 	if h.pid == 0 {
-		return "a process that this user cannot see (as root it has a name)"
+		return "a process that this user cannot see; run as root to see its name"
 	}
 	return fmt.Sprintf("%s (process %d)", h.name, h.pid)
 }
 
-// holder returns who listens on the port of an address.
+// holder returns the process that listens on the port of an address.
 func (p *Patient) holder(at string) holder {
 	_, port, _ := net.SplitHostPort(at)
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -59,7 +59,7 @@ func newHolder(dir string) holder {
 	return h
 }
 
-// listenersOf returns the sockets that listen on a port, as links in /proc name them.
+// listenersOf returns the sockets that listen on a port, in the form of links in /proc.
 func (p *Patient) listenersOf(port uint16) map[string]bool {
 	const state, listening, inode = 3, "0A", 9 // fields of /proc/net/tcp, proc_net_tcp.rst
 	found := make(map[string]bool)

@@ -19,12 +19,12 @@ import (
 	"portredirector/internal/socket"
 )
 
-// mendCapabilities gives the program what it needs. A unit has AmbientCapabilities= in its place.
+// mendCapabilities is the mend for missing capabilities.
 const mendCapabilities = "setcap cap_net_admin,cap_net_bind_service+ep $(command -v portredirector), or run it as root; " +
 	"in a unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE, in a container --cap-add=NET_ADMIN"
 
-// checkCapabilities looks whether a server may open transparent sockets. A low port is looked at
-// where it is bound.
+// checkCapabilities checks whether a server may open transparent sockets. checkPorts covers low
+// ports.
 func (p *Patient) checkCapabilities(_ context.Context, report reporter) {
 	if p.Server == nil {
 		return
@@ -42,7 +42,7 @@ func (p *Patient) checkCapabilities(_ context.Context, report reporter) {
 	report("capabilities", OK, "CAP_NET_ADMIN is there", "")
 }
 
-// checkKernel looks for what a server needs of the kernel.
+// checkKernel checks the kernel features that a server needs.
 func (p *Patient) checkKernel(_ context.Context, report reporter) {
 	var name unix.Utsname
 	_ = unix.Uname(&name) // it never fails with a valid pointer
@@ -74,13 +74,13 @@ func (p *Patient) tryNftables() error {
 	return err
 }
 
-// Numbers of descriptors. A peer takes two, and two pipes lend four for a moment.
+// Numbers of descriptors. A peer takes two, and for a moment four more for two pipes.
 const (
 	enoughDescriptors = 4096
 	ownDescriptors    = 64
 )
 
-// checkDescriptors compares the limit of descriptors with the number of peers.
+// checkDescriptors compares the descriptor limit with the number of peers.
 func (p *Patient) checkDescriptors(_ context.Context, report reporter) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -101,8 +101,8 @@ func (p *Patient) checkDescriptors(_ context.Context, report reporter) {
 	}
 }
 
-// checkConntrack looks how much room connection tracking has. A full table drops the first packet
-// of each connection.
+// checkConntrack checks how full the table of connection tracking is. A full table drops the first
+// packet of each connection.
 func (p *Patient) checkConntrack(_ context.Context, report reporter) {
 	count, err := p.number("sys/net/netfilter/nf_conntrack_count")
 	most, err2 := p.number("sys/net/netfilter/nf_conntrack_max")
@@ -131,7 +131,7 @@ func (p *Patient) number(path string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// checkCongestion looks whether links can have their congestion control.
+// checkCongestion checks whether links can use their congestion control.
 func (p *Patient) checkCongestion(_ context.Context, report reporter) {
 	name, err := p.algorithm()
 	if err != nil {
@@ -141,7 +141,7 @@ func (p *Patient) checkCongestion(_ context.Context, report reporter) {
 	report("congestion", OK, "links have "+name, "")
 }
 
-// algorithm returns the congestion control of links.
+// algorithm returns the name of the links' congestion control.
 func (p *Patient) algorithm() (string, error) {
 	c, err := dial.NewCongestion(p.congestion())
 	if err != nil {
@@ -150,11 +150,11 @@ func (p *Patient) algorithm() (string, error) {
 	return socket.TryCongestion(c.Algorithm())
 }
 
-// checkSlowStart looks whether a link begins slowly after it was idle. BBR does not.
+// checkSlowStart checks whether a link falls back to slow start after idling. BBR does not.
 func (p *Patient) checkSlowStart(_ context.Context, report reporter) {
 	name, err := p.algorithm()
 	if err != nil {
-		return // checkCongestion has told
+		return // checkCongestion has reported it
 	}
 	on, err := p.number("sys/net/ipv4/tcp_slow_start_after_idle")
 	switch {
@@ -168,8 +168,8 @@ func (p *Patient) checkSlowStart(_ context.Context, report reporter) {
 	}
 }
 
-// checkPorts tries to bind the addresses on which this end listens. It does not listen, so that no
-// peer gets lost.
+// checkPorts tries to bind the addresses on which this end listens. It does not listen, so no peer
+// is lost.
 func (p *Patient) checkPorts(_ context.Context, report reporter) {
 	var free, own, more int
 	for _, at := range p.listens() {
@@ -205,7 +205,7 @@ func (p *Patient) checkPorts(_ context.Context, report reporter) {
 	}
 }
 
-// mostLines bounds the results of one kind.
+// mostLines is the most results of one kind.
 const mostLines = 8
 
 // listens lists the addresses on which this end listens.
@@ -223,7 +223,7 @@ func withLinks(all []string, links string) []string {
 	return append(slices.Clip(all), links)
 }
 
-// tryBind binds an address as a listener would, and lets it go.
+// tryBind binds an address as a listener would, and closes the socket.
 func tryBind(at string) error {
 	to, err := net.ResolveTCPAddr("tcp", at)
 	if err != nil {

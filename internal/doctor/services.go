@@ -18,8 +18,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// checkServices sets up return routes of its own beside those of a server that runs, proves the way
-// of each service, and removes them.
+// checkServices sets up temporary return routes, proves the way of each service, and removes the
+// routes. A running server keeps its own.
 func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	if p.Server == nil || p.broken {
 		return
@@ -40,7 +40,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	for _, s := range found {
 		all = append(all, s.at)
 	}
-	_ = routes.SetUp(ctx, all...) // the findings have its errors, and so has Mark below
+	_ = routes.SetUp(ctx, all...) // the findings and Mark below return the same errors
 	findings := make(map[ports.Endpoint]route.Finding)
 	for _, f := range routes.Findings() {
 		findings[f.Service] = f
@@ -49,7 +49,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
 	}
 	var proved []Result
-	serves := make(map[uint16]bool) // ports of which something listens at one address
+	serves := make(map[uint16]bool) // ports with a service that listens
 	for _, s := range found {
 		f, ok := findings[s.key()]
 		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
@@ -73,10 +73,10 @@ type located struct {
 	at      ports.Endpoint
 }
 
-// String names the service as an operator knows it.
+// String describes the service for operators.
 func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
 
-// describe names a service.
+// describe formats a service by address, name and port.
 func describe(name, at string, port uint16) string {
 	if name == "" {
 		return fmt.Sprintf("%s (port %d)", at, port)
@@ -84,7 +84,7 @@ func describe(name, at string, port uint16) string {
 	return fmt.Sprintf("%s (%s, port %d)", at, name, port)
 }
 
-// findServices returns the addresses of all services, but for those that docker-proxy hides.
+// findServices returns the addresses of all services except those that docker-proxy hides.
 func (p *Patient) findServices(ctx context.Context, report reporter) (all []located) {
 	silent := slog.New(slog.DiscardHandler)
 	containers := docker.New(p.Server.DockerSocket, p.Server.Containers(), silent)
@@ -121,7 +121,7 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 		}
 	}
 	if !hidden && len(proxies) > 0 {
-		report("docker-proxy", OK, "it hides no service", "")
+		report("docker-proxy", OK, "docker-proxy hides no service", "")
 	}
 	return all
 }
@@ -132,15 +132,15 @@ func haveIPv6() bool {
 	return err == nil
 }
 
-// key returns the address as findings have it.
+// key returns the address in the form of findings.
 func (l located) key() ports.Endpoint {
 	return l.at.Protocol.At(netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()))
 }
 
-// notHad returns why the return route of a service cannot be set up. It is the same for all
-// services on the way.
+// notHad returns the result for a return route that cannot be set up. All services on the same
+// way share the cause.
 func (p *Patient) notHad(l located, err error) Result {
-	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": it was not proved"}
+	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": not proved"}
 	if err != nil {
 		r.Seen = p.hints().Add(err).Error()
 	}
@@ -153,18 +153,18 @@ func (p *Patient) notHad(l located, err error) Result {
 	return r
 }
 
-// judge returns what a proof tells of a service, of which other addresses may work.
+// judge turns a proof into a result. Other addresses of the same service may work.
 func (l located) judge(f route.Finding, serves bool) Result {
 	c := conclude(f)
 	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
 	if c.check == "service" && serves {
 		r.Level = Warn
-		r.Seen += fmt.Sprintf(", so %s peers are refused; it has another address", ipVersion(l.at.Addr()))
+		r.Seen += fmt.Sprintf(", so %s peers are refused; another address of the service works", ipVersion(l.at.Addr()))
 	}
 	return r
 }
 
-// conclusion is a finding in the words of an operator.
+// conclusion is a finding in an operator's words.
 type conclusion struct {
 	check string
 	level Level
@@ -172,7 +172,7 @@ type conclusion struct {
 	outcome, why, mend string
 }
 
-// conclude returns what a finding means.
+// conclude translates a finding.
 func conclude(f route.Finding) conclusion {
 	port := f.Service.Port()
 	switch {
@@ -185,13 +185,12 @@ func conclude(f route.Finding) conclusion {
 	case f.Outcome == route.Holds:
 		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
 	case f.Outcome == route.Unproved:
-		return conclusion{"return route", Warn, "there are too many services to prove at once", "", ""}
+		return conclusion{"return route", Warn, "too many services to prove at once", "", ""}
 	}
 	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), command(f)}
 }
 
-// command returns what an administrator can do about a finding, as a line for a shell where there is
-// one.
+// command returns the mend of a finding, as a shell command if there is one.
 func command(f route.Finding) string {
 	if f.Command == "" || f.Mend == "" {
 		return f.Command + f.Mend
@@ -199,7 +198,7 @@ func command(f route.Finding) string {
 	return f.Command + "  # " + f.Mend
 }
 
-// Report returns a finding as a server answers a trial with it.
+// Report converts a finding into the answer to a trial.
 func Report(f route.Finding) wire.Finding {
 	c := conclude(f)
 	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
@@ -209,7 +208,7 @@ func Report(f route.Finding) wire.Finding {
 	return report
 }
 
-// ipVersion names the family of an address.
+// ipVersion returns IPv4 or IPv6.
 func ipVersion(a netip.Addr) string {
 	if a.Is4() {
 		return "IPv4"
@@ -217,7 +216,7 @@ func ipVersion(a netip.Addr) string {
 	return "IPv6"
 }
 
-// nameOf returns the check that a finding belongs to.
+// nameOf returns the name of the check that a finding belongs to.
 func nameOf(f route.Finding) string {
 	switch f.Blame() {
 	case route.BlameFirewall:
@@ -237,7 +236,7 @@ func join(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
-// summarize reports results. Of many that are well it makes one line.
+// summarize reports results, and merges many good ones into one line.
 func summarize(all []Result, report reporter, well func(n int) string) {
 	const most = 4
 	ok := 0

@@ -16,13 +16,13 @@ import (
 	"portredirector/internal/wire"
 )
 
-// The peers of trials, one of each family. Nobody has these addresses (RFC 5737, RFC 3849).
+// The peers of trials, one of each family, with documentation addresses (RFC 5737, RFC 3849).
 var (
 	trialPeer4 = netip.MustParseAddr("198.51.100.77")
 	trialPeer6 = netip.MustParseAddr("2001:db8::77")
 )
 
-// mostTrials bounds the ways that are tried.
+// mostTrials is the most trials of one run.
 const mostTrials = 128
 
 // trials asks a server, over one link, about peers that do not exist.
@@ -30,8 +30,8 @@ type trials struct {
 	*line
 
 	ways     []question
-	left     int                 // ways that are too many
-	answers  map[question]answer // of the first trial, so that it is not asked twice
+	left     int                 // ways beyond mostTrials
+	answers  map[question]answer // of the first trial, which is not repeated
 	skew     time.Duration       // of the server's clock
 	answered bool
 }
@@ -42,7 +42,7 @@ type question struct {
 	port uint16
 }
 
-// answer is what the server says.
+// answer is the server's answer to a trial.
 type answer struct {
 	finding wire.Finding
 	status  wire.Status
@@ -68,11 +68,11 @@ func newTrials(l *line) *trials {
 	return t
 }
 
-// takes reports whether a listener on host takes peers of the family of one.
+// takes reports whether a listener on host accepts peers of the family of peer.
 func takes(host string, peer netip.Addr) bool {
 	a, err := netip.ParseAddr(host)
 	switch {
-	case err != nil || a == netip.IPv6Unspecified(): // a name may have both
+	case err != nil || a == netip.IPv6Unspecified(): // a name may resolve to both families
 		return true
 	case peer.Is6():
 		return a.Is6() && !a.IsLoopback()
@@ -89,7 +89,7 @@ func haveGlobalIPv6() bool {
 	})
 }
 
-// ask asks one question. size is the least length of question and answer.
+// ask sends one trial. size is the least length of question and answer.
 func (t *trials) ask(ctx context.Context, q question, size int, within time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errSilent)
 	defer cancel()
@@ -111,8 +111,8 @@ func (t *trials) ask(ctx context.Context, q question, size int, within time.Dura
 	return a, err
 }
 
-// first finds out whether the server answers at all, and as what. It reports false if nothing
-// more can be asked.
+// first checks that the server answers, and reports its version. It returns false if further
+// trials are useless.
 func (t *trials) first(ctx context.Context) bool {
 	if len(t.ways) == 0 {
 		return false
@@ -142,10 +142,10 @@ func (t *trials) first(ctx context.Context) bool {
 	return true
 }
 
-// mostSkew is the difference between two clocks that can be told from a slow link.
+// mostSkew is the largest clock difference that a slow link could explain.
 const mostSkew = 5 * time.Second
 
-// clock compares the clocks of both ends. Logs are compared by them, and certificates have dates.
+// clock compares the clocks of both ends.
 func (t *trials) clock() {
 	switch {
 	case !t.answered:
@@ -164,8 +164,8 @@ func (t *trials) clock() {
 	}
 }
 
-// pathMTU finds out whether segments of full size pass in both directions. It reports false if the
-// link is stuck.
+// pathMTU checks that segments of full size pass in both directions. It returns false if the link
+// is stuck.
 func (t *trials) pathMTU(ctx context.Context) bool {
 	_, err := t.ask(ctx, t.ways[0], wire.MostTrial, linkTimeout)
 	switch {
@@ -180,7 +180,7 @@ func (t *trials) pathMTU(ctx context.Context) bool {
 	return false
 }
 
-// endToEnd tries the way of a peer of each family to each service, and reports what came back.
+// endToEnd tries the way of a peer of each family to each service.
 func (t *trials) endToEnd(ctx context.Context) {
 	var all []Result
 	for _, q := range t.ways {
@@ -203,7 +203,7 @@ func (t *trials) endToEnd(ctx context.Context) {
 	}
 }
 
-// judge returns what an answer tells.
+// judge turns an answer into a result.
 func (t *trials) judge(q question, a answer) Result {
 	way := fmt.Sprintf("%s → port %d", q.peer, q.port)
 	r := Result{Check: "end to end", Level: Fail}
