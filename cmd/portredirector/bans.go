@@ -31,12 +31,12 @@ func banCommand(e env) *cobra.Command {
 		Short: "Ban visitors by their address, in the clients and servers that run here",
 		Long: `Ban visitors by their address, in the clients and servers that run here.
 
-A server ends the connections of a banned visitor and refuses new ones. Clients that
-bring one are told, and refuse that visitor by themselves for a minute at most. A
-client refuses whom you ban there without asking a server.
+A server ends the connections of a banned visitor and refuses new ones. It also tells
+the client that brings the visitor. The client then refuses the visitor by itself for
+a minute at most. A ban made on a client holds there without asking a server.
 
-Of two bans of the same addresses the one that lasts longer counts. Never banned are
-loopback, addresses of this machine, the other ends of links, and --never-ban.`,
+If two bans cover the same address, the longer one counts. Loopback, addresses of this
+machine, the other ends of links and the ranges of --never-ban cannot be banned.`,
 		Example: `  portredirector ban 203.0.113.7 --for 10m --why "wrong passwords"
   portredirector ban 2001:db8:1::/64`,
 		Args: addresses,
@@ -65,9 +65,9 @@ func unbanCommand(e env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unban ADDRESS|CIDR ... [--pid N]",
 		Short: "Lift bans",
-		Long: `Lift bans. Clients on other machines know that within a minute.
+		Long: `Lift bans. Clients on other machines follow within a minute.
 
-CIDR is written as in the ban. It is no error if there is no such ban.`,
+Give the CIDR as in the ban. A missing ban is not an error.`,
 		Example: `  portredirector unban 203.0.113.7`,
 		Args:    addresses,
 		RunE: func(c *cobra.Command, args []string) error {

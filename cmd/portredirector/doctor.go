@@ -28,13 +28,13 @@ func doctorCommand(e env) *cobra.Command {
 		Short: "Check the machine, the link and the services, and name the mend for each fault",
 		Long: `Check the machine, the link and the services, and name the mend for each fault.
 
-It takes a configuration file, or the options of the program or of its command client
-or server. The client or server may run meanwhile. Each result is ok, warn or fail,
-with what was seen, and below it what mends it.
+The command takes a configuration file, or the options of the program or of its command
+client or server. The client or server may run meanwhile. Each result is ok, warn or fail,
+with the observation, and below it the mend.
 
-On a server each service is dialed with an address that nobody has, up to the answer
-of its kernel: the service accepts no connection. On a client the server does so on
-request, and the answer says which source address the service sees.
+On a server the doctor dials each service from a documentation address. It ends the
+connection before the service can accept it. On a client the server does so on request,
+and answers with the source address that the service sees.
 
 The exit status is 1 if a check fails.`,
 		Example: `  portredirector doctor /etc/portredirector/portredirector.toml

@@ -52,7 +52,7 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	return d.proveServices(ctx, found)
 }
 
-// knownServices returns where the TCP services are now, as far as that needs no lookup.
+// knownServices returns the addresses of the TCP services that are known without a lookup.
 func (d *serverDaemon) knownServices() []docker.Service {
 	var all []docker.Service
 	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {

@@ -12,10 +12,10 @@ import (
 	"portredirector/internal/track"
 )
 
-// mostPorts is the number of configured ports up to which operators see those without peers.
+// mostPorts is the most configured ports for which operators also see ports without peers.
 const mostPorts = 256
 
-// source returns what both ends tell operators.
+// source returns the part of an admin.Source that both ends share.
 func (e Env) source(shutdown Shutdown, self *admin.Self, engine *relay.Engine, peers *track.Table, access *accesslog.Log) admin.Source {
 	return admin.Source{
 		Version: e.Version, Self: self, State: state(shutdown), Table: peers, Totals: peers.Totals,
@@ -39,7 +39,7 @@ func (e Env) source(shutdown Shutdown, self *admin.Self, engine *relay.Engine, p
 	}
 }
 
-// source returns what a client tells operators.
+// source returns the admin.Source of a client.
 func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.client.Track, d.access)
 	s.Role = admin.RoleClient
@@ -91,7 +91,7 @@ func (d *clientDaemon) upstreams() []admin.Upstream {
 	return all
 }
 
-// source returns what a server tells operators.
+// source returns the admin.Source of a server.
 func (d *serverDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.server.Track, d.access)
 	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
@@ -133,7 +133,7 @@ func (d *serverDaemon) returnRoutes() []admin.Route {
 	return all
 }
 
-// limits describes the bounds on peers and on links that wait.
+// limits describes the limits on peers and on waiting links.
 func (d *serverDaemon) limits() []admin.Limit {
 	n, most := d.server.Peers.Counts(), d.cfg.Peers
 	all := []admin.Limit{
@@ -152,7 +152,7 @@ func (d *serverDaemon) limits() []admin.Limit {
 	return all
 }
 
-// waiting describes bounds on links that wait. each is the option for one client, or "".
+// waiting describes the limits on waiting links. each is the option for one client, or "".
 func waiting(name, each string, of []*limit.Oldest[server.Origin]) []admin.Limit {
 	sum, perClient := admin.Limit{Name: name, Most: of[0].Most, Used: new(0)}, admin.Limit{Name: each, Most: of[0].MostEach}
 	for _, o := range of {

@@ -21,14 +21,14 @@ type ClientConfig struct {
 
 	Form  wire.Form // Native or V2
 	Names map[ports.Port]string
-	// Choose returns the server for a source. It returns false if there is none now. A server
-	// that has refused the last datagram of the flow is refused, if its Name is not "".
+	// Choose returns the server for a source, or false if there is none. refused is the server that
+	// has refused the flow's last datagram, unless its Name is "".
 	Choose func(source netip.Prefix, refused Target) (Target, bool)
 	// Usable reports whether a flow may stay with its server.
 	Usable func(t Target) bool
 }
 
-// Client takes datagrams of peers, and sends them to servers.
+// Client forwards datagrams of peers to servers.
 type Client struct {
 	engine
 
@@ -45,10 +45,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// Listen takes datagrams of peers from a socket, which the client owns from now on.
+// Listen reads datagrams of peers from a socket. The client takes ownership of it.
 func (c *Client) Listen(conn *net.UDPConn) error { return c.addHub(conn) }
 
-// Changed notes that servers have come or gone. Each flow then sees whether its own is usable.
+// Changed must be called when the set of servers has changed. Each flow then checks its server.
 func (c *Client) Changed() { c.epoch.Add(1) }
 
 // arrived sends datagrams of peers to servers.
@@ -70,7 +70,7 @@ func (c *Client) arrived(h *hub, n int) {
 	}
 }
 
-// flowOf returns the flow of slot i, which may be a new one, or nil.
+// flowOf returns the flow of slot i, and begins one if need be. It returns nil if the flow is refused.
 func (c *Client) flowOf(h *hub, i int) *flow {
 	l := h.loop
 	local := l.in.local(i)
@@ -106,7 +106,7 @@ func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 	}
 	var err error
 	if f.prefix, err = f.header.AppendDatagram(nil, c.cfg.Form); err != nil {
-		return nil // nobody can have sent it
+		return nil // an impossible source
 	}
 	if c.enter(l, f.source(), h.port) != nil {
 		return nil
@@ -122,7 +122,7 @@ func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 // errNoServer ends a flow for which there is no server.
 var errNoServer = errors.New("no server is in use")
 
-// route leads a flow to a server. It reports false if the flow has ended, because there is none.
+// route assigns a flow to a server. If there is none, it ends the flow and returns false.
 func (c *Client) route(f *flow, refused Target) bool {
 	f.disconnect()
 	if f.up != nil {
@@ -155,7 +155,7 @@ func (c *Client) route(f *flow, refused Target) bool {
 	return true
 }
 
-// stay leaves a flow with its server if that is usable, and else leads it to another.
+// stay reassigns a flow if its server is not usable any more.
 func (c *Client) stay(f *flow) bool {
 	f.epoch = c.epoch.Load()
 	return (f.fd >= 0 || f.up != nil) && c.cfg.Usable(f.target) || c.route(f, Target{})
@@ -175,7 +175,7 @@ func (c *Client) forward(f *flow) {
 	}
 }
 
-// forwardByLink is like forward. The header goes until the first answer.
+// forwardByLink is like forward, for a flow on a link. It sends the header until the first answer.
 func (c *Client) forwardByLink(f *flow) {
 	l := f.loop
 	header := f.prefix
@@ -189,15 +189,15 @@ func (c *Client) forwardByLink(f *flow) {
 	}
 }
 
-// failed takes an error of a flow's socket.
+// failed handles an error of a flow's socket.
 func (c *Client) failed(f *flow, errno unix.Errno) {
 	if errno == unix.ECONNREFUSED {
 		c.refused(f)
 	}
 }
 
-// refused leads a flow to another server, because its own does not take datagrams. Without another it
-// stays.
+// refused moves a flow to another server, because its server refuses datagrams. Without another
+// server the flow stays.
 func (c *Client) refused(f *flow) {
 	t, ok := c.cfg.Choose(f.source(), f.target)
 	if ok && t != f.target {
@@ -205,21 +205,21 @@ func (c *Client) refused(f *flow) {
 	}
 }
 
-// removed takes a flow that has ended from its link.
+// removed removes an ended flow from its link.
 func (c *Client) removed(f *flow) {
 	if f.up != nil {
 		f.up.Forget(f.id)
 	}
 }
 
-// describe fills in what a client knows of a flow.
+// describe fills in the client's part of a record.
 func (c *Client) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
 	r.Service = c.cfg.Names[udp(r.Port)]
 	r.Other = f.target.Name
 }
 
-// onFlow calls do with the flow of an id, under its loop's lock.
+// onFlow calls do with the flow of an id, holding the loop's lock.
 func (c *Client) onFlow(id FlowID, do func(l *loop, f *flow)) {
 	l := c.loops[uint32(id)%uint32(len(c.loops))]
 	l.mu.Lock()
@@ -242,7 +242,7 @@ func (c *Client) Answer(id FlowID, payload []byte) {
 	})
 }
 
-// Ended takes the end of a flow from its server.
+// Ended handles the end of a flow that its server reports.
 func (c *Client) Ended(id FlowID, status wire.Status) {
 	c.onFlow(id, func(_ *loop, f *flow) {
 		switch status {
@@ -257,7 +257,7 @@ func (c *Client) Ended(id FlowID, status wire.Status) {
 	})
 }
 
-// Down leads the flows of a link to others.
+// Down moves the flows of a lost link to other servers.
 func (c *Client) Down(link Uplink, _ error) {
 	for _, l := range c.loops {
 		l.mu.Lock()
@@ -272,7 +272,7 @@ func (c *Client) Down(link Uplink, _ error) {
 	c.Changed()
 }
 
-// refusal is the error of a server that has ended a flow.
+// refusal returns the error for a flow that its server has ended.
 type refusal wire.Status
 
 func (r refusal) Error() string { return wire.Status(r).String() }

@@ -15,36 +15,36 @@ type FlowID uint32
 // goroutines at once, and none blocks.
 type Uplink interface {
 	// Send sends a datagram of a flow. header is the encoded header of the flow, or nil once
-	// the server has answered. Send may keep both until Flush returns. An error is about the
-	// link; a datagram that is lost on the way is none.
+	// the server has answered. Send may retain both until Flush returns. It returns an error
+	// if the link is unusable, but not if a datagram is lost on the way.
 	Send(id FlowID, header, payload []byte) error
-	// Flush sends what Send has kept.
+	// Flush sends the datagrams retained by Send.
 	Flush()
-	// Forget tells that the client has ended a flow.
+	// Forget tells the server that the client has ended a flow.
 	Forget(id FlowID)
 }
 
-// Answers takes what comes down a link. The client implements it. The caller must not hold a lock
-// that a method of its Uplink takes. The datagrams of one flow are taken in their order.
+// Answers receives the messages of servers. The client implements it. The caller must not hold a lock
+// that a method of its Uplink takes. Calls for one flow are made in order.
 type Answers interface {
-	// Answer takes a datagram of a flow. It does not keep payload.
+	// Answer receives a datagram of a flow. It does not retain payload.
 	Answer(id FlowID, payload []byte)
-	// Ended takes the end of a flow. [wire.Draining] and statuses after which another server
-	// may serve the peer move the flow; [UnknownFlow] makes the client send headers again.
+	// Ended ends a flow. [wire.Draining], and a status after which another server may serve the
+	// peer, move the flow instead. [UnknownFlow] makes the client send headers again.
 	Ended(id FlowID, status wire.Status)
-	// Down tells that the link is lost, and will not be used again. Its flows move to another.
+	// Down reports that the link is lost. Its flows move to another link.
 	Down(link Uplink, why error)
 }
 
 // Downlink is the server's end of a link. All methods may be called by several goroutines at
 // once, and none blocks.
 type Downlink interface {
-	// Answer sends a datagram of the service to a flow. It may keep payload until Flush
-	// returns. Datagrams that the link cannot send are lost.
+	// Answer sends a datagram of the service to a flow. It may retain payload until Flush
+	// returns. Datagrams that the link cannot send are dropped.
 	Answer(id FlowID, payload []byte)
-	// Flush sends what Answer has kept.
+	// Flush sends the datagrams retained by Answer.
 	Flush()
-	// End tells the client that a flow has ended. A link may be unable to do so.
+	// End tells the client that a flow has ended, if the link can carry that.
 	End(id FlowID, status wire.Status)
 	// Remote describes the client.
 	Remote() Remote
@@ -54,20 +54,20 @@ type Downlink interface {
 type Remote struct {
 	Addr     netip.AddrPort
 	Identity auth.Identity // zero if the link is not authenticated
-	Still    func() error  // checks the client's certificate again; nil if there is none to check
+	Still    func() error  // checks the client's certificate again; nil without one
 }
 
-// Requests takes what comes up a link. The server implements it. The caller must not hold a lock
-// that a method of its Downlink takes. The datagrams of one flow are taken in their order.
+// Requests receives the messages of clients. The server implements it. The caller must not hold a lock
+// that a method of its Downlink takes. Calls for one flow are made in order.
 type Requests interface {
-	// Request takes a datagram of a flow, with the header in front of it, or nil if there is
-	// none. It does not keep payload. A datagram without a header of a flow that the server does
-	// not know is answered by Downlink.End with [UnknownFlow].
+	// Request receives a datagram of a flow, and its header or nil. It does not retain payload. If
+	// the server does not know the flow and there is no header, it calls Downlink.End with
+	// [UnknownFlow].
 	Request(link Downlink, id FlowID, h *wire.Header, payload []byte)
-	// Forgotten takes the end of a flow, as the client tells it.
+	// Forgotten reports that the client has ended a flow.
 	Forgotten(link Downlink, id FlowID)
-	// Lost tells that nothing can be sent to the link any more. Its flows go on when another
-	// link brings their next header.
+	// Lost reports that the link is closed for sending. Its flows go on when another link brings
+	// their next header.
 	Lost(link Downlink)
 }
 

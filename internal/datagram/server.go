@@ -20,19 +20,19 @@ import (
 // ErrLater is returned by a [Gate] that would have to block.
 var ErrLater = errors.New("not now")
 
-// Gate decides about the flows of a server. Only Resolve may block.
+// Gate authorizes the flows of a server and finds their services. Only Resolve may block.
 type Gate interface {
-	// Allow returns an error if no datagrams are taken from an address, without a link.
+	// Allow returns an error if datagrams without a link are refused from an address.
 	Allow(from netip.AddrPort) error
-	// Authorize returns an error if a client may not bring a flow.
+	// Authorize returns an error if the client may not open the flow.
 	Authorize(h wire.Header, from Remote) error
-	// Admit is like Authorize, and returns where the flow goes, or ErrLater if that has to be
-	// looked up.
+	// Admit is like Authorize, and returns the flow's target, or ErrLater if the target needs a
+	// lookup.
 	Admit(h wire.Header, from Remote) (Target, error)
-	// Resolve returns where an authorized flow goes.
+	// Resolve returns the target of an authorized flow.
 	Resolve(ctx context.Context, h wire.Header) (Target, error)
-	// Refused logs and counts a refusal. It returns the status for the client, and the party that
-	// has caused it. h is the zero value if the header is not valid.
+	// Refused logs and counts a refusal. It returns the status for the client and the party at
+	// fault. h is the zero value if the header is not valid.
 	Refused(h wire.Header, from Remote, err error) (wire.Status, track.Who)
 	// Name returns the name of an authenticated client, or "".
 	Name(from Remote) string
@@ -46,7 +46,7 @@ type ServerConfig struct {
 	Dialer *socket.TransparentDialer
 }
 
-// Server takes datagrams from links, and sends them to services with the peers' addresses.
+// Server forwards datagrams from links to services, with the peers' addresses as sources.
 type Server struct {
 	engine
 
@@ -56,11 +56,11 @@ type Server struct {
 	resolving sync.WaitGroup
 
 	seed   maphash.Seed
-	linkMu sync.RWMutex  // is locked within a loop's lock
-	byWay  map[way]*flow // of the flows that have a link; guarded by linkMu
+	linkMu sync.RWMutex  // acquired after a loop's lock
+	byWay  map[way]*flow // the flows on links; guarded by linkMu
 }
 
-// way is the way of a flow's answers over a link.
+// way identifies a flow on a link.
 type way struct {
 	link Downlink
 	id   FlowID
@@ -76,10 +76,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// Listen takes datagrams with headers from a socket, which the server owns from now on.
+// Listen reads datagrams with headers from a socket. The server takes ownership of it.
 func (s *Server) Listen(conn *net.UDPConn) error { return s.addHub(conn) }
 
-// Shutdown is that of the engine. It also ends the lookups.
+// Shutdown shuts down the engine and cancels lookups.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.cancel()
 	s.resolving.Wait()
@@ -97,9 +97,9 @@ func (s *Server) arrived(h *hub, n int) {
 			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
 			continue
 		case header.Local:
-			continue // a health check, which nobody answers
+			continue // a health check, which gets no answer
 		}
-		// The payload takes the place of the datagram.
+		// The payload replaces the datagram.
 		l.in.skip(i, len(b)-len(payload))
 		if f := s.flowOf(h, i, header); f != nil {
 			f.record.Meter.Count(len(payload), 0)
@@ -116,7 +116,7 @@ func keyOf(h wire.Header) key {
 	return key{peer: endpointOf(h.Source), entry: endpoint{port: uint32(h.Destination.Port())}}
 }
 
-// flowOf returns the flow of slot i, which may be a new one, or nil.
+// flowOf returns the flow of slot i, and begins one if need be. It returns nil if the flow is refused.
 func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 	l := h.loop
 	f := l.table.byKey[keyOf(header)]
@@ -145,7 +145,7 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 	return f
 }
 
-// used notes a datagram of a flow.
+// used records a datagram of a flow.
 func (s *Server) used(f *flow) {
 	if f.stage >= answered {
 		f.loop.table.touch(f, f.loop.now, proven)
@@ -154,7 +154,7 @@ func (s *Server) used(f *flow) {
 	f.loop.table.touch(f, f.loop.now, unanswered)
 }
 
-// moves reports whether a flow may go on over another way. The peer's next header came by it.
+// moves reports whether a flow may move to the way by which its latest header came.
 func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
 	if err := s.cfg.Gate.Authorize(h, from); err != nil {
 		s.cfg.Gate.Refused(h, from, err)
@@ -164,7 +164,7 @@ func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
 	return true
 }
 
-// begin begins a flow. take sets the way of its answers. Without a flow it returns the status for the client.
+// begin begins a flow. take sets the way of its answers. If the flow is refused, begin returns the status for the client.
 func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) (*flow, wire.Status) {
 	t, err := s.cfg.Gate.Admit(h, from)
 	later := errors.Is(err, ErrLater)
@@ -184,12 +184,12 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		f.held = new(held)
 		s.resolving.Go(func() { s.resolve(f) })
 	} else if !s.connect(f, t) {
-		return nil, wire.Connected // the link has been told
+		return nil, wire.Connected // refuse has told the link
 	}
 	return f, wire.Connected
 }
 
-// resolve finds the service of a flow, and sends what waits for it.
+// resolve looks up the service of a flow, and sends the held datagrams.
 func (s *Server) resolve(f *flow) {
 	t, err := s.cfg.Gate.Resolve(s.ctx, f.header)
 	l := f.loop
@@ -242,7 +242,7 @@ func (s *Server) refuse(f *flow, err error) {
 	s.finish(f, who, err)
 }
 
-// mostHeld is the number of datagrams that wait while the address of a service is looked up.
+// mostHeld is the most datagrams held for a flow during a lookup.
 const mostHeld = 4
 
 // forward sends the datagrams of a flow in this round to its service.
@@ -261,18 +261,18 @@ func (s *Server) forward(f *flow) {
 	}
 }
 
-// failed takes an error of a flow's socket. Only the answer that nobody has the port ends the flow: others
-// may be about one datagram, or a moment.
+// failed handles an error of a flow's socket. Only ECONNREFUSED ends the flow. Other errors may concern
+// one datagram or pass soon.
 func (s *Server) failed(f *flow, errno unix.Errno) {
 	if errno == unix.ECONNREFUSED {
 		s.refuse(f, errno)
 	}
 }
 
-// removed takes a flow that has ended from its link.
+// removed removes an ended flow from its link.
 func (s *Server) removed(f *flow) { s.leaveLink(f) }
 
-// describe fills in what a server knows of a flow.
+// describe fills in the server's part of a record.
 func (s *Server) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
 	r.Service = f.target.Name
