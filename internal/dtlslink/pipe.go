@@ -20,14 +20,14 @@ type pipe struct {
 	isOver  bool          // expired is closed; guarded by mu
 }
 
-// waiting is the number of datagrams that a handshake may leave unread.
+// waiting is the most unread datagrams of a handshake.
 const waiting = 32
 
 func newPipe(write func(b []byte)) *pipe {
 	return &pipe{in: make(chan []byte, waiting), write: write, closed: make(chan struct{}), expired: make(chan struct{})}
 }
 
-// put gives a datagram to the handshake. It copies b, and drops it if too many wait.
+// put queues a copy of a datagram for the handshake, or drops it if the queue is full.
 func (p *pipe) put(b []byte) {
 	select {
 	case p.in <- append([]byte(nil), b...):
@@ -61,8 +61,8 @@ func (p *pipe) WriteTo(b []byte, _ net.Addr) (int, error) {
 	}
 }
 
-// plainAlert returns the datagram as it should be, if it is an alert before the keys are
-// agreed on: package dtls puts the connection id into it, though it is not sealed.
+// plainAlert removes the connection id from an alert that is not sealed. Package dtls puts
+// the id there by mistake.
 func plainAlert(b []byte) []byte {
 	const size = lengthAt + 2 + 3 // of such a record: level, description, type
 	if len(b) != size || b[0] != typeCID || b[size-1] != typeAlert || b[numberAt] != 0 || b[numberAt+1] != 0 {
@@ -78,8 +78,8 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// SetReadDeadline implements net.PacketConn for the two deadlines that are set: one that
-// has passed, and none.
+// SetReadDeadline implements net.PacketConn for a deadline in the past and for none. No
+// others are set.
 func (p *pipe) SetReadDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

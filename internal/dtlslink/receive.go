@@ -2,7 +2,7 @@ package dtlslink
 
 import "time"
 
-// newLink completes the link of a handshake that has succeeded. Its owner must call tend.
+// newLink returns the link of a successful handshake. The caller must call tend.
 func newLink(h *handshake, k keys, l *Link) *Link {
 	l.identity, l.still = h.id, h.still
 	l.open, l.seal, l.handshake = k.open, k.seal, h
@@ -12,7 +12,7 @@ func newLink(h *handshake, k keys, l *Link) *Link {
 	return l
 }
 
-// receive takes a record, in place.
+// receive opens a record in place and handles its message.
 func (l *Link) receive(d datagram, now time.Time) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
@@ -59,7 +59,7 @@ func (l *Link) receive(d datagram, now time.Time) {
 	l.deliver(m, now)
 }
 
-// moved notes where the other end is, and how large its datagrams are.
+// moved records the address of the other end, and the size of its datagrams.
 func (l *Link) moved(d datagram) {
 	l.from, l.largest = d.peer, max(l.largest, len(d.b))
 	l.mu.Lock()
@@ -93,14 +93,14 @@ func (l *Link) deliver(m message, now time.Time) {
 	}
 }
 
-// isRetired reports whether the other end has retired.
+// isRetired reports whether the link has retired.
 func (l *Link) isRetired() bool {
 	l.calls.Lock()
 	defer l.calls.Unlock()
 	return l.retired
 }
 
-// bye notes that the other end retires.
+// bye handles the other end's bye.
 func (l *Link) bye(now time.Time) {
 	if l.retired {
 		return
