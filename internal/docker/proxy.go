@@ -63,8 +63,7 @@ func (l Proxies) Check(port uint16, service netip.AddrPort) error {
 }
 
 // CheckPort returns an error if docker-proxy would hide the peers' addresses from a service
-// of the port's protocol. The error names the option to use instead; port is the one that
-// peers connect to.
+// of the port's protocol. The error names the option to use instead. Peers connect to port.
 func (l Proxies) CheckPort(port ports.Port, service netip.AddrPort) error {
 	p, ok := l.before(port.Protocol.At(service))
 	if !ok {

@@ -25,11 +25,11 @@ const (
 // Service is one that docker-proxy may come to hide.
 type Service struct {
 	Protocol ports.Protocol
-	Port     uint16         // that peers connect to
-	At       netip.AddrPort // where it is dialed
+	Port     uint16         // for peers
+	At       netip.AddrPort // the address to dial
 }
 
-// endpoint returns where the service is dialed.
+// endpoint returns the address and protocol to dial.
 func (s Service) endpoint() ports.Endpoint { return s.Protocol.At(s.At) }
 
 // Watch looks whether docker-proxy comes to listen in front of one of the
@@ -55,8 +55,8 @@ func (e *Engine) Instead(service netip.AddrPort) netip.AddrPort {
 	return e.InsteadOf(ports.TCP.At(service))
 }
 
-// InsteadOf returns the address of the container if docker-proxy listens where a
-// service is dialed, and the service's address otherwise. It does not wait.
+// InsteadOf returns the address of the container if docker-proxy listens on the service's
+// address. Otherwise it returns the service's address. It does not block.
 func (e *Engine) InsteadOf(service ports.Endpoint) netip.AddrPort {
 	if led := e.led.Load(); led != nil {
 		if container, ok := (*led)[service]; ok {

@@ -93,7 +93,7 @@ func (l *Link) deliver(m message, now time.Time) {
 	}
 }
 
-// isRetired reports whether the link has retired.
+// isRetired reports whether the other end has retired.
 func (l *Link) isRetired() bool {
 	l.calls.Lock()
 	defer l.calls.Unlock()

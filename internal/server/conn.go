@@ -75,8 +75,8 @@ func (c *conn) admit() error {
 	return err
 }
 
-// permit returns an error if a client may not bring a peer to a service, which is the zero value if the peer's
-// port has none.
+// permit returns an error if a client may not bring a peer to a service. The service is the zero value if the
+// peer's port has none.
 func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, service Service) error {
 	if s.Relay.Draining() {
 		return errDraining

@@ -31,7 +31,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 	s.listen(link, r, nil)
 }
 
-// allows reports whether links are taken from an address.
+// allows reports whether an address may open links.
 func (s *Server) allows(a netip.Addr) bool {
 	return len(s.Allow) == 0 || slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
 }
