@@ -50,7 +50,9 @@ func TestCrowdSec(t *testing.T) {
 	} {
 		nstest.Must(t, os.WriteFile(name, []byte(text), 0o600))
 	}
-	cscli := func(args ...string) string { return nstest.Run(t, w.m2, "cscli", append([]string{"-c", conf}, args...)...) }
+	cscli := func(args ...string) string {
+		return nstest.Run(t, w.m2, "cscli", append([]string{"-c", conf}, args...)...)
+	}
 	cscli("machines", "add", "-a", "--force", "-f", filepath.Join(dir, "credentials"))
 	key := strings.TrimSpace(cscli("bouncers", "add", "portredirector", "-o", "raw"))
 	start := func(cmd *exec.Cmd) {
