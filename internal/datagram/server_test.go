@@ -208,7 +208,8 @@ func newDownlink() *downlink {
 func (d *downlink) Answer(_ datagram.FlowID, payload []byte)  { d.answers <- string(payload) }
 func (d *downlink) Flush()                                    {}
 func (d *downlink) End(_ datagram.FlowID, status wire.Status) { d.ends <- status.String() }
-func (d *downlink) Remote() datagram.Remote                   { return datagram.Remote{Addr: entry} }
+func (d *downlink) Remote() datagram.Remote { return datagram.Remote{Addr: entry} }
+
 func (d *downlink) want(t *testing.T, c chan string, s string) {
 	t.Helper()
 	select {
