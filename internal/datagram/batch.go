@@ -37,13 +37,12 @@ type batch struct {
 }
 
 // prepare resets message i and points it to a payload.
-func (b *batch) prepare(i int, payload []byte) *message {
+func (b *batch) prepare(i int, payload []byte) {
 	m, v := &b.messages[i], &b.vectors[i]
 	v.Base = unsafe.SliceData(payload)
 	v.SetLen(len(payload))
 	*m = message{hdr: unix.Msghdr{Iov: v}}
 	m.hdr.SetIovlen(1)
-	return m
 }
 
 // address gives message i room for an address.
@@ -83,7 +82,7 @@ func (b *batch) call(trap uintptr, fd, first, n int) (int, unix.Errno) {
 // local returns the destination address of a received message, or the zero Addr if the kernel did not
 // report it.
 func (b *batch) local(i int) netip.Addr {
-	c := b.controls[i][:min(int(b.messages[i].hdr.Controllen), controlRoom)]
+	c := b.controls[i][:min(int(b.messages[i].hdr.Controllen), controlRoom)] //nolint:gosec // the kernel filled at most the room
 	if len(c) < unix.SizeofCmsghdr {
 		return netip.Addr{}
 	}
