@@ -107,6 +107,7 @@ type line struct {
 	purpose auth.Purpose
 
 	inquiry *upstream.Inquiry
+	noUDP   bool // nothing there takes datagrams
 }
 
 // examine runs the checks of a link, each on the ground of those before.
@@ -120,6 +121,9 @@ func (l *line) examine(ctx context.Context) {
 	l.report("link", OK, fmt.Sprintf("%s is reached in %s", at, time.Since(began).Round(100*time.Microsecond)), "")
 	if l.auth != nil {
 		l.report("key", OK, l.them()+" has a key or certificate that is trusted here, and trusts this end", "")
+	}
+	if l.patient.datagrams() {
+		l.checkUDP(ctx, at)
 	}
 	if l.patient.Client == nil {
 		return
