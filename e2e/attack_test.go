@@ -84,7 +84,7 @@ func testAttack(t *testing.T, action string) {
 // tryPasswords tries wrong passwords from an address, one after another.
 func tryPasswords(ctx context.Context, h *testnet.Host, from netip.Addr, to netip.AddrPort, passwords *atomic.Int64) {
 	config := &ssh.ClientConfig{
-		User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // an attacker does not mind
+		User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		Auth: []ssh.AuthMethod{ssh.PasswordCallback(func() (string, error) {
 			passwords.Add(1)
 			return "wrong", nil

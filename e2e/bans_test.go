@@ -126,7 +126,7 @@ func TestBansOfFile(t *testing.T) {
 	}
 	s.Signal(syscall.SIGTERM)
 	s.wantEnd(t)
-	s = run()
+	run()
 	wantBans(t, w.m2, banned...)
 	w.wantRefused(t, w.alice, 80)
 	wantRun(t, w.m2, "unban", w.alice.addr.String())

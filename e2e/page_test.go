@@ -6,8 +6,6 @@ import (
 	"net"
 	"testing"
 
-	"portredirector/internal/admin"
-	"portredirector/internal/ban"
 	"portredirector/internal/testnet/nstest"
 )
 
@@ -52,10 +50,6 @@ func TestPage(t *testing.T) {
 	wantRow(page, "#workers", "PD", "the peer reset the connection", "1")
 	wantRow(page, "#workers", "[::1]:80", "replies come back")
 	page.WaitFor(`document.querySelectorAll("#live tbody tr").length === 0`)
-	nstest.Must(t, w.m2.Do(func() error {
-		return admin.Ban(t.Context(), server.Pid(), []ban.Request{{Prefix: "198.51.100.0/24", For: "1h", Why: hostile}})
-	}))
-	wantRow(page, "#bans", "198.51.100.0/24", "in ", hostile)
 
 	for _, complaint := range page.Complaints() {
 		t.Error(complaint)

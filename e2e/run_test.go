@@ -72,7 +72,7 @@ func newSupervised(t *testing.T, h *testnet.Host, content string, of versions, e
 	s.install(t, 0)
 	s.write(t, content)
 	cmd := exec.Command(s.program, "run", s.file)
-	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0", "STATE_DIRECTORY="+t.TempDir()), env...)
 	s.daemon = &daemon{Process: nstest.StartCmd(t, h, cmd)}
 	t.Cleanup(func() {
 		if !s.ended {

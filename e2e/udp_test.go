@@ -26,6 +26,7 @@ func udpSocket(t *testing.T, h *testnet.Host, addr string) *net.UDPConn {
 		return err
 	}))
 	t.Cleanup(func() { _ = c.Close() })
+	nstest.Must(t, c.SetDeadline(time.Now().Add(patience)))
 	return c
 }
 
@@ -33,6 +34,7 @@ func udpSocket(t *testing.T, h *testnet.Host, addr string) *net.UDPConn {
 func udpReport(t *testing.T, h *testnet.Host, addr string) {
 	t.Helper()
 	c := udpSocket(t, h, addr)
+	nstest.Must(t, c.SetDeadline(time.Time{}))
 	go func() {
 		b := make([]byte, 1<<16)
 		for {

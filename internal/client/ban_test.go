@@ -31,7 +31,7 @@ func TestBan(t *testing.T) {
 	if log := r.log.String(); strings.Contains(log, "WARN") {
 		t.Errorf("the log speaks of banned peers: %s", log)
 	}
-	port := uint16(netip.MustParseAddrPort(r.peers.Addr().String()).Port())
+	port := netip.MustParseAddrPort(r.peers.Addr().String()).Port()
 	ends := r.client.Track.Totals()[ports.Port{Number: port}].Ends
 	if asked, refused := ends[track.Code{Who: track.Banned, Phase: track.Connect}], ends[track.Code{Who: track.Banned, Phase: track.Queue}]; asked != 1 || refused != 3 {
 		t.Errorf("the ends are %v, want BC once and BQ three times", ends)

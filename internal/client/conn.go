@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"portredirector/internal/limit"
@@ -33,6 +34,9 @@ type attempt struct {
 	deadline time.Time      // for reaching a server
 	deaths   int            // links in a row that were opened ahead and ended without an answer
 }
+
+// Peer returns the peer.
+func (k *conn) Peer() netip.AddrPort { return k.header.Source }
 
 // open takes a link for the peer, or waits for one on a goroutine.
 func (k *conn) open(u relay.Undelivered) {

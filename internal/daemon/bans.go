@@ -91,7 +91,6 @@ func (b *bans) Unban(p netip.Prefix) (n int, err error) {
 		return 0, admin.ErrElsewhere
 	}
 	n = b.list.Forget(p)
-	n = b.list.Forget(p)
 	c, err := b.book.Remove(p)
 	ban.Log(b.log, c)
 	return n + len(c.Remove), err

@@ -55,6 +55,13 @@ func (d *clientDaemon) openDatagrams(ctx context.Context) (err error) {
 		Options: d.flowOptions(len(d.datagrams), cfg.Flows, cfg.UDPTimeout, &d.client.Track, d.log),
 		Form:    cfg.Header,
 		Names:   cfg.Names,
+		Banned: func(peer netip.Addr) bool {
+			_, banned := d.client.Bans.Banned(peer)
+			return banned
+		},
+		Learn: func(peer netip.Addr, left time.Duration) {
+			d.client.Bans.Learn(peer, wire.Ban{Left: left, Bits: peer.BitLen()})
+		},
 		Choose: func(source netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
 			t, ok := d.servers.Steer(source, func(name string) bool { return name != refused.Name || name == "" })
 			return datagram.Target{Name: t.Name, To: t.At}, ok

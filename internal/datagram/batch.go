@@ -37,13 +37,12 @@ type batch struct {
 }
 
 // prepare points message i to a payload. With a name it goes there.
-func (b *batch) prepare(i int, payload []byte) *message {
+func (b *batch) prepare(i int, payload []byte) {
 	m, v := &b.messages[i], &b.vectors[i]
 	v.Base = unsafe.SliceData(payload)
 	v.SetLen(len(payload))
 	*m = message{hdr: unix.Msghdr{Iov: v}}
 	m.hdr.SetIovlen(1)
-	return m
 }
 
 // address has message i go to, or come from, an address of its own.
@@ -83,7 +82,7 @@ func (b *batch) call(trap uintptr, fd, first, n int) (int, unix.Errno) {
 // local returns the address to which a received message was sent, or the zero Addr if the kernel does not
 // tell.
 func (b *batch) local(i int) netip.Addr {
-	c := b.controls[i][:min(int(b.messages[i].hdr.Controllen), controlRoom)]
+	c := b.controls[i][:min(int(b.messages[i].hdr.Controllen), controlRoom)] //nolint:gosec // the kernel filled at most the room
 	if len(c) < unix.SizeofCmsghdr {
 		return netip.Addr{}
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,10 @@ type ClientConfig struct {
 	// Choose returns the server for a source. It returns false if there is none now. A server
 	// that has refused the last datagram of the flow is refused, if its Name is not "".
 	Choose func(source netip.Prefix, refused Target) (Target, bool)
+	// Banned reports whether a peer is banned. A nil function bans nobody.
+	Banned func(peer netip.Addr) bool
+	// Learn takes a server's refusal of a peer that is banned there.
+	Learn func(peer netip.Addr, left time.Duration)
 	// Usable reports whether a flow may stay with its server.
 	Usable func(t Target) bool
 }
@@ -96,6 +101,10 @@ func (c *Client) flowOf(h *hub, i int) *flow {
 func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 	l := h.loop
 	peer := l.in.names[i].AddrPort()
+	if c.cfg.Banned != nil && c.cfg.Banned(peer.Addr().Unmap()) {
+		c.Track.Refuse(udp(h.port), track.Code{Who: track.Banned, Phase: track.Queue})
+		return nil
+	}
 	f := &flow{
 		loop: l, key: k, fd: -1, number: -1, hub: h, used: l.now, from: local,
 		header: wire.Header{Source: netip.AddrPortFrom(peer.Addr().WithZone(""), peer.Port()), Destination: netip.AddrPortFrom(local, h.port)},
@@ -140,7 +149,7 @@ func (c *Client) route(f *flow, refused Target) bool {
 	if t.Link != nil {
 		f.up = t.Link
 		f.loop.ids++
-		f.id = FlowID(f.loop.ids*uint32(len(c.loops)) + uint32(f.loop.index))
+		f.id = FlowID(f.loop.ids*uint32(len(c.loops)) + uint32(f.loop.index)) //nolint:gosec // loops are few
 		f.loop.table.byID[f.id] = f
 		return true
 	}
@@ -221,7 +230,7 @@ func (c *Client) describe(f *flow, r *track.Record) {
 
 // onFlow calls do with the flow of an id, under its loop's lock.
 func (c *Client) onFlow(id FlowID, do func(l *loop, f *flow)) {
-	l := c.loops[uint32(id)%uint32(len(c.loops))]
+	l := c.loops[uint32(id)%uint32(len(c.loops))] //nolint:gosec // loops are few
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if f := l.table.byID[id]; f != nil {
@@ -243,16 +252,19 @@ func (c *Client) Answer(id FlowID, payload []byte) {
 }
 
 // Ended takes the end of a flow from its server.
-func (c *Client) Ended(id FlowID, status wire.Status) {
+func (c *Client) Ended(id FlowID, why Refusal) {
 	c.onFlow(id, func(_ *loop, f *flow) {
-		switch status {
+		switch why.Status {
 		case UnknownFlow:
 			f.linked = false
 		case wire.Draining, wire.Unreachable, wire.NoService, wire.Internal, wire.Busy:
 			f.linked = false
 			c.refused(f)
+		case wire.Banned:
+			c.cfg.Learn(f.header.Source.Addr(), why.Left)
+			c.finish(f, track.Banned, why)
 		default:
-			c.finish(f, track.Server, refusal(status))
+			c.finish(f, track.Server, why)
 		}
 	})
 }
@@ -271,8 +283,3 @@ func (c *Client) Down(link Uplink, _ error) {
 	}
 	c.Changed()
 }
-
-// refusal is the error of a server that has ended a flow.
-type refusal wire.Status
-
-func (r refusal) Error() string { return wire.Status(r).String() }

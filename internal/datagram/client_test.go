@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"portredirector/internal/ports"
 
 	"portredirector/internal/datagram"
 	"portredirector/internal/limit"
@@ -23,7 +26,6 @@ type rig struct {
 	track   track.Table
 	at      netip.AddrPort // for peers
 	servers [2]*net.UDPConn
-	down    bool // the first server is
 }
 
 const patience = 10 * time.Second
@@ -39,6 +41,12 @@ func udp(t *testing.T, at string) *net.UDPConn {
 
 func newRig(t *testing.T, set func(*datagram.Options)) *rig {
 	t.Helper()
+	return newRigOf(t, set, func(*datagram.ClientConfig) {})
+}
+
+// newRigOf is like newRig for a client whose description change changes.
+func newRigOf(t *testing.T, set func(*datagram.Options), change func(*datagram.ClientConfig)) *rig {
+	t.Helper()
 	r := new(rig)
 	for i := range r.servers {
 		r.servers[i] = udp(t, "127.0.0.1:0")
@@ -50,8 +58,7 @@ func newRig(t *testing.T, set func(*datagram.Options)) *rig {
 	if set != nil {
 		set(&o)
 	}
-	var err error
-	r.Client, err = datagram.NewClient(datagram.ClientConfig{
+	cfg := datagram.ClientConfig{
 		Options: o, Form: wire.Native,
 		Choose: func(_ netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
 			for i, s := range r.servers {
@@ -62,7 +69,10 @@ func newRig(t *testing.T, set func(*datagram.Options)) *rig {
 			return datagram.Target{}, false
 		},
 		Usable: func(datagram.Target) bool { return true },
-	})
+	}
+	change(&cfg)
+	var err error
+	r.Client, err = datagram.NewClient(cfg)
 	nstest.Must(t, err)
 	t.Cleanup(func() { r.Shutdown(t.Context()) })
 	c := udp(t, "127.0.0.1:0")
@@ -262,3 +272,40 @@ func TestCut(t *testing.T) {
 		t.Errorf("ended: %+v", ended)
 	}
 }
+
+// TestBan ends a flow of a peer that a server has banned. The client refuses the peer's next datagrams by itself.
+func TestBan(t *testing.T) {
+	t.Parallel()
+	var learned atomic.Int64
+	link := &uplink{sent: make(chan datagram.FlowID, 10)}
+	r := newRigOf(t, nil, func(cfg *datagram.ClientConfig) {
+		cfg.Choose = func(netip.Prefix, datagram.Target) (datagram.Target, bool) {
+			return datagram.Target{Name: "server", Link: link}, true
+		}
+		cfg.Banned = func(netip.Addr) bool { return learned.Load() > 0 }
+		cfg.Learn = func(_ netip.Addr, left time.Duration) { learned.Store(int64(left)) }
+	})
+	peer := r.peer(t)
+	say(t, peer, "a")
+	r.Ended(<-link.sent, datagram.Refusal{Status: wire.Banned, Left: time.Minute})
+	if ended := r.track.Ended(); len(ended) != 1 || ended[0].Code.Who != track.Banned || learned.Load() != int64(time.Minute) {
+		t.Errorf("%+v, learned %v", ended, learned.Load())
+	}
+	say(t, peer, "b")
+	nstest.WaitFor(t, "the refusal", func() bool {
+		return r.track.Totals()[ports.Port{Protocol: ports.UDP, Number: r.at.Port()}].Ends[track.Code{Who: track.Banned, Phase: track.Queue}] == 1
+	})
+	if len(link.sent) > 0 {
+		t.Error("a banned peer's datagram went to the server")
+	}
+}
+
+// uplink is a link that the test plays.
+type uplink struct{ sent chan datagram.FlowID }
+
+func (u *uplink) Send(id datagram.FlowID, _, _ []byte) error {
+	u.sent <- id
+	return nil
+}
+func (*uplink) Flush()                 {}
+func (*uplink) Forget(datagram.FlowID) {}

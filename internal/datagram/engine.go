@@ -90,7 +90,7 @@ func (e *engine) addHub(c *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	l := e.loops[e.next.Add(1)%uint32(len(e.loops))]
+	l := e.loops[e.next.Add(1)%uint32(len(e.loops))] //nolint:gosec // loops are few
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := &hub{loop: l, fd: fd, is4: is4, port: port}

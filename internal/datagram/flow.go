@@ -142,9 +142,9 @@ func (f *flow) send() (last unix.Errno) {
 	for sent := 0; sent < n; {
 		k, errno := l.out.send(f.fd, sent, n-sent)
 		sent += k
-		switch {
-		case errno == 0:
-		case errno == last, errno == unix.EAGAIN:
+		switch errno {
+		case 0:
+		case last, unix.EAGAIN:
 			sent++ // it is lost
 		default:
 			last = errno // of an earlier one: once more

@@ -2,6 +2,7 @@ package datagram
 
 import (
 	"net/netip"
+	"time"
 
 	"portredirector/internal/auth"
 	"portredirector/internal/wire"
@@ -31,7 +32,7 @@ type Answers interface {
 	Answer(id FlowID, payload []byte)
 	// Ended takes the end of a flow. [wire.Draining] and statuses after which another server
 	// may serve the peer move the flow; [UnknownFlow] makes the client send headers again.
-	Ended(id FlowID, status wire.Status)
+	Ended(id FlowID, why Refusal)
 	// Down tells that the link is lost, and will not be used again. Its flows move to another.
 	Down(link Uplink, why error)
 }
@@ -45,10 +46,18 @@ type Downlink interface {
 	// Flush sends what Answer has kept.
 	Flush()
 	// End tells the client that a flow has ended. A link may be unable to do so.
-	End(id FlowID, status wire.Status)
+	End(id FlowID, why Refusal)
 	// Remote describes the client.
 	Remote() Remote
 }
+
+// Refusal says why a server has ended a flow, or takes none.
+type Refusal struct {
+	Status wire.Status
+	Left   time.Duration // of the ban, if Status is wire.Banned
+}
+
+func (r Refusal) Error() string { return r.Status.String() }
 
 // Remote describes the other end of a server's link.
 type Remote struct {

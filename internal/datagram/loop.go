@@ -149,7 +149,7 @@ func (l *loop) unregister(number int32) {
 
 // collect adds slot i of the inbox to the datagrams of a flow in this round.
 func (l *loop) collect(f *flow, i int) {
-	slot := int8(i)
+	slot := int8(i) //nolint:gosec // below batchSize
 	l.nexts[slot] = -1
 	if f.group.round != l.round {
 		f.group = chain{l.round, slot, slot}

@@ -31,9 +31,9 @@ type Gate interface {
 	Admit(h wire.Header, from Remote) (Target, error)
 	// Resolve returns where an authorized flow goes.
 	Resolve(ctx context.Context, h wire.Header) (Target, error)
-	// Refused logs and counts a refusal. It returns the status for the client, and the party that
+	// Refused logs and counts a refusal. It returns what the client is told, and the party that
 	// has caused it. h is the zero value if the header is not valid.
-	Refused(h wire.Header, from Remote, err error) (wire.Status, track.Who)
+	Refused(h wire.Header, from Remote, err error) (Refusal, track.Who)
 	// Name returns the name of an authenticated client, or "".
 	Name(from Remote) string
 }
@@ -176,18 +176,18 @@ func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
 	return true
 }
 
-// begin begins a flow. take sets the way of its answers. Without a flow it returns the status for the client.
-func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) (*flow, wire.Status) {
+// begin begins a flow. take sets the way of its answers. Without a flow it returns what the client is told.
+func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) (*flow, Refusal) {
 	t, err := s.cfg.Gate.Admit(h, from)
 	later := errors.Is(err, ErrLater)
 	if err != nil && !later {
-		status, who := s.cfg.Gate.Refused(h, from, err)
+		why, who := s.cfg.Gate.Refused(h, from, err)
 		s.Track.Refuse(ports.Port{}, track.Code{Who: who, Phase: track.Queue})
-		return nil, status
+		return nil, why
 	}
 	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
 	if s.enter(l, f.source(), h.Destination.Port()) != nil {
-		return nil, wire.Busy
+		return nil, Refusal{Status: wire.Busy}
 	}
 	take(f)
 	s.Track.Begin(&f.record, f, udp(h.Destination.Port()))
@@ -196,9 +196,9 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		f.held = new(held)
 		s.resolving.Go(func() { s.resolve(f) })
 	} else if !s.connect(f, t) {
-		return nil, wire.Connected // the link has been told
+		return nil, Refusal{} // the link has been told
 	}
-	return f, wire.Connected
+	return f, Refusal{}
 }
 
 // resolve finds the service of a flow, and sends what waits for it.
@@ -247,9 +247,9 @@ func (s *Server) connect(f *flow, t Target) bool {
 
 // refuse ends a flow that cannot be served.
 func (s *Server) refuse(f *flow, err error) {
-	status, who := s.cfg.Gate.Refused(f.header, f.remote(), err)
+	why, who := s.cfg.Gate.Refused(f.header, f.remote(), err)
 	if f.down != nil {
-		f.down.End(f.id, status)
+		f.down.End(f.id, why)
 	}
 	s.finish(f, who, err)
 }

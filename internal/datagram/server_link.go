@@ -23,7 +23,7 @@ func (s *Server) Request(link Downlink, id FlowID, h *wire.Header, payload []byt
 	case f != nil:
 		l = f.loop
 	default:
-		link.End(id, UnknownFlow)
+		link.End(id, Refusal{Status: UnknownFlow})
 		return
 	}
 	l.mu.Lock()
@@ -35,7 +35,7 @@ func (s *Server) Request(link Downlink, id FlowID, h *wire.Header, payload []byt
 		}
 	}
 	if f.ended {
-		link.End(id, UnknownFlow)
+		link.End(id, Refusal{Status: UnknownFlow})
 		return
 	}
 	s.used(f)
@@ -70,15 +70,15 @@ func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 	take := func(f *flow) { s.takeLink(f, w) }
 	switch {
 	case f == nil:
-		f, status := s.begin(l, h, w.link.Remote(), take)
-		if status != wire.Connected {
-			w.link.End(w.id, status)
+		f, why := s.begin(l, h, w.link.Remote(), take)
+		if why != (Refusal{}) {
+			w.link.End(w.id, why)
 		}
 		return f
 	case f.down == w.link && f.id == w.id:
 		return f
 	case !s.moves(f, h, w.link.Remote()):
-		w.link.End(w.id, wire.NotAuthorized)
+		w.link.End(w.id, Refusal{Status: wire.NotAuthorized})
 		return nil
 	}
 	take(f)

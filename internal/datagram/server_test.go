@@ -59,11 +59,11 @@ func (g *gate) Resolve(context.Context, wire.Header) (datagram.Target, error) {
 	return datagram.Target{Name: "service", To: g.to}, nil
 }
 
-func (g *gate) Refused(_ wire.Header, _ datagram.Remote, err error) (wire.Status, track.Who) {
+func (g *gate) Refused(_ wire.Header, _ datagram.Remote, err error) (datagram.Refusal, track.Who) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refused = append(g.refused, err)
-	return wire.Refused, track.Service
+	return datagram.Refusal{Status: wire.Refused}, track.Service
 }
 
 // count returns the number of refusals.
@@ -205,10 +205,10 @@ func newDownlink() *downlink {
 	return &downlink{answers: make(chan string, 10), ends: make(chan string, 10)}
 }
 
-func (d *downlink) Answer(_ datagram.FlowID, payload []byte)  { d.answers <- string(payload) }
-func (d *downlink) Flush()                                    {}
-func (d *downlink) End(_ datagram.FlowID, status wire.Status) { d.ends <- status.String() }
-func (d *downlink) Remote() datagram.Remote                   { return datagram.Remote{Addr: entry} }
+func (d *downlink) Answer(_ datagram.FlowID, payload []byte)    { d.answers <- string(payload) }
+func (d *downlink) Flush()                                      {}
+func (d *downlink) End(_ datagram.FlowID, why datagram.Refusal) { d.ends <- why.Error() }
+func (d *downlink) Remote() datagram.Remote                     { return datagram.Remote{Addr: entry} }
 
 func (d *downlink) want(t *testing.T, c chan string, s string) {
 	t.Helper()

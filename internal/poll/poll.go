@@ -100,7 +100,7 @@ func (p *Poller) Wait(events []unix.EpollEvent, timeout time.Duration) int {
 // pollRaw calls epoll_wait(2) without telling the scheduler.
 func pollRaw(epoll int, events []unix.EpollEvent, timeout time.Duration) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
-		uintptr(timeout/time.Millisecond), 0, 0)
+		uintptr(timeout/time.Millisecond), 0, 0) //nolint:gosec // it is not negative
 	if errno != 0 {
 		return 0, errno
 	}

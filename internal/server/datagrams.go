@@ -109,8 +109,12 @@ func (g gate) Resolve(ctx context.Context, h wire.Header) (datagram.Target, erro
 }
 
 // Refused logs and counts a refusal.
-func (g gate) Refused(h wire.Header, from datagram.Remote, err error) (wire.Status, track.Who) {
+func (g gate) Refused(h wire.Header, from datagram.Remote, err error) (datagram.Refusal, track.Who) {
 	status := statusOf(err)
+	why := datagram.Refusal{Status: status}
+	if banned, ok := errors.AsType[bannedError](err); ok {
+		why.Left = banned.ban.Left()
+	}
 	who := blame(status)
 	r := remoteOf(from)
 	count := g.s.refused.of(status)
@@ -128,7 +132,7 @@ func (g gate) Refused(h wire.Header, from datagram.Remote, err error) (wire.Stat
 		}
 		return attrs
 	})
-	return status, who
+	return why, who
 }
 
 // Name returns the name of an authenticated client, or "".

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"portredirector/internal/datagram"
 	"portredirector/internal/dtlslink"
@@ -133,8 +134,8 @@ func (c *Client) Data(_ *dtlslink.Link, flow uint32, payload []byte) {
 }
 
 // End implements dtlslink.Handler.
-func (c *Client) End(_ *dtlslink.Link, flow uint32, status wire.Status, _ uint32) {
-	c.Flows.Ended(datagram.FlowID(flow), status)
+func (c *Client) End(_ *dtlslink.Link, flow uint32, status wire.Status, seconds uint32) {
+	c.Flows.Ended(datagram.FlowID(flow), datagram.Refusal{Status: status, Left: time.Duration(seconds) * time.Second})
 }
 
 // Flush implements dtlslink.Handler.

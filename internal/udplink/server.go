@@ -1,6 +1,8 @@
 package udplink
 
 import (
+	"time"
+
 	"portredirector/internal/datagram"
 	"portredirector/internal/dtlslink"
 	"portredirector/internal/wire"
@@ -26,8 +28,9 @@ func (d *downlink) Answer(id datagram.FlowID, payload []byte) {
 func (d *downlink) Flush() { d.link.Flush() }
 
 // End implements datagram.Downlink.
-func (d *downlink) End(id datagram.FlowID, status wire.Status) {
-	_ = d.link.End(uint32(id), status, 0)
+func (d *downlink) End(id datagram.FlowID, why datagram.Refusal) {
+	left := (min(why.Left, wire.MaxBan) + time.Second - 1) / time.Second
+	_ = d.link.End(uint32(id), why.Status, uint32(left)) //nolint:gosec // at most a minute
 	d.link.Flush()
 }
 
@@ -37,7 +40,7 @@ func (d *downlink) Remote() datagram.Remote {
 }
 
 // of returns the end of a link that is open.
-func of(l *dtlslink.Link) *downlink { return l.Tag.(*downlink) } //nolint:errcheck,forcetypeassert // set by Opened
+func of(l *dtlslink.Link) *downlink { return l.Tag.(*downlink) } //nolint:forcetypeassert,errcheck // set by Opened
 
 // Opened implements dtlslink.Handler.
 func (*Server) Opened(l *dtlslink.Link) { l.Tag = &downlink{l} }

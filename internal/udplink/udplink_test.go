@@ -24,10 +24,10 @@ type flows struct {
 	down    chan datagram.Uplink
 }
 
-func (f *flows) Answer(_ datagram.FlowID, payload []byte)    { f.said <- string(payload) }
-func (f *flows) Ended(_ datagram.FlowID, status wire.Status) { f.said <- status.String() }
-func (f *flows) Down(link datagram.Uplink, _ error)          { f.down <- link }
-func (f *flows) Changed()                                    { f.changed <- struct{}{} }
+func (f *flows) Answer(_ datagram.FlowID, payload []byte)      { f.said <- string(payload) }
+func (f *flows) Ended(_ datagram.FlowID, why datagram.Refusal) { f.said <- why.Error() }
+func (f *flows) Down(link datagram.Uplink, _ error)            { f.down <- link }
+func (f *flows) Changed()                                      { f.changed <- struct{}{} }
 
 // requests is a server's end that answers each datagram by the peer and the payload.
 type requests struct {
@@ -41,7 +41,7 @@ func (r *requests) Request(link datagram.Downlink, id datagram.FlowID, h *wire.H
 		r.peers[id] = h.Source
 	}
 	if !r.peers[id].IsValid() {
-		link.End(id, datagram.UnknownFlow)
+		link.End(id, datagram.Refusal{Status: datagram.UnknownFlow})
 		return
 	}
 	link.Answer(id, append([]byte(r.peers[id].String()+" "), payload...))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"portredirector/internal/wire"
@@ -38,7 +39,7 @@ func TestDatagram(t *testing.T) {
 				want.ID = wire.ID{}
 			}
 			for _, payload := range []string{"", "payload", string(b)} {
-				got, form, rest, err := wire.ReadDatagram(append(b[:len(b):len(b)], payload...))
+				got, form, rest, err := wire.ReadDatagram(append(slices.Clip(b), payload...))
 				if err != nil || got != want || form != wire.V2 || string(rest) != payload {
 					t.Errorf("%v: read %v, %v, %q, %v", h, got, form, rest, err)
 				}

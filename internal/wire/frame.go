@@ -148,7 +148,7 @@ func (d *Decoder) begin() error {
 	case kind == KindBye && length == 0 && !answered:
 		d.over = Bye
 	case kind == KindData && length > 0 && answered:
-		d.left = int32(length)
+		d.left = int32(length) //nolint:gosec // MaxData at most
 	case kind == KindEnd && length == 0 && answered:
 		d.over = Ended
 	case kind == KindReset && length == 0 && answered:
