@@ -5,6 +5,7 @@ import (
 
 	"portredirector/internal/accesslog"
 	"portredirector/internal/admin"
+	"portredirector/internal/config"
 	"portredirector/internal/limit"
 	"portredirector/internal/ports"
 	"portredirector/internal/relay"
@@ -49,11 +50,16 @@ func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s.Servers = d.upstreams
 	s.Limits = func() []admin.Limit {
 		n, most := d.client.Peers.Counts(), d.cfg.Peers
-		return []admin.Limit{
-			{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
-			{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
-			{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		all := []admin.Limit{{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All}}
+		if d.flows != nil {
+			of := d.flows.Counts()
+			n.Each, n.Rate = n.Each+of.Each, n.Rate+of.Rate
+			all = append(all, maxFlows(of, d.cfg.Flows))
 		}
+		return append(all,
+			admin.Limit{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
+			admin.Limit{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		)
 	}
 	return s
 }
@@ -140,6 +146,9 @@ func (d *serverDaemon) limits() []admin.Limit {
 		{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
 		{Name: "max-peers-per-client", Most: most.Each, Struck: n.Each},
 	}
+	if d.flows != nil {
+		all = append(all, maxFlows(d.flows.Counts(), d.cfg.Flows))
+	}
 	for _, o := range []struct {
 		name, each string
 		of         []*limit.Oldest[server.Origin]
@@ -150,6 +159,11 @@ func (d *serverDaemon) limits() []admin.Limit {
 		all = append(all, waiting(o.name, o.each, o.of)...)
 	}
 	return all
+}
+
+// maxFlows describes the bound on UDP flows.
+func maxFlows(of limit.Counts, most config.Bounds) admin.Limit {
+	return admin.Limit{Name: "max-flows", Most: most.Most, Used: &of.Peers, Struck: of.All}
 }
 
 // waiting describes bounds on links that wait. each is the option for one client, or "".
