@@ -107,7 +107,6 @@ type line struct {
 	purpose auth.Purpose
 
 	inquiry *upstream.Inquiry
-	noUDP   bool // nothing there takes datagrams
 }
 
 // examine runs the checks of a link, each on the ground of those before.
@@ -122,18 +121,20 @@ func (l *line) examine(ctx context.Context) {
 	if l.auth != nil {
 		l.report("key", OK, l.them()+" has a key or certificate that is trusted here, and trusts this end", "")
 	}
-	if l.patient.datagrams() {
-		l.checkUDP(ctx, at)
-	}
 	if l.patient.Client == nil {
+		l.checkUDP(ctx, at)
 		return
 	}
 	if l.patient.Client.Header != wire.Native {
 		l.report("program", OK, fmt.Sprintf("--header %s: the server is another program, which is not asked", l.patient.Client.Header), "")
+		l.checkUDP(ctx, at)
 		return
 	}
 	t := newTrials(l)
 	if !t.first(ctx) {
+		return
+	}
+	if !l.checkUDP(ctx, at) && !t.leaveOutUDP() {
 		return
 	}
 	t.clock()

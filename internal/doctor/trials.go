@@ -57,9 +57,6 @@ func newTrials(l *line) *trials {
 		}
 		for _, at := range l.patient.Client.All() {
 			address, protocol := ports.CutProtocol(at)
-			if protocol == ports.UDP && l.noUDP {
-				continue
-			}
 			host, text, _ := net.SplitHostPort(address)
 			n, err := strconv.ParseUint(text, 10, 16)
 			q := question{peer, ports.Port{Protocol: protocol, Number: uint16(n)}}
@@ -71,6 +68,12 @@ func newTrials(l *line) *trials {
 	t.left = max(0, len(t.ways)-mostTrials)
 	t.ways = t.ways[:len(t.ways)-t.left]
 	return t
+}
+
+// leaveOutUDP leaves out the ways of UDP peers. It reports whether others are left.
+func (t *trials) leaveOutUDP() bool {
+	t.ways = slices.DeleteFunc(t.ways, func(q question) bool { return q.port.Protocol == ports.UDP })
+	return len(t.ways) > 0
 }
 
 // takes reports whether a listener on host takes peers of the family of one.

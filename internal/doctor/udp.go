@@ -16,9 +16,12 @@ import (
 // udpTimeout bounds the wait for an answer by UDP.
 const udpTimeout = 3 * time.Second
 
-// checkUDP looks whether datagrams reach the other end, and its answers this one. The other end was reached by
-// TCP.
-func (l *line) checkUDP(ctx context.Context, at netip.AddrPort) {
+// checkUDP looks whether datagrams reach the other end, which was reached by TCP, and its answers this one. It
+// reports false if nothing there takes datagrams.
+func (l *line) checkUDP(ctx context.Context, at netip.AddrPort) bool {
+	if !l.patient.datagrams() {
+		return true
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, udpTimeout, errSilent)
 	defer cancel()
 	began := time.Now()
@@ -33,9 +36,9 @@ func (l *line) checkUDP(ctx context.Context, at netip.AddrPort) {
 	case err == nil:
 		l.report("UDP link", OK, fmt.Sprintf("%s answers by UDP in %s", at, time.Since(began).Round(100*time.Microsecond)), "")
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, dtlslink.ErrRefused):
-		l.noUDP = true
 		l.report("UDP link", Fail, fmt.Sprintf("%s refuses datagrams: it has no UDP ports, or a firewall rejects", l.name),
 			"there: ss -lunp 'sport = :"+port+"'; give both ends the same ports, as -p 53/udp")
+		return false
 	case errors.Is(err, errSilent) && l.other():
 		l.report("UDP link", OK, fmt.Sprintf("%s does not refuse datagrams; another program than portredirector answers no question by UDP", l.name), "")
 	case errors.Is(err, errSilent):
@@ -44,6 +47,7 @@ func (l *line) checkUDP(ctx context.Context, at netip.AddrPort) {
 	default:
 		l.report("UDP link", Fail, fmt.Sprintf("%s by UDP: %v", l.name, l.patient.hints().Add(err)), "there: journalctl -u portredirector")
 	}
+	return true
 }
 
 // other reports whether the other end is another program.
