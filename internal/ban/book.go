@@ -57,6 +57,7 @@ func (b *Book) Configure(cfg Config) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cfg = cfg
+	b.list.Spare(cfg.Never)
 	var c Change
 	for _, old := range b.list.All() {
 		switch never, ok := overlapping(cfg.Never, old.Prefix); {

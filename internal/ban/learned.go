@@ -21,10 +21,10 @@ type learned struct {
 // mostLearned is the most bans in a generation.
 const mostLearned = 32 << 10
 
-// The shortest prefixes that a client believes a server.
+// The shortest prefixes that a client believes a server. A server's word counts for all servers.
 const (
-	shortest4 = 16
-	shortest6 = 32
+	shortest4 = 24
+	shortest6 = 56
 )
 
 // Learn notes that a server has banned the prefix of a peer's first bits for so long. It
@@ -36,7 +36,7 @@ func (l *List) Learn(peer netip.Addr, said wire.Ban) {
 		shortest = shortest4
 	}
 	p, err := peer.Prefix(min(max(said.Bits, shortest), peer.BitLen()))
-	if err != nil || said.Left <= 0 {
+	if err != nil || said.Left <= 0 || l.spares(p) {
 		return
 	}
 	now := time.Now().Round(0)

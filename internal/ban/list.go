@@ -21,6 +21,7 @@ type List struct {
 	mu     sync.Mutex         // serializes changes
 	purged time.Time          // guarded by mu
 	onBan  func(netip.Prefix) // guarded by mu
+	never  []netip.Prefix     // guarded by mu
 }
 
 // Change is a change of a list.
@@ -60,6 +61,21 @@ func find(t *table, a netip.Addr) *Ban {
 		}
 	}
 	return nil
+}
+
+// Spare sets prefixes of which no server can ban anything.
+func (l *List) Spare(never []netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.never = never
+}
+
+// spares reports whether Spare has protected a part of a prefix.
+func (l *List) spares(p netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, spared := overlapping(l.never, p)
+	return spared
 }
 
 // OnBan sets a function that is called with each prefix that Apply adds. It must not block.

@@ -41,7 +41,7 @@ func (s *Server) CutBanned(p netip.Prefix) {
 	})
 }
 
-// clientAddrs notes the addresses of clients whose links have carried a header.
+// clientAddrs notes the addresses of authenticated or allowed clients whose links have carried a header.
 type clientAddrs struct {
 	all sync.Map // of netip.Addr
 	mu  sync.Mutex
