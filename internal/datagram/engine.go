@@ -102,7 +102,10 @@ func (e *engine) addHub(c *net.UDPConn) error {
 	return nil
 }
 
-// enter admits a flow of a source. If there are too many flows, it may evict an older one.
+// Counts returns the number of flows, and those that the bounds have refused.
+func (e *engine) Counts() limit.Counts { return e.Peers.Counts() }
+
+// enter admits a flow of a source. If there are too many flows, an older one may give way.
 func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	err := e.Peers.Enter(source)
 	if errors.Is(err, limit.ErrAll) {

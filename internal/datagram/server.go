@@ -97,7 +97,8 @@ func (s *Server) arrived(h *hub, n int) {
 			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
 			continue
 		case header.Local:
-			continue // a health check, which gets no answer
+			s.healthCheck(h, i, header)
+			continue
 		}
 		// The payload replaces the datagram.
 		l.in.skip(i, len(b)-len(payload))
@@ -108,6 +109,17 @@ func (s *Server) arrived(h *hub, n int) {
 	}
 	for _, f := range l.touched {
 		s.forward(f)
+	}
+}
+
+// healthy answers a health check. It is shorter than the check, and no header, so that nobody answers it.
+var healthy = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
+
+// healthCheck answers a header that claims nobody, if it asks for an answer.
+func (s *Server) healthCheck(h *hub, i int, header wire.Header) {
+	from := h.loop.in.names[i]
+	if header.Answer && s.cfg.Gate.Allow(from.AddrPort()) == nil {
+		h.queue(&flow{back: from, size: h.loop.in.messages[i].hdr.Namelen, from: h.loop.in.local(i)}, healthy)
 	}
 }
 

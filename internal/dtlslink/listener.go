@@ -112,7 +112,7 @@ func (l *Listener) read(ctx context.Context) {
 		switch {
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case err != nil && !errors.Is(err, errRefused):
+		case err != nil && !errors.Is(err, ErrRefused):
 			backoff.Sleep(ctx, retry.Next())
 			continue
 		}

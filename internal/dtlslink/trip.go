@@ -92,7 +92,7 @@ func (t *trip) read() {
 	for {
 		list, err := t.conn.receive()
 		switch {
-		case errors.Is(err, errRefused):
+		case errors.Is(err, ErrRefused):
 			t.refuse()
 		case err != nil: // closed
 			return
@@ -111,7 +111,7 @@ func (t *trip) refuse() {
 		link.askReplace()
 		return
 	}
-	t.refused(errRefused)
+	t.refused(ErrRefused)
 }
 
 // dispatch handles a datagram.
