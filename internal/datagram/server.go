@@ -137,10 +137,9 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 		f, _ = s.begin(l, header, from, take)
 		return f
 	}
-	if !s.moves(f, header, from) {
+	if !s.moves(f, header, from, take) {
 		return nil
 	}
-	take(f)
 	s.used(f)
 	return f
 }
@@ -154,13 +153,17 @@ func (s *Server) used(f *flow) {
 	f.loop.table.touch(f, f.loop.now, unanswered)
 }
 
-// moves reports whether a flow may go on over another way. The peer's next header came by it.
-func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
+// moves has a flow go on over another way, which take sets. The peer's next header came by it. It reports
+// false if the flow may not.
+func (s *Server) moves(f *flow, h wire.Header, from Remote, take func(f *flow)) bool {
 	if err := s.cfg.Gate.Authorize(h, from); err != nil {
 		s.cfg.Gate.Refused(h, from, err)
 		return false
 	}
-	f.record.Update(func() { f.header.ID = h.ID })
+	f.record.Update(func() {
+		f.header.ID = h.ID
+		take(f)
+	})
 	return true
 }
 
@@ -268,9 +271,6 @@ func (s *Server) failed(f *flow, errno unix.Errno) {
 		s.refuse(f, errno)
 	}
 }
-
-// removed takes a flow that has ended from its link.
-func (s *Server) removed(f *flow) { s.leaveLink(f) }
 
 // describe fills in what a server knows of a flow.
 func (s *Server) describe(f *flow, r *track.Record) {

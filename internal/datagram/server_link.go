@@ -77,15 +77,14 @@ func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 		return f
 	case f.down == w.link && f.id == w.id:
 		return f
-	case !s.moves(f, h, w.link.Remote()):
+	case !s.moves(f, h, w.link.Remote(), take):
 		w.link.End(w.id, Refusal{Status: wire.NotAuthorized})
 		return nil
 	}
-	take(f)
 	return f
 }
 
-// takeLink has the answers of a flow take a link.
+// takeLink has the answers of a flow take a link. The record of a flow that has one must be locked.
 func (s *Server) takeLink(f *flow, w way) {
 	s.leaveLink(f)
 	s.linkMu.Lock()
@@ -94,15 +93,19 @@ func (s *Server) takeLink(f *flow, w way) {
 	s.byWay[w] = f
 }
 
-// leaveLink has the answers of a flow take no link.
+// leaveLink has the answers of a flow take no link. The flow's record must be locked.
 func (s *Server) leaveLink(f *flow) {
-	if f.down == nil {
-		return
-	}
+	s.removed(f)
+	f.down, f.id = nil, 0
+}
+
+// removed takes a flow from its link. The record of a flow that has ended still describes the link.
+func (s *Server) removed(f *flow) {
 	s.linkMu.Lock()
 	defer s.linkMu.Unlock()
-	delete(s.byWay, way{f.down, f.id})
-	f.down, f.id = nil, 0
+	if w := (way{f.down, f.id}); s.byWay[w] == f {
+		delete(s.byWay, w)
+	}
 }
 
 // Forgotten ends a flow that the client has ended.
@@ -122,7 +125,7 @@ func (s *Server) Lost(link Downlink) {
 		l.mu.Lock()
 		for _, f := range l.table.byKey {
 			if f.down == link {
-				s.leaveLink(f)
+				f.record.Update(func() { s.leaveLink(f) })
 			}
 		}
 		l.mu.Unlock()

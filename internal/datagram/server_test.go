@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -145,11 +146,28 @@ func (r *serverRig) reply(t *testing.T, peer netip.AddrPort, link *net.UDPConn, 
 	answer(t, r.service, peer, link, payload)
 }
 
+// describe reads the records of the flows until the test ends, as the API does.
+func (r *serverRig) describe(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for ctx.Err() == nil {
+			for range r.track.Live() {
+				runtime.Gosched()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { stop(); reader.Wait() })
+}
+
 // TestClaims brings peers: the service sees their addresses, and answers take the link of the flow's last header.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	for _, later := range []bool{false, true} {
 		r := newServerRig(t, func(r *serverRig) { r.gate.later = later })
+		r.describe(t)
 		one, two := r.link(t), r.link(t)
 		bring(t, one, claim, 53, "a")
 		r.seen(t, claim, "a")
@@ -226,6 +244,7 @@ func (d *downlink) want(t *testing.T, c chan string, s string) {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	r := newServerRig(t, nil)
+	r.describe(t)
 	one, two := newDownlink(), newDownlink()
 	h := wire.Header{Source: claim, Destination: entry}
 	r.Request(one, 7, nil, []byte("too early"))
@@ -248,6 +267,9 @@ func TestLinks(t *testing.T) {
 	r.Forgotten(two, 9)
 	if n := r.Len(); n != 0 {
 		t.Errorf("%d flows", n)
+	}
+	if e := r.track.Ended(); len(e) != 1 || e[0].Other != entry.String() {
+		t.Errorf("the records of flows that ended: %+v, want one that tells the link", e)
 	}
 	refused := wire.Header{Source: claim, Destination: netip.AddrPortFrom(entry.Addr(), 1)}
 	r.Request(two, 10, &refused, []byte("d"))
