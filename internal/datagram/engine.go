@@ -112,16 +112,21 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 		}
 	}
 	if err != nil {
-		e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
-		e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
-			return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
-		})
+		e.tooMany(source, port, err)
 		return err
 	}
 	if l.table.lists[unanswered].n*len(e.loops) >= e.MostUnanswered {
 		e.evict(l.table.lists[unanswered].first)
 	}
 	return nil
+}
+
+// tooMany counts and logs that a flow of a source was refused by a bound.
+func (e *engine) tooMany(source netip.Prefix, port uint16, err error) {
+	e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
+	e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
+		return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
+	})
 }
 
 // evict ends a flow because there are too many. One that was never answered leaves no record: there may be

@@ -1,6 +1,7 @@
 package datagram
 
 import (
+	"context"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -42,8 +43,11 @@ type flow struct {
 	from   netip.Addr // the address of this machine that the peer spoke to
 }
 
-// held has datagrams that wait.
-type held struct{ datagrams [][]byte }
+// held has datagrams that wait for a lookup.
+type held struct {
+	datagrams [][]byte
+	cancel    context.CancelFunc // ends the lookup
+}
 
 // remote describes the client of a server's flow.
 func (f *flow) remote() Remote {

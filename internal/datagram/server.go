@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -54,6 +55,7 @@ type Server struct {
 	ctx       context.Context //nolint:containedctx // ends the lookups
 	cancel    context.CancelFunc
 	resolving sync.WaitGroup
+	lookups   atomic.Int32 // under way
 
 	seed   maphash.Seed
 	linkMu sync.RWMutex  // is locked within a loop's lock
@@ -82,8 +84,8 @@ func (s *Server) Listen(conn *net.UDPConn) error { return s.addHub(conn) }
 // Shutdown is that of the engine. It also ends the lookups.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.cancel()
-	s.resolving.Wait()
 	s.engine.Shutdown(ctx)
+	s.resolving.Wait()
 }
 
 // arrived sends datagrams of clients to services.
@@ -177,24 +179,48 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		return nil, why
 	}
 	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
+	if later && s.lookups.Add(1) > mostLookups {
+		s.lookups.Add(-1)
+		s.tooMany(f.source(), h.Destination.Port(), errLookups)
+		return nil, Refusal{Status: wire.Busy}
+	}
 	if s.enter(l, f.source(), h.Destination.Port()) != nil {
+		if later {
+			s.lookups.Add(-1)
+		}
 		return nil, Refusal{Status: wire.Busy}
 	}
 	take(f)
 	s.Track.Begin(&f.record, f, udp(h.Destination.Port()))
 	l.table.insert(f)
 	if later {
-		f.held = new(held)
-		s.resolving.Go(func() { s.resolve(f) })
+		s.lookUp(f)
 	} else if !s.connect(f, t) {
 		return nil, Refusal{} // the link has been told
 	}
 	return f, Refusal{}
 }
 
-// resolve finds the service of a flow, and sends what waits for it.
-func (s *Server) resolve(f *flow) {
-	t, err := s.cfg.Gate.Resolve(s.ctx, f.header)
+// mostLookups is the number of lookups at a time. Flows that need another are refused.
+const mostLookups = 64
+
+var errLookups = errors.New("too many addresses of services are looked up at a time")
+
+// lookUp has the service of a flow looked up until the flow ends. The caller has counted it.
+func (s *Server) lookUp(f *flow) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	f.held = &held{cancel: cancel}
+	h := f.header // which a later datagram may change
+	s.resolving.Go(func() {
+		defer cancel()
+		t, err := s.cfg.Gate.Resolve(ctx, h)
+		s.lookups.Add(-1)
+		s.resolved(f, t, err)
+	})
+}
+
+// resolved leads a flow to its service, and sends what waits for it.
+func (s *Server) resolved(f *flow, t Target, err error) {
 	l := f.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,8 +271,11 @@ func (s *Server) refuse(f *flow, err error) {
 	s.finish(f, who, err)
 }
 
-// mostHeld is the number of datagrams that wait while the address of a service is looked up.
-const mostHeld = 4
+// Bounds of the datagrams of a flow that wait while the address of a service is looked up.
+const (
+	mostHeld    = 4
+	largestHeld = 1500 // bytes of one
+)
 
 // forward sends the datagrams of a flow in this round to its service.
 func (s *Server) forward(f *flow) {

@@ -95,12 +95,21 @@ func (s *Server) takeLink(f *flow, w way) {
 
 // leaveLink has the answers of a flow take no link. The flow's record must be locked.
 func (s *Server) leaveLink(f *flow) {
-	s.removed(f)
+	s.forgetWay(f)
 	f.down, f.id = nil, 0
 }
 
-// removed takes a flow from its link. The record of a flow that has ended still describes the link.
+// removed takes a flow that has ended from its link, and cancels its lookup. The record still describes the link.
 func (s *Server) removed(f *flow) {
+	if f.held != nil {
+		f.held.cancel()
+		f.held = nil
+	}
+	s.forgetWay(f)
+}
+
+// forgetWay forgets which flow has a way.
+func (s *Server) forgetWay(f *flow) {
 	s.linkMu.Lock()
 	defer s.linkMu.Unlock()
 	if w := (way{f.down, f.id}); s.byWay[w] == f {
@@ -132,9 +141,9 @@ func (s *Server) Lost(link Downlink) {
 	}
 }
 
-// hold keeps a datagram while the service is looked up.
+// hold keeps a datagram while the service is looked up. One that is large is dropped.
 func (f *flow) hold(payload []byte) {
-	if len(f.held.datagrams) < mostHeld {
+	if len(f.held.datagrams) < mostHeld && len(payload) <= largestHeld {
 		f.held.datagrams = append(f.held.datagrams, slices.Clone(payload))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ var errNo = errors.New("no")
 type gate struct {
 	to    netip.AddrPort
 	later bool
+	stuck bool // lookups last until they are canceled
+
+	canceled atomic.Int64
 
 	mu      sync.Mutex
 	refused []error
@@ -56,7 +60,12 @@ func (g *gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, erro
 	return datagram.Target{Name: "service", To: g.to}, nil
 }
 
-func (g *gate) Resolve(context.Context, wire.Header) (datagram.Target, error) {
+func (g *gate) Resolve(ctx context.Context, _ wire.Header) (datagram.Target, error) {
+	if g.stuck {
+		<-ctx.Done()
+		g.canceled.Add(1)
+		return datagram.Target{}, ctx.Err()
+	}
 	return datagram.Target{Name: "service", To: g.to}, nil
 }
 
@@ -184,6 +193,33 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestLookups begins flows whose services are not found: only some are looked up at a time, and no longer than their
+// flows live.
+func TestLookups(t *testing.T) {
+	t.Parallel()
+	const most = 64
+	r := newServerRig(t, func(r *serverRig) { r.gate.later, r.gate.stuck = true, true })
+	link := newDownlink()
+	begin := func(id datagram.FlowID) {
+		h := wire.Header{Source: netip.AddrPortFrom(claim.Addr(), 1000+uint16(id)), Destination: entry}
+		r.Request(link, id, &h, []byte("a"))
+	}
+	for id := range datagram.FlowID(most) {
+		begin(id)
+	}
+	begin(most)
+	link.want(t, link.ends, wire.Busy.String())
+	if n := r.Len(); n != most {
+		t.Errorf("%d flows, want %d", n, most)
+	}
+	r.Forgotten(link, 7)
+	nstest.WaitFor(t, "a lookup to be canceled", func() bool { return r.gate.canceled.Load() == 1 })
+	nstest.WaitFor(t, "room for a lookup", func() bool {
+		begin(most)
+		return r.Len() == most
+	})
+}
+
 // TestRefusedDatagrams sends what is no datagram of a client, and one of a peer that may not come in: no flow begins.
 func TestRefusedDatagrams(t *testing.T) {
 	t.Parallel()
@@ -220,7 +256,7 @@ func TestNoService(t *testing.T) {
 type downlink struct{ answers, ends chan string }
 
 func newDownlink() *downlink {
-	return &downlink{answers: make(chan string, 10), ends: make(chan string, 10)}
+	return &downlink{answers: make(chan string, 10), ends: make(chan string, 100)}
 }
 
 func (d *downlink) Answer(_ datagram.FlowID, payload []byte)    { d.answers <- string(payload) }
