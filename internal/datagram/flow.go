@@ -22,6 +22,7 @@ type flow struct {
 	stage      stage
 	ended      bool
 	used       int64 // the time of the last datagram, coarsely
+	heard      int64 // server: the time of the peer's last datagram
 	prev, next *flow // of the list of its stage
 
 	fd     int    // the connected socket, to the server or the service; -1 if there is none

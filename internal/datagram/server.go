@@ -139,7 +139,7 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 		f, _ = s.begin(l, header, from, take)
 		return f
 	}
-	if !s.moves(f, header, from, take) {
+	if s.move(f, header, from, take) != (Refusal{}) {
 		return nil
 	}
 	s.used(f)
@@ -148,6 +148,7 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 
 // used notes a datagram of a flow.
 func (s *Server) used(f *flow) {
+	f.heard = f.loop.now
 	if f.stage >= answered {
 		f.loop.table.touch(f, f.loop.now, proven)
 		return
@@ -155,18 +156,35 @@ func (s *Server) used(f *flow) {
 	f.loop.table.touch(f, f.loop.now, unanswered)
 }
 
-// moves has a flow go on over another way, which take sets. The peer's next header came by it. It reports
-// false if the flow may not.
-func (s *Server) moves(f *flow, h wire.Header, from Remote, take func(f *flow)) bool {
-	if err := s.cfg.Gate.Authorize(h, from); err != nil {
-		s.cfg.Gate.Refused(h, from, err)
-		return false
+// ErrTaken refuses the header of a peer whose flow another client has.
+var ErrTaken = errors.New("another client has the flow of this peer")
+
+// move has a flow go on over another way, which take sets. The peer's next header came by it. If the flow
+// may not, move returns what the client is told.
+func (s *Server) move(f *flow, h wire.Header, from Remote, take func(f *flow)) (why Refusal) {
+	err := s.cfg.Gate.Authorize(h, from)
+	if err == nil && f.isKept(from) {
+		err = ErrTaken
+	}
+	if err != nil {
+		why, _ = s.cfg.Gate.Refused(h, from, err)
+		return why
 	}
 	f.record.Update(func() {
 		f.header.ID = h.ID
 		take(f)
 	})
-	return true
+	return Refusal{}
+}
+
+// isKept reports whether a flow stays with its present client: that is another one, with an open link, and
+// has brought a datagram not long ago.
+func (f *flow) isKept(from Remote) bool {
+	if f.down == nil || f.loop.now-f.heard >= int64(f.loop.after[unanswered]) {
+		return false
+	}
+	has := f.down.Remote().Identity
+	return has.Key != from.Identity.Key || has.Name != from.Identity.Name
 }
 
 // begin begins a flow. take sets the way of its answers. Without a flow it returns what the client is told.
@@ -178,7 +196,7 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		s.Track.Refuse(ports.Port{}, track.Code{Who: who, Phase: track.Queue})
 		return nil, why
 	}
-	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
+	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, heard: l.now, header: h}
 	if later && s.lookups.Add(1) > mostLookups {
 		s.lookups.Add(-1)
 		s.tooMany(f.source(), h.Destination.Port(), errLookups)

@@ -77,8 +77,9 @@ func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 		return f
 	case f.down == w.link && f.id == w.id:
 		return f
-	case !s.moves(f, h, w.link.Remote(), take):
-		w.link.End(w.id, Refusal{Status: wire.NotAuthorized})
+	}
+	if why := s.move(f, h, w.link.Remote(), take); why != (Refusal{}) {
+		w.link.End(w.id, why)
 		return nil
 	}
 	return f

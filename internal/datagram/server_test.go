@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/datagram"
 	"portredirector/internal/limit"
 	"portredirector/internal/socket"
@@ -193,6 +194,37 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestTaken brings a peer by a client's link while another client has its flow: the flow stays where it is, unless
+// the link is that client's own, or is lost.
+func TestTaken(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	h := wire.Header{Source: claim, Destination: entry}
+	links := make([]*downlink, 4)
+	for i, name := range []string{"a", "a", "b", ""} {
+		links[i] = newDownlink()
+		links[i].identity.Name = name
+	}
+	bring := func(link int, payload string) { r.Request(links[link], 1, &h, []byte(payload)) }
+	for link := range 2 {
+		bring(link, "mine")
+		r.seen(t, claim, "mine")
+		bring(2, "another client's")
+		links[2].want(t, links[2].ends, wire.Refused.String()) // what the gate says
+		bring(3, "without a key")
+		links[3].want(t, links[3].ends, wire.Refused.String())
+		_, err := r.service.WriteToUDPAddrPort([]byte("answer"), claim)
+		nstest.Must(t, err)
+		links[link].want(t, links[link].answers, "answer")
+	}
+	r.Lost(links[1])
+	bring(2, "is free")
+	r.seen(t, claim, "is free")
+	if !errors.Is(r.gate.refused[0], datagram.ErrTaken) {
+		t.Errorf("refused because %v", r.gate.refused[0])
+	}
+}
+
 // TestLookups begins flows whose services are not found: only some are looked up at a time, and no longer than their
 // flows live.
 func TestLookups(t *testing.T) {
@@ -253,7 +285,10 @@ func TestNoService(t *testing.T) {
 }
 
 // downlink is a link that the test plays.
-type downlink struct{ answers, ends chan string }
+type downlink struct {
+	answers, ends chan string
+	identity      auth.Identity
+}
 
 func newDownlink() *downlink {
 	return &downlink{answers: make(chan string, 10), ends: make(chan string, 100)}
@@ -262,7 +297,10 @@ func newDownlink() *downlink {
 func (d *downlink) Answer(_ datagram.FlowID, payload []byte)    { d.answers <- string(payload) }
 func (d *downlink) Flush()                                      {}
 func (d *downlink) End(_ datagram.FlowID, why datagram.Refusal) { d.ends <- why.Error() }
-func (d *downlink) Remote() datagram.Remote                     { return datagram.Remote{Addr: entry} }
+
+func (d *downlink) Remote() datagram.Remote {
+	return datagram.Remote{Addr: entry, Identity: d.identity}
+}
 
 func (d *downlink) want(t *testing.T, c chan string, s string) {
 	t.Helper()
