@@ -203,15 +203,20 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestMost fills all places with flows that were answered: new ones are refused, and counted.
+// TestMost fills all places with flows that were answered: the first new one takes the place of one whose peer has not
+// gone on, the next are refused, and counted.
 func TestMost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *datagram.Options) { o.Peers.Most = 2 })
-	for range 2 {
+	for _, proven := range []bool{true, false, true} {
 		peer := r.peer(t)
 		say(t, peer, "a")
 		_, to := serve(t, r.servers[0], "a")
 		answer(t, r.servers[0], to, peer, "b")
+		if proven {
+			say(t, peer, "c")
+			serve(t, r.servers[0], "c")
+		}
 	}
 	say(t, r.peer(t), "refused")
 	nstest.WaitFor(t, "the refusal", func() bool {
@@ -221,6 +226,24 @@ func TestMost(t *testing.T) {
 			}
 		}
 		return false
+	})
+}
+
+// TestRoom has two loops: a new flow of one takes the place of a flow of the other.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *datagram.Options) { o.Loops, o.Peers.Most = 2, 1 })
+	say(t, r.peer(t), "a")
+	serve(t, r.servers[0], "a")
+	second := udp(t, "127.0.0.1:0")
+	r.at = second.LocalAddr().(*net.UDPAddr).AddrPort()
+	nstest.Must(t, r.Listen(second))
+	peer := r.peer(t)
+	nstest.WaitFor(t, "room", func() bool { // the other loop may be busy
+		say(t, peer, "b")
+		nstest.Must(t, r.servers[0].SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		_, _, err := r.servers[0].ReadFromUDPAddrPort(make([]byte, 1000))
+		return err == nil
 	})
 }
 

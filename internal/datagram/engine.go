@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,11 +106,8 @@ func (e *engine) addHub(c *net.UDPConn) error {
 // enter admits a flow of a source. If there are too many flows, an older one may give way.
 func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	err := e.Peers.Enter(source)
-	if errors.Is(err, limit.ErrAll) {
-		if old := l.table.oldest(l.now); old != nil {
-			e.evict(old)
-			err = e.Peers.Enter(source)
-		}
+	if errors.Is(err, limit.ErrAll) && e.makeRoom(l) {
+		err = e.Peers.Enter(source)
 	}
 	if err != nil {
 		e.tooMany(source, port, err)
@@ -119,6 +117,26 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 		e.evict(l.table.lists[unanswered].first)
 	}
 	return nil
+}
+
+// makeRoom evicts a flow of a loop, else one of another that is not busy. It reports false if none may give
+// way.
+func (e *engine) makeRoom(l *loop) bool {
+	if old := l.table.oldest(); old != nil {
+		e.evict(old)
+		return true
+	}
+	return slices.ContainsFunc(e.loops, func(other *loop) bool {
+		if other == l || !other.mu.TryLock() { // two loops must not wait for each other
+			return false
+		}
+		defer other.mu.Unlock()
+		old := other.table.oldest()
+		if old != nil {
+			e.evict(old)
+		}
+		return old != nil
+	})
 }
 
 // tooMany counts and logs that a flow of a source was refused by a bound.
