@@ -277,7 +277,7 @@ func TestHTTP3FarAway(t *testing.T) {
 				nstest.ConnectFar(t, w.m1, nstest.Prefixes("10.0.0.1/24"), w.m2, nstest.Prefixes("10.0.0.2/24"),
 					far.Path{Delay: 25 * time.Millisecond, Loss: 0.01, Reorder: 0.01, Duplicate: 0.01})
 			})
-			d := newDownload(2 << 20)
+			d := newDownload(1 << 20)
 			serveHTTP3(t, w.m2, "127.0.0.1:443", d)
 			udpReport(t, w.m2, "127.0.0.1:53")
 			k := kinds[kind](t)
