@@ -22,6 +22,7 @@ import (
 type flows interface {
 	Listen(conn *net.UDPConn) error
 	Len() int
+	Counts() limit.Counts
 	Retire()
 	Wait(ctx context.Context) bool
 	Shutdown(ctx context.Context)

@@ -5,6 +5,7 @@ import (
 
 	"portredirector/internal/accesslog"
 	"portredirector/internal/admin"
+	"portredirector/internal/config"
 	"portredirector/internal/limit"
 	"portredirector/internal/ports"
 	"portredirector/internal/relay"
@@ -49,11 +50,16 @@ func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s.Servers = d.upstreams
 	s.Limits = func() []admin.Limit {
 		n, most := d.client.Peers.Counts(), d.cfg.Peers
-		return []admin.Limit{
-			{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
-			{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
-			{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		all := []admin.Limit{{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All}}
+		if d.flows != nil {
+			of := d.flows.Counts()
+			n.Each, n.Rate = n.Each+of.Each, n.Rate+of.Rate
+			all = append(all, maxFlows(of, d.cfg.Flows))
 		}
+		return append(all,
+			admin.Limit{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
+			admin.Limit{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		)
 	}
 	return s
 }
@@ -140,6 +146,9 @@ func (d *serverDaemon) limits() []admin.Limit {
 		{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
 		{Name: "max-peers-per-client", Most: most.Each, Struck: n.Each},
 	}
+	if d.flows != nil {
+		all = append(all, maxFlows(d.flows.Counts(), d.cfg.Flows))
+	}
 	for _, o := range []struct {
 		name, each string
 		of         []*limit.Oldest[server.Origin]
@@ -152,7 +161,12 @@ func (d *serverDaemon) limits() []admin.Limit {
 	return all
 }
 
-// waiting describes the limits on waiting links. each is the option for one client, or "".
+// maxFlows describes the bound on UDP flows.
+func maxFlows(of limit.Counts, most config.Bounds) admin.Limit {
+	return admin.Limit{Name: "max-flows", Most: most.Most, Used: &of.Peers, Struck: of.All}
+}
+
+// waiting describes bounds on links that wait. each is the option for one client, or "".
 func waiting(name, each string, of []*limit.Oldest[server.Origin]) []admin.Limit {
 	sum, perClient := admin.Limit{Name: name, Most: of[0].Most, Used: new(0)}, admin.Limit{Name: each, Most: of[0].MostEach}
 	for _, o := range of {

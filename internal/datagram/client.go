@@ -2,6 +2,7 @@ package datagram
 
 import (
 	"errors"
+	"math/bits"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -148,8 +149,7 @@ func (c *Client) route(f *flow, refused Target) bool {
 	c.Track.Linked(&f.record, func() { f.target = t })
 	if t.Link != nil {
 		f.up = t.Link
-		f.loop.ids++
-		f.id = FlowID(f.loop.ids*uint32(len(c.loops)) + uint32(f.loop.index)) //nolint:gosec // loops are few
+		f.id = c.newID(f.loop)
 		f.loop.table.byID[f.id] = f
 		return true
 	}
@@ -228,19 +228,37 @@ func (c *Client) describe(f *flow, r *track.Record) {
 	r.Other = f.target.Name
 }
 
-// onFlow calls do with the flow of an id, holding the loop's lock.
-func (c *Client) onFlow(id FlowID, do func(l *loop, f *flow)) {
-	l := c.loops[uint32(id)%uint32(len(c.loops))] //nolint:gosec // loops are few
+// newID returns an id that no flow of a loop has. Its low bits are the index of the loop.
+func (c *Client) newID(l *loop) FlowID {
+	for {
+		l.ids++
+		id := FlowID(l.ids<<c.loopBits() | uint32(l.index)) //nolint:gosec // loops are few
+		if l.table.byID[id] == nil {
+			return id
+		}
+	}
+}
+
+// loopBits returns the number of bits that the index of a loop takes in an id.
+func (c *Client) loopBits() int { return bits.Len(uint(len(c.loops) - 1)) } //nolint:gosec // at least one
+
+// onFlow calls do with the flow of an id, under its loop's lock, if the flow uses the link.
+func (c *Client) onFlow(link Uplink, id FlowID, do func(l *loop, f *flow)) {
+	index := uint32(id) & (1<<c.loopBits() - 1)
+	if index >= uint32(len(c.loops)) { //nolint:gosec // loops are few
+		return // the client has not chosen it
+	}
+	l := c.loops[index]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if f := l.table.byID[id]; f != nil {
+	if f := l.table.byID[id]; f != nil && f.up == link {
 		do(l, f)
 	}
 }
 
 // Answer sends a datagram of a link to its peer.
-func (c *Client) Answer(id FlowID, payload []byte) {
-	c.onFlow(id, func(l *loop, f *flow) {
+func (c *Client) Answer(link Uplink, id FlowID, payload []byte) {
+	c.onFlow(link, id, func(l *loop, f *flow) {
 		l.now = relay.Now()
 		f.linked = true
 		f.record.Meter.Count(0, len(payload))
@@ -251,9 +269,9 @@ func (c *Client) Answer(id FlowID, payload []byte) {
 	})
 }
 
-// Ended handles the end of a flow that its server reports.
-func (c *Client) Ended(id FlowID, why Refusal) {
-	c.onFlow(id, func(_ *loop, f *flow) {
+// Ended takes the end of a flow from its server.
+func (c *Client) Ended(link Uplink, id FlowID, why Refusal) {
+	c.onFlow(link, id, func(_ *loop, f *flow) {
 		switch why.Status {
 		case UnknownFlow:
 			f.linked = false

@@ -203,15 +203,20 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestMost fills all places with flows that were answered: new ones are refused, and counted.
+// TestMost fills all places with flows that were answered: the first new one takes the place of one whose peer has not
+// gone on, the next are refused, and counted.
 func TestMost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(o *datagram.Options) { o.Peers.Most = 2 })
-	for range 2 {
+	for _, proven := range []bool{true, false, true} {
 		peer := r.peer(t)
 		say(t, peer, "a")
 		_, to := serve(t, r.servers[0], "a")
 		answer(t, r.servers[0], to, peer, "b")
+		if proven {
+			say(t, peer, "c")
+			serve(t, r.servers[0], "c")
+		}
 	}
 	say(t, r.peer(t), "refused")
 	nstest.WaitFor(t, "the refusal", func() bool {
@@ -221,6 +226,24 @@ func TestMost(t *testing.T) {
 			}
 		}
 		return false
+	})
+}
+
+// TestRoom has two loops: a new flow of one takes the place of a flow of the other.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *datagram.Options) { o.Loops, o.Peers.Most = 2, 1 })
+	say(t, r.peer(t), "a")
+	serve(t, r.servers[0], "a")
+	second := udp(t, "127.0.0.1:0")
+	r.at = second.LocalAddr().(*net.UDPAddr).AddrPort()
+	nstest.Must(t, r.Listen(second))
+	peer := r.peer(t)
+	nstest.WaitFor(t, "room", func() bool { // the other loop may be busy
+		say(t, peer, "b")
+		nstest.Must(t, r.servers[0].SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+		_, _, err := r.servers[0].ReadFromUDPAddrPort(make([]byte, 1000))
+		return err == nil
 	})
 }
 
@@ -277,17 +300,15 @@ func TestCut(t *testing.T) {
 func TestBan(t *testing.T) {
 	t.Parallel()
 	var learned atomic.Int64
-	link := &uplink{sent: make(chan datagram.FlowID, 10)}
+	link := newUplink()
 	r := newRigOf(t, nil, func(cfg *datagram.ClientConfig) {
-		cfg.Choose = func(netip.Prefix, datagram.Target) (datagram.Target, bool) {
-			return datagram.Target{Name: "server", Link: link}, true
-		}
+		link.use(cfg)
 		cfg.Banned = func(netip.Addr) bool { return learned.Load() > 0 }
 		cfg.Learn = func(_ netip.Addr, left time.Duration) { learned.Store(int64(left)) }
 	})
 	peer := r.peer(t)
 	say(t, peer, "a")
-	r.Ended(<-link.sent, datagram.Refusal{Status: wire.Banned, Left: time.Minute})
+	r.Ended(link, <-link.sent, datagram.Refusal{Status: wire.Banned, Left: time.Minute})
 	if ended := r.track.Ended(); len(ended) != 1 || ended[0].Code.Who != track.Banned || learned.Load() != int64(time.Minute) {
 		t.Errorf("%+v, learned %v", ended, learned.Load())
 	}
@@ -300,8 +321,51 @@ func TestBan(t *testing.T) {
 	}
 }
 
+// TestIDs begins flows whose ids are the last of all and the first again, and then the same ones: each peer gets
+// its answers, and none of another server's link.
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	for _, loops := range []int{1, 2, 3, 7} {
+		link, stranger := newUplink(), newUplink()
+		r := newRigOf(t, func(o *datagram.Options) { o.Loops, o.MostUnanswered = loops, 100 }, link.use)
+		peers := make(map[datagram.FlowID]*net.UDPConn)
+		for range 2 {
+			r.SetIDs(1<<32 - 3)
+			for range 4 {
+				peer := r.peer(t)
+				say(t, peer, "a")
+				id := <-link.sent
+				if peers[id] != nil {
+					t.Errorf("two flows have id %d", id)
+				}
+				peers[id] = peer
+			}
+		}
+		for id, peer := range peers {
+			r.Answer(stranger, id, []byte("forged"))
+			r.Ended(stranger, id, datagram.Refusal{Status: wire.Refused})
+			want := fmt.Sprint("for ", id)
+			r.Answer(link, id, []byte(want))
+			b := make([]byte, 100)
+			if n, err := peer.Read(b); err != nil || string(b[:n]) != want {
+				t.Errorf("%d loops: a peer got %q, %v, want %q", loops, b[:n], err, want)
+			}
+		}
+		r.Answer(link, 1<<32-1, []byte("for nobody"))
+	}
+}
+
 // uplink is a link that the test plays.
 type uplink struct{ sent chan datagram.FlowID }
+
+func newUplink() *uplink { return &uplink{make(chan datagram.FlowID, 10)} }
+
+// use has a client send all flows over the link.
+func (u *uplink) use(cfg *datagram.ClientConfig) {
+	cfg.Choose = func(netip.Prefix, datagram.Target) (datagram.Target, bool) {
+		return datagram.Target{Name: "server", Link: u}, true
+	}
+}
 
 func (u *uplink) Send(id datagram.FlowID, _, _ []byte) error {
 	u.sent <- id

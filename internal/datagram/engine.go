@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,20 +103,17 @@ func (e *engine) addHub(c *net.UDPConn) error {
 	return nil
 }
 
-// enter admits a flow of a source. If there are too many flows, it may evict an older one.
+// Counts returns the number of flows, and those that the bounds have refused.
+func (e *engine) Counts() limit.Counts { return e.Peers.Counts() }
+
+// enter admits a flow of a source. If there are too many flows, an older one may give way.
 func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	err := e.Peers.Enter(source)
-	if errors.Is(err, limit.ErrAll) {
-		if old := l.table.oldest(l.now); old != nil {
-			e.evict(old)
-			err = e.Peers.Enter(source)
-		}
+	if errors.Is(err, limit.ErrAll) && e.makeRoom(l) {
+		err = e.Peers.Enter(source)
 	}
 	if err != nil {
-		e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
-		e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
-			return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
-		})
+		e.tooMany(source, port, err)
 		return err
 	}
 	if l.table.lists[unanswered].n*len(e.loops) >= e.MostUnanswered {
@@ -124,8 +122,36 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	return nil
 }
 
-// evict ends a flow because there are too many. An unanswered flow leaves no record, because a flood may
-// bring very many.
+// makeRoom evicts a flow of a loop, else one of another that is not busy. It reports false if none may give
+// way.
+func (e *engine) makeRoom(l *loop) bool {
+	if old := l.table.oldest(); old != nil {
+		e.evict(old)
+		return true
+	}
+	return slices.ContainsFunc(e.loops, func(other *loop) bool {
+		if other == l || !other.mu.TryLock() { // two loops must not wait for each other
+			return false
+		}
+		defer other.mu.Unlock()
+		old := other.table.oldest()
+		if old != nil {
+			e.evict(old)
+		}
+		return old != nil
+	})
+}
+
+// tooMany counts and logs that a flow of a source was refused by a bound.
+func (e *engine) tooMany(source netip.Prefix, port uint16, err error) {
+	e.Track.Refuse(udp(port), track.Code{Who: track.Limit, Phase: track.Queue})
+	e.throttle.Log(slog.LevelWarn, "datagrams refused", source, func() []slog.Attr {
+		return []slog.Attr{slog.Int("port", int(port)), slog.Any("error", err)}
+	})
+}
+
+// evict ends a flow because there are too many. One that was never answered leaves no record: there may be
+// very many.
 func (e *engine) evict(f *flow) {
 	if f.stage == unanswered {
 		e.Track.Forget(&f.record)

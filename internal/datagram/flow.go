@@ -1,6 +1,7 @@
 package datagram
 
 import (
+	"context"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +21,9 @@ type flow struct {
 
 	stage      stage
 	ended      bool
-	used       int64 // the time of the last datagram, see coarse
-	prev, next *flow // in the list of its stage
+	used       int64 // the time of the last datagram, coarsely
+	heard      int64 // server: the time of the peer's last datagram
+	prev, next *flow // of the list of its stage
 
 	fd     int    // the connected socket, to the server or the service; -1 if there is none
 	number int32  // of its events
@@ -42,8 +44,11 @@ type flow struct {
 	from   netip.Addr // the address of this machine that the peer spoke to
 }
 
-// held queues datagrams while the address of the service is looked up.
-type held struct{ datagrams [][]byte }
+// held has datagrams that wait for a lookup.
+type held struct {
+	datagrams [][]byte
+	cancel    context.CancelFunc // ends the lookup
+}
 
 // remote describes the client of a server's flow.
 func (f *flow) remote() Remote {

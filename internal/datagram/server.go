@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -54,6 +55,7 @@ type Server struct {
 	ctx       context.Context //nolint:containedctx // ends the lookups
 	cancel    context.CancelFunc
 	resolving sync.WaitGroup
+	lookups   atomic.Int32 // under way
 
 	seed   maphash.Seed
 	linkMu sync.RWMutex  // acquired after a loop's lock
@@ -82,8 +84,8 @@ func (s *Server) Listen(conn *net.UDPConn) error { return s.addHub(conn) }
 // Shutdown shuts down the engine and cancels lookups.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.cancel()
-	s.resolving.Wait()
 	s.engine.Shutdown(ctx)
+	s.resolving.Wait()
 }
 
 // arrived sends datagrams of clients to services.
@@ -97,7 +99,8 @@ func (s *Server) arrived(h *hub, n int) {
 			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
 			continue
 		case header.Local:
-			continue // a health check, which gets no answer
+			s.healthCheck(h, i, header)
+			continue
 		}
 		// The payload replaces the datagram.
 		l.in.skip(i, len(b)-len(payload))
@@ -108,6 +111,17 @@ func (s *Server) arrived(h *hub, n int) {
 	}
 	for _, f := range l.touched {
 		s.forward(f)
+	}
+}
+
+// healthy answers a health check. It is shorter than the check, and no header, so that nobody answers it.
+var healthy = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
+
+// healthCheck answers a header that claims nobody, if it asks for an answer.
+func (s *Server) healthCheck(h *hub, i int, header wire.Header) {
+	from := h.loop.in.names[i]
+	if header.Answer && s.cfg.Gate.Allow(from.AddrPort()) == nil {
+		h.queue(&flow{back: from, size: h.loop.in.messages[i].hdr.Namelen, from: h.loop.in.local(i)}, healthy)
 	}
 }
 
@@ -137,16 +151,16 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 		f, _ = s.begin(l, header, from, take)
 		return f
 	}
-	if !s.moves(f, header, from) {
+	if s.move(f, header, from, take) != (Refusal{}) {
 		return nil
 	}
-	take(f)
 	s.used(f)
 	return f
 }
 
 // used records a datagram of a flow.
 func (s *Server) used(f *flow) {
+	f.heard = f.loop.now
 	if f.stage >= answered {
 		f.loop.table.touch(f, f.loop.now, proven)
 		return
@@ -154,14 +168,35 @@ func (s *Server) used(f *flow) {
 	f.loop.table.touch(f, f.loop.now, unanswered)
 }
 
-// moves reports whether a flow may move to the way by which its latest header came.
-func (s *Server) moves(f *flow, h wire.Header, from Remote) bool {
-	if err := s.cfg.Gate.Authorize(h, from); err != nil {
-		s.cfg.Gate.Refused(h, from, err)
+// ErrTaken refuses the header of a peer whose flow another client has.
+var ErrTaken = errors.New("another client has the flow of this peer")
+
+// move has a flow go on over another way, which take sets. The peer's next header came by it. If the flow
+// may not, move returns what the client is told.
+func (s *Server) move(f *flow, h wire.Header, from Remote, take func(f *flow)) (why Refusal) {
+	err := s.cfg.Gate.Authorize(h, from)
+	if err == nil && f.isKept(from) {
+		err = ErrTaken
+	}
+	if err != nil {
+		why, _ = s.cfg.Gate.Refused(h, from, err)
+		return why
+	}
+	f.record.Update(func() {
+		f.header.ID = h.ID
+		take(f)
+	})
+	return Refusal{}
+}
+
+// isKept reports whether a flow stays with its present client: that is another one, with an open link, and
+// has brought a datagram not long ago.
+func (f *flow) isKept(from Remote) bool {
+	if f.down == nil || f.loop.now-f.heard >= int64(f.loop.after[unanswered]) {
 		return false
 	}
-	f.record.Update(func() { f.header.ID = h.ID })
-	return true
+	has := f.down.Remote().Identity
+	return has.Key != from.Identity.Key || has.Name != from.Identity.Name
 }
 
 // begin begins a flow. take sets the way of its answers. If the flow is refused, begin returns the refusal for the client.
@@ -173,25 +208,49 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 		s.Track.Refuse(ports.Port{}, track.Code{Who: who, Phase: track.Queue})
 		return nil, why
 	}
-	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, header: h}
+	f := &flow{loop: l, key: keyOf(h), fd: -1, number: -1, used: l.now, heard: l.now, header: h}
+	if later && s.lookups.Add(1) > mostLookups {
+		s.lookups.Add(-1)
+		s.tooMany(f.source(), h.Destination.Port(), errLookups)
+		return nil, Refusal{Status: wire.Busy}
+	}
 	if s.enter(l, f.source(), h.Destination.Port()) != nil {
+		if later {
+			s.lookups.Add(-1)
+		}
 		return nil, Refusal{Status: wire.Busy}
 	}
 	take(f)
 	s.Track.Begin(&f.record, f, udp(h.Destination.Port()))
 	l.table.insert(f)
 	if later {
-		f.held = new(held)
-		s.resolving.Go(func() { s.resolve(f) })
+		s.lookUp(f)
 	} else if !s.connect(f, t) {
 		return nil, Refusal{} // refuse has told the link
 	}
 	return f, Refusal{}
 }
 
-// resolve looks up the service of a flow, and sends the held datagrams.
-func (s *Server) resolve(f *flow) {
-	t, err := s.cfg.Gate.Resolve(s.ctx, f.header)
+// mostLookups is the number of lookups at a time. Flows that need another are refused.
+const mostLookups = 64
+
+var errLookups = errors.New("too many addresses of services are looked up at a time")
+
+// lookUp has the service of a flow looked up until the flow ends. The caller has counted it.
+func (s *Server) lookUp(f *flow) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	f.held = &held{cancel: cancel}
+	h := f.header // which a later datagram may change
+	s.resolving.Go(func() {
+		defer cancel()
+		t, err := s.cfg.Gate.Resolve(ctx, h)
+		s.lookups.Add(-1)
+		s.resolved(f, t, err)
+	})
+}
+
+// resolved leads a flow to its service, and sends what waits for it.
+func (s *Server) resolved(f *flow, t Target, err error) {
 	l := f.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,8 +301,11 @@ func (s *Server) refuse(f *flow, err error) {
 	s.finish(f, who, err)
 }
 
-// mostHeld is the most datagrams held for a flow during a lookup.
-const mostHeld = 4
+// Bounds of the datagrams of a flow that wait while the address of a service is looked up.
+const (
+	mostHeld    = 4
+	largestHeld = 1500 // bytes of one
+)
 
 // forward sends the datagrams of a flow in this round to its service.
 func (s *Server) forward(f *flow) {
@@ -269,10 +331,7 @@ func (s *Server) failed(f *flow, errno unix.Errno) {
 	}
 }
 
-// removed removes an ended flow from its link.
-func (s *Server) removed(f *flow) { s.leaveLink(f) }
-
-// describe fills in the server's part of a record.
+// describe fills in what a server knows of a flow.
 func (s *Server) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
 	r.Service = f.target.Name

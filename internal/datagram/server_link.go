@@ -77,15 +77,15 @@ func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 		return f
 	case f.down == w.link && f.id == w.id:
 		return f
-	case !s.moves(f, h, w.link.Remote()):
-		w.link.End(w.id, Refusal{Status: wire.NotAuthorized})
+	}
+	if why := s.move(f, h, w.link.Remote(), take); why != (Refusal{}) {
+		w.link.End(w.id, why)
 		return nil
 	}
-	take(f)
 	return f
 }
 
-// takeLink sends the answers of a flow over a link.
+// takeLink has the answers of a flow take a link. The record of a flow that has one must be locked.
 func (s *Server) takeLink(f *flow, w way) {
 	s.leaveLink(f)
 	s.linkMu.Lock()
@@ -94,15 +94,28 @@ func (s *Server) takeLink(f *flow, w way) {
 	s.byWay[w] = f
 }
 
-// leaveLink detaches a flow from its link.
+// leaveLink has the answers of a flow take no link. The flow's record must be locked.
 func (s *Server) leaveLink(f *flow) {
-	if f.down == nil {
-		return
+	s.forgetWay(f)
+	f.down, f.id = nil, 0
+}
+
+// removed takes a flow that has ended from its link, and cancels its lookup. The record still describes the link.
+func (s *Server) removed(f *flow) {
+	if f.held != nil {
+		f.held.cancel()
+		f.held = nil
 	}
+	s.forgetWay(f)
+}
+
+// forgetWay forgets which flow has a way.
+func (s *Server) forgetWay(f *flow) {
 	s.linkMu.Lock()
 	defer s.linkMu.Unlock()
-	delete(s.byWay, way{f.down, f.id})
-	f.down, f.id = nil, 0
+	if w := (way{f.down, f.id}); s.byWay[w] == f {
+		delete(s.byWay, w)
+	}
 }
 
 // Forgotten ends a flow that the client has ended.
@@ -122,16 +135,16 @@ func (s *Server) Lost(link Downlink) {
 		l.mu.Lock()
 		for _, f := range l.table.byKey {
 			if f.down == link {
-				s.leaveLink(f)
+				f.record.Update(func() { s.leaveLink(f) })
 			}
 		}
 		l.mu.Unlock()
 	}
 }
 
-// hold queues a datagram while the service is looked up.
+// hold keeps a datagram while the service is looked up. One that is large is dropped.
 func (f *flow) hold(payload []byte) {
-	if len(f.held.datagrams) < mostHeld {
+	if len(f.held.datagrams) < mostHeld && len(payload) <= largestHeld {
 		f.held.datagrams = append(f.held.datagrams, slices.Clone(payload))
 	}
 }

@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"portredirector/internal/auth"
 	"portredirector/internal/datagram"
 	"portredirector/internal/limit"
 	"portredirector/internal/socket"
@@ -31,6 +34,9 @@ var errNo = errors.New("no")
 type gate struct {
 	to    netip.AddrPort
 	later bool
+	stuck bool // lookups last until they are canceled
+
+	canceled atomic.Int64
 
 	mu      sync.Mutex
 	refused []error
@@ -55,7 +61,12 @@ func (g *gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, erro
 	return datagram.Target{Name: "service", To: g.to}, nil
 }
 
-func (g *gate) Resolve(context.Context, wire.Header) (datagram.Target, error) {
+func (g *gate) Resolve(ctx context.Context, _ wire.Header) (datagram.Target, error) {
+	if g.stuck {
+		<-ctx.Done()
+		g.canceled.Add(1)
+		return datagram.Target{}, ctx.Err()
+	}
 	return datagram.Target{Name: "service", To: g.to}, nil
 }
 
@@ -145,11 +156,28 @@ func (r *serverRig) reply(t *testing.T, peer netip.AddrPort, link *net.UDPConn, 
 	answer(t, r.service, peer, link, payload)
 }
 
+// describe reads the records of the flows until the test ends, as the API does.
+func (r *serverRig) describe(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for ctx.Err() == nil {
+			for range r.track.Live() {
+				runtime.Gosched()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { stop(); reader.Wait() })
+}
+
 // TestClaims brings peers: the service sees their addresses, and answers take the link of the flow's last header.
 func TestClaims(t *testing.T) {
 	t.Parallel()
 	for _, later := range []bool{false, true} {
 		r := newServerRig(t, func(r *serverRig) { r.gate.later = later })
+		r.describe(t)
 		one, two := r.link(t), r.link(t)
 		bring(t, one, claim, 53, "a")
 		r.seen(t, claim, "a")
@@ -164,6 +192,64 @@ func TestClaims(t *testing.T) {
 			t.Errorf("%d flows, %d refused", n, r.gate.count())
 		}
 	}
+}
+
+// TestTaken brings a peer by a client's link while another client has its flow: the flow stays where it is, unless
+// the link is that client's own, or is lost.
+func TestTaken(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	h := wire.Header{Source: claim, Destination: entry}
+	links := make([]*downlink, 4)
+	for i, name := range []string{"a", "a", "b", ""} {
+		links[i] = newDownlink()
+		links[i].identity.Name = name
+	}
+	bring := func(link int, payload string) { r.Request(links[link], 1, &h, []byte(payload)) }
+	for link := range 2 {
+		bring(link, "mine")
+		r.seen(t, claim, "mine")
+		bring(2, "another client's")
+		links[2].want(t, links[2].ends, wire.Refused.String()) // what the gate says
+		bring(3, "without a key")
+		links[3].want(t, links[3].ends, wire.Refused.String())
+		_, err := r.service.WriteToUDPAddrPort([]byte("answer"), claim)
+		nstest.Must(t, err)
+		links[link].want(t, links[link].answers, "answer")
+	}
+	r.Lost(links[1])
+	bring(2, "is free")
+	r.seen(t, claim, "is free")
+	if !errors.Is(r.gate.refused[0], datagram.ErrTaken) {
+		t.Errorf("refused because %v", r.gate.refused[0])
+	}
+}
+
+// TestLookups begins flows whose services are not found: only some are looked up at a time, and no longer than their
+// flows live.
+func TestLookups(t *testing.T) {
+	t.Parallel()
+	const most = 64
+	r := newServerRig(t, func(r *serverRig) { r.gate.later, r.gate.stuck = true, true })
+	link := newDownlink()
+	begin := func(id datagram.FlowID) {
+		h := wire.Header{Source: netip.AddrPortFrom(claim.Addr(), 1000+uint16(id)), Destination: entry}
+		r.Request(link, id, &h, []byte("a"))
+	}
+	for id := range datagram.FlowID(most) {
+		begin(id)
+	}
+	begin(most)
+	link.want(t, link.ends, wire.Busy.String())
+	if n := r.Len(); n != most {
+		t.Errorf("%d flows, want %d", n, most)
+	}
+	r.Forgotten(link, 7)
+	nstest.WaitFor(t, "a lookup to be canceled", func() bool { return r.gate.canceled.Load() == 1 })
+	nstest.WaitFor(t, "room for a lookup", func() bool {
+		begin(most)
+		return r.Len() == most
+	})
 }
 
 // TestRefusedDatagrams sends what is no datagram of a client, and one of a peer that may not come in: no flow begins.
@@ -199,16 +285,22 @@ func TestNoService(t *testing.T) {
 }
 
 // downlink is a link that the test plays.
-type downlink struct{ answers, ends chan string }
+type downlink struct {
+	answers, ends chan string
+	identity      auth.Identity
+}
 
 func newDownlink() *downlink {
-	return &downlink{answers: make(chan string, 10), ends: make(chan string, 10)}
+	return &downlink{answers: make(chan string, 10), ends: make(chan string, 100)}
 }
 
 func (d *downlink) Answer(_ datagram.FlowID, payload []byte)    { d.answers <- string(payload) }
 func (d *downlink) Flush()                                      {}
 func (d *downlink) End(_ datagram.FlowID, why datagram.Refusal) { d.ends <- why.Error() }
-func (d *downlink) Remote() datagram.Remote                     { return datagram.Remote{Addr: entry} }
+
+func (d *downlink) Remote() datagram.Remote {
+	return datagram.Remote{Addr: entry, Identity: d.identity}
+}
 
 func (d *downlink) want(t *testing.T, c chan string, s string) {
 	t.Helper()
@@ -226,6 +318,7 @@ func (d *downlink) want(t *testing.T, c chan string, s string) {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	r := newServerRig(t, nil)
+	r.describe(t)
 	one, two := newDownlink(), newDownlink()
 	h := wire.Header{Source: claim, Destination: entry}
 	r.Request(one, 7, nil, []byte("too early"))
@@ -249,7 +342,33 @@ func TestLinks(t *testing.T) {
 	if n := r.Len(); n != 0 {
 		t.Errorf("%d flows", n)
 	}
+	if e := r.track.Ended(); len(e) != 1 || e[0].Other != entry.String() {
+		t.Errorf("the records of flows that ended: %+v, want one that tells the link", e)
+	}
 	refused := wire.Header{Source: claim, Destination: netip.AddrPortFrom(entry.Addr(), 1)}
 	r.Request(two, 10, &refused, []byte("d"))
 	two.want(t, two.ends, wire.Refused.String())
+}
+
+// TestHealthCheck wants an answer to a header that claims nobody and asks for one, and none to others.
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	link := r.link(t)
+	check := wire.Header{Local: true, ID: wire.NewID()}
+	for _, form := range []wire.Form{wire.V2, wire.Native} {
+		b, err := check.Append(nil, form)
+		nstest.Must(t, err)
+		say(t, link, string(b))
+	}
+	bring(t, link, netip.MustParseAddrPort("127.0.0.9:4444"), 53, "hi")
+	r.seen(t, netip.MustParseAddrPort("127.0.0.9:4444"), "hi")
+	_, err := r.service.WriteToUDPAddrPort([]byte("last"), netip.MustParseAddrPort("127.0.0.9:4444"))
+	nstest.Must(t, err)
+	for _, want := range []string{string(wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))), "last"} {
+		b := make([]byte, 100)
+		if n, err := link.Read(b); err != nil || string(b[:n]) != want {
+			t.Errorf("got %q, %v, want %q", b[:n], err, want)
+		}
+	}
 }

@@ -106,20 +106,14 @@ func (t *table) touch(f *flow, now int64, reached stage) {
 	t.lists[f.stage].add(f)
 }
 
-// oldest returns the flow to evict when there are too many. This is the oldest unanswered flow, or else
-// the oldest answered flow that is not proven and was silent for evictable.
-func (t *table) oldest(now int64) *flow {
+// oldest returns the flow that gives way when there are too many: the oldest unanswered one, else the
+// oldest whose peer has not shown that it gets the answers, or nil.
+func (t *table) oldest() *flow {
 	if f := t.lists[unanswered].first; f != nil {
 		return f
 	}
-	if f := t.lists[answered].first; f != nil && now-f.used > int64(evictable) {
-		return f
-	}
-	return nil
+	return t.lists[answered].first
 }
-
-// evictable is the silence after which an answered flow may be evicted.
-const evictable = 3 * time.Second
 
 // expired returns a flow that was silent for too long, or nil.
 func (t *table) expired(now int64, after [stages]time.Duration) *flow {

@@ -122,14 +122,19 @@ func (l *line) examine(ctx context.Context) {
 		l.report("key", OK, l.them()+" has a key or certificate that is trusted here, and trusts this end", "")
 	}
 	if l.patient.Client == nil {
+		l.checkUDP(ctx, at)
 		return
 	}
 	if l.patient.Client.Header != wire.Native {
-		l.report("program", OK, fmt.Sprintf("--header %s: the server is another program, so no trial is sent", l.patient.Client.Header), "")
+		l.report("program", OK, fmt.Sprintf("--header %s: the server is another program, which is not asked", l.patient.Client.Header), "")
+		l.checkUDP(ctx, at)
 		return
 	}
 	t := newTrials(l)
 	if !t.first(ctx) {
+		return
+	}
+	if !l.checkUDP(ctx, at) && !t.leaveOutUDP() {
 		return
 	}
 	t.clock()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,7 +13,9 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/config"
 	"portredirector/internal/dial"
+	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/socket"
 )
@@ -178,15 +179,15 @@ func (p *Patient) checkPorts(_ context.Context, report reporter) {
 		case err == nil:
 			free++
 		case errors.Is(err, syscall.EADDRINUSE):
-			holder := p.holder(at)
+			protocol, port := protocolAndPort(at)
+			holder := p.holder(protocol, port)
 			if holder.own {
 				own++
 				continue
 			}
 			if more++; more <= mostLines {
-				_, port, _ := net.SplitHostPort(at)
 				report("ports", Fail, fmt.Sprintf("%s is in use by %s", at, holder),
-					fmt.Sprintf("ss -ltnp 'sport = :%s' shows it: stop that program, or listen on another port or address", port))
+					listeners(protocol, port)+" shows it: stop that program, or listen on another port or address")
 			}
 		case errors.Is(err, syscall.EACCES):
 			report("capabilities", Fail, fmt.Sprintf("%s cannot be listened on: CAP_NET_BIND_SERVICE is missing", at), mendCapabilities)
@@ -208,24 +209,52 @@ func (p *Patient) checkPorts(_ context.Context, report reporter) {
 // mostLines is the most results of one kind.
 const mostLines = 8
 
-// listens lists the addresses on which this end listens.
-func (p *Patient) listens() []string {
+// listens lists the addresses on which this end listens, those of UDP with "/udp" behind.
+func (p *Patient) listens() (all []string) {
+	links := ""
 	if p.Client != nil {
-		return withLinks(p.Client.Listen, p.Client.ListenLinks)
+		all, links = p.Client.All(), p.Client.ListenLinks
+	} else {
+		links = p.Server.Listen
 	}
-	return withLinks(nil, p.Server.Listen)
-}
-
-func withLinks(all []string, links string) []string {
 	if links == "" {
 		return all
 	}
-	return append(slices.Clip(all), links)
+	all = append(all, links)
+	if p.datagrams() {
+		all = append(all, config.UDPAddress(links))
+	}
+	return all
+}
+
+// datagrams reports whether this end has UDP ports or services.
+func (p *Patient) datagrams() bool {
+	if p.Client != nil {
+		return len(p.Client.ListenUDP) > 0
+	}
+	return len(p.Server.UDPServices) > 0
+}
+
+// protocolAndPort returns both of an address that this end listens on.
+func protocolAndPort(at string) (ports.Protocol, string) {
+	address, protocol := ports.CutProtocol(at)
+	_, port, _ := net.SplitHostPort(address)
+	return protocol, port
+}
+
+// listeners returns the command that shows who listens on a port.
+func listeners(p ports.Protocol, port string) string {
+	return fmt.Sprintf("ss -l%cnp 'sport = :%s'", p.String()[0], port)
 }
 
 // tryBind binds an address as a listener would, and closes the socket.
 func tryBind(at string) error {
-	to, err := net.ResolveTCPAddr("tcp", at)
+	address, protocol := ports.CutProtocol(at)
+	kind := unix.SOCK_STREAM
+	if protocol == ports.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	to, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return err
 	}
@@ -239,17 +268,19 @@ func tryBind(at string) error {
 	default:
 		a = &unix.SockaddrInet6{Port: to.Port, Addr: [16]byte(to.IP.To16()), ZoneId: zone(to.Zone)}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) && to.IP == nil {
 		family, a = unix.AF_INET, &unix.SockaddrInet4{Port: to.Port}
-		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	}
 	if err != nil {
 		return err
 	}
 	defer socket.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
+	if protocol == ports.TCP { // by UDP two sockets could share the port
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
 	}
 	if family == unix.AF_INET6 && to.IP == nil {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"portredirector/internal/docker"
@@ -25,7 +25,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		return
 	}
 	silent := slog.New(slog.DiscardHandler)
-	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table}, silent)
+	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table, UDPTimeout: p.Server.UDPTimeout}, silent)
 	if err != nil {
 		report("return route", Fail, p.hints().Add(err).Error(), "")
 		return
@@ -49,7 +49,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
 	}
 	var proved []Result
-	serves := make(map[uint16]bool) // ports with a service that listens
+	serves := make(map[ports.Port]bool) // ports of which something listens at one address
 	for _, s := range found {
 		f, ok := findings[s.key()]
 		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
@@ -68,7 +68,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 
 // located is one address of a service.
 type located struct {
-	port    uint16 // that peers connect to
+	port    ports.Port // that peers connect to
 	service server.Service
 	at      ports.Endpoint
 }
@@ -76,12 +76,12 @@ type located struct {
 // String describes the service for operators.
 func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
 
-// describe formats a service by address, name and port.
-func describe(name, at string, port uint16) string {
+// describe names a service.
+func describe(name, at string, port ports.Port) string {
 	if name == "" {
-		return fmt.Sprintf("%s (port %d)", at, port)
+		return fmt.Sprintf("%s (port %s)", at, port)
 	}
-	return fmt.Sprintf("%s (%s, port %d)", at, name, port)
+	return fmt.Sprintf("%s (%s, port %s)", at, name, port)
 }
 
 // findServices returns the addresses of all services except those that docker-proxy hides.
@@ -95,15 +95,14 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 	proxies := containers.Proxies(ctx)
 	book := server.Book{Names: server.NewNames(net.DefaultResolver, silent), Containers: containers, Instead: containers.Instead}
 	hidden := false
-	for _, port := range slices.Sorted(maps.Keys(p.Server.Services)) {
-		s := p.Server.Services[port]
+	for port, s := range p.Server.All() {
 		if p.unnamed[s.Host] {
 			continue
 		}
 		addrs, err := book.Addresses(ctx, s)
 		if err != nil {
 			name, _ := s.Container()
-			report("containers", Fail, fmt.Sprintf("service of port %d: %v", port, err), "docker ps --all --filter name="+name)
+			report("containers", Fail, fmt.Sprintf("service of port %s: %v", port, err), "docker ps --all --filter name="+name)
 			continue
 		}
 		for _, a := range addrs {
@@ -117,7 +116,7 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 				hidden = true
 				continue
 			}
-			all = append(all, located{port, s, ports.TCP.At(containers.Instead(at))})
+			all = append(all, located{port, s, port.Protocol.At(containers.Instead(port.Protocol.At(at)))})
 		}
 	}
 	if !hidden && len(proxies) > 0 {
@@ -174,14 +173,16 @@ type conclusion struct {
 
 // conclude translates a finding.
 func conclude(f route.Finding) conclusion {
-	port := f.Service.Port()
+	port := strconv.Itoa(int(f.Service.Port()))
 	switch {
 	case f.Outcome == route.Holds && f.Seen != "", f.Outcome == route.NoService:
-		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -l%cnp 'sport = :%d' shows where the service listens; start it", f.Service.Protocol.String()[0], port)}
+		return conclusion{"service", Fail, "nothing listens there", "", listeners(f.Service.Protocol, port) + " shows where the service listens; start it"}
+	case f.Outcome == route.NoAnswer && f.Service.Protocol == ports.UDP:
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("ping -c 3 %s: is its machine up, and does its firewall let UDP port %s pass?", f.Service.Addr(), port)}
 	case f.Outcome == route.NoAnswer:
-		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %d pass?", f.Service, port)}
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %s pass?", f.Service, port)}
 	case f.Outcome == route.LookedUp:
-		return conclusion{"return route", OK, "by the routes replies come back; the service itself keeps silent", "", ""}
+		return conclusion{"return route", OK, "the kernel's routes are right; the service did not answer", "", ""}
 	case f.Outcome == route.Holds:
 		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
 	case f.Outcome == route.Unproved:
@@ -202,7 +203,7 @@ func command(f route.Finding) string {
 func Report(f route.Finding) wire.Finding {
 	c := conclude(f)
 	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
-	if c.level == OK {
+	if f.Outcome == route.Holds && c.level == OK {
 		report.Source = f.Claim.Addr().String()
 	}
 	return report

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
 )
@@ -39,7 +40,7 @@ type trials struct {
 // question is one trial.
 type question struct {
 	peer netip.Addr
-	port uint16
+	port ports.Port
 }
 
 // answer is the server's answer to a trial.
@@ -54,10 +55,11 @@ func newTrials(l *line) *trials {
 		if peer.Is6() && !haveGlobalIPv6() {
 			continue
 		}
-		for _, at := range l.patient.Client.Listen {
-			host, text, _ := net.SplitHostPort(at)
+		for _, at := range l.patient.Client.All() {
+			address, protocol := ports.CutProtocol(at)
+			host, text, _ := net.SplitHostPort(address)
 			n, err := strconv.ParseUint(text, 10, 16)
-			q := question{peer, uint16(n)}
+			q := question{peer, ports.Port{Protocol: protocol, Number: uint16(n)}}
 			if err == nil && takes(host, peer) && !slices.Contains(t.ways, q) {
 				t.ways = append(t.ways, q)
 			}
@@ -68,7 +70,13 @@ func newTrials(l *line) *trials {
 	return t
 }
 
-// takes reports whether a listener on host accepts peers of the family of peer.
+// leaveOutUDP leaves out the ways of UDP peers. It reports whether others are left.
+func (t *trials) leaveOutUDP() bool {
+	t.ways = slices.DeleteFunc(t.ways, func(q question) bool { return q.port.Protocol == ports.UDP })
+	return len(t.ways) > 0
+}
+
+// takes reports whether a listener on host takes peers of the family of one.
 func takes(host string, peer netip.Addr) bool {
 	a, err := netip.ParseAddr(host)
 	switch {
@@ -95,9 +103,9 @@ func (t *trials) ask(ctx context.Context, q question, size int, within time.Dura
 	defer cancel()
 	const low, high = 32768, 60999
 	h := wire.Header{
-		Local: true, Trial: true, ID: wire.NewID(),
+		Local: true, Trial: true, TrialUDP: q.port.Protocol == ports.UDP, ID: wire.NewID(),
 		Source:      netip.AddrPortFrom(q.peer, uint16(low+rand.IntN(high-low))), //nolint:gosec // no secret
-		Destination: netip.AddrPortFrom(netip.Addr{}, q.port),
+		Destination: netip.AddrPortFrom(netip.Addr{}, q.port.Number),
 	}
 	began := time.Now()
 	var a answer
@@ -188,7 +196,7 @@ func (t *trials) endToEnd(ctx context.Context) {
 		if !known {
 			var err error
 			if a, err = t.ask(ctx, q, 0, t.patient.Client.ConnectTimeout+linkTimeout); err != nil {
-				t.report("end to end", Fail, fmt.Sprintf("port %d: no answer: %v", q.port, err), "there: journalctl -u portredirector")
+				t.report("end to end", Fail, fmt.Sprintf("port %s: no answer: %v", q.port, err), "there: journalctl -u portredirector")
 				return
 			}
 			t.answers[q] = a
@@ -205,7 +213,7 @@ func (t *trials) endToEnd(ctx context.Context) {
 
 // judge turns an answer into a result.
 func (t *trials) judge(q question, a answer) Result {
-	way := fmt.Sprintf("%s → port %d", q.peer, q.port)
+	way := fmt.Sprintf("%s → port %s", q.peer, q.port)
 	r := Result{Check: "end to end", Level: Fail}
 	f := a.finding
 	if a.status == wire.Connected {
@@ -214,6 +222,8 @@ func (t *trials) judge(q question, a answer) Result {
 	switch {
 	case a.status == wire.Connected && f.Works && f.Source == q.peer.String():
 		r.Level, r.Seen = OK, fmt.Sprintf("%s and back: the service sees %s", way, f.Source)
+	case a.status == wire.Connected && f.Works && f.Source == "": // a UDP service
+		r.Level, r.Seen = OK, way+": "+f.Outcome
 	case a.status == wire.Connected && f.Works:
 		r.Seen = fmt.Sprintf("%s and back: the service sees %q", way, f.Source)
 	case a.status == wire.Connected && q.peer.Is6() && t.works4(q.port):
@@ -224,9 +234,9 @@ func (t *trials) judge(q question, a answer) Result {
 		r.Mend = "on the server's machine: " + cmp.Or(f.Mend, "portredirector doctor")
 	case a.status == wire.NoService && q.peer.Is6() && t.works4(q.port):
 		r.Level, r.Seen = Warn, way+": the service has no IPv6 address, so IPv6 peers are refused"
-		r.Mend = fmt.Sprintf("give the service an IPv6 address, as ::1; or accept IPv4 peers only: -p 0.0.0.0:%d", q.port)
+		r.Mend = fmt.Sprintf("give the service an IPv6 address, as ::1; or accept IPv4 peers only: -p 0.0.0.0:%s", q.port)
 	case a.status == wire.NoService:
-		r.Seen, r.Mend = way+": the server has no service for this port", fmt.Sprintf("give the server -p %d", q.port)
+		r.Seen, r.Mend = way+": the server has no service for this port", fmt.Sprintf("give the server -p %s", q.port)
 	case a.status == wire.ClaimDenied:
 		r.Level, r.Seen = Warn, way+": not tried, since this client may not speak for that address"
 		r.Mend = "claims= or --deny-claim there, if that is not meant"
@@ -241,6 +251,6 @@ func (t *trials) judge(q question, a answer) Result {
 }
 
 // works4 reports whether an IPv4 peer of a port would be served.
-func (t *trials) works4(port uint16) bool {
+func (t *trials) works4(port ports.Port) bool {
 	return t.answers[question{trialPeer4, port}].finding.Works
 }

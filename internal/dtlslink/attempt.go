@@ -92,7 +92,7 @@ func (t *attempt) read() {
 	for {
 		list, err := t.conn.receive()
 		switch {
-		case errors.Is(err, errRefused):
+		case errors.Is(err, ErrRefused):
 			t.refuse()
 		case err != nil: // closed
 			return
@@ -111,7 +111,7 @@ func (t *attempt) refuse() {
 		link.askReplace()
 		return
 	}
-	t.refused(errRefused)
+	t.refused(ErrRefused)
 }
 
 // dispatch handles a datagram.

@@ -52,6 +52,7 @@ var errTooManyLinks = errors.New("the other end has opened too many links")
 // association is a handshake or the resulting link.
 type association struct {
 	handshake *handshake
+	slot      *limit.Entry[netip.Prefix] // of the handshake
 	link      atomic.Pointer[Link]
 	from      netip.AddrPort // of the handshake
 	own       netip.Addr
@@ -112,7 +113,7 @@ func (l *Listener) read(ctx context.Context) {
 		switch {
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case err != nil && !errors.Is(err, errRefused):
+		case err != nil && !errors.Is(err, ErrRefused):
 			backoff.Sleep(ctx, retry.Next())
 			continue
 		}
@@ -192,6 +193,7 @@ func (l *Listener) begin(ctx context.Context, d datagram) *association {
 		return nil
 	}
 	a := &association{from: d.peer, own: d.own}
+	a.slot, _ = l.Handshakes.Add(limit.SourcePrefix(d.peer.Addr()))
 	a.handshake = newHandshake(with, func(b []byte) { l.conn.send([]datagram{{b, a.from, a.own}}) })
 	l.byAddr[d.peer], l.byID[a.handshake.own] = a, a
 	l.tasks.Go(func() { l.accept(ctx, a) })
@@ -228,13 +230,12 @@ func (l *Listener) refuse(ctx context.Context, from netip.AddrPort, err error) {
 
 // handshake runs a handshake within the limits.
 func (l *Listener) handshake(ctx context.Context, a *association) (keys, error) {
-	slot, _ := l.Handshakes.Add(limit.SourcePrefix(a.from.Addr()))
-	defer slot.Over()
+	defer a.slot.Over()
 	ctx, cancel := context.WithTimeoutCause(ctx, l.Timeout, auth.ErrTooSlow)
 	defer cancel()
 	ctx, evict := context.WithCancelCause(ctx)
 	defer evict(nil)
-	slot.Began(func() { evict(auth.ErrEvicted) })
+	a.slot.Began(func() { evict(auth.ErrEvicted) })
 	return a.handshake.accept(ctx, l.Judge)
 }
 

@@ -1,6 +1,7 @@
 package dtlslink
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 // pipe is the net.PacketConn of a handshake: the reader of the socket puts datagrams in.
 type pipe struct {
 	in     chan []byte
+	taken  int // datagrams in all; the reader's
 	write  func(b []byte)
 	closed chan struct{}
 	close  sync.Once
@@ -20,17 +22,25 @@ type pipe struct {
 	isOver  bool          // expired is closed; guarded by mu
 }
 
-// waiting is the most unread datagrams of a handshake.
-const waiting = 32
+// Bounds of what a handshake takes: package dtls keeps parts of messages until it has the whole.
+const (
+	waiting     = 32   // datagrams that are not read yet
+	mostTaken   = 64   // datagrams in all
+	largestPart = 1500 // bytes of one
+)
 
 func newPipe(write func(b []byte)) *pipe {
 	return &pipe{in: make(chan []byte, waiting), write: write, closed: make(chan struct{}), expired: make(chan struct{})}
 }
 
-// put queues a copy of a datagram for the handshake, or drops it if the queue is full.
+// put gives a datagram to the handshake. It copies b, and drops it beyond the bounds.
 func (p *pipe) put(b []byte) {
+	if p.taken == mostTaken || len(b) > largestPart {
+		return
+	}
 	select {
-	case p.in <- append([]byte(nil), b...):
+	case p.in <- bytes.Clone(b):
+		p.taken++
 	default:
 	}
 }

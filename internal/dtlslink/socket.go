@@ -36,8 +36,8 @@ type packetConn interface {
 // batchSize is the number of datagrams that one system call moves.
 const batchSize = 32
 
-// errRefused is returned by receive after an ICMP error that nothing listens.
-var errRefused = errors.New("nothing listens there")
+// ErrRefused means that the other end's system says that nothing listens.
+var ErrRefused = errors.New("nothing listens there")
 
 // socket is a UDP socket.
 type socket struct {
@@ -114,7 +114,7 @@ func (s *socket) receive() ([]datagram, error) {
 	switch s.errno {
 	case 0:
 	case unix.ECONNREFUSED:
-		return nil, errRefused
+		return nil, ErrRefused
 	default:
 		return nil, nil // about a sent datagram, such as an ICMP error
 	}

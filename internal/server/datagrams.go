@@ -71,7 +71,7 @@ func (g gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, error
 	if !ok {
 		return datagram.Target{}, datagram.ErrLater
 	}
-	to, mark, ready := g.s.FlowRoutes.ReadyFlow(g.s.Book.target(service, addrs[0]), h.Source.Addr())
+	to, mark, ready := g.s.FlowRoutes.ReadyFlow(g.s.Book.target(ports.UDP, service, addrs[0]), h.Source.Addr())
 	if !ready {
 		return datagram.Target{}, datagram.ErrLater
 	}
@@ -99,7 +99,7 @@ func (g gate) Resolve(ctx context.Context, h wire.Header) (datagram.Target, erro
 		return datagram.Target{}, fmt.Errorf("service %s: %w", service, err)
 	}
 	for _, addr := range addrs {
-		to, mark, merr := g.s.FlowRoutes.MarkFlow(ctx, g.s.Book.target(service, addr), h.Source.Addr())
+		to, mark, merr := g.s.FlowRoutes.MarkFlow(ctx, g.s.Book.target(ports.UDP, service, addr), h.Source.Addr())
 		if merr == nil {
 			return g.target(h, to, mark)
 		}

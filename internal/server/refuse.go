@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portredirector/internal/claim"
+	"portredirector/internal/datagram"
 	"portredirector/internal/limit"
 	"portredirector/internal/relay"
 	"portredirector/internal/socket"
@@ -119,6 +120,7 @@ func statusOf(err error) wire.Status {
 		{claim.ErrDenied, wire.ClaimDenied},
 		{claim.ErrNeighbor, wire.Unreachable}, // another server may reach the service in another way
 		{errTrying, wire.Busy},
+		{datagram.ErrTaken, wire.Busy}, // until the flow is over
 		{limit.ErrAll, wire.Busy},
 		{limit.ErrEach, wire.Busy},
 		{ErrNoService, wire.NoService},

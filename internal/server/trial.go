@@ -41,8 +41,16 @@ func (c *conn) trial(ctx context.Context, link, size int) {
 	c.server.listen(link, c.from, c.head)
 }
 
-// find tries the way of a trial's peer. It runs one trial at a time, because each sends packets
-// to a service and traces a failure.
+// protocol returns the protocol of the port that the header is about.
+func (c *conn) protocol() ports.Protocol {
+	if c.header.TrialUDP {
+		return ports.UDP
+	}
+	return ports.TCP
+}
+
+// find tries the way of the peer of a trial. It does so for one trial at a time: each sends
+// packets to a service, and a failure is traced.
 func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 	s, source := c.server, c.header.Source.Addr()
 	switch {
@@ -51,7 +59,7 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 	case !wire.IsDocumentation(source):
 		return wire.Finding{}, fmt.Errorf("%w: the peer of a trial must have a documentation address", ErrClaimDenied)
 	}
-	if err := s.authorize(c.from, c.header, ports.TCP); err != nil {
+	if err := s.authorize(c.from, c.header, c.protocol()); err != nil {
 		return wire.Finding{}, err
 	}
 	if !c.served() {
@@ -78,8 +86,8 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 // tryAll returns the finding of the first address that works, or else of the last one.
 func (c *conn) tryAll(ctx context.Context, source netip.Addr, addrs []netip.Addr) (f wire.Finding, err error) {
 	for _, a := range addrs {
-		at := c.server.Book.target(c.service, a)
-		if f, err = c.server.Try(ctx, source, ports.TCP.At(at)); err != nil {
+		at := c.protocol().At(c.server.Book.target(c.protocol(), c.service, a))
+		if f, err = c.server.Try(ctx, source, at); err != nil {
 			return f, fmt.Errorf("service %s: %w", c.service, err)
 		}
 		f.Service, f.Name, f.Time = at.String(), c.service.Name, time.Now()

@@ -39,6 +39,9 @@ type uplink struct {
 	name string
 }
 
+// upOf returns the client's end of a link that is open.
+func upOf(l *dtlslink.Link) *uplink { return l.Tag.(*uplink) } //nolint:forcetypeassert,errcheck // set by Opened
+
 // find returns the newest usable link to a server, or nil.
 func (c *Client) find(name string) *uplink {
 	list := c.usable.Load()
@@ -100,9 +103,7 @@ func (c *Client) Retired(l *dtlslink.Link) { c.drop(l) }
 // Closed implements dtlslink.Handler.
 func (c *Client) Closed(l *dtlslink.Link, err error) {
 	c.drop(l)
-	if u, ok := l.Tag.(*uplink); ok {
-		c.Flows.Down(u, err)
-	}
+	c.Flows.Down(upOf(l), err)
 }
 
 // drop makes a link unusable for further datagrams.
@@ -129,13 +130,13 @@ func (c *Client) change(do func([]*uplink) []*uplink) {
 func (*Client) First(*dtlslink.Link, uint32, []byte) {}
 
 // Data implements dtlslink.Handler.
-func (c *Client) Data(_ *dtlslink.Link, flow uint32, payload []byte) {
-	c.Flows.Answer(datagram.FlowID(flow), payload)
+func (c *Client) Data(l *dtlslink.Link, flow uint32, payload []byte) {
+	c.Flows.Answer(upOf(l), datagram.FlowID(flow), payload)
 }
 
 // End implements dtlslink.Handler.
-func (c *Client) End(_ *dtlslink.Link, flow uint32, status wire.Status, seconds uint32) {
-	c.Flows.Ended(datagram.FlowID(flow), datagram.Refusal{Status: status, Left: time.Duration(seconds) * time.Second})
+func (c *Client) End(l *dtlslink.Link, flow uint32, status wire.Status, seconds uint32) {
+	c.Flows.Ended(upOf(l), datagram.FlowID(flow), datagram.Refusal{Status: status, Left: time.Duration(seconds) * time.Second})
 }
 
 // Flush implements dtlslink.Handler.

@@ -20,14 +20,25 @@ import (
 // flows is a client's end that keeps what it is told.
 type flows struct {
 	changed chan struct{}
-	said    chan string
+	said    chan said
 	down    chan datagram.Uplink
 }
 
-func (f *flows) Answer(_ datagram.FlowID, payload []byte)      { f.said <- string(payload) }
-func (f *flows) Ended(_ datagram.FlowID, why datagram.Refusal) { f.said <- why.Error() }
-func (f *flows) Down(link datagram.Uplink, _ error)            { f.down <- link }
-func (f *flows) Changed()                                      { f.changed <- struct{}{} }
+func (f *flows) Answer(link datagram.Uplink, _ datagram.FlowID, payload []byte) {
+	f.said <- said{link, string(payload)}
+}
+
+func (f *flows) Ended(link datagram.Uplink, _ datagram.FlowID, why datagram.Refusal) {
+	f.said <- said{link, why.Error()}
+}
+func (f *flows) Down(link datagram.Uplink, _ error) { f.down <- link }
+func (f *flows) Changed()                           { f.changed <- struct{}{} }
+
+// said is what came down a link.
+type said struct {
+	link datagram.Uplink
+	text string
+}
 
 // requests is a server's end that answers each datagram by the peer and the payload.
 type requests struct {
@@ -68,7 +79,7 @@ func TestFlows(t *testing.T) {
 		Handshakes: new(limit.Oldest[netip.Prefix]), Throttle: &logging.Throttle[netip.Prefix]{To: log},
 	}
 
-	above := &flows{make(chan struct{}, 10), make(chan string, 10), make(chan datagram.Uplink, 1)}
+	above := &flows{make(chan struct{}, 10), make(chan said, 10), make(chan datagram.Uplink, 1)}
 	client := &udplink.Client{
 		Flows: above, Name: func(l *dtlslink.Link) string { return l.Name() },
 		Steer: func(_ netip.Prefix, fits func(string) bool) (string, bool) { return "server", fits("server") },
@@ -106,8 +117,8 @@ func TestFlows(t *testing.T) {
 	}{{7, header, "192.0.2.1:5 x"}, {7, nil, "192.0.2.1:5 x"}, {8, nil, datagram.UnknownFlow.String()}} {
 		must(t, target.Link.Send(tt.flow, tt.header, []byte("x")))
 		target.Link.Flush()
-		if got := <-above.said; got != tt.want {
-			t.Errorf("flow %d is answered by %q, want %q", tt.flow, got, tt.want)
+		if got := <-above.said; got != (said{target.Link, tt.want}) {
+			t.Errorf("flow %d is answered by %+v, want %q of its link", tt.flow, got, tt.want)
 		}
 	}
 	target.Link.Forget(7)

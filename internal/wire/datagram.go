@@ -72,8 +72,8 @@ func readDatagramV2(b []byte) (Header, Form, []byte, error) {
 	if err != nil {
 		return Header{}, 0, nil, err
 	}
-	if h.Answer { // of TCP; a datagram has no status
-		return Header{}, 0, nil, fmt.Errorf("%w: the header asks for an answer in frames", ErrFamily)
+	if h.Answer && !h.Local { // of TCP; the flow of a peer has no status
+		return Header{}, 0, nil, fmt.Errorf("%w: it asks for an answer in frames", ErrFamily)
 	}
 	return h, V2, b[v2Fixed+rest:], nil
 }

@@ -27,6 +27,9 @@ type Header struct {
 	// a trial in the Native form only.
 	Trial bool
 
+	// TrialUDP means that the trial is about the UDP port.
+	TrialUDP bool
+
 	// ID is the unique id of the connection, the same in the logs of both ends, or zero if the
 	// header has none. Append writes it in the Native form only; V2 headers of other senders
 	// may have one.

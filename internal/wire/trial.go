@@ -15,31 +15,44 @@ import (
 // and a TLV. A server without trials skips the TLV and answers as to a health check.
 
 // trialLen4 and trialLen6 are the lengths of the value of tlvTrial: the source address, the
-// source port, and the port that the peer would connect to.
+// source port, and the port that the peer would connect to. Behind them trialUDP may follow.
 const (
 	trialLen4 = 4 + 2 + 2
 	trialLen6 = 16 + 2 + 2
+	trialUDP  = 17 // IPPROTO_UDP
 )
 
 // appendTrial appends the TLV of a trial.
 func (h Header) appendTrial(b []byte) []byte {
-	addr := h.Source.Addr().AsSlice()
-	b = append(b, tlvTrial, 0, byte(len(addr)+4)) //nolint:gosec // trialLen6 at most
-	b = append(b, addr...)
-	b = binary.BigEndian.AppendUint16(b, h.Source.Port())
-	return binary.BigEndian.AppendUint16(b, h.Destination.Port())
+	value := h.Source.Addr().AsSlice()
+	value = binary.BigEndian.AppendUint16(value, h.Source.Port())
+	value = binary.BigEndian.AppendUint16(value, h.Destination.Port())
+	if h.TrialUDP {
+		value = append(value, trialUDP)
+	}
+	b = append(b, tlvTrial, 0, byte(len(value))) //nolint:gosec // trialLen6+1 at most
+	return append(b, value...)
 }
 
-// parseTrial parses the value of tlvTrial. It returns false if the value is not valid.
-func parseTrial(value []byte) (source, dest netip.AddrPort, ok bool) {
-	if len(value) != trialLen4 && len(value) != trialLen6 {
-		return source, dest, false
+// withTrial adds the value of tlvTrial to h. It returns h as it is if that is no trial.
+func (h Header) withTrial(value []byte) Header {
+	isUDP := len(value)%2 == 1 && value[len(value)-1] == trialUDP
+	if isUDP {
+		value = value[:len(value)-1]
 	}
-	ports := value[len(value)-4:]
-	a, _ := netip.AddrFromSlice(value[:len(value)-4])
-	source = netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(ports))
-	dest = netip.AddrPortFrom(netip.Addr{}, binary.BigEndian.Uint16(ports[2:]))
-	return source, dest, Header{Source: source, Destination: dest}.check() == nil && len(value) == source.Addr().BitLen()/8+4
+	if len(value) != trialLen4 && len(value) != trialLen6 {
+		return h
+	}
+	addr, ports := value[:len(value)-4], value[len(value)-4:]
+	a, _ := netip.AddrFromSlice(addr)
+	t := h
+	t.Trial, t.TrialUDP = true, isUDP
+	t.Source = netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(ports))
+	t.Destination = netip.AddrPortFrom(netip.Addr{}, binary.BigEndian.Uint16(ports[2:]))
+	if t.check() != nil || len(addr) != t.Source.Addr().BitLen()/8 {
+		return h
+	}
+	return t
 }
 
 // documentation lists the documentation networks (RFC 5737, RFC 3849, RFC 9637).
