@@ -33,6 +33,7 @@ type Link struct {
 	times    times
 	dialed   bool                      // this end opened it
 	judge    func(auth.Identity) error // nil is no rule
+	allow    func(netip.AddrPort) bool // whether the other end may be at an address; nil is no rule
 	onOpen   func()                    // called before the handler's Opened
 	onEnd    func(*Link)               // takes it out of its socket
 	began    time.Time
@@ -52,7 +53,8 @@ type Link struct {
 	opened    bool
 	ended     bool
 	handshake *handshake     // what is left of it, until the other end has a record of the link
-	from      netip.AddrPort // where the latest record came from
+	from      netip.AddrPort // where the other end is
+	asked     move           // where it may be
 	largest   int            // the size of the largest record
 	retired   bool
 

@@ -1,6 +1,9 @@
 package dtlslink
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // newLink completes the link of a handshake that has succeeded. Its owner must call tend.
 func newLink(h *handshake, k keys, l *Link) *Link {
@@ -34,12 +37,18 @@ func (l *Link) receive(d datagram, now time.Time) {
 		return
 	}
 	l.heard.Store(int64(now.Sub(l.began)))
-	if latest && (d.peer != l.from || len(d.b) > l.largest) {
-		l.moved(d)
+	if latest && !l.dialed && d.peer != l.from && !l.elsewhere(d, now) {
+		return
+	}
+	if len(d.b) > l.largest {
+		l.grow(len(d.b))
 	}
 	m, err := decode(content)
 	if err != nil {
 		return
+	}
+	if m.kind == kindPong && m.number == l.asked.number && d.peer == l.asked.peer {
+		l.moved(d)
 	}
 	if !l.opened {
 		l.opened = true
@@ -59,16 +68,50 @@ func (l *Link) receive(d datagram, now time.Time) {
 	l.deliver(m, now)
 }
 
-// moved notes where the other end is, and how large its datagrams are.
-func (l *Link) moved(d datagram) {
-	l.from, l.largest = d.peer, max(l.largest, len(d.b))
+// move is a new address of the other end, until a pong shows that it is there.
+type move struct {
+	peer   netip.AddrPort
+	number uint32 // of the ping
+	at     time.Time
+}
+
+// firstMove is the number of the first ping to a new address. Those of other pings are smaller.
+const firstMove = 1 << 31
+
+// elsewhere takes the latest record of the other end, which came from a new address: a NAT has changed it, or
+// somebody has copied the record. So only a ping goes there until its pong comes. It reports false if the
+// address may not have a link.
+func (l *Link) elsewhere(d datagram, now time.Time) bool {
+	if l.allow != nil && !l.allow(d.peer) {
+		return false
+	}
+	if d.peer == l.asked.peer && now.Sub(l.asked.at) < l.times.least {
+		return true
+	}
+	l.asked = move{d.peer, max(firstMove, l.asked.number+1), now}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pulse.path.grow(l.largest)
-	if l.dialed { // the socket is connected
-		return
-	}
+	peer, own := l.peer, l.own
 	l.peer, l.own = d.peer, d.own
+	l.padLocked(kindPing, l.asked.number, 0)
+	l.peer, l.own = peer, own
+	return true
+}
+
+// moved notes where the other end is.
+func (l *Link) moved(d datagram) {
+	l.from, l.asked.peer = d.peer, netip.AddrPort{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peer, l.own = d.peer, d.own
+}
+
+// grow notes how large the datagrams of the other end are.
+func (l *Link) grow(size int) {
+	l.largest = size
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pulse.path.grow(size)
 }
 
 // deliver handles a message.
