@@ -60,7 +60,7 @@ func TestBan(t *testing.T) {
 	w := newWorld(t)
 	service := listen(t, w.m2, "127.0.0.1:80")
 	listen(t, w.m2, "[::1]:80")
-	server := w.server(t, "-p 80 --never-ban 198.51.100.0/24")
+	server := w.server(t, "-p 80 --allow 10.0.0.1 --never-ban 198.51.100.0/24")
 	client := w.client(t, "-p 80 --pool-max 0")
 	live, other := newSession(t, w.alice, 80, service), newSession(t, w.bob, 80, service)
 

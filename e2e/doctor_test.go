@@ -19,8 +19,8 @@ import (
 
 // The patients of TestDoctor. SERVER is the server, which runs; KEYS is the client's key.
 const (
-	patientServer = "server -l 12345 -p 80 -p 81=172.30.0.2:80"
-	patientClient = "client -c 10.0.0.2:12345 KEYS -p 80 -p 0.0.0.0:81"
+	patientServer = "server -l 12345 -p 80 -p 81=172.30.0.2:80 -p 53/udp -p 54=172.30.0.2:54/udp"
+	patientClient = "client -c 10.0.0.2:12345 KEYS -p 80 -p 0.0.0.0:81 -p 53/udp -p 0.0.0.0:54/udp"
 	plainClient   = "client -p 80 -c "
 )
 
@@ -70,6 +70,30 @@ var broken = map[string]struct {
 	"no service": {
 		on: "m2", patient: patientServer + " -p 83=172.30.0.2:83",
 		want: "fail service", says: "172.30.0.2:83 (port 83): nothing listens there", mend: "ss -ltnp 'sport = :83'",
+	},
+	"no service by UDP": {
+		on: "m2", patient: patientServer + " -p 55=172.30.0.2:55/udp",
+		want: "fail service", says: "172.30.0.2:55/udp (port 55/udp): nothing listens there", mend: "ss -lunp 'sport = :55'",
+	},
+	"UDP replies dropped": {
+		on: "m2", patient: patientServer,
+		does: "nft 'add table inet fw; add chain inet fw in { type filter hook input priority 0; }; add rule inet fw in udp sport 54 drop'",
+		undo: "nft delete table inet fw",
+		want: "fail firewall", says: "172.30.0.2:54/udp (port 54/udp)", mend: "nft insert rule inet fw in ip saddr 172.30.0.2 udp sport 54 accept",
+	},
+	"UDP port in use": {
+		on: "m2", patient: "server -l 127.0.0.1:53 -p 54=172.30.0.2:54/udp",
+		want: "fail ports", says: "127.0.0.1:53/udp is in use by", mend: "ss -lunp 'sport = :53'",
+	},
+	"UDP link behind a firewall": {
+		on: "m1", patient: patientClient,
+		does: "nft 'add table inet fw; add chain inet fw in { type filter hook input priority 0; }; add rule inet fw in udp dport 12345 drop'",
+		undo: "nft delete table inet fw",
+		want: "fail UDP link", says: "does not answer by UDP", mend: "let UDP port 12345 pass",
+	},
+	"no UDP link": {
+		on: "m1", patient: plainClient + "10.0.0.2:2004 -p 53/udp",
+		want: "fail UDP link", says: "10.0.0.2:2004 refuses datagrams", mend: "ss -lunp 'sport = :2004'",
 	},
 	"firewall": {
 		on: "m2", patient: patientServer,
@@ -170,6 +194,10 @@ func TestDoctor(t *testing.T) {
 		listen(t, w.m2, at)
 	}
 	listen(t, w.guest, "172.30.0.2:80")
+	for _, at := range []string{"127.0.0.1:53", "[::1]:53"} {
+		udpReport(t, w.m2, at)
+	}
+	udpReport(t, w.guest, "172.30.0.2:54")
 	keys, others := newKeys(t), newKeys(t)
 	w.server(t, keys.server+" "+strings.TrimPrefix(patientServer, "server -l 12345 "))
 	each(t, listen(t, w.m2, "10.0.0.2:2022"), func(c *net.TCPConn) { _, _ = c.Write([]byte("SSH-2.0-OpenSSH\r\n")) })
@@ -179,6 +207,7 @@ func TestDoctor(t *testing.T) {
 	answers("10.0.0.2:2001", false, 0)
 	answers("10.0.0.2:2002", true, time.Hour)
 	answers("10.0.0.2:2003", true, 0)
+	answers("10.0.0.2:2004", true, 0)
 	for name, tt := range broken {
 		t.Run(name, func(t *testing.T) {
 			if tt.does != "" {

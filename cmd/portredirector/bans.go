@@ -31,12 +31,12 @@ func banCommand(e env) *cobra.Command {
 		Short: "Ban visitors by their address, in the clients and servers that run here",
 		Long: `Ban visitors by their address, in the clients and servers that run here.
 
-A server ends the connections of a banned visitor and refuses new ones. Clients that
-bring one are told, and refuse that visitor by themselves for a minute at most. A
-client refuses whom you ban there without asking a server.
+A server ends the connections of a banned visitor and refuses new ones. It also tells
+the client that brings the visitor. The client then refuses the visitor by itself for
+a minute at most. A ban made on a client holds there without asking a server.
 
-Of two bans of the same addresses the one that lasts longer counts. Never banned are
-loopback, addresses of this machine, the other ends of links, and --never-ban.`,
+If two bans cover the same address, the longer one counts. Loopback, addresses of this
+machine, the other ends of links and the ranges of --never-ban cannot be banned.`,
 		Example: `  portredirector ban 203.0.113.7 --for 10m --why "wrong passwords"
   portredirector ban 2001:db8:1::/64`,
 		Args: addresses,
@@ -54,7 +54,7 @@ loopback, addresses of this machine, the other ends of links, and --never-ban.`,
 		},
 	}
 	c.Flags().DurationVar(&duration, "for", 0, "lift the ban after this `TIME`; without it the ban stays until unban")
-	c.Flags().StringVar(&why, "why", "", "a `TEXT` for those who list the bans")
+	c.Flags().StringVar(&why, "why", "", "the reason, a `TEXT` that `portredirector bans` shows")
 	pidOption(c, &pid)
 	return c
 }
@@ -65,9 +65,9 @@ func unbanCommand(e env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "unban ADDRESS|CIDR ... [--pid N]",
 		Short: "Lift bans",
-		Long: `Lift bans. Clients on other machines know that within a minute.
+		Long: `Lift bans. Clients on other machines follow within a minute.
 
-CIDR is written as in the ban. It is no error if there is no such ban.`,
+Give the CIDR as in the ban. A missing ban is not an error.`,
 		Example: `  portredirector unban 203.0.113.7`,
 		Args:    addresses,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -130,7 +130,7 @@ func pidOption(c *cobra.Command, pid *int) {
 	c.Flags().IntVar(pid, "pid", 0, "ask this process only, `N`")
 }
 
-// addresses wants addresses or prefixes.
+// addresses checks that all arguments are addresses or prefixes.
 func addresses(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s takes an address, or a range such as 203.0.113.0/24", c.Name())
@@ -143,7 +143,7 @@ func addresses(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// askEach asks one process, or for pid 0 all that have bans. Each that fails has a line.
+// askEach asks one process, or for pid 0 every process with bans. It prints a line for each failure.
 func askEach(ctx context.Context, e env, pid int, ask func(ctx context.Context, pid int) error) error {
 	if pid != 0 {
 		if err := ask(ctx, pid); err != nil {
@@ -183,7 +183,7 @@ type processBan struct {
 	PID int `json:"pid"`
 }
 
-// printBans prints bans as a table, or in JSON.
+// printBans prints bans as a table or as JSON.
 func (e env) printBans(all []processBan, asJSON bool) error {
 	if asJSON {
 		if all == nil {

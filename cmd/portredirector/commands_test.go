@@ -188,7 +188,7 @@ func checkLine(words []string) error {
 	return errors.New("no test knows this program")
 }
 
-// checkKubectl looks for the overlay that a command applies, and validates the command of ours that it runs in a pod.
+// checkKubectl checks that the overlay of a command exists, and validates the portredirector command that runs in a pod.
 func checkKubectl(words []string) error {
 	if i := slices.Index(words, "--"); i >= 0 && words[i+1] == "/"+program {
 		return checkLine(append([]string{program}, words[i+2:]...))

@@ -53,7 +53,7 @@ func TestKubernetesFiles(t *testing.T) {
 	}
 }
 
-// wantValid validates a configuration file, with a key in place of its words for one.
+// wantValid validates a configuration file, with a real key in place of the placeholder.
 func wantValid(t *testing.T, path string) {
 	t.Helper()
 	content, err := os.ReadFile(path)

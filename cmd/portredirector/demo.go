@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,8 +21,8 @@ func demoCommand(e env) *cobra.Command {
 
 The demo builds network namespaces inside a user namespace of its own: three peers,
 M1, M2, and a second provider with M2's default route. It runs a client and a server
-of this program. Each peer connects to a service on M2's loopback, and the demo
-compares the peer's address with the one that the service saw. It leaves nothing
+of this program. Each peer connects to a service on M2's loopback, one of them by UDP,
+too, and the demo compares the peer's address with the one that the service saw. It leaves nothing
 behind and does not touch this machine's network.
 
 It exits with status 0 only if the service saw every peer as it is.`,
@@ -73,28 +72,18 @@ func demo(ctx context.Context, e env) error {
 	}
 	fmt.Fprint(e.stdout, demoPicture)
 
-	for _, addr := range []string{"127.0.0.1", "::1"} {
-		l, err := hosts["m2"].Listen(netip.AddrPortFrom(netip.MustParseAddr(addr), demoPort))
-		if err != nil {
-			return fmt.Errorf("start the demo's service: %w", err)
-		}
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			serveAddresses(l)
-		}()
-		defer func() {
-			_ = l.Close()
-			<-served
-		}()
+	stopService, err := startService(hosts["m2"])
+	defer stopService()
+	if err != nil {
+		return fmt.Errorf("start the demo's service: %w", err)
 	}
 	port := fmt.Sprint(demoPort)
-	stopServer, err := startDaemon(ctx, hosts["m2"], "server", "-l", serverPort, "-p", port)
+	stopServer, err := startDaemon(ctx, hosts["m2"], "server", "-l", serverPort, "-p", port, "-p", port+"/udp")
 	if err != nil {
 		return err
 	}
 	defer stopServer()
-	stopClient, err := startDaemon(ctx, hosts["m1"], "client", "-c", "10.0.0.2:"+serverPort, "-p", port)
+	stopClient, err := startDaemon(ctx, hosts["m1"], "client", "-c", "10.0.0.2:"+serverPort, "-p", port, "-p", port+"/udp")
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,10 @@ const (
 	demoTime   = 30 * time.Second // the whole demo takes less than one
 )
 
-var demoPeers = []struct{ name, addr, m1 string }{
+// demoPeer is a host of the demo, with its address and that of M1 in its network.
+type demoPeer struct{ name, addr, m1 string }
+
+var demoPeers = []demoPeer{
 	{"alice", "203.0.113.10/24", "203.0.113.1/24"},
 	{"bob", "198.51.100.20/24", "198.51.100.1/24"},
 	{"carol", "2001:db8:ca::30/64", "2001:db8:ca::1/64"},
@@ -25,10 +28,10 @@ var demoPeers = []struct{ name, addr, m1 string }{
 const demoPicture = `
   alice  203.0.113.10      ─┐
   bob    198.51.100.20     ─┼─  m1  ══ link ══  m2  ──  isp2, where m2's default route goes
-  carol  2001:db8:ca::30   ─┘                   └─ service on 127.0.0.1:8080 and [::1]:8080
+  carol  2001:db8:ca::30   ─┘                   └─ service on 127.0.0.1:8080 and [::1]:8080, TCP and UDP
 
-  m2 $ portredirector server -l 12345 -p 8080
-  m1 $ portredirector client -c 10.0.0.2:12345 -p 8080
+  m2 $ portredirector server -l 12345 -p 8080 -p 8080/udp
+  m1 $ portredirector client -c 10.0.0.2:12345 -p 8080 -p 8080/udp
 
 `
 

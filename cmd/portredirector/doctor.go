@@ -25,16 +25,16 @@ func doctorCommand(e env) *cobra.Command {
 	var asJSON bool
 	all := &cobra.Command{
 		Use:   "doctor {FILE | [client | server] OPTIONS}",
-		Short: "Check the machine, the link and the services, and say what mends them",
-		Long: `Check the machine, the link and the services, and say what mends them.
+		Short: "Check the machine, the link and the services, and name the mend for each fault",
+		Long: `Check the machine, the link and the services, and name the mend for each fault.
 
-It takes a configuration file, or the options of the program or of its command client
-or server. The client or server may run meanwhile. Each result is ok, warn or fail,
-with what was seen, and below it what mends it.
+The command takes a configuration file, or the options of the program or of its command
+client or server. The client or server may run meanwhile. Each result is ok, warn or fail,
+with the observation, and below it the mend.
 
-On a server each service is dialed with an address that nobody has, up to the answer
-of its kernel: the service accepts no connection. On a client the server does so on
-request, and the answer says which source address the service sees.
+On a server the doctor dials each service from a documentation address. It ends the
+connection before the service can accept it. On a client the server does so on request,
+and answers with the source address that the service sees.
 
 The exit status is 1 if a check fails.`,
 		Example: `  portredirector doctor /etc/portredirector/portredirector.toml
@@ -85,12 +85,12 @@ The exit status is 1 if a check fails.`,
 	return all
 }
 
-// changed returns those of the named flags that are given.
+// changed returns the named flags that the command line gives.
 func changed(c *cobra.Command, names ...string) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !c.Flags().Changed(name) })
 }
 
-// examineEnd examines the client or server of a command line.
+// examineEnd checks the client or server of a command line.
 func (e env) examineEnd(ctx context.Context, asJSON bool, end string, flags config.Flags, admin config.Admin) error {
 	_, err := admin.Listen()
 	var p *doctor.Patient
@@ -141,7 +141,7 @@ func patientServer(section string, cfg *config.Server) *doctor.Patient {
 	}
 }
 
-// examine examines patients, and prints what is found.
+// examine checks the patients and prints the results.
 func (e env) examine(ctx context.Context, asJSON bool, patients ...*doctor.Patient) error {
 	if err := sandbox.Raise(sandbox.NetAdmin, sandbox.NetBindService); err != nil {
 		fmt.Fprintf(e.stderr, "portredirector: cannot make capabilities effective, going on without: %v\n", err)

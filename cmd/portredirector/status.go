@@ -20,13 +20,14 @@ func statusCommand(e env) *cobra.Command {
 		Short: "Print what the clients and servers that run here do",
 		Long: `Print what the clients and servers that run here do.
 
-It prints their ports and peers, the servers and links of a client, the return routes
-of a server, the limits with how often they struck, and how connections ended. With a
-file it prints each worker, also an old one, which a reload has replaced.
+The command prints ports and peers, the servers and links of a client, the return
+routes of a server, the limits and how often each was reached, and how connections
+ended. With a file it prints each worker, including old ones that a reload has replaced.
 
-The columns LINK, CONNECT and FIRST BYTE are means over the connections that have
-ended: the time until there was a link (on a server: an address of the service), from
-there until the service was connected, and from there until its first byte.
+The columns LINK, CONNECT and FIRST BYTE are means over ended connections. LINK is the
+time until the peer had a link (on a server: until the service's address was known).
+CONNECT is the time from there until the service was connected, and FIRST BYTE the time
+from there until its first byte.
 
 The exit status is 1 if a process does not answer, or none runs.`,
 		Example: `  portredirector status
@@ -41,7 +42,7 @@ The exit status is 1 if a process does not answer, or none runs.`,
 	return c
 }
 
-// printStatus prints the status of processes, and an error for each that does not answer.
+// printStatus prints the status of processes, and an error for each one that does not answer.
 func printStatus(ctx context.Context, e env, processes console.Processes, asJSON bool) error {
 	all, failed := processes.Status(ctx)
 	for i, s := range all {

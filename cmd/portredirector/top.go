@@ -24,17 +24,17 @@ func topCommand(e env) *cobra.Command {
 
 The round trips and retransmits are those of this machine's sockets: IN is the peer on
 a client and the link on a server, OUT is the link on a client and the service on a
-server. A link may have sent segments again for earlier peers.
+server. The retransmits of a link include those for earlier peers.
 
   r, b, a      sort by rate, bytes or age
   R            least first
-  /            show those with a text in an address, a name or the id; Escape shows all
+  /            show connections with a text in an address, name or id; Escape shows all
   arrows       select a connection
-  k            close it, after a question
+  k            close the selected connection, after a confirmation
   q            quit
 
-Where the terminal cannot move its cursor (TERM=dumb), or for a pipe, it prints the
-table again and again.`,
+If the terminal cannot move its cursor (TERM=dumb), or for a pipe, the table is printed
+periodically.`,
 		Example: `  portredirector top
   portredirector top --once --sort bytes --filter 203.0.113.9`,
 		Args: noArgs,
@@ -42,7 +42,7 @@ table again and again.`,
 			switch top.Sort = admin.Order(by); top.Sort {
 			case admin.ByRate, admin.ByBytes, admin.ByAge:
 			default:
-				return usageError{fmt.Errorf("--sort %s: it is not rate, bytes or age", by)}
+				return usageError{fmt.Errorf("--sort %s: must be rate, bytes or age", by)}
 			}
 			return showTop(c.Context(), e, top, once)
 		},

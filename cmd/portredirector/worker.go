@@ -88,6 +88,11 @@ func serveSection(e env, w *supervisor.Worker, env daemon.Env) error {
 	if err != nil {
 		return err
 	}
+	bans, err := file.Admin.Bans.Config()
+	if err != nil {
+		return err
+	}
+	w.Bans.Spare(bans.Never)
 	section, ok := file.Section(w.Section)
 	if !ok {
 		return fmt.Errorf("%s: it has no section %s", w.Path, w.Section)

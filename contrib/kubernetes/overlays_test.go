@@ -1,4 +1,4 @@
-// Package kubernetes tests the manifests beside it. It is a module of its own, because kustomize is big.
+// Package kubernetes tests the manifests beside it. It is a separate module because kustomize is large.
 package kubernetes
 
 import (
@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
-// TestOverlays builds each overlay as `kubectl apply -k` does, compares it with the schemas of Kubernetes, and looks for what each
-// pod names.
+// TestOverlays builds each overlay as `kubectl apply -k` does and compares it with the schemas of Kubernetes. Every object that a
+// pod names must exist.
 func TestOverlays(t *testing.T) {
 	for overlay, want := range map[string][]string{
 		"sidecar":           {"ConfigMap", "Deployment", "NetworkPolicy", "Service"},
@@ -40,7 +40,7 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
-// TestMistakesAreFound has resources with mistakes.
+// TestMistakesAreFound checks that mistakes in resources are reported.
 func TestMistakesAreFound(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"apiVersion":"v1","kind":"Service","spec":{"clusterIp":"None"}}`:                         "Service.spec.clusterIp: there is no such field",
@@ -75,7 +75,7 @@ func build(t *testing.T, overlay string) (all [][]byte) {
 	return all
 }
 
-// mistakes compares a resource with its schema, which kustomize contains.
+// mistakes compares a resource with its schema from kustomize.
 func mistakes(text []byte) []string {
 	var o object
 	var value any
@@ -92,7 +92,7 @@ func mistakes(text []byte) []string {
 	return compare(o.Kind, value, schema)
 }
 
-// compare returns the mistakes of a value and of those in it.
+// compare returns the mistakes in a value and in all nested values.
 func compare(at string, value any, schema *openapi.ResourceSchema) (all []string) {
 	switch v := value.(type) {
 	case map[string]any:
@@ -125,7 +125,7 @@ func compare(at string, value any, schema *openapi.ResourceSchema) (all []string
 	return all
 }
 
-// fits wants the parts of an overlay to fit together.
+// fits checks that the parts of an overlay refer to each other correctly.
 func fits(t *testing.T, all map[string]object) {
 	t.Helper()
 	workload, ok := all["Deployment"]
@@ -174,7 +174,7 @@ func fits(t *testing.T, all map[string]object) {
 	}
 }
 
-// matches wants a selector, of which there is one, to select the pods.
+// matches checks that the only selector selects the pods.
 func matches(t *testing.T, of string, selector any, labels map[string]string) {
 	t.Helper()
 	want, ok := selector.(map[string]any)
@@ -188,7 +188,7 @@ func matches(t *testing.T, of string, selector any, labels map[string]string) {
 	}
 }
 
-// object has the fields of a resource that the test looks at.
+// object has the fields of a resource that the test reads.
 type object struct {
 	APIVersion string
 	Kind       string

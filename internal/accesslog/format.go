@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/track"
 )
 
@@ -74,6 +75,9 @@ func (l *line) record(r *track.Record) {
 	}
 	l.text("peer", r.Peer.String())
 	l.text("entry", r.Entry.String())
+	if r.Protocol != ports.TCP {
+		l.text("protocol", r.Protocol.String())
+	}
 	l.optional("service", r.Service)
 	l.optional("link", r.Other)
 	l.optional("identity", r.Identity)

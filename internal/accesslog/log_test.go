@@ -19,6 +19,7 @@ import (
 
 	"portredirector/internal/accesslog"
 	"portredirector/internal/broker"
+	"portredirector/internal/ports"
 	"portredirector/internal/track"
 	"portredirector/internal/wire"
 )
@@ -44,7 +45,8 @@ func TestText(t *testing.T) {
 		t.Error(diff)
 	}
 	r = track.Record{Peer: r.Peer, Entry: r.Entry, Source: r.Peer, Began: began}
-	want = "time=2026-01-02T03:04:05.006Z event=begin peer=203.0.113.9:1234 entry=[2001:db8::1]:443\n"
+	r.Protocol = ports.UDP
+	want = "time=2026-01-02T03:04:05.006Z event=begin peer=203.0.113.9:1234 entry=[2001:db8::1]:443 protocol=udp\n"
 	if diff := cmp.Diff(want, string(accesslog.Text.Append(nil, &r))); diff != "" {
 		t.Error(diff)
 	}

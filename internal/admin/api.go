@@ -18,7 +18,7 @@ type Status struct {
 	Sum
 }
 
-// Condition says whether a process is well, and why not.
+// Condition tells whether a process is healthy, and why not.
 type Condition struct {
 	Healthy bool   `json:"healthy"`
 	Reason  string `json:"reason,omitempty"`
@@ -68,7 +68,7 @@ const (
 	Serving  = "serving"
 	Retired  = "retired"  // another worker has taken its place
 	Draining = "draining" // it ends
-	Silent   = "silent"   // it does not answer
+	Silent   = "silent"   // the worker does not answer
 )
 
 // Port is a port that peers connect to.
@@ -79,7 +79,7 @@ type Port struct {
 	Target   string `json:"target,omitempty"` // of a server
 	Sum
 
-	// Means over the connections that have ended.
+	// The means are over the connections that have ended.
 	LinkWait  *Seconds `json:"link_wait,omitempty"`
 	Connect   *Seconds `json:"connect,omitempty"`
 	FirstByte *Seconds `json:"first_byte,omitempty"`
@@ -94,7 +94,7 @@ type EndCount struct {
 	Means string `json:"means"`
 }
 
-// Upstream is the state of a server, as its client sees it.
+// Upstream describes a server as its client sees it.
 type Upstream struct {
 	Name    string         `json:"name"`
 	Up      bool           `json:"up"`
@@ -178,7 +178,7 @@ const (
 	LegService = "service"
 )
 
-// Leg is what the kernel knows of a socket of this machine.
+// Leg describes a socket of this machine, as the kernel reports it.
 type Leg struct {
 	RTT          Seconds `json:"rtt"`
 	RTTVar       Seconds `json:"rtt_var"`
@@ -214,7 +214,7 @@ type Failure struct {
 // Seconds is a duration.
 type Seconds float64
 
-// seconds converts a duration, to a microsecond.
+// seconds converts a duration, rounded to a microsecond.
 func seconds(d time.Duration) Seconds { return Seconds(d.Round(time.Microsecond).Seconds()) }
 
 // maybe converts a duration, or returns nil if it is negative.

@@ -20,22 +20,22 @@ const (
 const (
 	summaryEvery = 2 * time.Second
 	eventsEvery  = 250 * time.Millisecond // they gather meanwhile
-	eventTimeout = 5 * time.Second        // for a reader to take some
+	eventTimeout = 5 * time.Second        // for one write to a reader
 	mostReaders  = 16
-	mostWaiting  = 512 // events for a reader; others are left out
+	mostWaiting  = 512 // events queued for a reader; more are dropped
 )
 
 // send sends an event to a reader.
 type send func(name string, data any) error
 
-// feed holds events for one reader. Adding never blocks.
+// feed queues events for one reader. Adding never blocks.
 type feed[T any] struct {
 	mu      sync.Mutex
 	waiting []T // guarded by mu
 	missed  int // guarded by mu
 }
 
-// add adds an event, or leaves it out if too many wait.
+// add queues an event, or drops it if the queue is full.
 func (f *feed[T]) add(event T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,7 +46,7 @@ func (f *feed[T]) add(event T) {
 	f.waiting = append(f.waiting, event)
 }
 
-// take returns the events that wait.
+// take removes and returns the queued events.
 func (f *feed[T]) take() []T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,14 +55,14 @@ func (f *feed[T]) take() []T {
 	return list
 }
 
-// miss counts events that were left out before.
+// miss counts events that were dropped before they came here.
 func (f *feed[T]) miss(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.missed += n
 }
 
-// takeMissed returns the number of events that were left out since it was called last.
+// takeMissed returns the number of events dropped since its last call.
 func (f *feed[T]) takeMissed() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,8 +71,7 @@ func (f *feed[T]) takeMissed() int {
 	return missed
 }
 
-// deliver sends the events of a feed as they come, and summaries, until ctx is canceled or the
-// reader fails.
+// deliver sends the events of a feed, and summaries, until ctx is canceled or a write fails.
 func deliver[T any](ctx context.Context, f *feed[T], to send, summary func() Summary, connection func(*T) Connection) error {
 	gathered, due := time.NewTicker(eventsEvery), time.NewTicker(summaryEvery)
 	defer gathered.Stop()
@@ -119,7 +118,7 @@ func (o *own) follow(ctx context.Context, to send) error {
 // readers bounds the readers of events of a process.
 type readers struct{ places chan struct{} }
 
-// serve sends events to a reader.
+// serve sends events to a reader over HTTP.
 func (v *readers) serve(a API, w http.ResponseWriter, r *http.Request) {
 	select {
 	case v.places <- struct{}{}:

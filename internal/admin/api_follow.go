@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// follow sends the events of all workers, also of those that come later.
+// follow sends the events of all workers, including workers that start later.
 func (m *merged) follow(ctx context.Context, to send) error {
 	ctx, cancel := context.WithCancel(ctx)
 	f := following{merged: m, ctx: ctx, last: make(map[int]WorkerSum)}
@@ -26,7 +26,7 @@ func (m *merged) follow(ctx context.Context, to send) error {
 type following struct {
 	*merged
 
-	ctx     context.Context //nolint:containedctx // of the request
+	ctx     context.Context //nolint:containedctx // the request's
 	feed    feed[Connection]
 	reading sync.WaitGroup
 
@@ -34,7 +34,7 @@ type following struct {
 	last map[int]WorkerSum // of the workers that are read, by process; guarded by mu
 }
 
-// summary begins to read the workers that are new, and sums up what all said last.
+// summary starts reading new workers, and adds up the last summary of each.
 func (f *following) summary() Summary {
 	workers := f.workers()
 	f.mu.Lock()
@@ -56,7 +56,7 @@ func (f *following) summary() Summary {
 	return s
 }
 
-// read reads the events of a worker until it ends. The next summary tries again.
+// read reads the events of a worker until the stream ends. The next summary reconnects.
 func (f *following) read(w Worker) {
 	defer func() {
 		f.mu.Lock()
@@ -92,9 +92,9 @@ func (f *following) note(w Worker, text []byte) error {
 	return nil
 }
 
-var errNoSummary = errors.New("it is no summary of one worker")
+var errNoSummary = errors.New("the event is not a summary of one worker")
 
-// readEvents passes the events of a process to take, until ctx is canceled, the process ends, or
+// readEvents passes the events of a process to take until ctx is canceled, the process ends or
 // take fails.
 func readEvents(ctx context.Context, pid int, take func(name string, text []byte) error) error {
 	s, err := open(ctx, http.MethodGet, pid, pathEvents)

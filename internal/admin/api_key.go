@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Key names a connection among those of all workers: by the process, and its number there.
+// Key identifies a connection across all workers: by process and by number in that process.
 type Key struct {
 	PID    int
 	Number uint64
 }
 
-var errKey = errors.New("it is no key of a connection")
+var errKey = errors.New("not the key of a connection, such as 813-2f9a0")
 
 // String returns the key as "813-2f9a0".
 func (k Key) String() string { return fmt.Sprintf("%d-%x", k.PID, k.Number) }
@@ -22,7 +22,7 @@ func (k Key) String() string { return fmt.Sprintf("%d-%x", k.PID, k.Number) }
 // MarshalText returns the key as a text.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText reads a key.
+// UnmarshalText parses a key.
 func (k *Key) UnmarshalText(text []byte) (err error) {
 	pid, number, ok := strings.Cut(string(text), "-")
 	if !ok {

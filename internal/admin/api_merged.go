@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// merged answers for a supervisor: it asks the workers.
+// merged answers for a supervisor by asking the workers.
 type merged struct {
 	version string
 	health  func() (note string, err error)
@@ -50,7 +50,7 @@ func (m *merged) status(ctx context.Context) Status {
 	return s
 }
 
-// order orders states: workers that serve are first.
+// order returns the sort position of a state. Serving workers come first.
 func order(state string) int {
 	return slices.Index([]string{Serving, Silent, Draining, Retired}, state)
 }
@@ -65,12 +65,12 @@ func statusOf(ctx context.Context, w Worker) (Status, error) {
 func (w Worker) silent() State {
 	return State{
 		WorkerSum: WorkerSum{PID: w.PID, Section: w.Section, State: Silent}, Version: w.Version, Began: w.Began.UTC(),
-		Condition: Condition{Reason: "it does not answer"},
+		Condition: Condition{Reason: "the worker does not answer"},
 		Ports:     []Port{}, Ends: []EndCount{}, Limits: []Limit{}, Dropped: map[string]uint64{},
 	}
 }
 
-// name adds the section of a worker to its connections.
+// name sets the section of a worker in its connections.
 func (w Worker) name(list []Connection) []Connection {
 	for i := range list {
 		list[i].Section = cmp.Or(w.Section, list[i].Section)
@@ -80,11 +80,11 @@ func (w Worker) name(list []Connection) []Connection {
 
 // connections answers a query with the connections of all workers.
 func (m *merged) connections(ctx context.Context, q Query) Connections {
-	c, _ := askConnections(ctx, mergeTimeout, m.workers(), q) // those that do not answer are seen in the status
+	c, _ := askConnections(ctx, mergeTimeout, m.workers(), q) // the status shows workers that do not answer
 	return c
 }
 
-// askConnections merges the connections of processes. Errors are of those that did not answer.
+// askConnections merges the connections of processes. The error joins those of processes that did not answer.
 func askConnections(ctx context.Context, most time.Duration, processes []Worker, q Query) (Connections, error) {
 	answer := Connections{Time: time.Now().UTC()}
 	rows := page[Connection]{limit: q.Limit}
@@ -120,12 +120,12 @@ func (q Query) rankOf(c *Connection) rank {
 	return q.rank(c.Key, c.Began, c.Up+c.Down, c.RateUp+c.RateDown)
 }
 
-// close has all workers close the connections of a key or id.
+// close tells all workers to close the connections of a key or id.
 func (m *merged) close(ctx context.Context, name string) (closed int, err error) {
 	return askClose(ctx, mergeTimeout, m.workers(), name)
 }
 
-// askClose has processes close the connections of a key or id.
+// askClose tells processes to close the connections of a key or id.
 func askClose(ctx context.Context, most time.Duration, processes []Worker, name string) (closed int, err error) {
 	err = errNotLive
 	for _, a := range askEach(ctx, most, processes, func(ctx context.Context, w Worker) (int, error) {

@@ -25,10 +25,10 @@ type own struct {
 // Own returns an API that answers for this process.
 func Own(s Source) API { return &own{Source: s} }
 
-// processBegan is about when this program has begun.
+// processBegan is the approximate start time of this process.
 var processBegan = time.Now()
 
-// mostEnded is the number of ended connections that a status has.
+// mostEnded is the number of ended connections in a status.
 const mostEnded = 50
 
 // status describes the process.
@@ -41,7 +41,7 @@ func (o *own) status(context.Context) Status {
 	return s
 }
 
-// conditionOf asks for the health of a process.
+// conditionOf returns the health of a process.
 func conditionOf(health func() (note string, err error)) Condition {
 	if _, err := health(); err != nil {
 		return Condition{Reason: oneLine(err.Error())}
@@ -100,7 +100,7 @@ func (o *own) state() State {
 	return s
 }
 
-// ports describes the ports, and adds them to a sum and to counts of codes.
+// ports describes the ports, and adds their connections to sum and to the counts of codes.
 func (o *own) ports(sum *Sum, ends map[track.Code]uint64) []Port {
 	all := make(map[ports.Port]Port)
 	for _, p := range o.Ports() {
@@ -124,7 +124,7 @@ func (o *own) ports(sum *Sum, ends map[track.Code]uint64) []Port {
 	return slices.SortedFunc(maps.Values(all), func(a, b Port) int { return a.port().Compare(b.port()) })
 }
 
-// port returns the port that is described.
+// port returns the number and protocol.
 func (p Port) port() ports.Port {
 	number := ports.Port{Number: p.Port}
 	if p.Protocol == ports.UDP.String() {
@@ -133,7 +133,7 @@ func (p Port) port() ports.Port {
 	return number
 }
 
-// mean returns the mean of a histogram, or nil.
+// mean returns the mean of a histogram, or nil if it is empty.
 func mean(h track.Histogram) *Seconds {
 	var n uint64
 	for _, in := range h.Buckets {
@@ -145,7 +145,7 @@ func mean(h track.Histogram) *Seconds {
 	return new(seconds(h.Sum / time.Duration(n)))
 }
 
-// endCounts explains codes, the most frequent first.
+// endCounts lists codes with their meaning, the most frequent first.
 func (o *own) endCounts(ends map[track.Code]uint64) []EndCount {
 	counts := make([]EndCount, 0, len(ends))
 	for code, n := range ends {
@@ -249,7 +249,7 @@ func (o *own) connection(r *track.Record) Connection {
 	return c
 }
 
-// legs describes the sockets of a connection. It returns nil if they are not known.
+// legs describes the sockets of a connection, or returns nil if the kernel reports nothing.
 func (o *own) legs(p relay.Paths) map[string]Leg {
 	accepted, dialed := LegPeer, LegLink
 	if o.Role == RoleServer {
@@ -274,7 +274,7 @@ func leg(p socket.Path) Leg {
 
 var errNotLive = errors.New("there is no such live connection")
 
-// close closes the connections of a key or id. One that waits for a link ends when it gets one.
+// close closes the connections of a key or id. A connection that waits for a link ends when it gets one.
 func (o *own) close(_ context.Context, name string) (closed int, err error) {
 	for r := range o.Table.Live() {
 		if name == o.key(&r).String() || !r.ID.IsZero() && name == r.ID.String() {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// rank is the place of a connection in an order. The largest value is first. It is also the
-// cursor of the page behind that connection.
+// rank is the position of a connection in an order, the largest value first. It is also the
+// cursor of the page that starts after that connection.
 type rank struct {
 	value int64
 	key   Key
@@ -24,7 +24,7 @@ func (r rank) compare(o rank) int {
 // String returns the rank as a cursor.
 func (r rank) String() string { return fmt.Sprintf("%d:%s", r.value, r.key) }
 
-// read reads a cursor.
+// read parses a cursor.
 func (r *rank) read(text string) error {
 	value, key, _ := strings.Cut(text, ":")
 	n, err := strconv.ParseInt(value, 10, 64)
@@ -38,7 +38,7 @@ func (r *rank) read(text string) error {
 	return nil
 }
 
-// rank returns the rank of a connection that began at a time, and has carried bytes.
+// rank returns the rank of a connection by its start time and bytes carried.
 func (q Query) rank(key Key, began time.Time, bytes, rate int64) rank {
 	r := rank{-began.UnixNano(), key}
 	switch q.Sort {
@@ -54,7 +54,7 @@ func (q Query) rank(key Key, began time.Time, bytes, rate int64) rank {
 	return r
 }
 
-// page collects the first rows behind a cursor, in the order of their ranks.
+// page collects the first rows after a cursor, ordered by rank.
 type page[T any] struct {
 	limit int
 	after *rank
@@ -67,7 +67,7 @@ type row[T any] struct {
 	of T
 }
 
-// add adds a row that may belong to the page. Now and then it drops those that do not.
+// add adds a row that may belong to the page. From time to time it drops rows that do not.
 func (p *page[T]) add(r rank, of T) {
 	if p.after != nil && r.compare(*p.after) <= 0 {
 		return
@@ -78,7 +78,7 @@ func (p *page[T]) add(r rank, of T) {
 	}
 }
 
-// cut drops the rows behind the page, but for the first.
+// cut drops all rows after the page except the first, which tells that another page follows.
 func (p *page[T]) cut() {
 	slices.SortFunc(p.rows, func(a, b row[T]) int { return a.compare(b.rank) })
 	if len(p.rows) > p.limit+1 {
@@ -87,7 +87,7 @@ func (p *page[T]) cut() {
 	}
 }
 
-// list returns the rows of the page in order, and the cursor of the next, or "" if there is none.
+// list returns the rows of the page in order, and the cursor of the next page, or "".
 func (p *page[T]) list() (of []T, next string) {
 	p.cut()
 	rows := p.rows

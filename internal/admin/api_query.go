@@ -12,16 +12,16 @@ import (
 
 // Query selects connections.
 type Query struct {
-	Text      string       // in any of its names, in lower case; "" is every one
-	Port      uint16       // that the peer connected to; 0 is every one
-	Peer      netip.Prefix // of the peer; the zero value is every one
-	Protocol  string       // "" is every one
+	Text      string       // in any of the names, in lower case; "" matches all
+	Port      uint16       // that the peer connected to; 0 matches all
+	Peer      netip.Prefix // of the peer; the zero value matches all
+	Protocol  string       // "" matches all
 	Sort      Order
 	Ascending bool
 	Limit     int
-	Ended     bool // the last ended connections in place of live ones, newest first
+	Ended     bool // lists ended connections instead of live ones, the newest first
 
-	after *rank // the cursor; nil is the first page
+	after *rank // the cursor; nil selects the first page
 }
 
 // Order is an order of connections. The largest is first.
@@ -61,7 +61,7 @@ func (q Query) Values() url.Values {
 	return v
 }
 
-// parseQuery reads the values of a URL. It ignores those that it does not know.
+// parseQuery parses the values of a URL, and ignores unknown names.
 func parseQuery(v url.Values) (q Query, err error) {
 	q = Query{Text: strings.ToLower(v.Get("q")), Protocol: v.Get("protocol"), Sort: ByAge, Limit: usualLimit}
 	for _, p := range []struct {
@@ -140,10 +140,10 @@ func (q *Query) readCursor(text string) error {
 	return q.after.read(text)
 }
 
-// errNotOneOf says what a value should be.
-func errNotOneOf(what string) error { return fmt.Errorf("it is not %s", what) }
+// errNotOneOf returns an error that names the values allowed.
+func errNotOneOf(what string) error { return fmt.Errorf("must be %s", what) }
 
-// fits reports whether a connection is one of those that the query wants.
+// fits reports whether a connection matches the query.
 func (q Query) fits(r *track.Record) bool {
 	switch {
 	case q.Port != 0 && q.Port != r.Port,

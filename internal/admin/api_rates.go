@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// rates remembers what each connection had carried when somebody asked before. If nobody asks it
-// has nothing.
+// rates remembers the byte counts of connections at earlier requests. Without requests it holds nothing.
 type rates struct {
 	mu           sync.Mutex
-	newer, older *sample     // nil is none; guarded by mu
+	newer, older *sample     // may be nil; guarded by mu
 	forget       *time.Timer // guarded by mu
 }
 
-// sample is what live connections had carried at a time, by their numbers.
+// sample holds the byte counts of live connections at one time, by number.
 type sample struct {
 	at      time.Time
 	carried map[uint64]carried
@@ -23,11 +22,11 @@ type sample struct {
 type carried struct{ up, down int64 }
 
 const (
-	sampleEvery  = 900 * time.Millisecond // of one who asks every second
+	sampleEvery  = 900 * time.Millisecond // for a caller that asks every second
 	forgetSample = time.Minute
 )
 
-// since returns the last sample that is old enough to compare with, or nil.
+// since returns the latest sample that is old enough to compare with, or nil.
 func (r *rates) since(now time.Time) *sample {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -39,7 +38,7 @@ func (r *rates) since(now time.Time) *sample {
 	return nil
 }
 
-// keep keeps a sample, unless the last one is too young.
+// keep stores a sample, unless the last one is too young.
 func (r *rates) keep(s *sample) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,15 +52,15 @@ func (r *rates) keep(s *sample) {
 	r.forget.Reset(forgetSample)
 }
 
-// drop forgets all samples.
+// drop drops all samples.
 func (r *rates) drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.newer, r.older = nil, nil
 }
 
-// rate returns the bytes a second of a connection since the sample; or in its life, if it is not
-// there or there is none.
+// rate returns the bytes a second of a connection since the sample. Without an entry there, it
+// returns the mean over the life of the connection.
 func (s *sample) rate(number uint64, lasted time.Duration, now time.Time, n carried) carried {
 	over := max(lasted, time.Second)
 	if s != nil {

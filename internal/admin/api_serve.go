@@ -24,9 +24,9 @@ type API interface {
 	follow(ctx context.Context, to send) error
 }
 
-var errTooMany = errors.New("too many others read events")
+var errTooMany = errors.New("too many readers of events; close one")
 
-// handleAPI adds what anybody may ask who may ask at all.
+// handleAPI registers the paths that every permitted caller may use.
 func handleAPI(mux *http.ServeMux, a API) {
 	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, r *http.Request) { answer(w, a.status(r.Context())) })
 	mux.HandleFunc("GET "+pathConnections, func(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +41,7 @@ func handleAPI(mux *http.ServeMux, a API) {
 	mux.HandleFunc("GET "+pathEvents, func(w http.ResponseWriter, r *http.Request) { events.serve(a, w, r) })
 }
 
-// handleCommands adds what only the administrator of this machine may do.
+// handleCommands registers the paths that only this machine's administrator may use.
 func handleCommands(mux *http.ServeMux, a API) {
 	mux.HandleFunc("POST "+pathConnections+"/{name}/close", func(w http.ResponseWriter, r *http.Request) {
 		closed, err := a.close(r.Context(), r.PathValue("name"))
@@ -56,15 +56,15 @@ func handleCommands(mux *http.ServeMux, a API) {
 	})
 }
 
-// answer answers in JSON.
+// answer writes a value as JSON.
 func answer(w http.ResponseWriter, value any) { answerAs(w, http.StatusOK, value) }
 
-// fail answers with an error.
+// fail writes an error as JSON.
 func fail(w http.ResponseWriter, status int, err error) {
 	answerAs(w, status, Failure{oneLine(err.Error())})
 }
 
-// answerAs answers in JSON with a status.
+// answerAs writes a value as JSON with an HTTP status.
 func answerAs(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -72,7 +72,7 @@ func answerAs(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value) // the caller may be gone
 }
 
-// AskStatus asks processes for their status. Those that do not answer have an error.
+// AskStatus asks processes for their status. A process that does not answer has an error.
 func AskStatus(ctx context.Context, pids []int) (all []Status, failed map[int]error) {
 	failed = make(map[int]error)
 	for i, a := range askEach(ctx, askTimeout, processes(pids), statusOf) {
@@ -85,19 +85,19 @@ func AskStatus(ctx context.Context, pids []int) (all []Status, failed map[int]er
 	return all, failed
 }
 
-// AskConnections asks processes for the connections of a query. Errors are of those that do not
-// answer.
+// AskConnections asks processes for the connections of a query. The error joins those of
+// processes that do not answer.
 func AskConnections(ctx context.Context, pids []int, q Query) (Connections, error) {
 	return askConnections(ctx, askTimeout, processes(pids), q)
 }
 
-// AskClose has processes close a connection.
+// AskClose tells processes to close a connection.
 func AskClose(ctx context.Context, pids []int, k Key) error {
 	_, err := askClose(ctx, askTimeout, processes(pids), k.String())
 	return err
 }
 
-// processes lists processes.
+// processes returns the workers of process ids.
 func processes(pids []int) []Worker {
 	list := make([]Worker, len(pids))
 	for i, pid := range pids {

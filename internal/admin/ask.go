@@ -29,12 +29,12 @@ func Get(ctx context.Context, pid int, path string) (status int, answer []byte, 
 	return status, answer, err
 }
 
-// within bounds the time of a process for its answer.
+// within returns a context that limits the time for an answer.
 func within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, most, fmt.Errorf("it does not answer within %v", most))
+	return context.WithTimeoutCause(ctx, most, fmt.Errorf("no answer within %v", most))
 }
 
-// request makes a request to a process, and reads the answer.
+// request sends a request to a process and reads the answer.
 func request(ctx context.Context, method string, pid int, path string) (status int, answer []byte, err error) {
 	s, err := open(ctx, method, pid, path)
 	if err != nil {
@@ -48,7 +48,7 @@ func request(ctx context.Context, method string, pid int, path string) (status i
 	return s.status, answer, nil
 }
 
-// stream is an answer that has begun.
+// stream is an answer whose head has been read.
 type stream struct {
 	status int
 	body   io.ReadCloser
@@ -62,7 +62,7 @@ func (s stream) close() {
 	_ = s.conn.Close()
 }
 
-// open makes a request to a process. The caller closes the stream. Reads fail when ctx is
+// open sends a request to a process. The caller must close the stream. Reads fail when ctx is
 // canceled.
 func open(ctx context.Context, method string, pid int, path string) (s stream, err error) {
 	if s.conn, err = local.Admin.Dial(ctx, pid); err != nil {
@@ -91,7 +91,7 @@ func (s stream) exchange(ctx context.Context, method, path string) (*http.Respon
 	return http.ReadResponse(bufio.NewReader(s.conn), r)
 }
 
-// requestJSON makes a request that is answered in JSON. A failure is an error.
+// requestJSON sends a request and decodes the JSON answer. It returns a Failure as an error.
 func requestJSON[T any](ctx context.Context, method string, pid int, path string) (status int, value T, err error) {
 	status, text, err := request(ctx, method, pid, path)
 	if err != nil {
@@ -100,7 +100,7 @@ func requestJSON[T any](ctx context.Context, method string, pid int, path string
 	if status != http.StatusOK {
 		var f Failure
 		if json.Unmarshal(text, &f) != nil || f.Error == "" {
-			f.Error = fmt.Sprintf("it answers %s with status %d; is it of an older version?", path, status)
+			f.Error = fmt.Sprintf("%s was answered with status %d; the process may be an older version", path, status)
 		}
 		return status, value, errors.New(f.Error)
 	}
@@ -113,8 +113,8 @@ type asked[T any] struct {
 	err   error
 }
 
-// askEach asks processes at once, each for at most a time, and returns their answers in the same
-// order.
+// askEach asks processes concurrently, each within a time limit, and returns their answers in the
+// same order.
 func askEach[P, T any](ctx context.Context, most time.Duration, processes []P, ask func(context.Context, P) (T, error)) []asked[T] {
 	ctx, cancel := within(ctx, most)
 	defer cancel()

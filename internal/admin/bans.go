@@ -11,32 +11,32 @@ import (
 	"portredirector/internal/claim"
 )
 
-// pathBans lists bans, and over the Unix socket makes and lifts some.
+// pathBans lists bans. Over the Unix socket it also makes and lifts bans.
 const pathBans = "/api/v1/bans"
 
-// Bans answers about banned peers.
+// Bans lists and changes bans.
 type Bans interface {
 	// Bans returns the bans in force.
 	Bans() BanList
 	// Ban makes bans, all or none.
 	Ban([]ban.Request) error
-	// Unban lifts the ban of a prefix, and returns how many bans that were.
+	// Unban lifts the ban of a prefix, and returns the number of bans lifted.
 	Unban(netip.Prefix) (int, error)
 }
 
-// BanList is the answer about bans.
+// BanList answers pathBans.
 type BanList struct {
 	Bans []ban.Ban `json:"bans"`
-	// Links has the other ends of links, which are not banned.
+	// Links has the other ends of links, which cannot be banned.
 	Links []netip.Addr `json:"links,omitempty"`
 	// Worker tells that the list is its supervisor's.
 	Worker bool `json:"worker,omitempty"`
 }
 
-// ErrElsewhere is the error of a worker: its supervisor has the bans.
+// ErrElsewhere is returned by a worker, whose supervisor owns the bans.
 var ErrElsewhere = errors.New("this is a worker: ask its supervisor")
 
-// handleBans adds what anybody may ask.
+// handleBans registers the list of bans, for every permitted caller.
 func handleBans(mux *http.ServeMux, b Bans) {
 	mux.HandleFunc("GET "+pathBans, func(w http.ResponseWriter, _ *http.Request) {
 		list := b.Bans()
@@ -47,10 +47,10 @@ func handleBans(mux *http.ServeMux, b Bans) {
 	})
 }
 
-// mostRequest bounds the content of a request in bytes.
+// mostRequest is the largest body of a request in bytes.
 const mostRequest = 32 << 20
 
-// handleBanCommands adds what only this machine's administrator may do.
+// handleBanCommands registers the changes of bans, for this machine's administrator.
 func handleBanCommands(mux *http.ServeMux, b Bans) {
 	mux.HandleFunc("POST "+pathBans, func(w http.ResponseWriter, r *http.Request) {
 		asked, err := readRequests(http.MaxBytesReader(w, r.Body, mostRequest))
@@ -82,7 +82,7 @@ func readRequests(from io.Reader) (asked []ban.Request, err error) {
 	return asked, json.Unmarshal(text, &asked[0])
 }
 
-// answerBan answers how many bans were made or lifted, or why none was.
+// answerBan writes the number of bans made or lifted, or an error.
 func answerBan(w http.ResponseWriter, n int, err error) {
 	switch {
 	case errors.Is(err, ErrElsewhere):

@@ -23,7 +23,7 @@ func AskBans(ctx context.Context, pid int) (list BanList, err error) {
 	return list, err
 }
 
-// Ban has a process ban. The error of a worker is [ErrElsewhere].
+// Ban tells a process to make bans. A worker returns [ErrElsewhere].
 func Ban(ctx context.Context, pid int, asked []ban.Request) error {
 	text, err := json.Marshal(asked)
 	if err != nil {
@@ -32,17 +32,17 @@ func Ban(ctx context.Context, pid int, asked []ban.Request) error {
 	return askBans(ctx, pid, http.MethodPost, "", text, nil)
 }
 
-// Unban has a process lift the ban of a prefix. It returns how many bans that were.
+// Unban tells a process to lift the ban of a prefix. It returns the number of bans lifted.
 func Unban(ctx context.Context, pid int, p netip.Prefix) (n int, err error) {
 	var answer map[string]int
 	err = askBans(ctx, pid, http.MethodDelete, "?prefix="+url.QueryEscape(p.String()), nil, &answer)
 	return answer["bans"], err
 }
 
-// askBans makes a request about bans to a process, and decodes the answer to to, unless that
+// askBans sends a request about bans to a process, and decodes the answer into to unless to
 // is nil.
 func askBans(ctx context.Context, pid int, method, query string, content []byte, to any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("it does not answer within %v", askTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %v", askTimeout))
 	defer cancel()
 	err := exchangeBans(ctx, pid, method, query, content, to)
 	if err != nil && ctx.Err() != nil {
@@ -79,7 +79,7 @@ func exchangeBans(ctx context.Context, pid int, method, query string, content []
 	case response.StatusCode != http.StatusOK:
 		var why Failure
 		if json.Unmarshal(answer, &why) != nil || why.Error == "" {
-			why.Error = "it has no bans: is it of an earlier version?"
+			why.Error = "the process does not know bans; it may be an older version"
 		}
 		return errors.New(why.Error)
 	case to == nil:

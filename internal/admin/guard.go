@@ -54,8 +54,8 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && u.Host != "" && u.Host == r.Host
 }
 
-// opensPage reports whether a person follows another page's link to ours. That one can neither
-// read nor frame it.
+// opensPage reports whether a person follows another page's link to our page. The other page can
+// neither read nor frame ours.
 func opensPage(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.URL.Path == "/" && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }

@@ -60,12 +60,12 @@ func Merge(own Source, workers func() []Worker) prometheus.Gatherer {
 // askMetrics asks all workers at once for their metrics.
 func askMetrics(workers []Worker) []Worker {
 	for i, a := range askEach(context.Background(), mergeTimeout, workers, metricsOf) {
-		workers[i].families = a.value // nil if it does not answer
+		workers[i].families = a.value // nil if the worker does not answer
 	}
 	return workers
 }
 
-// mergeTimeout bounds the time for a worker: a reload waits for the end of a question.
+// mergeTimeout limits the time for a worker, because a reload waits for pending questions.
 const mergeTimeout = time.Second
 
 // metricsOf returns the metrics of a worker.

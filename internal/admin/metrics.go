@@ -16,9 +16,8 @@ import (
 	"portredirector/internal/track"
 )
 
-// Source supplies what operators want to know of a process, anew for each question. What nil
-// functions would tell is left out of the metrics. An API needs all but Servers, Refused and
-// Routes.
+// Source supplies the current state of a process. Its functions are called for each request. A nil
+// function leaves its metrics out. An API needs all but Servers, Refused and Routes.
 type Source struct {
 	Version string
 	Self    *Self
@@ -31,7 +30,7 @@ type Source struct {
 	Paths   func([]track.Record) []relay.Paths // of live connections
 
 	Totals  func() map[ports.Port]track.Totals
-	Service func(port ports.Port) (name string, ok bool) // ok is false for a port that strangers made up
+	Service func(port ports.Port) (name string, ok bool) // ok is false for a port that is not configured
 	Servers func() []Upstream                            // of a client
 	Refused func(yield func(reason string, n uint64) bool)
 	Routes  func() []Route

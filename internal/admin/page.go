@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// pageText is what a browser shows. It asks for everything else under pathAPI, and changes nothing.
+// pageText is the web page. Its script reads everything under pathAPI, and changes nothing.
 //
 //go:embed page.html
 var pageText string
 
-// pagePolicy permits the script and the style in the page and no other, and requests to this
-// server only. Trusted Types let the browser refuse to make markup of text.
+// pagePolicy permits only the page's own script and style, and requests to this server only.
+// Trusted Types make the browser refuse to turn text into markup.
 var pagePolicy = strings.Join([]string{
 	"default-src 'none'",
 	"script-src " + hashOf("script"),
@@ -30,14 +30,14 @@ var pagePolicy = strings.Join([]string{
 	"trusted-types 'none'",
 }, "; ")
 
-// hashOf returns the source expression of the page's only element with a tag.
+// hashOf returns the policy's hash source for the page's only element with a tag.
 func hashOf(tag string) string {
 	content := regexp.MustCompile(`(?s)<` + tag + `>(.*?)</` + tag + `>`).FindStringSubmatch(pageText)[1]
 	sum := sha256.Sum256([]byte(content))
 	return fmt.Sprintf("'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// servePage answers with the page.
+// servePage writes the page.
 func servePage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -18,9 +18,9 @@ type Process struct {
 	// Metrics returns what gathers the metrics. It is called once, for the first caller who
 	// wants them; nil is no metrics.
 	Metrics func() (prometheus.Gatherer, error)
-	// Bans answers about bans; nil is none.
+	// Bans lists and changes bans; nil disables pathBans.
 	Bans Bans
-	// API answers in JSON; nil is none.
+	// API answers in JSON; nil disables it.
 	API API
 }
 
@@ -50,7 +50,7 @@ func (p Process) handler() http.Handler {
 	return mux
 }
 
-// localHandler also has commands and profiles, for this machine's administrator.
+// localHandler adds commands and profiles, for this machine's administrator.
 func (p Process) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.handler())

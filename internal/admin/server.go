@@ -75,7 +75,7 @@ func serve(l net.Listener, h http.Handler) *Server {
 func (s *Server) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	s.cancel() // those who follow events leave
+	s.cancel() // ends the readers of events
 	_ = s.http.Shutdown(ctx)
 	_ = s.http.Close()
 	s.serving.Wait()

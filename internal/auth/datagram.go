@@ -7,25 +7,24 @@ import (
 	"fmt"
 )
 
-// datagrams holds the protocol names (ALPN) of links for datagrams, which are DTLS. They
-// are always encrypted.
+// datagrams holds the protocol names (ALPN) of DTLS links. These are always encrypted.
 var datagrams = [...]string{
 	ToServer: "portredirector-udp/1",
 	ToClient: "portredirector-back-udp/1",
 }
 
-// Datagram has what a handshake over datagrams needs of a Dialer or an Acceptor.
+// Datagram holds the parts of a Dialer or an Acceptor that a DTLS handshake needs.
 type Datagram struct {
 	Certificate tls.Certificate
 	Protocol    string // the ALPN name
-	// Verify checks the certificates of the other end, as they were received. still is that
-	// of [Session.Still], nil with keys.
+	// Verify checks the certificates of the other end as received. still is like
+	// [Session.Still], and nil with keys.
 	Verify func(chain [][]byte) (id Identity, still func() error, err error)
-	// Explain returns the error of a handshake with its meaning in front.
+	// Explain returns the error of a handshake with its meaning prepended.
 	Explain func(error) error
 }
 
-// Datagram returns what a handshake with the end called name needs.
+// Datagram returns the settings for a handshake with the end called name.
 func (d *Dialer) Datagram(name string, purpose Purpose) Datagram {
 	c := d.config()
 	return Datagram{
@@ -36,7 +35,7 @@ func (d *Dialer) Datagram(name string, purpose Purpose) Datagram {
 	}
 }
 
-// Datagram returns what a handshake with any other end needs.
+// Datagram returns the settings for a handshake with any other end.
 func (a *Acceptor) Datagram() (Datagram, error) {
 	c := a.config
 	if c.GetConfigForClient != nil {
@@ -57,8 +56,8 @@ func (a *Acceptor) Datagram() (Datagram, error) {
 	}, nil
 }
 
-// verifier returns Datagram.Verify. With keys, which is when still is nil, ofKey checks
-// the certificate. Otherwise it must be valid by the options.
+// verifier returns Datagram.Verify. With keys (still is nil) ofKey checks the certificate.
+// Otherwise options decide.
 func verifier(purpose Purpose, still func([]*x509.Certificate) func() error,
 	ofKey func(tls.ConnectionState) error, options x509.VerifyOptions,
 ) func([][]byte) (Identity, func() error, error) {
@@ -86,7 +85,7 @@ func verifier(purpose Purpose, still func([]*x509.Certificate) func() error,
 	}
 }
 
-// parseChain parses certificates. There is at least one.
+// parseChain parses a chain of at least one certificate.
 func parseChain(raw [][]byte) (chain []*x509.Certificate, err error) {
 	for _, der := range raw {
 		c, err := x509.ParseCertificate(der)

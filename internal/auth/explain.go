@@ -156,7 +156,7 @@ func (d *Dialer) explain(err error) error {
 	return m.explain(err)
 }
 
-// What a DTLS handshake reports of an alert of the other end.
+// Texts of DTLS errors about an alert from the other end.
 const (
 	dtlsBadCertificate = "Alert Fatal: BadCertificate"
 	dtlsNoProtocol     = "Alert Fatal: NoApplicationProtocol"

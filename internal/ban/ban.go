@@ -11,7 +11,7 @@ import (
 	"portredirector/internal/claim"
 )
 
-// Ban refuses the peers of a prefix.
+// Ban is the decision to refuse the peers of a prefix.
 type Ban struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Since  time.Time    `json:"since,omitzero"`
@@ -30,7 +30,7 @@ const (
 // live reports whether the ban is in force.
 func (b *Ban) live(now time.Time) bool { return b.Until.IsZero() || now.Before(b.Until) }
 
-// Left returns for how long the ban lasts.
+// Left returns the time until the ban expires.
 func (b *Ban) Left() time.Duration {
 	if b.Until.IsZero() {
 		return forGood
@@ -38,22 +38,22 @@ func (b *Ban) Left() time.Duration {
 	return time.Until(b.Until)
 }
 
-// forGood is longer than any ban with an end.
+// forGood stands for a ban that never expires.
 const forGood = time.Duration(1<<63 - 1)
 
-// Request asks for a ban.
+// Request is a request to ban a prefix.
 type Request struct {
 	Prefix string `json:"prefix"`        // or an address
-	For    string `json:"for,omitempty"` // as "10m"; "" is for good
-	Why    string `json:"why,omitempty"` // for those who list the bans
+	For    string `json:"for,omitempty"` // a duration such as "10m"; "" never expires
+	Why    string `json:"why,omitempty"` // shown in lists of bans
 }
 
 const (
-	longest = 10 * 365 * 24 * time.Hour // a ban that lasts longer is for good
+	longest = 10 * 365 * 24 * time.Hour // a longer ban never expires
 	mostWhy = 200                       // bytes
 )
 
-// ban returns the ban that is asked for.
+// ban returns the requested ban.
 func (r Request) ban(now time.Time) (Ban, error) {
 	p, err := claim.ParsePrefix(r.Prefix)
 	if err != nil {
@@ -66,16 +66,16 @@ func (r Request) ban(now time.Time) (Ban, error) {
 	d, err := time.ParseDuration(r.For)
 	switch {
 	case err != nil:
-		return Ban{}, fmt.Errorf("%q is no duration: give a number and a unit, as in 90s or 10m", r.For)
+		return Ban{}, fmt.Errorf("%q is not a duration: give a number and a unit, as in 90s or 10m", r.For)
 	case d <= 0:
-		return Ban{}, errors.New("a ban lasts for longer than 0; without a duration it is for good")
+		return Ban{}, errors.New("the duration of a ban must be greater than 0; leave it out to ban for good")
 	case d < longest:
 		b.Until = now.Add(d).Round(0)
 	}
 	return b, nil
 }
 
-// clean returns a text that fits on a line.
+// clean returns a text without characters that would break a line.
 func clean(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

@@ -11,28 +11,28 @@ import (
 	"time"
 )
 
-// Config has the operator's decisions about bans.
+// Config has the operator's settings for bans.
 type Config struct {
-	Static []netip.Prefix // banned as long as they are configured
-	Never  []netip.Prefix // of which nothing may be banned
-	Most   int            // bans at a time
+	Static []netip.Prefix // banned while configured
+	Never  []netip.Prefix // exempt from bans
+	Most   int            // the most bans at a time
 }
 
 // DefaultMost is the default of Config.Most.
 const DefaultMost = 100_000
 
-// Book decides what may be banned, and keeps the bans of a List.
+// Book checks requests for bans, and persists the bans of a List.
 type Book struct {
 	list *List
 	log  *slog.Logger
 
 	mu   sync.Mutex
 	cfg  Config // guarded by mu
-	file *file  // nil keeps nothing; guarded by mu
+	file *file  // nil persists nothing; guarded by mu
 }
 
-// OpenBook returns the book of a list. It adds the bans that a directory keeps, unless the list
-// has some. The directory is made for the first ban; "" keeps none.
+// OpenBook returns the book of a list. If the list is empty, it loads the bans of a directory.
+// The first ban creates the directory. With "" nothing is persisted.
 func OpenBook(list *List, cfg Config, dir string, log *slog.Logger) *Book {
 	b := &Book{list: list, log: log, cfg: Config{Most: cfg.Most}}
 	if dir != "" {
@@ -41,7 +41,7 @@ func OpenBook(list *List, cfg Config, dir string, log *slog.Logger) *Book {
 	if n, _ := list.Len(); n == 0 && b.file != nil {
 		kept, err := b.file.read()
 		if err != nil {
-			log.Warn("bans of an earlier run are not known", slog.Any("error", err))
+			log.Warn("bans of an earlier run cannot be read", slog.Any("error", err))
 		}
 		list.Apply(Change{Add: kept})
 	}
@@ -52,11 +52,12 @@ func OpenBook(list *List, cfg Config, dir string, log *slog.Logger) *Book {
 // List returns the list of the book.
 func (b *Book) List() *List { return b.list }
 
-// Configure replaces the configuration. It returns what that changes.
+// Configure replaces the configuration, and returns the resulting change of bans.
 func (b *Book) Configure(cfg Config) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cfg = cfg
+	b.list.Spare(cfg.Never)
 	var c Change
 	for _, old := range b.list.All() {
 		switch never, ok := overlapping(cfg.Never, old.Prefix); {
@@ -64,7 +65,7 @@ func (b *Book) Configure(cfg Config) Change {
 			c.Remove = append(c.Remove, old.Prefix)
 		case ok:
 			c.Remove = append(c.Remove, old.Prefix)
-			b.log.Warn("a ban is lifted, because it has addresses that are never banned", slog.Any("ban", old.Prefix), slog.Any("never_ban", never))
+			b.log.Warn("ban lifted: the range overlaps addresses that are never banned", slog.Any("ban", old.Prefix), slog.Any("never_ban", never))
 		}
 	}
 	for _, p := range cfg.Static {
@@ -87,8 +88,8 @@ func (b *Book) get(p netip.Prefix) (Ban, bool) {
 	return Ban{}, false
 }
 
-// Add adds the bans that are asked for. links are the other ends of links, which are not
-// banned. An error means that none was added.
+// Add adds the requested bans, all or none. links are the other ends of links, which cannot
+// be banned.
 func (b *Book) Add(asked []Request, links []netip.Addr) (c Change, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,13 +126,13 @@ func (b *Book) Add(asked []Request, links []netip.Addr) (c Change, err error) {
 	return c, nil
 }
 
-// Remove lifts the ban of a prefix, if there is one. It is an error if the prefix stays banned.
+// Remove lifts the ban of a prefix, if any. It returns an error if the prefix stays banned.
 func (b *Book) Remove(p netip.Prefix) (c Change, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old, ok := b.get(p)
 	if ok && old.From == FromFile {
-		return c, fmt.Errorf("the ban of %s is in the configuration: take it out there", p)
+		return c, fmt.Errorf("the ban of %s is in the configuration: remove it there and reload", p)
 	}
 	if ok {
 		c.Remove = []netip.Prefix{p}
@@ -144,7 +145,7 @@ func (b *Book) Remove(p netip.Prefix) (c Change, err error) {
 	return c, nil
 }
 
-// keepLocked writes a change to the file.
+// keepLocked appends a change to the file.
 func (b *Book) keepLocked(c Change) {
 	if b.file == nil {
 		return
@@ -166,7 +167,7 @@ func (b *Book) Close() {
 	}
 }
 
-// loopback may not be banned.
+// loopback lists prefixes that may not be banned.
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 // check returns an error if a prefix may not be banned.
@@ -181,16 +182,16 @@ func (c Config) check(p netip.Prefix, own, links []netip.Addr) error {
 		{c.Never, "which --never-ban protects"},
 	} {
 		if never, ok := overlapping(kind.prefixes, p); ok {
-			return fmt.Errorf("%s is not banned: it has %s, %s", text(p), text(never), kind.what)
+			return fmt.Errorf("%s cannot be banned: overlaps %s, %s", text(p), text(never), kind.what)
 		}
 	}
 	return nil
 }
 
-// Check returns an error if a prefix may not be banned, whatever this machine's addresses are.
+// Check returns an error if a prefix may not be banned on any machine.
 func (c Config) Check(p netip.Prefix) error { return c.check(p, nil, nil) }
 
-// overlapping returns the first of some prefixes that has addresses of p.
+// overlapping returns the first prefix that overlaps p.
 func overlapping(all []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
 	i := slices.IndexFunc(all, p.Overlaps)
 	if i < 0 {
@@ -199,7 +200,7 @@ func overlapping(all []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
 	return all[i], true
 }
 
-// whole returns addresses as prefixes.
+// whole returns a full-length prefix for each address.
 func whole(addrs []netip.Addr) (all []netip.Prefix) {
 	for _, a := range addrs {
 		a = a.Unmap().WithZone("")
@@ -208,7 +209,7 @@ func whole(addrs []netip.Addr) (all []netip.Prefix) {
 	return all
 }
 
-// text returns a prefix as people write it.
+// text formats a prefix, and a full-length one as an address.
 func text(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

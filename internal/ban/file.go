@@ -17,18 +17,18 @@ import (
 // fileName is the name of the file in its directory.
 const fileName = "bans"
 
-// mostFile bounds the size of a file in bytes.
+// mostFile is the largest size of a file in bytes.
 const mostFile = 256 << 20
 
-// file keeps bans: a line for each change. When most lines are of no use any more, a new file
-// replaces it. A line that was not written whole is left out.
+// file persists bans as a log with a line for each change. When most lines are obsolete, a new
+// file replaces it. Reading skips an incomplete line.
 type file struct {
 	dir   string
 	to    *os.File // nil until the first write
 	lines int
 }
 
-// read returns the bans in force; none without a file.
+// read returns the bans in force, or none if there is no file.
 func (f *file) read() ([]Ban, error) {
 	path := filepath.Join(f.dir, fileName)
 	from, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -65,10 +65,10 @@ func (f *file) read() ([]Ban, error) {
 	return sorted(purge(t, time.Now())), lines.Err()
 }
 
-// spare is the number of lines that a file may have beyond those that it needs.
+// spare is the number of obsolete lines allowed in a file.
 const spare = 1000
 
-// write writes a change of a list.
+// write appends a change, or replaces the file if it has too many obsolete lines.
 func (f *file) write(c Change, l *List) error {
 	c.Add = kept(c.Add)
 	n := len(c.Add) + len(c.Remove)
@@ -82,7 +82,7 @@ func (f *file) write(c Change, l *List) error {
 	return f.append(c)
 }
 
-// kept returns the bans that a file keeps: those of a configuration are in the configuration.
+// kept returns the bans that belong in the file: all but configured ones.
 func kept(all []Ban) (some []Ban) {
 	for _, b := range all {
 		if b.From == FromCommand {
@@ -92,7 +92,7 @@ func kept(all []Ban) (some []Ban) {
 	return some
 }
 
-// append appends a change, a line for each part.
+// append appends a line for each ban of a change.
 func (f *file) append(c Change) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
@@ -106,7 +106,7 @@ func (f *file) append(c Change) error {
 	return err
 }
 
-// replace replaces the file: after a crash it has the old content or the new one.
+// replace replaces the file atomically.
 func (f *file) replace(all []Ban) error {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return err

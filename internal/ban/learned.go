@@ -9,26 +9,26 @@ import (
 	"portredirector/internal/wire"
 )
 
-// learned holds what servers have said of their bans, in two generations. When the young one is
-// a minute old, or large, it replaces the old one. No ban lasts longer than that here.
+// learned holds bans reported by servers, in two generations. When the young one is a minute old
+// or full, it replaces the old one. So no ban outlives two generations.
 type learned struct {
 	young, old atomic.Pointer[table]
 
 	mu     sync.Mutex // serializes changes
-	turned time.Time  // when young was empty; guarded by mu
+	turned time.Time  // start of the young generation; guarded by mu
 }
 
 // mostLearned is the most bans in a generation.
 const mostLearned = 32 << 10
 
-// The shortest prefixes that a client believes a server.
+// The shortest prefixes that a client accepts from a server. They are narrow, because a learned ban holds for all servers.
 const (
-	shortest4 = 16
-	shortest6 = 32
+	shortest4 = 24
+	shortest6 = 56
 )
 
-// Learn notes that a server has banned the prefix of a peer's first bits for so long. It
-// believes in a minute at most.
+// Learn records that a server has banned the prefix of a peer with that many bits. The ban
+// lasts for a minute at most.
 func (l *List) Learn(peer netip.Addr, said wire.Ban) {
 	peer = peer.Unmap().WithZone("")
 	shortest := shortest6
@@ -36,7 +36,7 @@ func (l *List) Learn(peer netip.Addr, said wire.Ban) {
 		shortest = shortest4
 	}
 	p, err := peer.Prefix(min(max(said.Bits, shortest), peer.BitLen()))
-	if err != nil || said.Left <= 0 {
+	if err != nil || said.Left <= 0 || l.spares(p) {
 		return
 	}
 	now := time.Now().Round(0)
@@ -55,7 +55,7 @@ func (m *learned) add(b *Ban, now time.Time) {
 	m.young.Store(t.InsertPersist(b.Prefix, b))
 }
 
-// Forget forgets what servers have said of a prefix, or of parts of it, or of more.
+// Forget removes all learned bans that overlap a prefix.
 func (l *List) Forget(p netip.Prefix) (n int) {
 	m := &l.learned
 	m.mu.Lock()

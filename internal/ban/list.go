@@ -10,10 +10,10 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// table finds the bans that contain an address. It does not change after it is published.
+// table maps prefixes to bans. It is immutable once published.
 type table = bart.Table[*Ban]
 
-// List holds bans. All methods may be called at once. The zero value has none, and so has nil.
+// List holds bans. Its methods may be called concurrently. The zero value and nil are empty.
 type List struct {
 	bans    atomic.Pointer[table]
 	learned learned
@@ -21,15 +21,16 @@ type List struct {
 	mu     sync.Mutex         // serializes changes
 	purged time.Time          // guarded by mu
 	onBan  func(netip.Prefix) // guarded by mu
+	never  []netip.Prefix     // guarded by mu
 }
 
-// Change is a change of a list.
+// Change lists bans added and prefixes removed.
 type Change struct {
 	Remove []netip.Prefix `json:",omitempty"`
 	Add    []Ban          `json:",omitempty"` // afterwards
 }
 
-// Banned returns the ban of an address. It takes no lock.
+// Banned returns the ban of an address, without taking a lock.
 func (l *List) Banned(a netip.Addr) (Ban, bool) {
 	if l == nil {
 		return Ban{}, false
@@ -62,6 +63,21 @@ func find(t *table, a netip.Addr) *Ban {
 	return nil
 }
 
+// Spare sets prefixes of which no server can ban anything.
+func (l *List) Spare(never []netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.never = never
+}
+
+// spares reports whether Spare has protected a part of a prefix.
+func (l *List) spares(p netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, spared := overlapping(l.never, p)
+	return spared
+}
+
 // OnBan sets a function that is called with each prefix that Apply adds. It must not block.
 func (l *List) OnBan(f func(netip.Prefix)) {
 	l.mu.Lock()
@@ -69,10 +85,10 @@ func (l *List) OnBan(f func(netip.Prefix)) {
 	l.onBan = f
 }
 
-// purgeEvery is the time between removals of what has expired.
+// purgeEvery is the interval between removals of expired bans.
 const purgeEvery = time.Minute
 
-// Apply changes the list. It forgets what servers have said of prefixes that are removed.
+// Apply changes the list. It also forgets learned bans of the removed prefixes.
 func (l *List) Apply(c Change) {
 	for _, p := range c.Remove {
 		l.Forget(p)
@@ -83,7 +99,7 @@ func (l *List) Apply(c Change) {
 	for _, p := range c.Remove {
 		t = t.DeletePersist(p)
 	}
-	if t.Size() == 0 { // what was read from a file may be very much
+	if t.Size() == 0 { // a file may hold very many bans
 		t = new(table)
 		for i := range c.Add {
 			t.Insert(c.Add[i].Prefix, &c.Add[i])
@@ -105,7 +121,7 @@ func (l *List) Apply(c Change) {
 	}
 }
 
-// tableLocked returns the table, which is empty at first.
+// tableLocked returns the table, or an empty one if none is set.
 func (l *List) tableLocked() *table {
 	if t := l.bans.Load(); t != nil {
 		return t
@@ -123,7 +139,7 @@ func purge(t *table, now time.Time) *table {
 	return t
 }
 
-// All returns the bans in force by address. Those of servers are not among them.
+// All returns the bans in force, sorted by address, without learned bans.
 func (l *List) All() []Ban { return sorted(l.bans.Load()) }
 
 // sorted returns the bans in force of a table.
@@ -141,7 +157,7 @@ func sorted(t *table) []Ban {
 	return all
 }
 
-// Len returns the number of bans, and of those that servers have told of. Some may have expired.
+// Len returns the numbers of bans and of learned bans. Some may have expired.
 func (l *List) Len() (bans, learned int) {
 	if t := l.bans.Load(); t != nil {
 		bans = t.Size()
@@ -149,12 +165,12 @@ func (l *List) Len() (bans, learned int) {
 	return bans, l.learned.size()
 }
 
-// Learned returns the bans in force that servers have told of.
+// Learned returns the bans in force that were reported by servers.
 func (l *List) Learned() []Ban {
 	return slices.Concat(sorted(l.learned.young.Load()), sorted(l.learned.old.Load()))
 }
 
-// purge removes what has expired.
+// purge removes expired bans.
 func (l *List) purge() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +179,7 @@ func (l *List) purge() {
 	l.purged = now
 }
 
-// covering returns a prefix in force that has all of p.
+// covering returns a banned prefix that contains all of p.
 func (l *List) covering(p netip.Prefix) (netip.Prefix, bool) {
 	if t := l.bans.Load(); t != nil {
 		now := time.Now()

@@ -69,9 +69,9 @@ func TestLearn(t *testing.T) {
 	}{
 		{"203.0.113.7", 32, "203.0.113.7/32"},
 		{"::ffff:203.0.113.9", 200, "203.0.113.9/32"},
-		{"198.51.100.7", 0, "198.51.0.0/16"},
+		{"198.51.100.7", 0, "198.51.100.0/24"},
 		{"2001:db8::7", 64, "2001:db8::/64"},
-		{"2001:db9::7", 3, "2001:db9::/32"},
+		{"2001:db9::7", 3, "2001:db9::/56"},
 	} {
 		l.Learn(netip.MustParseAddr(x.peer), wire.Ban{Left: time.Hour, Bits: x.bits})
 		b, banned := l.Banned(netip.MustParseAddr(x.peer))
@@ -88,6 +88,11 @@ func TestLearn(t *testing.T) {
 	l.Learn(netip.MustParseAddr("203.0.113.7"), wire.Ban{})
 	if _, banned := l.Banned(netip.MustParseAddr("203.0.113.7")); banned {
 		t.Error("a ban of no time is in force")
+	}
+	l.Spare([]netip.Prefix{netip.MustParsePrefix("192.0.2.5/32")})
+	l.Learn(netip.MustParseAddr("192.0.2.1"), wire.Ban{Left: time.Minute, Bits: 24})
+	if _, banned := l.Banned(netip.MustParseAddr("192.0.2.1")); banned {
+		t.Error("a server has banned what is never banned")
 	}
 }
 

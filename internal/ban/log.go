@@ -2,10 +2,10 @@ package ban
 
 import "log/slog"
 
-// Log logs what an operator has changed.
+// Log logs an operator's change.
 func Log(log *slog.Logger, c Change) {
 	for _, p := range c.Remove {
-		log.Info("ban is lifted", slog.String("ban", text(p)))
+		log.Info("ban lifted", slog.String("ban", text(p)))
 	}
 	for _, b := range c.Add {
 		until := "for good"

@@ -13,8 +13,8 @@ import (
 	"portredirector/internal/wire"
 )
 
-// TestBan has a server ban a peer. The client refuses the next ones by itself, whichever server
-// they would go to, and asks again when the time is over or the ban is forgotten.
+// TestBan has a server ban a peer. The client refuses later connections of the peer by itself, for
+// all servers. It asks again when the time is over or the ban is forgotten.
 func TestBan(t *testing.T) {
 	t.Parallel()
 	r := newRigOf(t, wire.Native, 2)

@@ -6,14 +6,14 @@ import (
 	"portredirector/internal/ban"
 )
 
-// Bans has the options about banned peers. They belong to a process, as those of operators do.
+// Bans has the options about banned peers. Like the options of Admin, they belong to a process.
 type Bans struct {
 	Static []string // CIDR
 	Never  []string // CIDR
 	Most   int
 }
 
-// bansTable is the table of a file that has these options.
+// bansTable is the table of a file for these options.
 const bansTable = "bans"
 
 // Config validates the options.
@@ -24,7 +24,7 @@ func (b Bans) Config() (ban.Config, error) {
 	case b.Most < 0:
 		err = errors.Join(err, about("max-bans", 0, "--max-bans %d: it cannot be less than 0, which is no bound", b.Most))
 	case err == nil && b.Most > 0 && len(c.Static) > b.Most:
-		err = about("max-bans", 0, "--max-bans %d: there are more of --ban", b.Most)
+		err = about("max-bans", 0, "--max-bans %d: is less than the number of --ban", b.Most)
 	}
 	if err != nil {
 		return c, err

@@ -66,7 +66,7 @@ func literal(list []string) bool {
 	})
 }
 
-// All returns the addresses on which peers are accepted, those of UDP with "/udp" behind.
+// All returns the addresses on which the client accepts peers. UDP addresses end in "/udp".
 func (c Client) All() []string {
 	all := slices.Clone(c.Listen)
 	for _, a := range c.ListenUDP {
@@ -107,7 +107,7 @@ func (f Flags) Client() (Client, error) {
 	err := errors.Join(f.addServerTrust(&c), f.addServers(&c), f.addLinkListener(&c), f.addListeners(&c),
 		f.checkTimes(), f.checkBounds(), f.checkAccessLog())
 	if len(c.ListenUDP) > 0 && c.Header != wire.Native && c.Header != wire.V2 {
-		err = errors.Join(err, about("header", 0, "--header %s: it is for TCP; UDP ports (/udp) need native or v2", c.Header))
+		err = errors.Join(err, about("header", 0, "--header %s: is for TCP only; UDP ports (/udp) need native or v2", c.Header))
 	}
 	return c, err
 }

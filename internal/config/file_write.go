@@ -58,7 +58,7 @@ func WriteFile(end, name string, verbose bool, admin Admin, given *pflag.FlagSet
 	return []byte(b.String()), err
 }
 
-// writeGiven writes a table of those of some options that are given, if there are any.
+// writeGiven writes a table of the options that are set, if any.
 func writeGiven(b *strings.Builder, header string, options, given *pflag.FlagSet) (err error) {
 	before := b.Len()
 	options.VisitAll(func(option *pflag.Flag) {

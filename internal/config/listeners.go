@@ -69,13 +69,13 @@ func (f Flags) checkOverlap(c *Client, taken listening) error {
 	if c.ListenLinks != "" {
 		_, port, _ := splitHost(c.ListenLinks)
 		if number, taken := taken.of(port); taken {
-			return about("listen", 0, "-l %s: that port is for peers already (-p %s)", f.Listen, number)
+			return about("listen", 0, "-l %s: the port is already for peers (-p %s)", f.Listen, number)
 		}
 	}
 	return each(f.Connect, func(i int, server string) error {
 		host, port, _ := splitHost(server)
 		if number, taken := taken.of(port); isLoopback(host) && taken {
-			return about("connect", i, "-c %s: that is this client itself (-p %s)", server, number)
+			return about("connect", i, "-c %s: the address is this client itself (-p %s)", server, number)
 		}
 		return nil
 	})
@@ -84,7 +84,7 @@ func (f Flags) checkOverlap(c *Client, taken listening) error {
 // listening holds the addresses that are taken. It maps ports to hosts, and hosts to the option or section.
 type listening map[ports.Port]map[string]string
 
-// of returns the port of a number that is taken, of either protocol: links use both.
+// of returns the taken port with a number, of either protocol, because links use both.
 func (l listening) of(number string) (ports.Port, bool) {
 	n, _ := parsePort(number)
 	for _, p := range []ports.Protocol{ports.TCP, ports.UDP} {

@@ -19,8 +19,8 @@ func CommonOptions(f *pflag.FlagSet, verbose *bool) {
 	f.BoolVarP(verbose, "verbose", "v", false, "log every peer")
 }
 
-// AdminOptions defines the options about operators and bans, which a command line has beside those of an
-// end. A file has them above all sections, and in a table of bans.
+// AdminOptions defines the options about operators and bans. A command line has them beside the options of
+// an end. A file has them above all sections, and in a table of bans.
 func AdminOptions(f *pflag.FlagSet, a *Admin) {
 	adminOptions(f, a)
 	banOptions(f, &a.Bans)
@@ -61,7 +61,7 @@ func keyOption(f *pflag.FlagSet, c *Flags) {
 // peersOption defines the limit on peers.
 func peersOption(f *pflag.FlagSet, c *Flags) {
 	f.IntVar(&c.MaxPeers, "max-peers", 0, "most peers at a time; 0 is no limit")
-	f.IntVar(&c.MaxFlows, "max-flows", datagram.DefaultMost, "most UDP flows at a time; ones that nobody has answered give way; 0 is no limit")
+	f.IntVar(&c.MaxFlows, "max-flows", datagram.DefaultMost, "most UDP flows at a time; unanswered flows give way; 0 is no limit")
 }
 
 // timeOptions defines the time limits of both ends, and hidden options of the original.
@@ -71,7 +71,7 @@ func timeOptions(f *pflag.FlagSet, c *Flags) {
 	durationVar(f, &c.IdleTimeout, "idle-timeout", 0, "end peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.HalfCloseTimeout, "half-close-timeout", 0, "end half-closed peers that carry nothing for this `TIME`; 0 is never")
 	durationVar(f, &c.Heartbeat, "heartbeat", DefaultHeartbeat, "where the server dials: `TIME` between probes of idle links; a lost path is found within two")
-	durationVar(f, &c.UDPTimeout, "udp-timeout", datagram.DefaultTimeout, "forget UDP flows that were silent for this `TIME`; those that nobody has answered after 1m, if that is less")
+	durationVar(f, &c.UDPTimeout, "udp-timeout", datagram.DefaultTimeout, "end UDP flows that were silent for this `TIME`, and unanswered flows after 1m at most")
 	durationVar(f, &c.LinkIdle, "link-idle", DefaultLinkIdle, "close links that this end has opened and that were idle for this `TIME`, 1s at least; a client keeps --pool-min")
 	f.StringVar(&c.LinkCongestion, "link-congestion", DefaultLinkCongestion, "TCP congestion control of links, the `NAME` of an algorithm, system or auto: BBR where the kernel permits it, else the system's")
 	durationVar(f, &c.DeadAfter, "dead-after", DefaultDeadAfter, "end connections whose other end acknowledges nothing for this `TIME`; 0 is never")

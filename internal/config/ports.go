@@ -79,7 +79,7 @@ func (e endpoint) expand() []string {
 }
 
 // parseMapping parses a server's -p: "PORT[-PORT]=SERVICE", or a service whose port is the one that
-// peers connect to. "/udp" at the end is about both sides.
+// peers connect to. "/udp" at the end applies to both sides.
 func parseMapping(s string) (from ports.Range, to endpoint, err error) {
 	left, right, mapped := strings.Cut(s, "=")
 	_, protocol := ports.CutProtocol(right)

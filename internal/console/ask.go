@@ -10,13 +10,13 @@ import (
 	"portredirector/internal/local"
 )
 
-// Processes asks the processes of this machine: one, or for 0 all that it finds.
+// Processes selects processes of this machine: one, or all if PID is 0.
 type Processes struct{ PID int }
 
 var errNobody = errors.New("no client or server runs here, or none is ready yet")
 
-// Status asks for the status of the processes, supervisors in place of their workers. The error
-// is of those that do not answer. It may come with the status of others.
+// Status returns the status of the processes. Supervisors answer for their workers. The error joins
+// those of processes that do not answer, and may come with the status of others.
 func (p Processes) Status(ctx context.Context) (all []admin.Status, err error) {
 	pids := []int{p.PID}
 	if p.PID == 0 {

@@ -8,7 +8,7 @@ import (
 	"portredirector/internal/admin"
 )
 
-// size returns a number of bytes in at most five characters, as "1.2M".
+// size formats a number of bytes in at most five characters, as in "1.2M".
 func size(n int64) string {
 	if n < 1000 {
 		return strconv.FormatInt(n, 10)
@@ -25,7 +25,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%.0f%c", f, unit)
 }
 
-// age returns a duration in at most six characters, as "2h13m".
+// age formats a duration in at most six characters, as in "2h13m".
 func age(d time.Duration) string {
 	days := int(d.Hours()) / 24
 	switch {
@@ -41,7 +41,7 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", days)
 }
 
-// trip returns a short time in at most six characters, as "12.3ms".
+// trip formats a round trip in at most six characters, as in "12.3ms".
 func trip(s admin.Seconds) string {
 	switch ms := float64(s) * 1000; {
 	case ms < 9.995:
@@ -54,7 +54,7 @@ func trip(s admin.Seconds) string {
 	return fmt.Sprintf("%.0fs", float64(s))
 }
 
-// maybe formats a value unless there is none.
+// maybe formats a round trip, or returns "-" for nil.
 func maybe(s *admin.Seconds) string {
 	if s == nil {
 		return "-"
@@ -65,7 +65,7 @@ func maybe(s *admin.Seconds) string {
 // duration converts seconds.
 func duration(s admin.Seconds) time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
-// count returns a number and its noun, with a plural.
+// count formats a number and its noun, in the plural unless the number is 1.
 func count[N int | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -8,7 +8,7 @@ import (
 // key is a key of the terminal: a character, or one of the names below.
 type key string
 
-// Keys that are no characters.
+// Keys other than characters.
 const (
 	keyUp     key = "up"
 	keyDown   key = "down"
@@ -22,17 +22,17 @@ const (
 	keyStop   key = "stop" // control-C
 )
 
-// sequences are those of xterm, and of others like it (console_codes(4)).
+// sequences maps the escape sequences of xterm and similar terminals to keys (console_codes(4)).
 var sequences = map[string]key{
 	"[A": keyUp, "[B": keyDown, "OA": keyUp, "OB": keyDown, "[5~": keyPageUp, "[6~": keyPage,
 	"[H": keyHome, "[F": keyEnd, "[1~": keyHome, "[4~": keyEnd, "OH": keyHome, "OF": keyEnd,
 }
 
-// controls are single bytes.
+// controls maps control characters to keys.
 var controls = map[byte]key{'\r': keyEnter, '\n': keyEnter, 0x7f: keyErase, '\b': keyErase, 0x03: keyStop, 0x04: keyStop}
 
-// readKeys splits what was read from a terminal into keys. Those that it does not know are left
-// out. A sequence comes in one read.
+// readKeys splits input from a terminal into keys, and skips unknown ones. A sequence must come in
+// one read.
 func readKeys(said []byte) (keys []key) {
 	for len(said) > 0 {
 		if said[0] == 0x1b {
@@ -56,7 +56,7 @@ func readKeys(said []byte) (keys []key) {
 	return keys
 }
 
-// sequenceLen returns the length of the sequence that begins with an escape (ECMA-48, 5.4).
+// sequenceLen returns the length of an escape sequence (ECMA-48, 5.4).
 func sequenceLen(said []byte) int {
 	switch {
 	case len(said) < 3 || !strings.ContainsRune("[O", rune(said[1])):

@@ -11,37 +11,37 @@ import (
 	"portredirector/internal/local"
 )
 
-// screen is the state of the table. It has no input and output of its own.
+// screen is the state of the table, without input and output.
 type screen struct {
 	width, height int
 
 	statuses    []admin.Status
 	connections admin.Connections
-	problem     string // why the last question failed
+	problem     string // the error of the last request
 
 	sort     admin.Order
 	reversed bool
 	filter   string
 
 	selected admin.Key
-	first    int // the first row that is seen
+	first    int // the first visible row
 
 	mode    mode
 	typed   string            // of the filter
-	closing *admin.Connection // about which the question is
+	closing *admin.Connection // subject of the question
 	message string
 }
 
-// mode says what keys do.
+// mode selects the meaning of keys.
 type mode uint8
 
 const (
 	looking mode = iota
 	filtering
-	asking // whether a connection shall be closed
+	asking // to confirm that a connection shall be closed
 )
 
-// action is what a key asks for, besides another picture.
+// action is an effect of a key beyond redrawing.
 type action uint8
 
 const (
@@ -55,20 +55,20 @@ const (
 const (
 	linesAbove = 3
 	linesBelow = 1
-	mostRows   = 1000 // that the processes tell at once
+	mostRows   = 1000 // in one answer
 )
 
-// rows returns the number of rows that are seen.
+// rows returns the number of visible rows.
 func (s *screen) rows() int { return max(s.height-linesAbove-linesBelow, 1) }
 
-// query returns the question for what is seen, and a page behind it.
+// query returns the query for the visible rows and one page more.
 func (s *screen) query() admin.Query {
 	return admin.Query{
 		Text: strings.ToLower(s.filter), Sort: s.sort, Ascending: s.reversed, Limit: min(s.first+2*s.rows(), mostRows),
 	}
 }
 
-// update takes the answers of the processes.
+// update stores the answers of the processes.
 func (s *screen) update(statuses []admin.Status, c admin.Connections, err error) {
 	s.statuses, s.connections, s.problem = statuses, c, ""
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *screen) index() int {
 	return slices.IndexFunc(s.connections.Connections, func(c admin.Connection) bool { return c.Key == s.selected })
 }
 
-// scroll has the selected row seen. If the connection is gone, the selection goes, too.
+// scroll makes the selected row visible. It clears the selection if the connection is gone.
 func (s *screen) scroll() {
 	i := s.index()
 	if i < 0 {
@@ -93,7 +93,7 @@ func (s *screen) scroll() {
 	s.first = max(min(s.first, len(s.connections.Connections)-s.rows()), 0)
 }
 
-// move moves the selection by some rows. Without one the first row that is seen is selected.
+// move moves the selection by n rows. Without a selection it selects the first visible row.
 func (s *screen) move(by int) {
 	all := s.connections.Connections
 	if len(all) == 0 {
@@ -107,7 +107,7 @@ func (s *screen) move(by int) {
 	s.scroll()
 }
 
-// press does what a key asks for.
+// press handles a key.
 func (s *screen) press(k key) action {
 	if k == keyStop {
 		return quit
@@ -128,7 +128,7 @@ func (s *screen) press(k key) action {
 	return s.look(k)
 }
 
-// typeFilter takes a key for the filter.
+// typeFilter handles a key while the filter is typed.
 func (s *screen) typeFilter(k key) action {
 	switch {
 	case k == keyEnter:
@@ -145,7 +145,7 @@ func (s *screen) typeFilter(k key) action {
 	return nothing
 }
 
-// look takes a key that changes what is seen.
+// look handles a key that changes the view.
 func (s *screen) look(k key) action {
 	switch k {
 	case "q":
@@ -191,7 +191,7 @@ func (s *screen) sortBy(o admin.Order) action {
 	return refresh
 }
 
-// askToClose asks whether the selected connection shall be closed.
+// askToClose asks the user to confirm closing the selected connection.
 func (s *screen) askToClose() action {
 	i := s.index()
 	if i < 0 {
@@ -203,7 +203,7 @@ func (s *screen) askToClose() action {
 	return nothing
 }
 
-// closed notes whether a connection was closed.
+// closed shows whether a connection was closed.
 func (s *screen) closed(c *admin.Connection, err error) {
 	s.message = fmt.Sprintf("closed %s", c.Peer)
 	if err != nil {
@@ -211,7 +211,7 @@ func (s *screen) closed(c *admin.Connection, err error) {
 	}
 }
 
-// lines returns the picture.
+// lines returns the lines of the screen.
 func (s *screen) lines() []string {
 	lines := []string{s.summary(), s.order(), heading(s.width)}
 	all := s.connections.Connections

@@ -34,7 +34,7 @@ func WriteStatus(w io.Writer, s admin.Status) error {
 	return nil
 }
 
-// well says whether a process is healthy.
+// well describes the health of a process.
 func well(c admin.Condition) string {
 	if c.Healthy {
 		return "healthy"
@@ -53,7 +53,7 @@ func writeWorker(b *bytes.Buffer, s admin.Status, w admin.State) {
 		}
 	}
 	if w.State == admin.Silent {
-		fmt.Fprintf(b, "%s: it does not answer\n", name)
+		fmt.Fprintf(b, "%s: no answer\n", name)
 		return
 	}
 	fmt.Fprintf(b, "%s, %s for %s: %s live, %d in all, %sB up, %sB down\n", name, state(w.State), age(s.Time.Sub(w.Began)),
@@ -75,7 +75,7 @@ func writeWorker(b *bytes.Buffer, s admin.Status, w admin.State) {
 	_ = t.Flush() // to a buffer
 }
 
-// state says what a worker does.
+// state describes the state of a worker.
 func state(s string) string {
 	if s == admin.Retired {
 		return "an old worker"
@@ -134,7 +134,7 @@ func writeRoutes(t *tabwriter.Writer, routes []admin.Route) {
 	_ = t.Flush()
 }
 
-// writeLimits writes the limits that are set or have struck, and what was refused or dropped.
+// writeLimits writes the limits that are set or were reached, and counts of refusals and dropped log lines.
 func writeLimits(t *tabwriter.Writer, w admin.State) {
 	limits := slices.DeleteFunc(slices.Clone(w.Limits), func(l admin.Limit) bool { return l.Most == 0 && l.Struck == 0 })
 	if len(limits) > 0 {

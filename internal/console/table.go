@@ -13,11 +13,11 @@ import (
 // column is a column of the table of connections.
 type column struct {
 	title string
-	width int // in characters; a negative one is for text, which is aligned to the left
+	width int // in characters; negative for text, which is aligned to the left
 	cell  func(*admin.Connection) string
 }
 
-// columns fill 78 characters. What a wider terminal has goes to the first, and then to the last.
+// columns fill 78 characters. A wider terminal extends the first column, and then the last.
 var columns = []column{
 	{"PEER", -21, func(c *admin.Connection) string { return c.Peer.String() }},
 	{"PORT", -8, func(c *admin.Connection) string { return port(c) }},
@@ -31,7 +31,7 @@ var columns = []column{
 	{"", -1, func(*admin.Connection) string { return "" }},
 }
 
-// lastColumn names the rest of a connection, where there is room.
+// lastColumn shows further fields on wide terminals.
 var lastColumn = column{"LINK, PHASE, ID", -60, func(c *admin.Connection) string {
 	return strings.Join([]string{cmp.Or(c.Link, "-"), c.Phase, c.ID}, " ")
 }}
@@ -48,7 +48,7 @@ func port(c *admin.Connection) string {
 	return text
 }
 
-// in returns the leg on which a connection came in, or nil.
+// in returns the leg of the accepted socket, or nil.
 func in(c *admin.Connection) *admin.Leg {
 	if c.Role == admin.RoleServer {
 		return leg(c, admin.LegLink)
@@ -56,7 +56,7 @@ func in(c *admin.Connection) *admin.Leg {
 	return leg(c, admin.LegPeer)
 }
 
-// out returns the leg on which a connection goes on, or nil.
+// out returns the leg of the dialed socket, or nil.
 func out(c *admin.Connection) *admin.Leg {
 	if c.Role == admin.RoleServer {
 		return leg(c, admin.LegService)
@@ -64,7 +64,7 @@ func out(c *admin.Connection) *admin.Leg {
 	return leg(c, admin.LegLink)
 }
 
-// leg returns a leg, or nil.
+// leg returns the leg of a name, or nil.
 func leg(c *admin.Connection, name string) *admin.Leg {
 	if l, ok := c.Legs[name]; ok {
 		return &l
@@ -80,7 +80,7 @@ func rtt(l *admin.Leg) string {
 	return trip(l.RTT)
 }
 
-// retransmits returns the segments that were sent again, on both legs.
+// retransmits returns the numbers of retransmitted segments of both legs.
 func retransmits(c *admin.Connection) string {
 	text := func(l *admin.Leg) string {
 		if l == nil {
@@ -105,7 +105,7 @@ func row(c *admin.Connection, selected bool, width int) string {
 	return local.Printable(mark + line(width, func(col column) string { return col.cell(c) }))
 }
 
-// line returns the cells of a line, behind the two characters of the mark.
+// line returns the cells of a line, without the two characters of the mark.
 func line(width int, cell func(column) string) string {
 	var b strings.Builder
 	for i, c := range fitting(width) {
@@ -121,13 +121,13 @@ func line(width int, cell func(column) string) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// Widths of the first columns where there is room: IPv6 addresses with their ports, and names.
+// Widths of the first columns on a wide terminal, for IPv6 addresses with ports, and for names.
 const (
 	widePeer = 47
 	widePort = 24
 )
 
-// fitting returns the columns for a terminal of a width.
+// fitting returns the columns that fit a terminal's width.
 func fitting(width int) []column {
 	fits := append([]column(nil), columns...)
 	room := width - 2

@@ -23,7 +23,7 @@ type Top struct {
 	Sort      admin.Order
 	Filter    string
 	In, Out   *os.File
-	Every     time.Duration // between two questions
+	Every     time.Duration // between two requests
 }
 
 const (
@@ -32,7 +32,7 @@ const (
 	plainRows   = 100
 )
 
-// Once prints the table.
+// Once prints the table once.
 func (t Top) Once(ctx context.Context, w io.Writer) error {
 	s := t.screen()
 	statuses, c, err := t.ask(ctx, s.query())
@@ -46,7 +46,7 @@ func (t Top) Once(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// screen returns an empty table.
+// screen returns an empty screen.
 func (t Top) screen() *screen {
 	return &screen{width: plainWidth, height: plainHeight, sort: t.Sort, filter: t.Filter}
 }
@@ -68,8 +68,8 @@ func (t Top) ask(ctx context.Context, q admin.Query) ([]admin.Status, admin.Conn
 	return statuses, c, err
 }
 
-// Run shows the table until the user quits, or ctx is canceled. Without a terminal that can move
-// its cursor it prints the table again and again.
+// Run shows the table until the user quits or ctx is canceled. Without a terminal that can move
+// its cursor, it prints the table periodically.
 func (t Top) Run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -81,12 +81,12 @@ func (t Top) Run(ctx context.Context) error {
 		return fmt.Errorf("read keys: %w", err)
 	}
 	defer func() { _ = term.Restore(int(t.In.Fd()), before) }()
-	_, _ = io.WriteString(t.Out, enter) // the first picture tells
+	_, _ = io.WriteString(t.Out, enter) // drawing would fail too
 	defer func() { _, _ = io.WriteString(t.Out, leave) }()
 	return t.show(ctx)
 }
 
-// print prints the table again and again.
+// print prints the table periodically.
 func (t Top) print(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := t.Once(ctx, t.Out); err != nil {
@@ -94,15 +94,15 @@ func (t Top) print(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(t.Every):
-			_, _ = fmt.Fprintln(t.Out) // the next table tells
+			_, _ = fmt.Fprintln(t.Out) // the next table would fail too
 		case <-ctx.Done():
 		}
 	}
 	return nil
 }
 
-// Sequences of the terminal (console_codes(4)): another screen without a cursor, on which lines
-// that are too long do not continue.
+// Sequences that enter and leave the terminal's alternate screen, without cursor and line wrapping
+// (console_codes(4)).
 const (
 	enter     = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 	leave     = "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -160,7 +160,7 @@ func (t Top) show(ctx context.Context) error {
 	}
 }
 
-// draw draws the picture.
+// draw draws the screen.
 func (t Top) draw(s *screen) error {
 	plain := os.Getenv("NO_COLOR") != ""
 	var b strings.Builder
@@ -178,7 +178,7 @@ func (t Top) draw(s *screen) error {
 	return err
 }
 
-// keys reads keys on a goroutine, which stop ends. The channel is closed when the terminal is
+// keys reads keys on a goroutine until stop is called. The channel is closed when the terminal is
 // gone.
 func (t Top) keys() (_ <-chan key, stop func(), err error) {
 	woken, wake, err := os.Pipe()
@@ -215,7 +215,7 @@ func (t Top) keys() (_ <-chan key, stop func(), err error) {
 	}, nil
 }
 
-// readable waits until in may be read. It returns false if wake is closed before.
+// readable waits until in is readable. It returns false if wake is closed first.
 func readable(in, wake int) bool {
 	fds := []unix.PollFd{{Fd: int32(in), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}} //nolint:gosec // descriptors
 	for {
@@ -230,7 +230,7 @@ func readable(in, wake int) bool {
 	}
 }
 
-// asker asks the processes on goroutines, so that keys do not wait for them.
+// asker sends requests on goroutines, so that keys do not wait for answers.
 type asker struct {
 	ctx    context.Context //nolint:containedctx // of Run
 	cancel context.CancelFunc
@@ -238,9 +238,9 @@ type asker struct {
 
 	answers chan func(*screen)
 	asking  sync.WaitGroup
-	number  int       // of the last question
-	asked   time.Time // when
-	waiting bool      // for its answer
+	number  int       // of the last request
+	asked   time.Time // the time of the last request
+	waiting bool      // the last request has no answer yet
 }
 
 func newAsker(ctx context.Context, t Top) *asker {
@@ -249,14 +249,14 @@ func newAsker(ctx context.Context, t Top) *asker {
 	return a
 }
 
-// stop cancels the questions and waits for their goroutines.
+// stop cancels all requests and waits for their goroutines.
 func (a *asker) stop() {
 	a.cancel()
 	a.asking.Wait()
 }
 
-// due returns a channel that tells when it is time for another question: never before the last one
-// has its answer.
+// due returns a channel that fires when the next request is due, never before the last one is
+// answered.
 func (a *asker) due() <-chan time.Time {
 	if a.waiting {
 		return nil
@@ -264,7 +264,7 @@ func (a *asker) due() <-chan time.Time {
 	return time.After(a.top.Every - time.Since(a.asked))
 }
 
-// answer passes an answer to the screen.
+// answer updates the screen with an answer.
 func (a *asker) answer(f func(*screen)) {
 	select {
 	case a.answers <- f:
@@ -272,7 +272,7 @@ func (a *asker) answer(f func(*screen)) {
 	}
 }
 
-// ask asks for another picture. The answer to an earlier question does not count any more.
+// ask sends a request. The answers to earlier requests are ignored from now on.
 func (a *asker) ask(q admin.Query) {
 	a.number++
 	number := a.number
@@ -288,7 +288,7 @@ func (a *asker) ask(q admin.Query) {
 	})
 }
 
-// close closes a connection.
+// close closes a connection on a goroutine.
 func (a *asker) close(c *admin.Connection) {
 	a.asking.Go(func() {
 		pids := []int{c.Key.PID}

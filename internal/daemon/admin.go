@@ -79,7 +79,7 @@ func health(shutdown Shutdown, engine *relay.Engine, checks ...func() error) fun
 	}
 }
 
-// state returns what names the state of a daemon.
+// state returns a function that reports the state of a daemon.
 func state(shutdown Shutdown) func() string {
 	return func() string {
 		switch {

@@ -13,16 +13,16 @@ import (
 	"portredirector/internal/enroll"
 )
 
-// bans answers about the bans of a daemon.
+// bans implements admin.Bans for a daemon.
 type bans struct {
 	list  *ban.List
-	book  *ban.Book           // nil in a worker, whose supervisor has it
-	dir   string              // keeps them; "" is none
+	book  *ban.Book           // nil in a worker, whose supervisor owns the bans
+	dir   string              // for the file of bans; "" persists none
 	links func() []netip.Addr // the other ends of links
 	log   *slog.Logger
 }
 
-// openBans opens the bans of a daemon, and pushes their closer.
+// openBans opens the bans of a daemon, and pushes a function that closes them.
 func (c *closers) openBans(env Env, trust config.Trust, log *slog.Logger) (*bans, error) {
 	b := &bans{list: new(ban.List), log: log}
 	if env.Worker != nil {
@@ -46,7 +46,7 @@ func (c *closers) openBans(env Env, trust config.Trust, log *slog.Logger) (*bans
 	return b, nil
 }
 
-// BansDir returns the directory of the bans in a state directory. "" has none.
+// BansDir returns the directory for bans in a state directory, or "" for "".
 func BansDir(state string) string {
 	if state == "" {
 		return ""
@@ -54,7 +54,7 @@ func BansDir(state string) string {
 	return filepath.Join(state, "bans")
 }
 
-// stateDir returns the state directory that a daemon was given, or "".
+// stateDir returns the configured state directory of a daemon, or "".
 func stateDir(trust config.Trust) string {
 	if trust.State == "" && os.Getenv("STATE_DIRECTORY") != "" {
 		return enroll.Dir()
@@ -62,7 +62,7 @@ func stateDir(trust config.Trust) string {
 	return trust.State
 }
 
-// keep returns the directories that must stay writable.
+// keep returns the directories that must remain writable.
 func (b *bans) keep() []string {
 	if b.dir == "" {
 		return nil

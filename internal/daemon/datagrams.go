@@ -22,13 +22,14 @@ import (
 type flows interface {
 	Listen(conn *net.UDPConn) error
 	Len() int
+	Counts() limit.Counts
 	Retire()
 	Wait(ctx context.Context) bool
 	Shutdown(ctx context.Context)
 }
 
-// flowOptions returns the options of flows that are received from a number of sockets, and pushes what undoes
-// the effect on the scheduler: loops keep its processors, see openRelay.
+// flowOptions returns the options of flows from a number of sockets. It pushes a function that restores
+// GOMAXPROCS, because loops occupy processors, see openRelay.
 func (c *closers) flowOptions(sockets int, bounds config.Bounds, timeout time.Duration, peers *track.Table, log *slog.Logger) datagram.Options {
 	most := scarce(bounds.Most, 2)
 	processors := runtime.GOMAXPROCS(0)
@@ -84,7 +85,7 @@ func (d *clientDaemon) openDatagrams(ctx context.Context) (err error) {
 	return nil
 }
 
-// followServers tells a client that servers have come or gone.
+// followServers notifies a client whenever the set of servers changes.
 func followServers(ctx context.Context, servers *upstream.Servers, client *datagram.Client) {
 	seed := maphash.MakeSeed()
 	state := func() uint64 { return maphash.String(seed, fmt.Sprint(servers.Targets())) }

@@ -19,8 +19,8 @@ var (
 	serverHints = append(doctor.Hints{{Is: errDrainOver, Option: "--drain-timeout"}}, doctor.ServerHints...)
 )
 
-// ClientCredentials reads the credentials of a client, and returns what authenticates the links
-// that it opens; nil if they are plain.
+// ClientCredentials reads the credentials of a client, and returns the Dialer for the links that it
+// opens. It returns nil for plain links.
 func ClientCredentials(cfg config.Client) (*auth.Dialer, error) {
 	discard := slog.New(slog.DiscardHandler)
 	if _, err := openState(cfg.Trust, "key", cfg.Invite != nil); err != nil {
@@ -30,8 +30,8 @@ func ClientCredentials(cfg config.Client) (*auth.Dialer, error) {
 	return d, doctor.ClientHints.Add(err)
 }
 
-// ServerCredentials reads the credentials of a server, and returns what authenticates the links
-// that it opens; nil if it opens none.
+// ServerCredentials reads the credentials of a server, and returns the Dialer for the links that it
+// opens. It returns nil if the server opens none.
 func ServerCredentials(cfg config.Server) (*auth.Dialer, error) {
 	discard := slog.New(slog.DiscardHandler)
 	_, clients, err := newAcceptor(cfg.Trust, os.ReadFile, discard)
@@ -46,7 +46,7 @@ func ServerCredentials(cfg config.Server) (*auth.Dialer, error) {
 	return auth.DialClients(own, known, cfg.Trust.AuthOnly)
 }
 
-// logQuick logs what the quick checks find. The supervisor of a worker has done so.
+// logQuick logs the faults found by quick checks. A worker skips this, because its supervisor does it.
 func (e Env) logQuick(ctx context.Context, log *slog.Logger, p *doctor.Patient) {
 	if e.Worker == nil {
 		doctor.LogQuick(ctx, log, p)

@@ -32,7 +32,7 @@ type Env struct {
 type Worker struct {
 	// Listeners are those of its addresses. The daemon owns them.
 	Listeners map[string]*net.TCPListener
-	// Datagrams are the UDP sockets of its addresses. The daemon owns them.
+	// Datagrams holds UDP sockets by address. The daemon owns them.
 	Datagrams map[string]*net.UDPConn
 	// Prepared reports that the daemon could begin to serve, and returns a channel that is
 	// closed when it may.
@@ -76,7 +76,7 @@ func (e Env) listen(ctx context.Context, alive net.KeepAliveConfig, addr string)
 	return Listen(ctx, alive, addr)
 }
 
-// listenDatagrams returns the UDP socket on an address, which is there already or is opened.
+// listenDatagrams returns the inherited UDP socket of an address, or opens one.
 func (e Env) listenDatagrams(ctx context.Context, addr string) (*net.UDPConn, error) {
 	if e.Worker != nil {
 		if c := e.Worker.Datagrams[addr]; c != nil {

@@ -37,7 +37,7 @@ func (c *closers) listen(ctx context.Context, env Env, alive net.KeepAliveConfig
 	return listeners, nil
 }
 
-// ListenDatagrams opens a UDP socket on an address. Its errors come with their mend.
+// ListenDatagrams opens a UDP socket on an address. Its errors name the mend.
 func ListenDatagrams(ctx context.Context, addr string) (*net.UDPConn, error) {
 	c, err := socket.ListenDatagrams(ctx, addr)
 	if err != nil {

@@ -143,9 +143,12 @@ func (d *serverDaemon) steps() []step {
 func (d *serverDaemon) ready(shutdown Shutdown) error {
 	defer d.env.serves()
 	defer d.awaitClients(shutdown)
-	if d.cfg.Open() {
+	switch {
+	case d.cfg.Open():
 		d.log.Warn("anybody who can reach this port can pretend to be any peer: " +
 			"give --allow with the addresses of your clients, or keys (--key, --client-key)")
+	case len(d.datagrams) > 0:
+		d.log.Warn("anybody who can forge an address of --allow can pretend to be any peer of UDP ports: give keys (--key, --client-key)")
 	}
 	d.serveAdmin(d.log, d.env, d.operators, d.source(shutdown), d.bans)
 	d.push(func() {

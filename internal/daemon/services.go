@@ -38,25 +38,17 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	d.routes.Follow(func() []ports.Endpoint {
 		var all []ports.Endpoint
 		for _, s := range d.knownServices() {
-			all = append(all, ports.TCP.At(d.containers.Instead(s.At)))
-		}
-		for port, service := range d.cfg.All() {
-			if port.Protocol == ports.UDP {
-				for _, a := range d.book.Known(service) {
-					all = append(all, ports.UDP.At(d.containers.Instead(netip.AddrPortFrom(a, service.Port))))
-				}
-			}
+			all = append(all, s.Port.Protocol.At(d.containers.Instead(s.Endpoint())))
 		}
 		return all
 	})
 	return d.proveServices(ctx, found)
 }
 
-// knownServices returns where the TCP services are now, as far as that needs no lookup.
+// knownServices returns where the services are now, as far as that needs no lookup.
 func (d *serverDaemon) knownServices() []docker.Service {
 	var all []docker.Service
-	for _, port := range slices.Sorted(maps.Keys(d.cfg.Services)) {
-		service := d.cfg.Services[port]
+	for port, service := range d.cfg.All() {
 		for _, a := range d.book.Known(service) {
 			all = append(all, docker.Service{Port: port, At: netip.AddrPortFrom(a, service.Port)})
 		}
@@ -78,10 +70,8 @@ func (d *serverDaemon) findServices(ctx context.Context) (map[ports.Port][]netip
 		}
 		for _, a := range addrs {
 			at := netip.AddrPortFrom(a, service.Port)
-			if port.Protocol == ports.TCP {
-				if err := proxies.Check(port.Number, at); err != nil {
-					return nil, serviceError(port, err)
-				}
+			if err := proxies.Check(port, at); err != nil {
+				return nil, serviceError(port, err)
 			}
 			found[port] = append(found[port], at)
 		}

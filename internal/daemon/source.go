@@ -5,6 +5,7 @@ import (
 
 	"portredirector/internal/accesslog"
 	"portredirector/internal/admin"
+	"portredirector/internal/config"
 	"portredirector/internal/limit"
 	"portredirector/internal/ports"
 	"portredirector/internal/relay"
@@ -12,10 +13,10 @@ import (
 	"portredirector/internal/track"
 )
 
-// mostPorts is the number of configured ports up to which operators see those without peers.
+// mostPorts is the most configured ports for which operators also see ports without peers.
 const mostPorts = 256
 
-// source returns what both ends tell operators.
+// source returns the part of an admin.Source that both ends share.
 func (e Env) source(shutdown Shutdown, self *admin.Self, engine *relay.Engine, peers *track.Table, access *accesslog.Log) admin.Source {
 	return admin.Source{
 		Version: e.Version, Self: self, State: state(shutdown), Table: peers, Totals: peers.Totals,
@@ -39,7 +40,7 @@ func (e Env) source(shutdown Shutdown, self *admin.Self, engine *relay.Engine, p
 	}
 }
 
-// source returns what a client tells operators.
+// source returns the admin.Source of a client.
 func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.client.Track, d.access)
 	s.Role = admin.RoleClient
@@ -49,11 +50,16 @@ func (d *clientDaemon) source(shutdown Shutdown) admin.Source {
 	s.Servers = d.upstreams
 	s.Limits = func() []admin.Limit {
 		n, most := d.client.Peers.Counts(), d.cfg.Peers
-		return []admin.Limit{
-			{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
-			{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
-			{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		all := []admin.Limit{{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All}}
+		if d.flows != nil {
+			of := d.flows.Counts()
+			n.Each, n.Rate = n.Each+of.Each, n.Rate+of.Rate
+			all = append(all, maxFlows(of, d.cfg.Flows))
 		}
+		return append(all,
+			admin.Limit{Name: "max-peers-per-address", Most: most.Each, Struck: n.Each},
+			admin.Limit{Name: "max-new-per-address", Most: most.NewEach, Struck: n.Rate},
+		)
 	}
 	return s
 }
@@ -91,7 +97,7 @@ func (d *clientDaemon) upstreams() []admin.Upstream {
 	return all
 }
 
-// source returns what a server tells operators.
+// source returns the admin.Source of a server.
 func (d *serverDaemon) source(shutdown Shutdown) admin.Source {
 	s := d.env.source(shutdown, d.operators.self, d.engine, &d.server.Track, d.access)
 	checks := []func() error{d.engine.AcceptError, d.routes.Unhealthy, d.containers.Unhealthy, d.broker.Unhealthy}
@@ -133,12 +139,15 @@ func (d *serverDaemon) returnRoutes() []admin.Route {
 	return all
 }
 
-// limits describes the bounds on peers and on links that wait.
+// limits describes the limits on peers and on waiting links.
 func (d *serverDaemon) limits() []admin.Limit {
 	n, most := d.server.Peers.Counts(), d.cfg.Peers
 	all := []admin.Limit{
 		{Name: "max-peers", Most: most.Most, Used: &n.Peers, Struck: n.All},
 		{Name: "max-peers-per-client", Most: most.Each, Struck: n.Each},
+	}
+	if d.flows != nil {
+		all = append(all, maxFlows(d.flows.Counts(), d.cfg.Flows))
 	}
 	for _, o := range []struct {
 		name, each string
@@ -150,6 +159,11 @@ func (d *serverDaemon) limits() []admin.Limit {
 		all = append(all, waiting(o.name, o.each, o.of)...)
 	}
 	return all
+}
+
+// maxFlows describes the bound on UDP flows.
+func maxFlows(of limit.Counts, most config.Bounds) admin.Limit {
+	return admin.Limit{Name: "max-flows", Most: most.Most, Used: &of.Peers, Struck: of.All}
 }
 
 // waiting describes bounds on links that wait. each is the option for one client, or "".

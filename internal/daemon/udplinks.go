@@ -19,7 +19,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// udpClient has the links for UDP of a client with keys.
+// udpClient manages the UDP links of a client with keys.
 type udpClient struct {
 	*udplink.Client
 
@@ -43,7 +43,7 @@ func newUDPClient(d *clientDaemon) *udpClient {
 	return c
 }
 
-// name returns the name that a link's server has among the servers of the client.
+// name returns the name under which the client knows a link's server.
 func (c *udpClient) name(l *dtlslink.Link) string {
 	id := l.Identity()
 	if id.For == auth.ToClient {
@@ -53,7 +53,7 @@ func (c *udpClient) name(l *dtlslink.Link) string {
 	return l.Name()
 }
 
-// dial keeps a link to a server that the client dials. When ctx is canceled the link retires.
+// dial keeps a link to a server open. When ctx is canceled, the link retires.
 func (c *udpClient) dial(ctx context.Context, s upstream.Dialed) {
 	cfg := c.of.cfg
 	d := dtlslink.Dialer{
@@ -63,7 +63,7 @@ func (c *udpClient) dial(ctx context.Context, s upstream.Dialed) {
 	d.Run(c.until, ctx)
 }
 
-// open gives the links the flows, and opens the port for servers that dial.
+// open connects the links to the flows, and opens the port for servers that dial.
 func (c *udpClient) open(ctx context.Context, flows udplink.Flows) error {
 	c.Flows = flows
 	d := c.of
@@ -86,7 +86,7 @@ func (c *udpClient) open(ctx context.Context, flows udplink.Flows) error {
 	return nil
 }
 
-// listenerOf returns a listener with the settings of that for TCP.
+// listenerOf returns a UDP listener with the settings of a TCP listener.
 func listenerOf(l *reverse.Listener) *dtlslink.Listener {
 	return &dtlslink.Listener{
 		Auth: l.Auth, Timeout: l.Timeout, KeepAlive: l.Heartbeat, Log: l.Log,
@@ -95,7 +95,7 @@ func listenerOf(l *reverse.Listener) *dtlslink.Listener {
 	}
 }
 
-// task returns the task of the links. Once retire is canceled no new ones are opened.
+// task returns the task that serves the links. Once retire is canceled, it opens no links.
 func (c *udpClient) task(retire context.Context) task {
 	return background{"links for UDP", func(ctx context.Context) (err error) {
 		if c.listener != nil {
@@ -155,7 +155,7 @@ func (s *udpServer) dialClients(d *serverDaemon) error {
 	return nil
 }
 
-// task returns the task of the links. Once retire is canceled no new ones are opened.
+// task returns the task that serves the links. Once retire is canceled, it opens no links.
 func (s *udpServer) task(retire context.Context) task {
 	return background{"links for UDP", func(ctx context.Context) (err error) {
 		var tasks sync.WaitGroup

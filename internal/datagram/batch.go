@@ -28,7 +28,7 @@ type message struct {
 	_   [4]byte
 }
 
-// batch has the system calls for several datagrams. Its messages point into it, so it must not be moved.
+// batch holds the arguments of recvmmsg and sendmmsg. Its messages point into it, so it must not be moved.
 type batch struct {
 	messages [batchSize]message
 	vectors  [batchSize]unix.Iovec
@@ -36,7 +36,7 @@ type batch struct {
 	controls [batchSize][controlRoom]byte
 }
 
-// prepare points message i to a payload. With a name it goes there.
+// prepare resets message i and points it to a payload.
 func (b *batch) prepare(i int, payload []byte) {
 	m, v := &b.messages[i], &b.vectors[i]
 	v.Base = unsafe.SliceData(payload)
@@ -45,7 +45,7 @@ func (b *batch) prepare(i int, payload []byte) {
 	m.hdr.SetIovlen(1)
 }
 
-// address has message i go to, or come from, an address of its own.
+// address gives message i room for an address.
 func (b *batch) address(i int, length uint32) {
 	b.messages[i].hdr.Name, b.messages[i].hdr.Namelen = &b.names[i][0], length
 }
@@ -79,8 +79,8 @@ func (b *batch) call(trap uintptr, fd, first, n int) (int, unix.Errno) {
 	}
 }
 
-// local returns the address to which a received message was sent, or the zero Addr if the kernel does not
-// tell.
+// local returns the destination address of a received message, or the zero Addr if the kernel did not
+// report it.
 func (b *batch) local(i int) netip.Addr {
 	c := b.controls[i][:min(int(b.messages[i].hdr.Controllen), controlRoom)] //nolint:gosec // the kernel filled at most the room
 	if len(c) < unix.SizeofCmsghdr {
@@ -96,8 +96,8 @@ func (b *batch) local(i int) netip.Addr {
 	return netip.Addr{}
 }
 
-// from has message i leave from an address of this machine, over the interface of a zone. The socket is
-// of IPv4 only, or of both families.
+// from sets the source address of message i, and the interface if it has a zone. is4 says that the
+// socket is IPv4-only.
 func (b *batch) from(i int, a netip.Addr, zone uint32, is4 bool) {
 	c := &b.controls[i]
 	*c = [controlRoom]byte{}
@@ -122,19 +122,19 @@ func putControl(c *[controlRoom]byte, size, level, kind uint32) {
 	binary.NativeEndian.PutUint32(c[12:], kind)
 }
 
-// inbox is the memory into which the datagrams of one round are received.
+// inbox is the memory for the datagrams of one round.
 type inbox struct {
 	batch
 
 	buf  []byte
-	used int // slots that hold datagrams which are not sent yet
+	used int // slots whose datagrams are not sent yet
 
 	skipped [batchSize]int // bytes at the beginning of each datagram
 }
 
 func newInbox() *inbox { return &inbox{buf: make([]byte, batchSize*stride)} }
 
-// receive receives up to n datagrams into the slots that are free. many adds names and control data.
+// receive receives up to n datagrams into free slots. many adds names and control data.
 func (b *inbox) receive(fd, n int, many bool) (first, got int, errno unix.Errno) {
 	first = b.used
 	n = min(n, batchSize-first)
@@ -150,7 +150,7 @@ func (b *inbox) receive(fd, n int, many bool) (first, got int, errno unix.Errno)
 	return first, got, errno
 }
 
-// payload returns what is left of the datagram in a slot.
+// payload returns the rest of the datagram in a slot.
 func (b *inbox) payload(i int) []byte {
 	at := i*stride + headRoom
 	return b.buf[at+b.skipped[i] : at+int(b.messages[i].n)]

@@ -23,18 +23,18 @@ type ClientConfig struct {
 
 	Form  wire.Form // Native or V2
 	Names map[ports.Port]string
-	// Choose returns the server for a source. It returns false if there is none now. A server
-	// that has refused the last datagram of the flow is refused, if its Name is not "".
+	// Choose returns the server for a source, or false if there is none. refused is the server that
+	// has refused the flow's last datagram, unless its Name is "".
 	Choose func(source netip.Prefix, refused Target) (Target, bool)
 	// Banned reports whether a peer is banned. A nil function bans nobody.
 	Banned func(peer netip.Addr) bool
-	// Learn takes a server's refusal of a peer that is banned there.
+	// Learn is called when a server has refused a banned peer.
 	Learn func(peer netip.Addr, left time.Duration)
 	// Usable reports whether a flow may stay with its server.
 	Usable func(t Target) bool
 }
 
-// Client takes datagrams of peers, and sends them to servers.
+// Client forwards datagrams of peers to servers.
 type Client struct {
 	engine
 
@@ -51,10 +51,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// Listen takes datagrams of peers from a socket, which the client owns from now on.
+// Listen reads datagrams of peers from a socket. The client takes ownership of it.
 func (c *Client) Listen(conn *net.UDPConn) error { return c.addHub(conn) }
 
-// Changed notes that servers have come or gone. Each flow then sees whether its own is usable.
+// Changed must be called when the set of servers has changed. Each flow then checks its server.
 func (c *Client) Changed() { c.epoch.Add(1) }
 
 // arrived sends datagrams of peers to servers.
@@ -76,7 +76,7 @@ func (c *Client) arrived(h *hub, n int) {
 	}
 }
 
-// flowOf returns the flow of slot i, which may be a new one, or nil.
+// flowOf returns the flow of slot i, and begins one if need be. It returns nil if the flow is refused.
 func (c *Client) flowOf(h *hub, i int) *flow {
 	l := h.loop
 	local := l.in.local(i)
@@ -116,7 +116,7 @@ func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 	}
 	var err error
 	if f.prefix, err = f.header.AppendDatagram(nil, c.cfg.Form); err != nil {
-		return nil // nobody can have sent it
+		return nil // an impossible source
 	}
 	if c.enter(l, f.source(), h.port) != nil {
 		return nil
@@ -132,7 +132,7 @@ func (c *Client) begin(h *hub, i int, k key, local netip.Addr) *flow {
 // errNoServer ends a flow for which there is no server.
 var errNoServer = errors.New("no server is in use")
 
-// route leads a flow to a server. It reports false if the flow has ended, because there is none.
+// route assigns a flow to a server. If there is none, it ends the flow and returns false.
 func (c *Client) route(f *flow, refused Target) bool {
 	f.disconnect()
 	if f.up != nil {
@@ -164,7 +164,7 @@ func (c *Client) route(f *flow, refused Target) bool {
 	return true
 }
 
-// stay leaves a flow with its server if that is usable, and else leads it to another.
+// stay reassigns a flow if its server is not usable any more.
 func (c *Client) stay(f *flow) bool {
 	f.epoch = c.epoch.Load()
 	return (f.fd >= 0 || f.up != nil) && c.cfg.Usable(f.target) || c.route(f, Target{})
@@ -184,7 +184,7 @@ func (c *Client) forward(f *flow) {
 	}
 }
 
-// forwardByLink is like forward. The header goes until the first answer.
+// forwardByLink is like forward, for a flow on a link. It sends the header until the first answer.
 func (c *Client) forwardByLink(f *flow) {
 	l := f.loop
 	header := f.prefix
@@ -198,15 +198,15 @@ func (c *Client) forwardByLink(f *flow) {
 	}
 }
 
-// failed takes an error of a flow's socket.
+// failed handles an error of a flow's socket.
 func (c *Client) failed(f *flow, errno unix.Errno) {
 	if errno == unix.ECONNREFUSED {
 		c.refused(f)
 	}
 }
 
-// refused leads a flow to another server, because its own does not take datagrams. Without another it
-// stays.
+// refused moves a flow to another server, because its server refuses datagrams. Without another
+// server the flow stays.
 func (c *Client) refused(f *flow) {
 	t, ok := c.cfg.Choose(f.source(), f.target)
 	if ok && t != f.target {
@@ -214,14 +214,14 @@ func (c *Client) refused(f *flow) {
 	}
 }
 
-// removed takes a flow that has ended from its link.
+// removed removes an ended flow from its link.
 func (c *Client) removed(f *flow) {
 	if f.up != nil {
 		f.up.Forget(f.id)
 	}
 }
 
-// describe fills in what a client knows of a flow.
+// describe fills in the client's part of a record.
 func (c *Client) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
 	r.Service = c.cfg.Names[udp(r.Port)]
@@ -287,7 +287,7 @@ func (c *Client) Ended(link Uplink, id FlowID, why Refusal) {
 	})
 }
 
-// Down leads the flows of a link to others.
+// Down moves the flows of a lost link to other servers.
 func (c *Client) Down(link Uplink, _ error) {
 	for _, l := range c.loops {
 		l.mu.Lock()

@@ -29,11 +29,11 @@ const (
 	oneWayTimeout         = time.Minute
 )
 
-// Options are those of both ends.
+// Options are common to both ends.
 type Options struct {
 	Loops          int           // at least 1
 	Timeout        time.Duration // ends a silent flow; one that was never answered after a minute, if that is less
-	MostUnanswered int           // flows that nobody has answered; the oldest gives way
+	MostUnanswered int           // the most unanswered flows; the oldest is evicted
 	Peers          *limit.Peers[netip.Prefix]
 	Track          *track.Table
 	Log            *slog.Logger
@@ -47,7 +47,7 @@ type describer interface {
 	describe(f *flow, r *track.Record)
 }
 
-// engine has what both ends have.
+// engine is the common part of a Client and a Server.
 type engine struct {
 	Options
 
@@ -60,7 +60,7 @@ type engine struct {
 	gone chan struct{} // gets an element when a flow has ended
 }
 
-// errNoAnswer is the reason of a flow's end that nobody has answered.
+// errNoAnswer ends a flow that was never answered.
 var errNoAnswer = errors.New("no answer")
 
 // start starts the loops of an end.
@@ -84,7 +84,7 @@ func (e *engine) start(o Options, of end) error {
 	return nil
 }
 
-// addHub has a loop read a socket, which the engine owns from now on.
+// addHub registers a socket with a loop. The engine takes ownership of it.
 func (e *engine) addHub(c *net.UDPConn) error {
 	port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port() //nolint:errcheck,forcetypeassert // a UDP socket's
 	fd, is4, err := socket.DetachDatagrams(c)
@@ -102,6 +102,9 @@ func (e *engine) addHub(c *net.UDPConn) error {
 	l.hubs = append(l.hubs, h)
 	return nil
 }
+
+// Counts returns the number of flows, and those that the bounds have refused.
+func (e *engine) Counts() limit.Counts { return e.Peers.Counts() }
 
 // enter admits a flow of a source. If there are too many flows, an older one may give way.
 func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
@@ -159,7 +162,7 @@ func (e *engine) evict(f *flow) {
 	e.finish(f, track.Limit, limit.ErrAll)
 }
 
-// expired ends a flow after its silence, which is the end of each flow that was served.
+// expired ends a silent flow. Every served flow ends this way.
 func (e *engine) expired(f *flow) {
 	if f.stage == unanswered {
 		e.finish(f, track.Service, errNoAnswer)
@@ -210,8 +213,8 @@ func (e *engine) Len() (n int) {
 // another process.
 const retiredTimeout = 10 * time.Second
 
-// Retire reads nothing more from peers or links, because another process does. Flows go on with the answers
-// that still come, until these are silent.
+// Retire stops reading from peers and links, because another process reads the sockets. Flows still carry
+// answers, and end when these stop.
 func (e *engine) Retire() {
 	for _, l := range e.loops {
 		l.mu.Lock()
@@ -221,7 +224,7 @@ func (e *engine) Retire() {
 	}
 }
 
-// deafen reads no hub any more. They stay open for the answers.
+// deafen stops reading all hubs. The sockets stay open for answers.
 func (l *loop) deafen() {
 	for _, h := range l.hubs {
 		if !h.silent {
@@ -243,10 +246,10 @@ func (e *engine) Wait(ctx context.Context) bool {
 	return true
 }
 
-// lastAnswers is the time that answers have to arrive after the last datagram of a peer was read.
+// lastAnswers is the time that Shutdown waits for answers.
 const lastAnswers = 300 * time.Millisecond
 
-// Shutdown reads nothing more, waits a moment for answers, and ends all flows.
+// Shutdown stops reading, waits a moment for answers, and ends all flows.
 func (e *engine) Shutdown(ctx context.Context) {
 	e.shutdown.Do(func() { e.end(ctx) })
 }

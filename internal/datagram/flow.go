@@ -28,17 +28,17 @@ type flow struct {
 	fd     int    // the connected socket, to the server or the service; -1 if there is none
 	number int32  // of its events
 	prefix []byte // client: the encoded header
-	hub    *hub   // where the answers leave, unless they take a link
+	hub    *hub   // sends the answers, unless a link does
 	back   socket.Sockaddr
 	size   uint32   // of back
 	up     Uplink   // client: nil if it has a socket
 	id     FlowID   // on its link
-	linked bool     // client: the server has answered, so it knows the id
+	linked bool     // client: the server has answered, so the server knows the id
 	down   Downlink // server: nil if the answers leave by the hub
 
 	target Target     // client: the server. Server: the service
-	epoch  uint32     // client: the state of the servers in which it was chosen
-	group  chain      // its datagrams in the batch that is taken now
+	epoch  uint32     // client: Client.epoch when the server was chosen
+	group  chain      // its datagrams in the current batch
 	held   *held      // server: set while the address of the service is looked up
 	port   uint16     // server: the source that the service sees; 0 is the peer's
 	from   netip.Addr // the address of this machine that the peer spoke to
@@ -58,21 +58,21 @@ func (f *flow) remote() Remote {
 	return Remote{Addr: f.back.AddrPort()}
 }
 
-// Target is where the datagrams of a flow go.
+// Target is the destination of a flow's datagrams.
 type Target struct {
 	Name string // of the server, or of the service
 	To   netip.AddrPort
 	Mark uint32 // of the packets to a service
-	Link Uplink // to the server; nil is a socket of the flow's own
+	Link Uplink // to the server; nil uses a socket of the flow's own
 }
 
-// chain lists the slots of an inbox that are of one flow, in the order of their arrival.
+// chain lists the slots of one flow in an inbox, in the order of arrival.
 type chain struct {
 	round       uint32 // in which it is valid
 	first, last int8
 }
 
-// source returns the prefix that counts as one source.
+// source returns the peer's prefix, the unit of limits.
 func (f *flow) source() netip.Prefix { return limit.SourcePrefix(f.header.Source.Addr()) }
 
 // connect gives the flow a connected socket.
@@ -99,10 +99,10 @@ func (f *flow) disconnect() {
 // Peer returns the peer of the flow.
 func (f *flow) Peer() netip.AddrPort { return f.header.Source }
 
-// Describe fills in what the flow knows.
+// Describe fills in the flow's part of a record.
 func (f *flow) Describe(r *track.Record) { f.loop.end.describe(f, r) }
 
-// ready takes what has come to the flow's socket.
+// ready reads the flow's socket.
 func (f *flow) ready(l *loop) {
 	if l.in.used > batchSize*3/4 {
 		l.flush()
@@ -135,8 +135,8 @@ func (f *flow) ready(l *loop) {
 	l.in.used = first + n
 }
 
-// send sends the flow's datagrams of this round to its socket. It returns the error of the last one that
-// was not sent.
+// send sends the flow's datagrams of this round to its socket. It returns the error of the last datagram
+// that was not sent.
 func (f *flow) send() (last unix.Errno) {
 	l := f.loop
 	n := 0
@@ -150,9 +150,9 @@ func (f *flow) send() (last unix.Errno) {
 		switch errno {
 		case 0:
 		case last, unix.EAGAIN:
-			sent++ // it is lost
+			sent++ // drops the datagram
 		default:
-			last = errno // of an earlier one: once more
+			last = errno // about an earlier datagram: try again
 		}
 	}
 	return last

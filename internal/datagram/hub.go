@@ -4,20 +4,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hub is a socket of many flows: a port of a client's peers, or the port of a server's links.
+// hub is a socket shared by many flows: a client's port for peers, or a server's port for links.
 type hub struct {
 	loop   *loop
 	fd     int
-	is4    bool // else of both families, or of IPv6
+	is4    bool // IPv4 only
 	port   uint16
 	number int32
-	silent bool // it is not read any more
+	silent bool // no longer read
 
 	out   batch // answers that are not sent yet
 	count int
 }
 
-// ready takes what has come to the hub.
+// ready reads the hub's socket.
 func (h *hub) ready(l *loop) {
 	for range mostBatches {
 		if h.silent {
@@ -26,7 +26,7 @@ func (h *hub) ready(l *loop) {
 		l.flush()
 		_, n, errno := l.in.receive(h.fd, batchSize, true)
 		if errno != 0 {
-			return // of an answer that could not be delivered, or nothing is there
+			return // an ICMP error about an answer, or nothing to read
 		}
 		l.round++
 		l.touched = l.touched[:0]
@@ -37,10 +37,10 @@ func (h *hub) ready(l *loop) {
 	}
 }
 
-// mostBatches is the number of batches that a loop takes from a hub before it looks at others.
+// mostBatches is the most batches that a loop reads from a hub before it serves others.
 const mostBatches = 4
 
-// queue adds an answer to a flow. The payload must stay as it is until the hub is flushed.
+// queue queues an answer of a flow. The payload must not change until the hub is flushed.
 func (h *hub) queue(f *flow, payload []byte) {
 	if h.count == batchSize {
 		h.flush()
@@ -58,12 +58,12 @@ func (h *hub) queue(f *flow, payload []byte) {
 	h.count++
 }
 
-// flush sends the answers. One that cannot be sent is lost.
+// flush sends the queued answers, and drops those that the kernel refuses.
 func (h *hub) flush() {
 	for sent := 0; sent < h.count; {
 		n, errno := h.out.send(h.fd, sent, h.count-sent)
 		sent += n
-		if errno != 0 && errno != unix.ECONNREFUSED { // the latter is about an earlier one
+		if errno != 0 && errno != unix.ECONNREFUSED { // ECONNREFUSED is about an earlier answer
 			sent++
 		}
 	}

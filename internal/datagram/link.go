@@ -16,12 +16,12 @@ type FlowID uint32
 // goroutines at once, and none blocks.
 type Uplink interface {
 	// Send sends a datagram of a flow. header is the encoded header of the flow, or nil once
-	// the server has answered. Send may keep both until Flush returns. An error is about the
-	// link; a datagram that is lost on the way is none.
+	// the server has answered. Send may retain both until Flush returns. It returns an error
+	// if the link is unusable, but not if a datagram is lost on the way.
 	Send(id FlowID, header, payload []byte) error
-	// Flush sends what Send has kept.
+	// Flush sends the datagrams retained by Send.
 	Flush()
-	// Forget tells that the client has ended a flow.
+	// Forget tells the server that the client has ended a flow.
 	Forget(id FlowID)
 }
 
@@ -41,12 +41,12 @@ type Answers interface {
 // Downlink is the server's end of a link. All methods may be called by several goroutines at
 // once, and none blocks.
 type Downlink interface {
-	// Answer sends a datagram of the service to a flow. It may keep payload until Flush
-	// returns. Datagrams that the link cannot send are lost.
+	// Answer sends a datagram of the service to a flow. It may retain payload until Flush
+	// returns. Datagrams that the link cannot send are dropped.
 	Answer(id FlowID, payload []byte)
-	// Flush sends what Answer has kept.
+	// Flush sends the datagrams retained by Answer.
 	Flush()
-	// End tells the client that a flow has ended. A link may be unable to do so.
+	// End tells the client that a flow has ended, if the link can carry that.
 	End(id FlowID, why Refusal)
 	// Remote describes the client.
 	Remote() Remote
@@ -64,20 +64,20 @@ func (r Refusal) Error() string { return r.Status.String() }
 type Remote struct {
 	Addr     netip.AddrPort
 	Identity auth.Identity // zero if the link is not authenticated
-	Still    func() error  // checks the client's certificate again; nil if there is none to check
+	Still    func() error  // checks the client's certificate again; nil without one
 }
 
-// Requests takes what comes up a link. The server implements it. The caller must not hold a lock
-// that a method of its Downlink takes. The datagrams of one flow are taken in their order.
+// Requests receives the messages of clients. The server implements it. The caller must not hold a lock
+// that a method of its Downlink takes. Calls for one flow are made in order.
 type Requests interface {
-	// Request takes a datagram of a flow, with the header in front of it, or nil if there is
-	// none. It does not keep payload. A datagram without a header of a flow that the server does
-	// not know is answered by Downlink.End with [UnknownFlow].
+	// Request receives a datagram of a flow, and its header or nil. It does not retain payload. If
+	// the server does not know the flow and there is no header, it calls Downlink.End with
+	// [UnknownFlow].
 	Request(link Downlink, id FlowID, h *wire.Header, payload []byte)
-	// Forgotten takes the end of a flow, as the client tells it.
+	// Forgotten reports that the client has ended a flow.
 	Forgotten(link Downlink, id FlowID)
-	// Lost tells that nothing can be sent to the link any more. Its flows go on when another
-	// link brings their next header.
+	// Lost reports that the link is closed for sending. Its flows go on when another link brings
+	// their next header.
 	Lost(link Downlink)
 }
 

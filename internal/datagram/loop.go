@@ -15,7 +15,7 @@ import (
 )
 
 // loop serves its share of the hubs and flows on one goroutine, with one epoll instance. Links call it
-// from goroutines of their own, so a lock guards all of it.
+// from other goroutines, so a lock guards all of it.
 type loop struct {
 	end     end
 	log     *slog.Logger
@@ -26,37 +26,37 @@ type loop struct {
 
 	mu      sync.Mutex
 	table   table    // guarded by mu
-	slots   []source // by the number in their events; guarded by mu
+	slots   []source // by number of their events; guarded by mu
 	free    []int32  // guarded by mu
 	hubs    []*hub   // guarded by mu
-	dirty   []*hub   // that have answers to send; guarded by mu
+	dirty   []*hub   // hubs with queued answers; guarded by mu
 	now     int64    // the time of this round; guarded by mu
 	in      *inbox   // guarded by mu
 	out     batch    // guarded by mu
-	round   uint32   // of batches from hubs; guarded by mu
-	touched []*flow  // of this round; guarded by mu
+	round   uint32   // counts batches from hubs; guarded by mu
+	touched []*flow  // flows with datagrams in this round; guarded by mu
 	nexts   [batchSize]int8
 	after   [stages]time.Duration // silence that ends a flow; guarded by mu
 	ids     uint32                // guarded by mu
 }
 
-// source has a descriptor with events.
+// source handles the events of a descriptor.
 type source interface {
-	// ready takes what has come. The loop's lock is held.
+	// ready handles an event. The loop's lock is held.
 	ready(l *loop)
 }
 
-// end is one end of the flows: a client or a server. The loop's lock is held in all calls.
+// end is a client or a server. The loop's lock is held in all calls.
 type end interface {
-	// arrived takes n datagrams that a hub has received into the first slots.
+	// arrived handles n datagrams that a hub has received into the first slots.
 	arrived(h *hub, n int)
-	// failed takes an error of a flow's socket.
+	// failed handles an error of a flow's socket.
 	failed(f *flow, errno unix.Errno)
-	// expired ends a flow after its silence.
+	// expired ends a silent flow.
 	expired(f *flow)
 	// cut ends a flow that an operator has cut.
 	cut(f *flow)
-	// removed takes a flow that has ended from its link.
+	// removed removes an ended flow from its link.
 	removed(f *flow)
 	describer
 }
@@ -72,7 +72,7 @@ func newLoop(e end, index int, after [stages]time.Duration, log *slog.Logger) (*
 // tick is the interval at which flows expire.
 const tick = time.Second
 
-// run serves until the loop is stopped.
+// run serves events until the loop is stopped.
 func (l *loop) run() {
 	defer close(l.stopped)
 	defer l.poll.Close()
@@ -90,7 +90,7 @@ func (l *loop) run() {
 	}
 }
 
-// serve takes what has come. A panic is logged, and the loop goes on.
+// serve handles the pending events. It logs a panic, and the loop goes on.
 func (l *loop) serve(events []unix.EpollEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,7 +113,7 @@ func (l *loop) serve(events []unix.EpollEvent) {
 	l.flush()
 }
 
-// flush sends all answers, and frees the inbox.
+// flush sends all queued answers, and frees the inbox.
 func (l *loop) flush() {
 	for _, h := range l.dirty {
 		h.flush()
@@ -122,7 +122,7 @@ func (l *loop) flush() {
 	l.in.used = 0
 }
 
-// register gives a source a number and has its events reported.
+// register assigns a number to a source and adds its descriptor to epoll.
 func (l *loop) register(s source, fd int) (number int32, err error) {
 	if n := len(l.free) - 1; n >= 0 {
 		number = l.free[n]
@@ -147,7 +147,7 @@ func (l *loop) unregister(number int32) {
 	}
 }
 
-// collect adds slot i of the inbox to the datagrams of a flow in this round.
+// collect adds slot i of the inbox to the flow's chain of this round.
 func (l *loop) collect(f *flow, i int) {
 	slot := int8(i) //nolint:gosec // below batchSize
 	l.nexts[slot] = -1
@@ -160,7 +160,7 @@ func (l *loop) collect(f *flow, i int) {
 	f.group.last = slot
 }
 
-// expire ends the flows that were silent for too long, or that an operator has cut.
+// expire ends the flows that were silent for too long or cut by an operator.
 func (l *loop) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,19 +21,19 @@ import (
 // ErrLater is returned by a [Gate] that would have to block.
 var ErrLater = errors.New("not now")
 
-// Gate decides about the flows of a server. Only Resolve may block.
+// Gate authorizes the flows of a server and finds their services. Only Resolve may block.
 type Gate interface {
-	// Allow returns an error if no datagrams are taken from an address, without a link.
+	// Allow returns an error if datagrams without a link are refused from an address.
 	Allow(from netip.AddrPort) error
-	// Authorize returns an error if a client may not bring a flow.
+	// Authorize returns an error if the client may not open the flow.
 	Authorize(h wire.Header, from Remote) error
-	// Admit is like Authorize, and returns where the flow goes, or ErrLater if that has to be
-	// looked up.
+	// Admit is like Authorize, and returns the flow's target, or ErrLater if the target needs a
+	// lookup.
 	Admit(h wire.Header, from Remote) (Target, error)
-	// Resolve returns where an authorized flow goes.
+	// Resolve returns the target of an authorized flow.
 	Resolve(ctx context.Context, h wire.Header) (Target, error)
-	// Refused logs and counts a refusal. It returns what the client is told, and the party that
-	// has caused it. h is the zero value if the header is not valid.
+	// Refused logs and counts a refusal. It returns the refusal for the client and the party at
+	// fault. h is the zero value if the header is not valid.
 	Refused(h wire.Header, from Remote, err error) (Refusal, track.Who)
 	// Name returns the name of an authenticated client, or "".
 	Name(from Remote) string
@@ -47,7 +47,7 @@ type ServerConfig struct {
 	Dialer *socket.TransparentDialer
 }
 
-// Server takes datagrams from links, and sends them to services with the peers' addresses.
+// Server forwards datagrams from links to services, with the peers' addresses as sources.
 type Server struct {
 	engine
 
@@ -58,11 +58,11 @@ type Server struct {
 	lookups   atomic.Int32 // under way
 
 	seed   maphash.Seed
-	linkMu sync.RWMutex  // is locked within a loop's lock
-	byWay  map[way]*flow // of the flows that have a link; guarded by linkMu
+	linkMu sync.RWMutex  // acquired after a loop's lock
+	byWay  map[way]*flow // the flows on links; guarded by linkMu
 }
 
-// way is the way of a flow's answers over a link.
+// way identifies a flow on a link.
 type way struct {
 	link Downlink
 	id   FlowID
@@ -78,10 +78,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// Listen takes datagrams with headers from a socket, which the server owns from now on.
+// Listen reads datagrams with headers from a socket. The server takes ownership of it.
 func (s *Server) Listen(conn *net.UDPConn) error { return s.addHub(conn) }
 
-// Shutdown is that of the engine. It also ends the lookups.
+// Shutdown shuts down the engine and cancels lookups.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.cancel()
 	s.engine.Shutdown(ctx)
@@ -99,9 +99,10 @@ func (s *Server) arrived(h *hub, n int) {
 			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
 			continue
 		case header.Local:
-			continue // a health check, which nobody answers
+			s.healthCheck(h, i, header)
+			continue
 		}
-		// The payload takes the place of the datagram.
+		// The payload replaces the datagram.
 		l.in.skip(i, len(b)-len(payload))
 		if f := s.flowOf(h, i, header); f != nil {
 			f.record.Meter.Count(len(payload), 0)
@@ -113,12 +114,23 @@ func (s *Server) arrived(h *hub, n int) {
 	}
 }
 
+// healthy answers a health check. It is shorter than the check, and no header, so that nobody answers it.
+var healthy = wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))
+
+// healthCheck answers a header that claims nobody, if it asks for an answer.
+func (s *Server) healthCheck(h *hub, i int, header wire.Header) {
+	from := h.loop.in.names[i]
+	if header.Answer && s.cfg.Gate.Allow(from.AddrPort()) == nil {
+		h.queue(&flow{back: from, size: h.loop.in.messages[i].hdr.Namelen, from: h.loop.in.local(i)}, healthy)
+	}
+}
+
 // keyOf returns the key of a header.
 func keyOf(h wire.Header) key {
 	return key{peer: endpointOf(h.Source), entry: endpoint{port: uint32(h.Destination.Port())}}
 }
 
-// flowOf returns the flow of slot i, which may be a new one, or nil.
+// flowOf returns the flow of slot i, and begins one if need be. It returns nil if the flow is refused.
 func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 	l := h.loop
 	f := l.table.byKey[keyOf(header)]
@@ -146,7 +158,7 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 	return f
 }
 
-// used notes a datagram of a flow.
+// used records a datagram of a flow.
 func (s *Server) used(f *flow) {
 	f.heard = f.loop.now
 	if f.stage >= answered {
@@ -187,7 +199,7 @@ func (f *flow) isKept(from Remote) bool {
 	return has.Key != from.Identity.Key || has.Name != from.Identity.Name
 }
 
-// begin begins a flow. take sets the way of its answers. Without a flow it returns what the client is told.
+// begin begins a flow. take sets the way of its answers. If the flow is refused, begin returns the refusal for the client.
 func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) (*flow, Refusal) {
 	t, err := s.cfg.Gate.Admit(h, from)
 	later := errors.Is(err, ErrLater)
@@ -214,7 +226,7 @@ func (s *Server) begin(l *loop, h wire.Header, from Remote, take func(f *flow)) 
 	if later {
 		s.lookUp(f)
 	} else if !s.connect(f, t) {
-		return nil, Refusal{} // the link has been told
+		return nil, Refusal{} // refuse has told the link
 	}
 	return f, Refusal{}
 }
@@ -311,8 +323,8 @@ func (s *Server) forward(f *flow) {
 	}
 }
 
-// failed takes an error of a flow's socket. Only the answer that nobody has the port ends the flow: others
-// may be about one datagram, or a moment.
+// failed handles an error of a flow's socket. Only ECONNREFUSED ends the flow. Other errors may concern
+// one datagram or pass soon.
 func (s *Server) failed(f *flow, errno unix.Errno) {
 	if errno == unix.ECONNREFUSED {
 		s.refuse(f, errno)

@@ -12,7 +12,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Request takes a datagram of a link.
+// Request implements Requests.
 func (s *Server) Request(link Downlink, id FlowID, h *wire.Header, payload []byte) {
 	w := way{link, id}
 	f := s.flowOfWay(w)
@@ -47,7 +47,7 @@ func (s *Server) Request(link Downlink, id FlowID, h *wire.Header, payload []byt
 	s.write(f, payload)
 }
 
-// write sends one datagram to the service. A pending error is about an earlier one.
+// write sends one datagram to the service. It tries again after a pending error about an earlier one.
 func (s *Server) write(f *flow, payload []byte) {
 	_, err := unix.Write(f.fd, payload)
 	if errno, ok := errors.AsType[unix.Errno](err); ok && errno != unix.EAGAIN {
@@ -57,14 +57,14 @@ func (s *Server) write(f *flow, payload []byte) {
 	}
 }
 
-// flowOfWay returns the flow whose answers take a way, or nil.
+// flowOfWay returns the flow of a way, or nil.
 func (s *Server) flowOfWay(w way) *flow {
 	s.linkMu.RLock()
 	defer s.linkMu.RUnlock()
 	return s.byWay[w]
 }
 
-// flowOverLink returns the flow of a header that came by a link, which may be a new one, or nil.
+// flowOverLink returns the flow of a header from a link, and begins one if need be. It returns nil if the flow is refused.
 func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 	f := l.table.byKey[keyOf(h)]
 	take := func(f *flow) { s.takeLink(f, w) }
@@ -129,7 +129,7 @@ func (s *Server) Forgotten(link Downlink, id FlowID) {
 	}
 }
 
-// Lost drops the answers of a link's flows, until another brings their next header.
+// Lost detaches a link's flows. Their answers are dropped until another link brings the next header.
 func (s *Server) Lost(link Downlink) {
 	for _, l := range s.loops {
 		l.mu.Lock()

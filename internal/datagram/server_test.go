@@ -349,3 +349,26 @@ func TestLinks(t *testing.T) {
 	r.Request(two, 10, &refused, []byte("d"))
 	two.want(t, two.ends, wire.Refused.String())
 }
+
+// TestHealthCheck wants an answer to a header that claims nobody and asks for one, and none to others.
+func TestHealthCheck(t *testing.T) {
+	t.Parallel()
+	r := newServerRig(t, nil)
+	link := r.link(t)
+	check := wire.Header{Local: true, ID: wire.NewID()}
+	for _, form := range []wire.Form{wire.V2, wire.Native} {
+		b, err := check.Append(nil, form)
+		nstest.Must(t, err)
+		say(t, link, string(b))
+	}
+	bring(t, link, netip.MustParseAddrPort("127.0.0.9:4444"), 53, "hi")
+	r.seen(t, netip.MustParseAddrPort("127.0.0.9:4444"), "hi")
+	_, err := r.service.WriteToUDPAddrPort([]byte("last"), netip.MustParseAddrPort("127.0.0.9:4444"))
+	nstest.Must(t, err)
+	for _, want := range []string{string(wire.AppendFrame(nil, wire.KindStatus, byte(wire.Connected))), "last"} {
+		b := make([]byte, 100)
+		if n, err := link.Read(b); err != nil || string(b[:n]) != want {
+			t.Errorf("got %q, %v, want %q", b[:n], err, want)
+		}
+	}
+}

@@ -7,8 +7,8 @@ import (
 	"portredirector/internal/socket"
 )
 
-// endpoint is an address and port without pointers, so that maps of flows cost the garbage collector
-// nothing.
+// endpoint is an address and port without pointers, so that the garbage collector need not scan maps of
+// flows.
 type endpoint struct {
 	ip   [16]byte
 	zone uint32
@@ -20,33 +20,33 @@ func endpointOf(a netip.AddrPort) endpoint {
 	return endpoint{ip: a.Addr().As16(), port: uint32(a.Port())}
 }
 
-// key identifies a flow: the peer, and where it sent to. On a server only the port of that counts.
+// key identifies a flow by peer and destination. A server ignores the destination's address.
 type key struct{ peer, entry endpoint }
 
-// stage tells how much is known about a flow.
+// stage tells how far a flow is proven.
 type stage uint8
 
 const (
-	unanswered stage = iota // a forged source looks like this
+	unanswered stage = iota // the source may be forged
 	answered                // the service has sent something
-	proven                  // the peer has sent something after an answer: it gets them
+	proven                  // the peer has sent something after an answer
 	stages
 )
 
-// table has the flows of a loop. Its lock is that of the loop.
+// table holds the flows of a loop. The loop's lock guards it.
 type table struct {
 	byKey map[key]*flow
-	byID  map[FlowID]*flow // that use a link
+	byID  map[FlowID]*flow // flows on links
 	lists [stages]list
 }
 
-// list has flows in the order of their last use, coarsely. The first is the oldest.
+// list holds flows roughly in the order of their last use, the oldest first.
 type list struct {
 	first, last *flow
 	n           int
 }
 
-// coarse is the time within which the order of a list does not matter.
+// coarse is the precision of the order of a list.
 const coarse = int64(time.Second)
 
 // add appends a flow.
@@ -96,7 +96,7 @@ func (t *table) delete(f *flow) {
 	t.lists[f.stage].remove(f)
 }
 
-// touch notes that a flow was used, and that it has reached a stage.
+// touch records the use of a flow and the stage reached.
 func (t *table) touch(f *flow, now int64, reached stage) {
 	if reached <= f.stage && now-f.used < coarse {
 		return

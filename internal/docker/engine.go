@@ -24,7 +24,7 @@ type Engine struct {
 	log        *slog.Logger
 	containers map[string]*atomic.Pointer[place]                 // by name; the map stays as it is
 	lastError  string                                            // of asking the engine; "" if that worked
-	led        atomic.Pointer[map[ports.Endpoint]netip.AddrPort] // services whose peers go to a container; nil if there are none
+	led        atomic.Pointer[map[ports.Endpoint]netip.AddrPort] // services whose peers are led to a container; may be nil
 	strange    func(netip.Addr) bool                             // no network of this machine has an address; may be nil
 }
 

@@ -12,8 +12,7 @@ import (
 	"portredirector/internal/ports"
 )
 
-// listener is a socket of this network namespace that listens by TCP, or takes datagrams from
-// anybody.
+// listener is a listening TCP socket or an unconnected UDP socket of this network namespace.
 type listener struct {
 	at     netip.AddrPort
 	cookie uint64 // the kernel gives each socket another one
@@ -29,15 +28,15 @@ const (
 	responseSize     = 72 // struct inet_diag_msg
 )
 
-// asked are the sockets of one protocol that listeners looks at.
+// asked selects the sockets of one protocol.
 type asked struct {
 	protocol ports.Protocol
 	number   byte // of the protocol
 	state    uint32
 }
 
-// listeners lists the sockets that listen on some ports, sorted. It does not look at those of a
-// protocol without ports.
+// listeners returns a sorted list of the sockets that listen on some ports. It skips a protocol
+// without ports.
 func listeners(some map[ports.Port]bool) ([]listener, error) {
 	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
@@ -68,7 +67,7 @@ func listeners(some map[ports.Port]bool) ([]listener, error) {
 	return list, nil
 }
 
-// in reports whether one of the ports is of the protocol.
+// in reports whether any port belongs to the protocol.
 func (a asked) in(some map[ports.Port]bool) bool {
 	for p := range some {
 		if p.Protocol == a.protocol {

@@ -56,16 +56,10 @@ func (p Proxy) instead(port ports.Port) string {
 // Proxies lists the proxies of this network namespace.
 type Proxies []Proxy
 
-// Check returns an error if docker-proxy would hide the peers' addresses from a TCP service;
-// see CheckPort.
-func (l Proxies) Check(port uint16, service netip.AddrPort) error {
-	return l.CheckPort(ports.Port{Number: port}, service)
-}
-
-// CheckPort returns an error if docker-proxy would hide the peers' addresses from a service
+// Check returns an error if docker-proxy would hide the peers' addresses from a service
 // of the port's protocol. The error names the option to use instead; port is the one that
 // peers connect to.
-func (l Proxies) CheckPort(port ports.Port, service netip.AddrPort) error {
+func (l Proxies) Check(port ports.Port, service netip.AddrPort) error {
 	p, ok := l.before(port.Protocol.At(service))
 	if !ok {
 		return nil

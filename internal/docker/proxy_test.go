@@ -78,14 +78,14 @@ func TestCheck(t *testing.T) {
 		"docker-proxy listens on 127.0.0.1:8080 and would hide the peers' addresses: use -p 443=172.17.0.2:80":                         {p},
 		"docker-proxy listens on 127.0.0.1:8080 and would hide the peers' addresses: use -p 443=172.17.0.2:80 or -p 443=docker:web:80": {named},
 	} {
-		if err := list.Check(443, service); err == nil || err.Error() != want {
+		if err := list.Check(ports.Port{Number: 443}, service); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if err := (docker.Proxies{p}).Check(443, netip.MustParseAddrPort("198.51.100.1:8080")); err != nil {
+	if err := (docker.Proxies{p}).Check(ports.Port{Number: 443}, netip.MustParseAddrPort("198.51.100.1:8080")); err != nil {
 		t.Error(err)
 	}
-	if err := docker.Proxies(nil).Check(80, service); err != nil {
+	if err := docker.Proxies(nil).Check(ports.Port{Number: 80}, service); err != nil {
 		t.Error(err)
 	}
 }

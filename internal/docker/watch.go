@@ -24,13 +24,12 @@ const (
 
 // Service is one that docker-proxy may come to hide.
 type Service struct {
-	Protocol ports.Protocol
-	Port     uint16         // that peers connect to
-	At       netip.AddrPort // where it is dialed
+	Port ports.Port     // that peers connect to
+	At   netip.AddrPort // where it is dialed
 }
 
-// endpoint returns where the service is dialed.
-func (s Service) endpoint() ports.Endpoint { return s.Protocol.At(s.At) }
+// Endpoint returns where the service is dialed.
+func (s Service) Endpoint() ports.Endpoint { return s.Port.Protocol.At(s.At) }
 
 // Watch looks whether docker-proxy comes to listen in front of one of the
 // services, or goes, until ctx is canceled. Peers of such a service are led to
@@ -50,14 +49,9 @@ func (e *Engine) Watch(ctx context.Context, services func() []Service, hide func
 	}
 }
 
-// Instead returns the address to dial in place of a TCP service's; see InsteadOf.
-func (e *Engine) Instead(service netip.AddrPort) netip.AddrPort {
-	return e.InsteadOf(ports.TCP.At(service))
-}
-
-// InsteadOf returns the address of the container if docker-proxy listens where a
+// Instead returns the address of the container if docker-proxy listens where a
 // service is dialed, and the service's address otherwise. It does not wait.
-func (e *Engine) InsteadOf(service ports.Endpoint) netip.AddrPort {
+func (e *Engine) Instead(service ports.Endpoint) netip.AddrPort {
 	if led := e.led.Load(); led != nil {
 		if container, ok := (*led)[service]; ok {
 			return container
@@ -71,7 +65,7 @@ func (e *Engine) lead(led map[ports.Endpoint]Proxy) {
 	now := make(map[ports.Endpoint]netip.AddrPort)
 	for service, p := range led {
 		now[service] = p.Container
-		if e.InsteadOf(service) != p.Container {
+		if e.Instead(service) != p.Container {
 			e.log.Warn("docker-proxy has come to listen where the service is dialed, peers are led to its container from now on",
 				slog.String("service", service.String()), slog.String("container", p.Container.String()), slog.String("name", p.Name))
 		}
@@ -106,7 +100,7 @@ type watch struct {
 func (w *watch) look(ctx context.Context, services []Service) {
 	some := make(map[ports.Port]bool)
 	for _, s := range services {
-		some[ports.Port{Protocol: s.Protocol, Number: s.At.Port()}] = true
+		some[ports.Port{Protocol: s.Port.Protocol, Number: s.At.Port()}] = true
 	}
 	switch now, err := w.listeners(some); {
 	case err != nil:
@@ -126,11 +120,11 @@ func (w *watch) look(ctx context.Context, services []Service) {
 	}
 	led, hidden := make(map[ports.Endpoint]Proxy), make(map[ports.Endpoint]error)
 	for _, s := range services {
-		at := s.endpoint()
+		at := s.Endpoint()
 		if p, ok := proxies.before(at); ok && p.leads(s.At) {
 			led[at] = p
 		} else if ok {
-			hidden[at] = proxies.CheckPort(ports.Port{Protocol: s.Protocol, Number: s.Port}, s.At)
+			hidden[at] = proxies.Check(s.Port, s.At)
 		}
 	}
 	w.lead(led)

@@ -21,7 +21,7 @@ func TestWatchLooks(t *testing.T) {
 }
 
 func testWatchLooks(t *testing.T, p ports.Protocol) {
-	service := Service{Protocol: p, Port: 443, At: netip.MustParseAddrPort("127.0.0.1:80")}
+	service := Service{Port: ports.Port{Protocol: p, Number: 443}, At: netip.MustParseAddrPort("127.0.0.1:80")}
 	other := Proxy{Protocol: 1 - p, Host: service.At, Container: netip.MustParseAddrPort("172.17.0.3:80")}
 	container := netip.MustParseAddrPort("172.17.0.2:80")
 	inFront := Proxy{Protocol: p, Host: netip.MustParseAddrPort("0.0.0.0:80"), Container: container}
@@ -62,10 +62,10 @@ func testWatchLooks(t *testing.T, p ports.Protocol) {
 		if looks != looksAfter {
 			t.Errorf("%s: %d looks at the processes, want %d", step.name, looks, looksAfter)
 		}
-		if got := e.InsteadOf(service.endpoint()); got != step.at {
+		if got := e.Instead(service.Endpoint()); got != step.at {
 			t.Errorf("%s: peers are led to %s, want %s", step.name, got, step.at)
 		}
-		if got := hidden[service.endpoint()] != nil; got != step.hides {
+		if got := hidden[service.Endpoint()] != nil; got != step.hides {
 			t.Errorf("%s: hidden is %t", step.name, got)
 		}
 	}

@@ -12,10 +12,10 @@ type Diagnosis struct {
 	Results []Result `json:"results"`
 }
 
-// ofMachine lists the checks that all sections of a file share.
+// ofMachine lists the checks whose results do not depend on the section of a file.
 var ofMachine = []string{"capabilities", "kernel", "descriptors", "conntrack", "congestion", "slow start"}
 
-// Add adds a result. It reports false if another section had the same about the machine.
+// Add adds a result. It reports false if another section had the same result about the machine.
 func (d *Diagnosis) Add(r Result) bool {
 	for _, old := range d.Results {
 		if old.Section = r.Section; old == r && slices.Contains(ofMachine, r.Check) {
@@ -27,7 +27,7 @@ func (d *Diagnosis) Add(r Result) bool {
 	return true
 }
 
-// String returns the lines of a result: what was seen, and indented what mends it.
+// String returns the lines of a result: the observation, and indented the mend.
 func (r Result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-4s  %-12s  %s\n", r.Level, r.Check, oneLine(r.Seen))
@@ -37,7 +37,7 @@ func (r Result) String() string {
 	return b.String()
 }
 
-// oneLine puts a text on one line, and takes out what could command a terminal.
+// oneLine puts a text on one line, without control characters.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {

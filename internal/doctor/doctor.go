@@ -1,8 +1,8 @@
 // Package doctor checks what a client or a server needs: of its machine, of the other end of the
 // link, and of the services.
 //
-// A check looks at one thing, and says what it saw and which command mends it. A check whose
-// ground another has found broken says nothing, so that each fault has one name.
+// A check looks at one thing, and reports an observation and the command that mends a fault. If an
+// earlier check has failed, the checks that depend on it are skipped. So each fault has one name.
 package doctor
 
 import (
@@ -15,13 +15,13 @@ import (
 	"portredirector/internal/config"
 )
 
-// Level tells how bad a result is.
+// Level is the severity of a result.
 type Level uint8
 
 // The levels.
 const (
 	OK   Level = iota // nothing to do
-	Warn              // it works, and could be better or fail later
+	Warn              // works, but may be slow or fail later
 	Fail              // peers are not served, or their addresses are lost
 )
 
@@ -33,7 +33,7 @@ func (l Level) String() string { return levels[l] }
 // MarshalText returns the level as a word.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// Result is what one check found.
+// Result is the result of one check.
 type Result struct {
 	Section string `json:"section,omitempty"` // of a file, such as "client web"
 	Check   string `json:"check"`
@@ -42,32 +42,32 @@ type Result struct {
 	Mend    string `json:"mend,omitempty"` // begins with a command where one is enough
 }
 
-// Patient is a client or a server, which need not run.
+// Patient is a client or a server to check, running or not.
 type Patient struct {
 	Section string         // of a file; "" for a command line
 	Client  *config.Client // one of the two is nil
 	Server  *config.Server
 	Version string
 
-	// Credentials reads the keys or certificates, and returns what authenticates the links that
-	// this end opens; nil if they are plain, or there are none.
+	// Credentials reads the keys or certificates, and returns the Dialer for the links that this
+	// end opens. It returns nil if links are plain, or this end opens none.
 	Credentials func() (*auth.Dialer, error)
 
 	Now  func() time.Time // nil is time.Now
 	Proc string           // "" is /proc
 
-	broken  bool            // the ground of later checks is missing
+	broken  bool            // later checks cannot work
 	unnamed map[string]bool // hosts that do not resolve
 }
 
 // check is one check of a patient.
 type check struct {
 	name  string
-	quick bool // it takes less than 50 ms, and a daemon does it at its start
+	quick bool // takes less than 50 ms; a daemon runs it at start
 	run   func(p *Patient, ctx context.Context, report reporter)
 }
 
-// checks lists all, in their order.
+// checks lists all checks in the order of their dependencies.
 var checks = []check{
 	{"capabilities", false, (*Patient).checkCapabilities},
 	{"kernel", false, (*Patient).checkKernel},
@@ -85,7 +85,7 @@ var checks = []check{
 // reporter takes the results of a check.
 type reporter func(check string, level Level, seen, mend string)
 
-// Examine runs all checks, and passes each result on as it comes.
+// Examine runs all checks, and calls report with each result as it comes.
 func (p *Patient) Examine(ctx context.Context, each func(Result)) {
 	report := func(check string, level Level, seen, mend string) {
 		each(Result{p.Section, check, level, seen, mend})
@@ -98,7 +98,7 @@ func (p *Patient) Examine(ctx context.Context, each func(Result)) {
 	}
 }
 
-// LogQuick runs the quick checks of patients, and logs what is not well, once.
+// LogQuick runs the quick checks of patients, and logs each fault once.
 func LogQuick(ctx context.Context, log *slog.Logger, patients ...*Patient) {
 	var d Diagnosis
 	for _, p := range patients {
@@ -108,9 +108,9 @@ func LogQuick(ctx context.Context, log *slog.Logger, patients ...*Patient) {
 			}
 			attrs := []any{slog.String("check", check), slog.String("seen", seen), slog.String("mend", mend)}
 			if level == Warn {
-				log.Info("this machine could serve better", attrs...)
+				log.Info("a check of this machine suggests a change", attrs...)
 			} else {
-				log.Warn("this machine is not fit", attrs...)
+				log.Warn("a check of this machine failed", attrs...)
 			}
 		}
 		for _, c := range checks {

@@ -2,17 +2,24 @@ package doctor
 
 import (
 	"encoding/json"
+	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"portredirector/internal/config"
+	"portredirector/internal/ports"
+	"portredirector/internal/route"
 	"portredirector/internal/server"
 	"portredirector/internal/testnet/nstest"
+	"portredirector/internal/wire"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -118,5 +125,50 @@ func TestSummary(t *testing.T) {
 	summarize(bad, func(string, Level, string, string) { lines++ }, func(int) string { return "" })
 	if lines != mostLines+1 {
 		t.Errorf("20 bad results are %d lines, want %d", lines, mostLines+1)
+	}
+}
+
+// TestReport wants a UDP service that keeps silent to be well, without a source that nobody has seen, and one that is not there to fail.
+func TestReport(t *testing.T) {
+	at := ports.UDP.At(netip.MustParseAddrPort("127.0.0.1:53"))
+	claim := netip.MustParseAddrPort("198.51.100.77:1")
+	for outcome, want := range map[route.Outcome]wire.Finding{
+		route.Holds:     {Works: true, Outcome: "replies come back, with the peer's address", Source: "198.51.100.77"},
+		route.LookedUp:  {Works: true, Outcome: "the kernel's routes are right; the service did not answer"},
+		route.NoService: {Outcome: "nothing listens there", Mend: "ss -lunp 'sport = :53' shows where the service listens; start it"},
+		route.NoAnswer:  {Outcome: "the service does not answer", Mend: "ping -c 3 127.0.0.1: is its machine up, and does its firewall let UDP port 53 pass?"},
+	} {
+		if diff := cmp.Diff(want, Report(route.Finding{Service: at, Claim: claim, Outcome: outcome})); diff != "" {
+			t.Errorf("the report differs (-want +got):\n%s", diff)
+		}
+	}
+	silent := (&trials{}).judge(question{claim.Addr(), ports.Port{Protocol: ports.UDP, Number: 53}},
+		answer{wire.Finding{Works: true, Outcome: "silent", Service: at.String()}, wire.Connected})
+	if silent.Level != OK || silent.Seen != "198.51.100.77 → 127.0.0.1:53/udp (port 53/udp): silent" {
+		t.Errorf("a silent service is %+v", silent)
+	}
+}
+
+// TestAskByUDP asks a server that answers the second question, and a port that nobody has.
+func TestAskByUDP(t *testing.T) {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	nstest.Must(t, err)
+	at := netip.MustParseAddrPort(c.LocalAddr().String())
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		var from netip.AddrPort
+		for range 2 {
+			_, from, _ = c.ReadFromUDPAddrPort(nil)
+		}
+		_, _ = c.WriteToUDPAddrPort(nil, from)
+	}()
+	if err := askByUDP(t.Context(), at); err != nil {
+		t.Error(err)
+	}
+	<-answered
+	nstest.Must(t, c.Close())
+	if err := askByUDP(t.Context(), at); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, want %v", err, syscall.ECONNREFUSED)
 	}
 }

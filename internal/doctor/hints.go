@@ -19,7 +19,7 @@ import (
 )
 
 // Inner packages do not name command line options, because a value may come from elsewhere. The
-// hints name the option behind an error, in the log and in what a daemon or a check returns.
+// hints name the option behind an error, in the log and in returned errors.
 
 // Hint names the option behind an error.
 type Hint struct {

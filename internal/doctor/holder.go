@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,31 +9,31 @@ import (
 	"strings"
 
 	"portredirector/internal/admin"
+	"portredirector/internal/ports"
 )
 
 // holder is the process that listens on a port.
 type holder struct {
-	pid  int // 0 if it cannot be seen
+	pid  int // 0 if the process cannot be seen
 	name string
-	own  bool // it is a portredirector
+	own  bool // the process is a portredirector
 }
 
 // String names the process.
 func (h holder) String() string {
 	if h.pid == 0 {
-		return "a process that this user cannot see (as root it has a name)"
+		return "a process that this user cannot see; run as root to see its name"
 	}
 	return fmt.Sprintf("%s (process %d)", h.name, h.pid)
 }
 
-// holder returns who listens on the port of an address.
-func (p *Patient) holder(at string) holder {
-	_, port, _ := net.SplitHostPort(at)
+// holder returns who listens on a port.
+func (p *Patient) holder(protocol ports.Protocol, port string) holder {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return holder{}
 	}
-	inodes := p.listenersOf(uint16(n))
+	inodes := p.listenersOf(ports.Port{Protocol: protocol, Number: uint16(n)})
 	dirs, _ := filepath.Glob(p.proc("[0-9]*"))
 	for _, dir := range dirs {
 		fds, _ := os.ReadDir(dir + "/fd") // none of a process of another user
@@ -60,14 +59,18 @@ func newHolder(dir string) holder {
 }
 
 // listenersOf returns the sockets that listen on a port, as links in /proc name them.
-func (p *Patient) listenersOf(port uint16) map[string]bool {
-	const state, listening, inode = 3, "0A", 9 // fields of /proc/net/tcp, proc_net_tcp.rst
+func (p *Patient) listenersOf(port ports.Port) map[string]bool {
+	const state, inode = 3, 9 // fields of /proc/net/tcp and udp, proc_net_tcp.rst
+	listening := "0A"
+	if port.Protocol == ports.UDP {
+		listening = "07" // TCP_CLOSE: it is not connected
+	}
 	found := make(map[string]bool)
-	for _, file := range []string{"thread-self/net/tcp", "thread-self/net/tcp6"} {
-		text, _ := os.ReadFile(p.proc(file))
+	for _, version := range []string{"", "6"} {
+		text, _ := os.ReadFile(p.proc("thread-self/net/" + port.Protocol.String() + version))
 		for line := range strings.Lines(string(text)) {
 			fields := strings.Fields(line)
-			if len(fields) > inode && fields[state] == listening && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+			if len(fields) > inode && fields[state] == listening && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port.Number)) {
 				found["socket:["+fields[inode]+"]"] = true
 			}
 		}

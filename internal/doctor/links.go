@@ -21,15 +21,15 @@ import (
 	"portredirector/internal/wire"
 )
 
-// linkTimeout bounds the opening of a link, and each answer.
+// linkTimeout is the time limit for opening a link and for each answer.
 const linkTimeout = 4 * time.Second
 
-// errSilent means that the other end has not answered in time.
+// errSilent is returned if the other end has not answered in time.
 var errSilent = errors.New("no answer in time")
 
-var errNoAddress = errors.New("it has no address")
+var errNoAddress = errors.New("the name has no address")
 
-// checkLinks opens links to the other ends, and on a client asks over them.
+// checkLinks opens links to the other ends. On a client it then sends trials over them.
 func (p *Patient) checkLinks(ctx context.Context, report reporter) {
 	if p.broken && p.Client != nil {
 		return
@@ -44,7 +44,7 @@ func (p *Patient) checkLinks(ctx context.Context, report reporter) {
 	if p.Credentials != nil && !p.trust().None() {
 		var err error
 		if dialer, err = p.Credentials(); err != nil {
-			return // checkKey has told
+			return // checkKey has reported it
 		}
 	}
 	for _, other := range others {
@@ -97,7 +97,7 @@ func findOther(ctx context.Context, name string) ([]netip.AddrPort, error) {
 	return all, nil
 }
 
-// line is the way to one other end.
+// line checks the link to one other end.
 type line struct {
 	patient *Patient
 	report  reporter
@@ -109,7 +109,7 @@ type line struct {
 	inquiry *upstream.Inquiry
 }
 
-// examine runs the checks of a link, each on the ground of those before.
+// examine runs the checks of a link until one fails.
 func (l *line) examine(ctx context.Context) {
 	began := time.Now()
 	at, ok := l.open(ctx)
@@ -122,14 +122,19 @@ func (l *line) examine(ctx context.Context) {
 		l.report("key", OK, l.them()+" has a key or certificate that is trusted here, and trusts this end", "")
 	}
 	if l.patient.Client == nil {
+		l.checkUDP(ctx, at)
 		return
 	}
 	if l.patient.Client.Header != wire.Native {
 		l.report("program", OK, fmt.Sprintf("--header %s: the server is another program, which is not asked", l.patient.Client.Header), "")
+		l.checkUDP(ctx, at)
 		return
 	}
 	t := newTrials(l)
 	if !t.first(ctx) {
+		return
+	}
+	if !l.checkUDP(ctx, at) && !t.leaveOutUDP() {
 		return
 	}
 	t.clock()
@@ -150,7 +155,7 @@ func (l *line) close() {
 	}
 }
 
-// them names the other end.
+// them returns a noun for the other end.
 func (l *line) them() string {
 	if l.purpose == auth.ToClient {
 		return "the client"
@@ -158,10 +163,10 @@ func (l *line) them() string {
 	return "the server"
 }
 
-// unit is the command that starts the other end.
+// unit is the command that shows whether the other end runs.
 const unit = "systemctl status portredirector"
 
-// open opens a link. If it cannot, it reports why, under the name of what is to blame.
+// open opens a link. On failure it reports the cause under the name of the check at fault.
 func (l *line) open(ctx context.Context) (netip.AddrPort, bool) {
 	ctx, cancel := context.WithTimeoutCause(ctx, linkTimeout, errSilent)
 	defer cancel()
@@ -187,23 +192,23 @@ func (l *line) open(ctx context.Context) (netip.AddrPort, bool) {
 	return at, true
 }
 
-// unreached reports why no connection could be made.
+// unreached reports the cause of a failed connect.
 func (l *line) unreached(err error) {
 	_, port, _ := net.SplitHostPort(l.name)
 	host := hostOf(l.name)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		l.report("link", Fail, fmt.Sprintf("%s refuses: nothing listens there, or a firewall rejects", l.name),
+		l.report("link", Fail, fmt.Sprintf("%s refuses: nothing listens there, or a firewall rejects connections", l.name),
 			fmt.Sprintf("there: %s; ss -ltn 'sport = :%s'", unit, port))
 	case errors.Is(err, errSilent) || errors.Is(err, syscall.ETIMEDOUT):
-		l.report("link", Fail, fmt.Sprintf("%s does not answer: its machine is away, or a firewall drops", l.name),
+		l.report("link", Fail, fmt.Sprintf("%s does not answer: the machine is down, or a firewall drops packets", l.name),
 			fmt.Sprintf("ping -c 3 %s; there: let TCP port %s pass, as by ufw allow %s/tcp or firewall-cmd --add-port=%s/tcp", host, port, port, port))
 	default:
 		l.report("link", Fail, fmt.Sprintf("%s cannot be reached: %v", l.name, err), fmt.Sprintf("ip route get %s", host))
 	}
 }
 
-// untrusted reports why a handshake failed. holed says that long packets were lost.
+// untrusted reports the cause of a failed handshake. holed means that long packets were lost.
 func (l *line) untrusted(err error, holed bool) {
 	text := l.patient.hints().Add(err).Error()
 	var record tls.RecordHeaderError
@@ -224,17 +229,17 @@ func (l *line) untrusted(err error, holed bool) {
 	}
 }
 
-// otherProgram says what to do about an end that is not portredirector.
+// otherProgram returns the mend for an end that is not portredirector.
 func (l *line) otherProgram() string {
 	_, port, _ := net.SplitHostPort(l.name)
 	return fmt.Sprintf("there: ss -ltnp 'sport = :%s' shows which program it is, and portredirector version which version; another program needs --header v2", port)
 }
 
-// noAnswer reports why a trial has no answer.
+// noAnswer reports the cause of a trial without an answer.
 func (l *line) noAnswer(err error) {
 	switch {
 	case errors.Is(err, upstream.ErrNoTrials):
-		l.report("program", Warn, err.Error()+": its way to the services is not checked", "install the same version on both machines")
+		l.report("program", Warn, err.Error()+": the way from there to the services is not checked", "install the same version on both machines")
 	case errors.Is(err, errSilent):
 		l.report("program", Fail, fmt.Sprintf("%s accepts connections and does not answer", l.name), "there: "+unit+"; if it is another program, --header v2")
 	default:
@@ -245,6 +250,6 @@ func (l *line) noAnswer(err error) {
 // blackHole reports that long packets are lost.
 func (l *line) blackHole(err error) {
 	l.report("path MTU", Fail,
-		fmt.Sprintf("short packets pass, and long ones do not (%v): something on the way drops those that are longer than its MTU, and does not say so", err),
+		fmt.Sprintf("short packets pass, and long ones do not (%v): a router on the way drops packets longer than its MTU without an ICMP error", err),
 		"sysctl -w net.ipv4.tcp_mtu_probing=1 on both machines, and in /etc/sysctl.d to keep it; or ip link set dev DEVICE mtu 1400")
 }

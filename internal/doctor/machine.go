@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,17 +13,19 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"portredirector/internal/config"
 	"portredirector/internal/dial"
+	"portredirector/internal/ports"
 	"portredirector/internal/sandbox"
 	"portredirector/internal/socket"
 )
 
-// mendCapabilities gives the program what it needs. A unit has AmbientCapabilities= in its place.
+// mendCapabilities is the mend for missing capabilities.
 const mendCapabilities = "setcap cap_net_admin,cap_net_bind_service+ep $(command -v portredirector), or run it as root; " +
 	"in a unit AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE, in a container --cap-add=NET_ADMIN"
 
-// checkCapabilities looks whether a server may open transparent sockets. A low port is looked at
-// where it is bound.
+// checkCapabilities checks whether a server may open transparent sockets. checkPorts covers low
+// ports.
 func (p *Patient) checkCapabilities(_ context.Context, report reporter) {
 	if p.Server == nil {
 		return
@@ -42,7 +43,7 @@ func (p *Patient) checkCapabilities(_ context.Context, report reporter) {
 	report("capabilities", OK, "CAP_NET_ADMIN is there", "")
 }
 
-// checkKernel looks for what a server needs of the kernel.
+// checkKernel checks the kernel features that a server needs.
 func (p *Patient) checkKernel(_ context.Context, report reporter) {
 	var name unix.Utsname
 	_ = unix.Uname(&name) // it never fails with a valid pointer
@@ -74,13 +75,13 @@ func (p *Patient) tryNftables() error {
 	return err
 }
 
-// Numbers of descriptors. A peer takes two, and two pipes lend four for a moment.
+// Numbers of descriptors. A peer takes two, and for a moment four more for two pipes.
 const (
 	enoughDescriptors = 4096
 	ownDescriptors    = 64
 )
 
-// checkDescriptors compares the limit of descriptors with the number of peers.
+// checkDescriptors compares the descriptor limit with the number of peers.
 func (p *Patient) checkDescriptors(_ context.Context, report reporter) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -101,8 +102,8 @@ func (p *Patient) checkDescriptors(_ context.Context, report reporter) {
 	}
 }
 
-// checkConntrack looks how much room connection tracking has. A full table drops the first packet
-// of each connection.
+// checkConntrack checks how full the table of connection tracking is. A full table drops the first
+// packet of each connection.
 func (p *Patient) checkConntrack(_ context.Context, report reporter) {
 	count, err := p.number("sys/net/netfilter/nf_conntrack_count")
 	most, err2 := p.number("sys/net/netfilter/nf_conntrack_max")
@@ -131,7 +132,7 @@ func (p *Patient) number(path string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// checkCongestion looks whether links can have their congestion control.
+// checkCongestion checks whether links can use their congestion control.
 func (p *Patient) checkCongestion(_ context.Context, report reporter) {
 	name, err := p.algorithm()
 	if err != nil {
@@ -141,7 +142,7 @@ func (p *Patient) checkCongestion(_ context.Context, report reporter) {
 	report("congestion", OK, "links have "+name, "")
 }
 
-// algorithm returns the congestion control of links.
+// algorithm returns the name of the links' congestion control.
 func (p *Patient) algorithm() (string, error) {
 	c, err := dial.NewCongestion(p.congestion())
 	if err != nil {
@@ -150,11 +151,11 @@ func (p *Patient) algorithm() (string, error) {
 	return socket.TryCongestion(c.Algorithm())
 }
 
-// checkSlowStart looks whether a link begins slowly after it was idle. BBR does not.
+// checkSlowStart checks whether a link falls back to slow start after idling. BBR does not.
 func (p *Patient) checkSlowStart(_ context.Context, report reporter) {
 	name, err := p.algorithm()
 	if err != nil {
-		return // checkCongestion has told
+		return // checkCongestion has reported it
 	}
 	on, err := p.number("sys/net/ipv4/tcp_slow_start_after_idle")
 	switch {
@@ -168,8 +169,8 @@ func (p *Patient) checkSlowStart(_ context.Context, report reporter) {
 	}
 }
 
-// checkPorts tries to bind the addresses on which this end listens. It does not listen, so that no
-// peer gets lost.
+// checkPorts tries to bind the addresses on which this end listens. It does not listen, so no peer
+// is lost.
 func (p *Patient) checkPorts(_ context.Context, report reporter) {
 	var free, own, more int
 	for _, at := range p.listens() {
@@ -178,15 +179,15 @@ func (p *Patient) checkPorts(_ context.Context, report reporter) {
 		case err == nil:
 			free++
 		case errors.Is(err, syscall.EADDRINUSE):
-			holder := p.holder(at)
+			protocol, port := protocolAndPort(at)
+			holder := p.holder(protocol, port)
 			if holder.own {
 				own++
 				continue
 			}
 			if more++; more <= mostLines {
-				_, port, _ := net.SplitHostPort(at)
 				report("ports", Fail, fmt.Sprintf("%s is in use by %s", at, holder),
-					fmt.Sprintf("ss -ltnp 'sport = :%s' shows it: stop that program, or listen on another port or address", port))
+					listeners(protocol, port)+" shows it: stop that program, or listen on another port or address")
 			}
 		case errors.Is(err, syscall.EACCES):
 			report("capabilities", Fail, fmt.Sprintf("%s cannot be listened on: CAP_NET_BIND_SERVICE is missing", at), mendCapabilities)
@@ -205,27 +206,55 @@ func (p *Patient) checkPorts(_ context.Context, report reporter) {
 	}
 }
 
-// mostLines bounds the results of one kind.
+// mostLines is the most results of one kind.
 const mostLines = 8
 
-// listens lists the addresses on which this end listens.
-func (p *Patient) listens() []string {
+// listens lists the addresses on which this end listens, those of UDP with "/udp" behind.
+func (p *Patient) listens() (all []string) {
+	links := ""
 	if p.Client != nil {
-		return withLinks(p.Client.Listen, p.Client.ListenLinks)
+		all, links = p.Client.All(), p.Client.ListenLinks
+	} else {
+		links = p.Server.Listen
 	}
-	return withLinks(nil, p.Server.Listen)
-}
-
-func withLinks(all []string, links string) []string {
 	if links == "" {
 		return all
 	}
-	return append(slices.Clip(all), links)
+	all = append(all, links)
+	if p.datagrams() {
+		all = append(all, config.UDPAddress(links))
+	}
+	return all
 }
 
-// tryBind binds an address as a listener would, and lets it go.
+// datagrams reports whether this end has UDP ports or services.
+func (p *Patient) datagrams() bool {
+	if p.Client != nil {
+		return len(p.Client.ListenUDP) > 0
+	}
+	return len(p.Server.UDPServices) > 0
+}
+
+// protocolAndPort returns both of an address that this end listens on.
+func protocolAndPort(at string) (ports.Protocol, string) {
+	address, protocol := ports.CutProtocol(at)
+	_, port, _ := net.SplitHostPort(address)
+	return protocol, port
+}
+
+// listeners returns the command that shows who listens on a port.
+func listeners(p ports.Protocol, port string) string {
+	return fmt.Sprintf("ss -l%cnp 'sport = :%s'", p.String()[0], port)
+}
+
+// tryBind binds an address as a listener would, and closes the socket.
 func tryBind(at string) error {
-	to, err := net.ResolveTCPAddr("tcp", at)
+	address, protocol := ports.CutProtocol(at)
+	kind := unix.SOCK_STREAM
+	if protocol == ports.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	to, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return err
 	}
@@ -239,17 +268,19 @@ func tryBind(at string) error {
 	default:
 		a = &unix.SockaddrInet6{Port: to.Port, Addr: [16]byte(to.IP.To16()), ZoneId: zone(to.Zone)}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) && to.IP == nil {
 		family, a = unix.AF_INET, &unix.SockaddrInet4{Port: to.Port}
-		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	}
 	if err != nil {
 		return err
 	}
 	defer socket.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
+	if protocol == ports.TCP { // by UDP two sockets could share the port
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
 	}
 	if family == unix.AF_INET6 && to.IP == nil {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)

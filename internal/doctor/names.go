@@ -13,7 +13,7 @@ import (
 	"portredirector/internal/upstream"
 )
 
-// nameTimeout bounds the look-up of a name.
+// nameTimeout is the time limit for the lookup of a name.
 const nameTimeout = 5 * time.Second
 
 // checkNames resolves the names of servers, clients and services.
@@ -47,7 +47,7 @@ func lookUp(ctx context.Context, name string) (found []string, err error) {
 	return found, err
 }
 
-// names lists the names that have to be resolved, each once.
+// names lists the names to resolve, without duplicates.
 func (p *Patient) names() []string {
 	all := make(map[string]bool)
 	add := func(host string) {
@@ -72,7 +72,7 @@ func (p *Patient) names() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// hostOf returns the host of host:port, or srv:name as it is.
+// hostOf returns the host of host:port, or srv:name unchanged.
 func hostOf(at string) string {
 	if strings.HasPrefix(at, upstream.SRVPrefix) {
 		return at

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"portredirector/internal/docker"
@@ -18,14 +18,14 @@ import (
 	"portredirector/internal/wire"
 )
 
-// checkServices sets up return routes of its own beside those of a server that runs, proves the way
-// of each service, and removes them.
+// checkServices sets up temporary return routes, proves the way of each service, and removes the
+// routes. A running server keeps its own.
 func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	if p.Server == nil || p.broken {
 		return
 	}
 	silent := slog.New(slog.DiscardHandler)
-	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table}, silent)
+	routes, err := route.Open(ctx, route.Config{Mark: p.Server.Mark, Table: p.Server.Table, UDPTimeout: p.Server.UDPTimeout}, silent)
 	if err != nil {
 		report("return route", Fail, p.hints().Add(err).Error(), "")
 		return
@@ -40,7 +40,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 	for _, s := range found {
 		all = append(all, s.at)
 	}
-	_ = routes.SetUp(ctx, all...) // the findings have its errors, and so has Mark below
+	_ = routes.SetUp(ctx, all...) // the findings and Mark below return the same errors
 	findings := make(map[ports.Endpoint]route.Finding)
 	for _, f := range routes.Findings() {
 		findings[f.Service] = f
@@ -49,7 +49,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
 	}
 	var proved []Result
-	serves := make(map[uint16]bool) // ports of which something listens at one address
+	serves := make(map[ports.Port]bool) // ports of which something listens at one address
 	for _, s := range found {
 		f, ok := findings[s.key()]
 		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
@@ -68,23 +68,23 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 
 // located is one address of a service.
 type located struct {
-	port    uint16 // that peers connect to
+	port    ports.Port // that peers connect to
 	service server.Service
 	at      ports.Endpoint
 }
 
-// String names the service as an operator knows it.
+// String describes the service for operators.
 func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
 
 // describe names a service.
-func describe(name, at string, port uint16) string {
+func describe(name, at string, port ports.Port) string {
 	if name == "" {
-		return fmt.Sprintf("%s (port %d)", at, port)
+		return fmt.Sprintf("%s (port %s)", at, port)
 	}
-	return fmt.Sprintf("%s (%s, port %d)", at, name, port)
+	return fmt.Sprintf("%s (%s, port %s)", at, name, port)
 }
 
-// findServices returns the addresses of all services, but for those that docker-proxy hides.
+// findServices returns the addresses of all services except those that docker-proxy hides.
 func (p *Patient) findServices(ctx context.Context, report reporter) (all []located) {
 	silent := slog.New(slog.DiscardHandler)
 	containers := docker.New(p.Server.DockerSocket, p.Server.Containers(), silent)
@@ -95,15 +95,14 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 	proxies := containers.Proxies(ctx)
 	book := server.Book{Names: server.NewNames(net.DefaultResolver, silent), Containers: containers, Instead: containers.Instead}
 	hidden := false
-	for _, port := range slices.Sorted(maps.Keys(p.Server.Services)) {
-		s := p.Server.Services[port]
+	for port, s := range p.Server.All() {
 		if p.unnamed[s.Host] {
 			continue
 		}
 		addrs, err := book.Addresses(ctx, s)
 		if err != nil {
 			name, _ := s.Container()
-			report("containers", Fail, fmt.Sprintf("service of port %d: %v", port, err), "docker ps --all --filter name="+name)
+			report("containers", Fail, fmt.Sprintf("service of port %s: %v", port, err), "docker ps --all --filter name="+name)
 			continue
 		}
 		for _, a := range addrs {
@@ -117,11 +116,11 @@ func (p *Patient) findServices(ctx context.Context, report reporter) (all []loca
 				hidden = true
 				continue
 			}
-			all = append(all, located{port, s, ports.TCP.At(containers.Instead(at))})
+			all = append(all, located{port, s, port.Protocol.At(containers.Instead(port.Protocol.At(at)))})
 		}
 	}
 	if !hidden && len(proxies) > 0 {
-		report("docker-proxy", OK, "it hides no service", "")
+		report("docker-proxy", OK, "docker-proxy hides no service", "")
 	}
 	return all
 }
@@ -132,15 +131,15 @@ func haveIPv6() bool {
 	return err == nil
 }
 
-// key returns the address as findings have it.
+// key returns the address in the form of findings.
 func (l located) key() ports.Endpoint {
 	return l.at.Protocol.At(netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()))
 }
 
-// notHad returns why the return route of a service cannot be set up. It is the same for all
-// services on the way.
+// notHad returns the result for a return route that cannot be set up. All services on the same
+// way share the cause.
 func (p *Patient) notHad(l located, err error) Result {
-	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": it was not proved"}
+	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": not proved"}
 	if err != nil {
 		r.Seen = p.hints().Add(err).Error()
 	}
@@ -153,18 +152,18 @@ func (p *Patient) notHad(l located, err error) Result {
 	return r
 }
 
-// judge returns what a proof tells of a service, of which other addresses may work.
+// judge turns a proof into a result. Other addresses of the same service may work.
 func (l located) judge(f route.Finding, serves bool) Result {
 	c := conclude(f)
 	r := Result{Check: c.check, Level: c.level, Seen: join(l.String()+": "+c.outcome, c.why), Mend: c.mend}
 	if c.check == "service" && serves {
 		r.Level = Warn
-		r.Seen += fmt.Sprintf(", so %s peers are refused; it has another address", ipVersion(l.at.Addr()))
+		r.Seen += fmt.Sprintf(", so %s peers are refused; another address of the service works", ipVersion(l.at.Addr()))
 	}
 	return r
 }
 
-// conclusion is a finding in the words of an operator.
+// conclusion is a finding in an operator's words.
 type conclusion struct {
 	check string
 	level Level
@@ -172,26 +171,27 @@ type conclusion struct {
 	outcome, why, mend string
 }
 
-// conclude returns what a finding means.
+// conclude translates a finding.
 func conclude(f route.Finding) conclusion {
-	port := f.Service.Port()
+	port := strconv.Itoa(int(f.Service.Port()))
 	switch {
 	case f.Outcome == route.Holds && f.Seen != "", f.Outcome == route.NoService:
-		return conclusion{"service", Fail, "nothing listens there", "", fmt.Sprintf("ss -l%cnp 'sport = :%d' shows where the service listens; start it", f.Service.Protocol.String()[0], port)}
+		return conclusion{"service", Fail, "nothing listens there", "", listeners(f.Service.Protocol, port) + " shows where the service listens; start it"}
+	case f.Outcome == route.NoAnswer && f.Service.Protocol == ports.UDP:
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("ping -c 3 %s: is its machine up, and does its firewall let UDP port %s pass?", f.Service.Addr(), port)}
 	case f.Outcome == route.NoAnswer:
-		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %d pass?", f.Service, port)}
+		return conclusion{"service", Fail, f.Outcome.String(), f.Seen, fmt.Sprintf("curl -v telnet://%s: is its machine up, and does its firewall let TCP port %s pass?", f.Service, port)}
 	case f.Outcome == route.LookedUp:
-		return conclusion{"return route", OK, "by the routes replies come back; the service itself keeps silent", "", ""}
+		return conclusion{"return route", OK, "the kernel's routes are right; the service did not answer", "", ""}
 	case f.Outcome == route.Holds:
 		return conclusion{"return route", OK, "replies come back, with the peer's address", "", ""}
 	case f.Outcome == route.Unproved:
-		return conclusion{"return route", Warn, "there are too many services to prove at once", "", ""}
+		return conclusion{"return route", Warn, "too many services to prove at once", "", ""}
 	}
 	return conclusion{nameOf(f), Fail, f.Outcome.String(), join(f.Seen, f.Culprit), command(f)}
 }
 
-// command returns what an administrator can do about a finding, as a line for a shell where there is
-// one.
+// command returns the mend of a finding, as a shell command if there is one.
 func command(f route.Finding) string {
 	if f.Command == "" || f.Mend == "" {
 		return f.Command + f.Mend
@@ -199,17 +199,17 @@ func command(f route.Finding) string {
 	return f.Command + "  # " + f.Mend
 }
 
-// Report returns a finding as a server answers a trial with it.
+// Report converts a finding into the answer to a trial.
 func Report(f route.Finding) wire.Finding {
 	c := conclude(f)
 	report := wire.Finding{Works: c.level == OK, Outcome: c.outcome, Why: c.why, Mend: c.mend}
-	if c.level == OK {
+	if f.Outcome == route.Holds && c.level == OK {
 		report.Source = f.Claim.Addr().String()
 	}
 	return report
 }
 
-// ipVersion names the family of an address.
+// ipVersion returns IPv4 or IPv6.
 func ipVersion(a netip.Addr) string {
 	if a.Is4() {
 		return "IPv4"
@@ -217,7 +217,7 @@ func ipVersion(a netip.Addr) string {
 	return "IPv6"
 }
 
-// nameOf returns the check that a finding belongs to.
+// nameOf returns the name of the check that a finding belongs to.
 func nameOf(f route.Finding) string {
 	switch f.Blame() {
 	case route.BlameFirewall:
@@ -237,7 +237,7 @@ func join(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
-// summarize reports results. Of many that are well it makes one line.
+// summarize reports results, and merges many good ones into one line.
 func summarize(all []Result, report reporter, well func(n int) string) {
 	const most = 4
 	ok := 0

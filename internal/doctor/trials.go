@@ -12,17 +12,18 @@ import (
 	"strconv"
 	"time"
 
+	"portredirector/internal/ports"
 	"portredirector/internal/socket"
 	"portredirector/internal/wire"
 )
 
-// The peers of trials, one of each family. Nobody has these addresses (RFC 5737, RFC 3849).
+// The peers of trials, one of each family, with documentation addresses (RFC 5737, RFC 3849).
 var (
 	trialPeer4 = netip.MustParseAddr("198.51.100.77")
 	trialPeer6 = netip.MustParseAddr("2001:db8::77")
 )
 
-// mostTrials bounds the ways that are tried.
+// mostTrials is the most trials of one run.
 const mostTrials = 128
 
 // trials asks a server, over one link, about peers that do not exist.
@@ -30,8 +31,8 @@ type trials struct {
 	*line
 
 	ways     []question
-	left     int                 // ways that are too many
-	answers  map[question]answer // of the first trial, so that it is not asked twice
+	left     int                 // ways beyond mostTrials
+	answers  map[question]answer // of the first trial, which is not repeated
 	skew     time.Duration       // of the server's clock
 	answered bool
 }
@@ -39,10 +40,10 @@ type trials struct {
 // question is one trial.
 type question struct {
 	peer netip.Addr
-	port uint16
+	port ports.Port
 }
 
-// answer is what the server says.
+// answer is the server's answer to a trial.
 type answer struct {
 	finding wire.Finding
 	status  wire.Status
@@ -54,10 +55,11 @@ func newTrials(l *line) *trials {
 		if peer.Is6() && !haveGlobalIPv6() {
 			continue
 		}
-		for _, at := range l.patient.Client.Listen {
-			host, text, _ := net.SplitHostPort(at)
+		for _, at := range l.patient.Client.All() {
+			address, protocol := ports.CutProtocol(at)
+			host, text, _ := net.SplitHostPort(address)
 			n, err := strconv.ParseUint(text, 10, 16)
-			q := question{peer, uint16(n)}
+			q := question{peer, ports.Port{Protocol: protocol, Number: uint16(n)}}
 			if err == nil && takes(host, peer) && !slices.Contains(t.ways, q) {
 				t.ways = append(t.ways, q)
 			}
@@ -68,11 +70,17 @@ func newTrials(l *line) *trials {
 	return t
 }
 
+// leaveOutUDP leaves out the ways of UDP peers. It reports whether others are left.
+func (t *trials) leaveOutUDP() bool {
+	t.ways = slices.DeleteFunc(t.ways, func(q question) bool { return q.port.Protocol == ports.UDP })
+	return len(t.ways) > 0
+}
+
 // takes reports whether a listener on host takes peers of the family of one.
 func takes(host string, peer netip.Addr) bool {
 	a, err := netip.ParseAddr(host)
 	switch {
-	case err != nil || a == netip.IPv6Unspecified(): // a name may have both
+	case err != nil || a == netip.IPv6Unspecified(): // a name may resolve to both families
 		return true
 	case peer.Is6():
 		return a.Is6() && !a.IsLoopback()
@@ -89,15 +97,15 @@ func haveGlobalIPv6() bool {
 	})
 }
 
-// ask asks one question. size is the least length of question and answer.
+// ask sends one trial. size is the least length of question and answer.
 func (t *trials) ask(ctx context.Context, q question, size int, within time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errSilent)
 	defer cancel()
 	const low, high = 32768, 60999
 	h := wire.Header{
-		Local: true, Trial: true, ID: wire.NewID(),
+		Local: true, Trial: true, TrialUDP: q.port.Protocol == ports.UDP, ID: wire.NewID(),
 		Source:      netip.AddrPortFrom(q.peer, uint16(low+rand.IntN(high-low))), //nolint:gosec // no secret
-		Destination: netip.AddrPortFrom(netip.Addr{}, q.port),
+		Destination: netip.AddrPortFrom(netip.Addr{}, q.port.Number),
 	}
 	began := time.Now()
 	var a answer
@@ -111,8 +119,8 @@ func (t *trials) ask(ctx context.Context, q question, size int, within time.Dura
 	return a, err
 }
 
-// first finds out whether the server answers at all, and as what. It reports false if nothing
-// more can be asked.
+// first checks that the server answers, and reports its version. It returns false if further
+// trials are useless.
 func (t *trials) first(ctx context.Context) bool {
 	if len(t.ways) == 0 {
 		return false
@@ -142,10 +150,10 @@ func (t *trials) first(ctx context.Context) bool {
 	return true
 }
 
-// mostSkew is the difference between two clocks that can be told from a slow link.
+// mostSkew is the largest clock difference that a slow link could explain.
 const mostSkew = 5 * time.Second
 
-// clock compares the clocks of both ends. Logs are compared by them, and certificates have dates.
+// clock compares the clocks of both ends.
 func (t *trials) clock() {
 	switch {
 	case !t.answered:
@@ -164,8 +172,8 @@ func (t *trials) clock() {
 	}
 }
 
-// pathMTU finds out whether segments of full size pass in both directions. It reports false if the
-// link is stuck.
+// pathMTU checks that segments of full size pass in both directions. It returns false if the link
+// is stuck.
 func (t *trials) pathMTU(ctx context.Context) bool {
 	_, err := t.ask(ctx, t.ways[0], wire.MostTrial, linkTimeout)
 	switch {
@@ -180,7 +188,7 @@ func (t *trials) pathMTU(ctx context.Context) bool {
 	return false
 }
 
-// endToEnd tries the way of a peer of each family to each service, and reports what came back.
+// endToEnd tries the way of a peer of each family to each service.
 func (t *trials) endToEnd(ctx context.Context) {
 	var all []Result
 	for _, q := range t.ways {
@@ -188,7 +196,7 @@ func (t *trials) endToEnd(ctx context.Context) {
 		if !known {
 			var err error
 			if a, err = t.ask(ctx, q, 0, t.patient.Client.ConnectTimeout+linkTimeout); err != nil {
-				t.report("end to end", Fail, fmt.Sprintf("port %d: no answer: %v", q.port, err), "there: journalctl -u portredirector")
+				t.report("end to end", Fail, fmt.Sprintf("port %s: no answer: %v", q.port, err), "there: journalctl -u portredirector")
 				return
 			}
 			t.answers[q] = a
@@ -203,9 +211,9 @@ func (t *trials) endToEnd(ctx context.Context) {
 	}
 }
 
-// judge returns what an answer tells.
+// judge turns an answer into a result.
 func (t *trials) judge(q question, a answer) Result {
-	way := fmt.Sprintf("%s → port %d", q.peer, q.port)
+	way := fmt.Sprintf("%s → port %s", q.peer, q.port)
 	r := Result{Check: "end to end", Level: Fail}
 	f := a.finding
 	if a.status == wire.Connected {
@@ -214,6 +222,8 @@ func (t *trials) judge(q question, a answer) Result {
 	switch {
 	case a.status == wire.Connected && f.Works && f.Source == q.peer.String():
 		r.Level, r.Seen = OK, fmt.Sprintf("%s and back: the service sees %s", way, f.Source)
+	case a.status == wire.Connected && f.Works && f.Source == "": // a UDP service
+		r.Level, r.Seen = OK, way+": "+f.Outcome
 	case a.status == wire.Connected && f.Works:
 		r.Seen = fmt.Sprintf("%s and back: the service sees %q", way, f.Source)
 	case a.status == wire.Connected && q.peer.Is6() && t.works4(q.port):
@@ -224,9 +234,9 @@ func (t *trials) judge(q question, a answer) Result {
 		r.Mend = "on the server's machine: " + cmp.Or(f.Mend, "portredirector doctor")
 	case a.status == wire.NoService && q.peer.Is6() && t.works4(q.port):
 		r.Level, r.Seen = Warn, way+": the service has no IPv6 address, so IPv6 peers are refused"
-		r.Mend = fmt.Sprintf("give the service an IPv6 address, as ::1; or accept IPv4 peers only: -p 0.0.0.0:%d", q.port)
+		r.Mend = fmt.Sprintf("give the service an IPv6 address, as ::1; or accept IPv4 peers only: -p 0.0.0.0:%s", q.port)
 	case a.status == wire.NoService:
-		r.Seen, r.Mend = way+": the server has no service for this port", fmt.Sprintf("give the server -p %d", q.port)
+		r.Seen, r.Mend = way+": the server has no service for this port", fmt.Sprintf("give the server -p %s", q.port)
 	case a.status == wire.ClaimDenied:
 		r.Level, r.Seen = Warn, way+": not tried, since this client may not speak for that address"
 		r.Mend = "claims= or --deny-claim there, if that is not meant"
@@ -241,6 +251,6 @@ func (t *trials) judge(q question, a answer) Result {
 }
 
 // works4 reports whether an IPv4 peer of a port would be served.
-func (t *trials) works4(port uint16) bool {
+func (t *trials) works4(port ports.Port) bool {
 	return t.answers[question{trialPeer4, port}].finding.Works
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mmsghdr is that of recvmmsg(2).
+// mmsghdr is a struct mmsghdr (recvmmsg(2)).
 type mmsghdr struct {
 	unix.Msghdr
 	n uint32
@@ -19,7 +19,7 @@ type mmsghdr struct {
 // controlSize has room for an in6_pktinfo.
 const controlSize = 48
 
-// batch has the arguments of recvmmsg or sendmmsg.
+// batch holds the arguments of recvmmsg or sendmmsg.
 type batch struct {
 	heads    [batchSize]mmsghdr
 	vectors  [batchSize]unix.Iovec
@@ -44,7 +44,7 @@ func newBatch(size int) *batch {
 	return b
 }
 
-// prepareReceive makes room for a datagram.
+// prepareReceive prepares message i to receive a datagram.
 func (b *batch) prepareReceive(i int) {
 	h := &b.heads[i]
 	b.vectors[i].Base = &b.buffers[i][0]
@@ -55,7 +55,7 @@ func (b *batch) prepareReceive(i int) {
 	h.n = 0
 }
 
-// received returns a datagram that was received.
+// received returns a received datagram.
 func (b *batch) received(i int) datagram {
 	h := &b.heads[i]
 	d := datagram{b: b.buffers[i][:h.n]}
@@ -72,7 +72,7 @@ func (b *batch) received(i int) datagram {
 	return d
 }
 
-// ownAddress returns the address that a datagram was sent to.
+// ownAddress returns the destination address of a received datagram.
 func ownAddress(control []byte) netip.Addr {
 	if len(control) < unix.SizeofCmsghdr {
 		return netip.Addr{}
@@ -88,7 +88,7 @@ func ownAddress(control []byte) netip.Addr {
 	return netip.Addr{}
 }
 
-// prepareSend sets a datagram to be sent.
+// prepareSend prepares message i to send a datagram.
 func (b *batch) prepareSend(i int, d datagram, v6, connected bool) {
 	h := &b.heads[i]
 	b.vectors[i].Base = &d.b[0]
@@ -106,7 +106,7 @@ func (b *batch) prepareSend(i int, d datagram, v6, connected bool) {
 	}
 }
 
-// putName sets the address of a socket's family. It returns its length.
+// putName encodes an address in the socket's family, and returns the length.
 func putName(name *unix.RawSockaddrInet6, to netip.AddrPort, v6 bool) uint32 {
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], to.Port())
 	if !v6 {
@@ -119,7 +119,7 @@ func putName(name *unix.RawSockaddrInet6, to netip.AddrPort, v6 bool) uint32 {
 	return unix.SizeofSockaddrInet6
 }
 
-// putOwn sets the source address of a datagram. It returns the length of the message.
+// putOwn encodes the source address of a datagram, and returns the length of the control message.
 func putOwn(control []byte, own netip.Addr, v6 bool) int {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
 	data := unsafe.Pointer(&control[unix.SizeofCmsghdr])
@@ -135,7 +135,7 @@ func putOwn(control []byte, own netip.Addr, v6 bool) int {
 	return unix.CmsgSpace(unix.SizeofInet6Pktinfo)
 }
 
-// scoped returns an address with its zone, a number.
+// scoped returns an address with a numeric zone.
 func scoped(a netip.Addr, scope uint32) netip.Addr {
 	if scope == 0 || !a.Is6() {
 		return a
@@ -143,7 +143,7 @@ func scoped(a netip.Addr, scope uint32) netip.Addr {
 	return a.WithZone(strconv.FormatUint(uint64(scope), 10))
 }
 
-// scopeOf returns the number of an address's zone.
+// scopeOf returns the numeric zone of an address.
 func scopeOf(a netip.Addr) uint32 {
 	n, _ := strconv.ParseUint(a.Zone(), 10, 32)
 	return uint32(n)

@@ -17,14 +17,14 @@ import (
 // Dialer keeps a link to one other end. Its fields must be set before Run.
 type Dialer struct {
 	Name    string // for the log and Link.Name
-	Host    string // a certificate must be for it
+	Host    string // the name that a certificate must have
 	Addrs   func(context.Context) ([]netip.AddrPort, error)
 	Auth    *auth.Dialer
 	Purpose auth.Purpose              // auth.ToServer or auth.ToClient
 	Judge   func(auth.Identity) error // whether the other end may have a link; nil is no rule
 	Handler Handler
 
-	// Tried is called once, when the first link is open or cannot be opened; nil does nothing.
+	// Tried, if set, is called once, when the first link is open or has failed to open.
 	Tried func()
 
 	Timeout   time.Duration // of the handshake
@@ -33,20 +33,20 @@ type Dialer struct {
 
 	connect func(netip.AddrPort) (packetConn, error) // nil is a UDP socket
 	times   times
-	told    bool // the log has it that the link cannot be opened
+	told    bool // the failure to open a link has been logged
 	tasks   sync.WaitGroup
 }
 
-// Pauses between the tries to open a link.
+// Pauses between attempts to open a link.
 const (
 	minRedial = 50 * time.Millisecond
 	maxRedial = 5 * time.Second
-	// steady is the life of a link after which the pauses begin anew.
+	// steady is the lifetime of a link that resets the pauses.
 	steady = 10 * time.Second
 )
 
-// Run keeps the link until ctx is canceled, and then closes it. Once retire is canceled the
-// link retires, and no other is opened.
+// Run keeps a link open until ctx is canceled, and then closes it. When retire is canceled, the
+// link retires, and Run opens no other.
 func (d *Dialer) Run(ctx, retire context.Context) {
 	defer d.tasks.Wait()
 	if d.times == (times{}) {
@@ -89,7 +89,7 @@ func (d *Dialer) Run(ctx, retire context.Context) {
 	}
 }
 
-// tell logs that the link cannot be opened, once.
+// tell logs once that the link cannot be opened.
 func (d *Dialer) tell(ctx context.Context, err error) {
 	level := slog.LevelDebug
 	if !d.told {

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// flightPause is the time after which a lost flight is sent again; it doubles.
+	// flightPause is the first retransmission timeout of a flight; it doubles each time.
 	flightPause = 400 * time.Millisecond
-	// flightSize is the largest datagram of a handshake, beside some bytes for heads.
+	// flightSize is the largest datagram of a handshake, without some bytes for heads.
 	flightSize = 1100
 )
 
-// handshake is the handshake of one link, and what is left of it afterwards.
+// handshake is the handshake of one link.
 type handshake struct {
 	own    cid // of the records to this end
 	pipe   *pipe
@@ -28,7 +28,7 @@ type handshake struct {
 	conn   *dtls.Conn
 	id     auth.Identity
 	still  func() error
-	refuse error // the reason why this end does not trust the other
+	refuse error // the reason for not trusting the other end
 }
 
 func newHandshake(with auth.Datagram, write func([]byte)) *handshake {
@@ -43,16 +43,16 @@ func (h *handshake) dial(ctx context.Context) (keys, error) {
 	return h.run(ctx, conn, err)
 }
 
-// accept runs the handshake as the DTLS server. judge decides whether the other end may
-// have a link. The caller has made sure of its address.
+// accept runs the handshake as the DTLS server. judge authorizes the other end. The caller
+// has verified the other end's address.
 func (h *handshake) accept(ctx context.Context, judge func(auth.Identity) error) (keys, error) {
 	conn, err := dtls.ServerWithOptions(h.pipe, pipeAddr, append(serverOptions(h.options(judge)),
 		dtls.WithClientAuth(dtls.RequireAnyClientCert), dtls.WithInsecureSkipVerifyHello(true))...)
 	return h.run(ctx, conn, err)
 }
 
-// options returns the options that both roles share. package auth checks the
-// certificates, in place of package dtls.
+// options returns the options that both roles share. Package auth checks the certificates
+// instead of package dtls.
 func (h *handshake) options(judge func(auth.Identity) error) []dtls.Option {
 	verify := func(raw [][]byte) (err error) {
 		if h.id, h.still, err = h.with.Verify(raw); err == nil && judge != nil {
@@ -76,7 +76,7 @@ func (h *handshake) options(judge func(auth.Identity) error) []dtls.Option {
 	}
 }
 
-// run runs the handshake of a new connection. On error nothing is left of it.
+// run runs the handshake of a new connection. On error it releases everything.
 func (h *handshake) run(ctx context.Context, conn *dtls.Conn, err error) (k keys, _ error) {
 	h.conn = conn
 	if err == nil {
@@ -122,7 +122,7 @@ func serverOptions(options []dtls.Option) (list []dtls.ServerOption) {
 	return list
 }
 
-// silent drops the log of package dtls, which strangers can fill.
+// silent discards the log of package dtls, because strangers could flood it.
 type silent struct{}
 
 func (silent) NewLogger(string) logging.LeveledLogger { return silent{} }

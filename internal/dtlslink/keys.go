@@ -11,8 +11,8 @@ import (
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
 )
 
-// suites are those whose records this package can seal. The kind of the certificate
-// decides which is taken.
+// suites lists the cipher suites whose records this package can seal. The kind of the
+// certificate selects one.
 var suites = []dtls.CipherSuiteID{
 	dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 	dtls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -24,8 +24,8 @@ const (
 	saltSize = 4
 )
 
-// exported has the part of an exported state of dtls.State that the keys come from. Its
-// names are those of the package.
+// exported is the part of an exported dtls.State from which the keys are derived. Its field
+// names are those of package dtls.
 type exported struct {
 	LocalRandom        [32]byte
 	RemoteRandom       [32]byte
@@ -37,7 +37,7 @@ type exported struct {
 	NegotiatedProtocol string
 }
 
-// keys has what protects both directions.
+// keys holds the protectors of both directions.
 type keys struct {
 	seal *sealer
 	open *opener
@@ -68,7 +68,7 @@ func exportKeys(conn *dtls.Conn, protocol string) (keys, error) {
 	case len(e.LocalConnectionID) != cidSize || len(e.RemoteConnectionID) != cidSize:
 		return keys{}, errNoIDs
 	case len(e.MasterSecret) == 0:
-		return keys{}, errors.New("export the keys: there is no secret")
+		return keys{}, errors.New("export the keys: the state has no secret")
 	}
 	client, server := e.LocalRandom[:], e.RemoteRandom[:]
 	if !e.IsClient {

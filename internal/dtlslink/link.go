@@ -22,7 +22,7 @@ var (
 // Link is one association with the other end. Its methods may be called by any goroutine.
 // None blocks.
 type Link struct {
-	Tag any // the handler's, for its calls
+	Tag any // for use by the handler
 
 	name     string
 	identity auth.Identity
@@ -35,30 +35,30 @@ type Link struct {
 	judge    func(auth.Identity) error // nil is no rule
 	allow    func(netip.AddrPort) bool // whether the other end may be at an address; nil is no rule
 	onOpen   func()                    // called before the handler's Opened
-	onEnd    func(*Link)               // takes it out of its socket
+	onEnd    func(*Link)               // removes the link from its socket
 	began    time.Time
 	theirs   cid // of the records to the other end
 	wake     chan struct{}
 	done     chan struct{} // closed after Closed
-	replace  chan struct{} // has an entry if the dialer should open another link
+	replace  chan struct{} // signals that the dialer should open another link
 
-	heard   atomic.Int64 // when the last record came, since began
-	carried atomic.Bool  // a message of a flow has come or gone since the last ping
+	heard   atomic.Int64 // time of the last record, since began
+	carried atomic.Bool  // a message of a flow was received or sent since the last ping
 
-	// calls is held while the handler is called, so that the calls are in order. It guards
-	// what follows, which only the reader uses beside.
+	// calls is held while the handler is called, so that calls are in order. It guards the
+	// following fields, which only the reader uses otherwise.
 	calls     sync.Mutex
 	open      *opener
 	parts     assembly
 	opened    bool
 	ended     bool
-	handshake *handshake     // what is left of it, until the other end has a record of the link
-	from      netip.AddrPort // where the other end is
-	asked     move           // where it may be
+	handshake *handshake     // answers repeated flights, until the other end sends a record
+	from      netip.AddrPort // the other end's address
+	asked     move           // the other end's next address, which a ping checks
 	largest   int            // the size of the largest record
 	retired   bool
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields
 	seal  *sealer
 	head  [endSize]byte // of the message that is being sent
 	peer  netip.AddrPort
@@ -67,14 +67,14 @@ type Link struct {
 	out   []datagram
 	id    uint16 // of the last message in parts
 	pulse pulse
-	over  bool // nothing is sent any more
+	over  bool // nothing may be sent
 	why   error
 }
 
 // arenaSize has room for a batch of ordinary datagrams.
 const arenaSize = 64 << 10
 
-// First sends the first datagram of a flow, or one until it is answered.
+// First sends a datagram with the header, until the flow is answered.
 func (l *Link) First(flow uint32, header, payload []byte) error {
 	return l.send(kindFirst, flow, header, payload)
 }
@@ -82,7 +82,7 @@ func (l *Link) First(flow uint32, header, payload []byte) error {
 // Data sends a payload.
 func (l *Link) Data(flow uint32, payload []byte) error { return l.send(kindData, flow, nil, payload) }
 
-// End says that the flow is over, and why. seconds is for a status that needs it.
+// End reports to the other end that the flow has ended. seconds is for a status that needs it.
 func (l *Link) End(flow uint32, status wire.Status, seconds uint32) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,7 +100,7 @@ func (l *Link) send(kind byte, flow uint32, header, payload []byte) error {
 	return l.appendLocked(appendFlow(l.head[:0], kind, flow), header, payload)
 }
 
-// noteCarried notes that a message of a flow comes or goes.
+// noteCarried records traffic of a flow.
 func (l *Link) noteCarried() {
 	if !l.carried.Load() {
 		l.carried.Store(true)
@@ -139,10 +139,10 @@ func (l *Link) appendLocked(head, header, payload []byte) error {
 	return nil
 }
 
-// pieces are parts of a message that was not put into one slice.
+// pieces is a message that consists of several slices.
 type pieces [3][]byte
 
-// take appends up to n bytes to b, and removes them.
+// take moves up to n bytes to the end of b.
 func (p *pieces) take(b []byte, n int) []byte {
 	for i := range p {
 		m := min(n, len(p[i]))
@@ -152,7 +152,7 @@ func (p *pieces) take(b []byte, n int) []byte {
 	return b
 }
 
-// beginLocked begins a record. It makes room for it first.
+// beginLocked makes room for a record and begins it.
 func (l *Link) beginLocked() (at int) {
 	if l.arena == nil {
 		l.arena = make([]byte, 0, arenaSize)
@@ -165,7 +165,7 @@ func (l *Link) beginLocked() (at int) {
 	return at
 }
 
-// finishLocked seals a record and puts it into the batch.
+// finishLocked seals a record and appends it to the batch.
 func (l *Link) finishLocked(at int) (err error) {
 	if l.arena, err = l.seal.finish(l.arena, at); err != nil {
 		return err
@@ -194,8 +194,7 @@ func (l *Link) flushLocked() {
 // Identity returns the other end's identity.
 func (l *Link) Identity() auth.Identity { return l.identity }
 
-// Still returns an error if a certificate that was valid at the handshake is not valid
-// any more.
+// Still returns an error if the other end's certificate is not valid any more.
 func (l *Link) Still() error {
 	if l.still == nil {
 		return nil
@@ -205,7 +204,7 @@ func (l *Link) Still() error {
 	return l.still()
 }
 
-// Name returns the name of the other end as it was configured, or its address if it
+// Name returns the configured name of the other end, or its address if the other end has
 // opened the link.
 func (l *Link) Name() string { return l.name }
 
@@ -223,15 +222,15 @@ func (l *Link) RoundTrip() time.Duration {
 	return l.pulse.roundTrip
 }
 
-// Whole returns the largest payload that goes in one piece.
+// Whole returns the largest payload that needs no parts.
 func (l *Link) Whole() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pulse.path.size - recordOverhead - flowHead
 }
 
-// Retire asks the other end to use another link. This one carries what still comes, and
-// ends when nothing does.
+// Retire asks the other end to use another link. This link still carries messages, and ends
+// when it has been idle for a while.
 func (l *Link) Retire() {
 	l.mu.Lock()
 	l.pulse.retire(time.Now())
@@ -239,7 +238,7 @@ func (l *Link) Retire() {
 	l.rouse()
 }
 
-// Close ends the link. The other end learns it.
+// Close ends the link and tells the other end.
 func (l *Link) Close() { l.fail(nil) }
 
 // fail ends the link with an error.
@@ -253,7 +252,7 @@ func (l *Link) fail(err error) {
 	l.rouse()
 }
 
-// rouse wakes the link's goroutine.
+// rouse wakes the goroutine of tend.
 func (l *Link) rouse() {
 	select {
 	case l.wake <- struct{}{}:
@@ -261,14 +260,14 @@ func (l *Link) rouse() {
 	}
 }
 
-// sayLocked sends a message that is a kind only.
+// sayLocked sends a message without content.
 func (l *Link) sayLocked(kind byte) {
 	if l.appendLocked(append(l.head[:0], kind), nil, nil) == nil {
 		l.flushLocked()
 	}
 }
 
-// tend keeps the link alive until it is over or ctx is canceled.
+// tend keeps the link alive until it ends or ctx is canceled.
 func (l *Link) tend(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -289,7 +288,7 @@ func (l *Link) tend(ctx context.Context) {
 	}
 }
 
-// end tells the handler, and takes the link out of its socket.
+// end notifies the handler and removes the link from its socket.
 func (l *Link) end() {
 	l.onEnd(l)
 	l.calls.Lock()
@@ -305,7 +304,7 @@ func (l *Link) end() {
 	}
 }
 
-// release ends what is left of the handshake.
+// release releases the handshake.
 func (l *Link) release() {
 	if l.handshake != nil {
 		l.handshake.end()

@@ -23,33 +23,33 @@ import (
 type Listener struct {
 	Auth    *auth.Acceptor
 	Allow   func(netip.AddrPort) error // whether an address may have a link; nil is no rule
-	Judge   func(auth.Identity) error  // whether the other end may have a link; asked again while it lasts
+	Judge   func(auth.Identity) error  // whether the other end may have a link; also called while the link lasts
 	Handler Handler
 
 	Timeout    time.Duration // of the handshake
 	KeepAlive  time.Duration // between pings of an idle link
 	Handshakes *limit.Oldest[netip.Prefix]
 	Log        *slog.Logger
-	Throttle   *logging.Throttle[netip.Prefix] // for what strangers can cause
+	Throttle   *logging.Throttle[netip.Prefix] // for lines that strangers can cause
 
 	conn     packetConn
 	times    times
 	mint     *mint
 	unknown  allowance // of the reader
 	tasks    sync.WaitGroup
-	mu       sync.RWMutex // guards what follows
+	mu       sync.RWMutex // guards the following fields
 	byID     map[cid]*association
-	byAddr   map[netip.AddrPort]*association // those that have a handshake
+	byAddr   map[netip.AddrPort]*association // associations during their handshake
 	byOrigin map[auth.Identity][]*Link       // the oldest first
 }
 
-// mostLinks is the number of links that one identity may have. Several belong to ends that
-// have died and come back, or share a key.
+// mostLinks is the most links of one identity. An identity has several links if an end was
+// restarted, or if several ends share a key.
 const mostLinks = 64
 
 var errTooManyLinks = errors.New("the other end has opened too many links")
 
-// association is a handshake, or the link that came of it.
+// association is a handshake or the resulting link.
 type association struct {
 	handshake *handshake
 	slot      *limit.Entry[netip.Prefix] // of the handshake
@@ -58,9 +58,9 @@ type association struct {
 	own       netip.Addr
 }
 
-// Serve accepts links until ctx is canceled, and then closes all. It owns the socket. Once
-// retire is canceled it reads the socket no more, because another process does, and all links
-// retire: they still carry what this end sends.
+// Serve accepts links until ctx is canceled, and then closes all. It takes ownership of the
+// socket. When retire is canceled, it stops reading, because another process reads the socket.
+// All links retire then, but still carry what this end sends.
 func (l *Listener) Serve(ctx, retire context.Context, conn *net.UDPConn) error {
 	s, err := newSocket(conn)
 	if err != nil {
@@ -113,7 +113,7 @@ func (l *Listener) read(ctx context.Context) {
 		switch {
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case err != nil && !errors.Is(err, errRefused):
+		case err != nil && !errors.Is(err, ErrRefused):
 			backoff.Sleep(ctx, retry.Next())
 			continue
 		}
@@ -125,7 +125,7 @@ func (l *Listener) read(ctx context.Context) {
 	}
 }
 
-// dispatch gives a datagram to its link or handshake.
+// dispatch passes a datagram to its link or handshake.
 func (l *Listener) dispatch(ctx context.Context, d datagram, now time.Time) {
 	if len(d.b) == 0 {
 		return
@@ -153,7 +153,7 @@ func (l *Listener) dispatch(ctx context.Context, d datagram, now time.Time) {
 	}
 }
 
-// record gives a record to its link, or to the handshake that is not over yet.
+// record passes a record to its link or unfinished handshake.
 func (l *Listener) record(d datagram, now time.Time) {
 	l.mu.RLock()
 	a := l.byID[cid(d.b[cidAt:])]
@@ -177,7 +177,7 @@ func (l *Listener) sendToken(d datagram, now time.Time) {
 	l.conn.send([]datagram{{append([]byte{kindToken}, t[:]...), d.peer, d.own}})
 }
 
-// begin returns the handshake with an address, a new one if there is none.
+// begin returns the handshake with an address, and starts one if need be.
 func (l *Listener) begin(ctx context.Context, d datagram) *association {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,7 +200,7 @@ func (l *Listener) begin(ctx context.Context, d datagram) *association {
 	return a
 }
 
-// accept runs a handshake, and tends the link that comes of it.
+// accept runs a handshake and then the resulting link.
 func (l *Listener) accept(ctx context.Context, a *association) {
 	k, err := l.handshake(ctx, a)
 	if err != nil {
@@ -219,7 +219,7 @@ func (l *Listener) accept(ctx context.Context, a *association) {
 	link.tend(ctx)
 }
 
-// allows reports whether a link may go on with an address.
+// allows reports whether a link may move to an address.
 func (l *Listener) allows(ctx context.Context, at netip.AddrPort) bool {
 	if l.Allow == nil {
 		return true
@@ -231,7 +231,7 @@ func (l *Listener) allows(ctx context.Context, at netip.AddrPort) bool {
 	return err == nil
 }
 
-// refuse logs why an address gets no link.
+// refuse logs the reason for refusing a link.
 func (l *Listener) refuse(ctx context.Context, from netip.AddrPort, err error) {
 	if ctx.Err() != nil {
 		return
@@ -241,7 +241,7 @@ func (l *Listener) refuse(ctx context.Context, from netip.AddrPort, err error) {
 	})
 }
 
-// handshake runs a handshake within its bounds.
+// handshake runs a handshake within the limits.
 func (l *Listener) handshake(ctx context.Context, a *association) (keys, error) {
 	defer a.slot.Over()
 	ctx, cancel := context.WithTimeoutCause(ctx, l.Timeout, auth.ErrTooSlow)
@@ -252,7 +252,7 @@ func (l *Listener) handshake(ctx context.Context, a *association) (keys, error) 
 	return a.handshake.accept(ctx, l.Judge)
 }
 
-// addLink adds a link to those of its identity. The oldest of too many ends.
+// addLink adds a link to those of its identity. If there are too many, the oldest ends.
 func (l *Listener) addLink(link *Link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -263,7 +263,7 @@ func (l *Listener) addLink(link *Link) {
 	}
 }
 
-// forgetAddr notes that an association is known by its connection id from now on.
+// forgetAddr forgets the address of an association, which from now on is found by connection id.
 func (l *Listener) forgetAddr(a *association) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -293,16 +293,16 @@ func (l *Listener) removeLink(a *association, link *Link) {
 	l.byOrigin[link.identity] = list
 }
 
-// allowance bounds what is sent to strangers by itself.
+// allowance limits the rate of answers to strangers.
 type allowance struct {
 	since time.Time
 	n     int
 }
 
-// mostUnknown is the number of answers a second.
+// mostUnknown is the most answers a second.
 const mostUnknown = 100
 
-// take reports whether one more may be sent.
+// take reports whether another answer may be sent.
 func (a *allowance) take(now time.Time) bool {
 	if now.Sub(a.since) > time.Second {
 		a.since, a.n = now, 0

@@ -33,10 +33,10 @@ const LargestPayload = 65507
 var (
 	errShort = errors.New("the message is too short")
 	errKind  = errors.New("the message is of an unknown kind")
-	errPart  = errors.New("the part is none of a message")
+	errPart  = errors.New("the part has an invalid index or count")
 )
 
-// message is a decoded message. Its slices are parts of what was decoded.
+// message is a decoded message. Its slices share memory with the input.
 type message struct {
 	kind    byte
 	flow    uint32
@@ -44,10 +44,10 @@ type message struct {
 	status  wire.Status
 	seconds uint32
 	part    part
-	content []byte // payload; with its header in front if kind is kindFirst
+	content []byte // the payload; after the header if kind is kindFirst
 }
 
-// part says what a message is a part of.
+// part tells the position of a part in its message.
 type part struct {
 	id           uint16
 	index, count uint8

@@ -2,16 +2,16 @@ package dtlslink
 
 import "time"
 
-// Bounds of the messages that are put together.
+// Limits on the reassembly of messages.
 const (
-	mostParts   = 80        // of the smallest path, for the largest datagram with its header
+	mostParts   = 80        // enough for the largest datagram and header on the smallest path
 	mostHalf    = 16        // messages at a time
-	mostHeld    = 256 << 10 // bytes of all of them
+	mostHeld    = 256 << 10 // bytes of all incomplete messages
 	partsExpire = 2 * time.Second
 )
 
-// assembly puts messages together from their parts. It is bounded: the oldest message
-// that lacks parts is dropped for a new one.
+// assembly reassembles messages from their parts. Its memory is bounded: a new message
+// evicts the oldest incomplete one.
 type assembly struct {
 	half  []*halfMessage // the oldest first
 	held  int            // bytes
@@ -19,7 +19,7 @@ type assembly struct {
 	lost  uint64         // messages that were dropped
 }
 
-// halfMessage is a message that lacks parts.
+// halfMessage is an incomplete message.
 type halfMessage struct {
 	id    uint16
 	parts [][]byte
@@ -28,8 +28,8 @@ type halfMessage struct {
 	began time.Time
 }
 
-// add adds a part. It returns the whole message if that was the last one, and nil
-// otherwise. The result is valid until the next call.
+// add adds a part. It returns the whole message if no part is missing, and nil otherwise.
+// The result is valid until the next call.
 func (a *assembly) add(p part, content []byte, now time.Time) []byte {
 	if p.count > mostParts || len(content) == 0 {
 		return nil
@@ -54,7 +54,7 @@ func (a *assembly) add(p part, content []byte, now time.Time) []byte {
 	return nil
 }
 
-// find returns the message that a part belongs to, a new one if none does.
+// find returns the message of a part, and adds one if need be.
 func (a *assembly) find(p part, now time.Time) *halfMessage {
 	for _, m := range a.half {
 		if m.id == p.id && len(m.parts) == int(p.count) {
@@ -84,7 +84,7 @@ func (a *assembly) join(m *halfMessage) []byte {
 	return a.whole
 }
 
-// drop drops the oldest message.
+// drop drops the oldest incomplete message.
 func (a *assembly) drop() {
 	a.lost++
 	a.remove(0)

@@ -14,18 +14,18 @@ const (
 
 const (
 	probeTries = 3
-	// closeEnough is the difference at which the search ends.
+	// closeEnough is the precision of the search.
 	closeEnough = 8
-	// searchAgain is the time after which a larger size is tried again (RFC 8899, 5.1.1).
+	// searchAgain is the interval between searches (RFC 8899, 5.1.1).
 	searchAgain = 10 * time.Minute
 )
 
 // path finds the largest datagram that passes (RFC 8899). The owner sends the probes.
 type path struct {
-	size   int // passes, as far as is known
+	size   int // the size in use
 	most   int // the largest that this end could send
 	high   int // the largest that may pass
-	probe  int // the size that is being tried; 0 is none
+	probe  int // the size being probed; 0 if none
 	tries  int
 	search time.Time // when the next search begins
 }
@@ -34,8 +34,7 @@ func newPath(most int) path {
 	return path{size: baseSize, most: most, high: most}
 }
 
-// next returns the size of the next probe, or 0 if there is none now. It begins a search
-// that is due.
+// next returns the size of the next probe, or 0 if none is due. It starts a due search.
 func (p *path) next(now time.Time) int {
 	if p.probe != 0 {
 		return p.probe
@@ -61,7 +60,7 @@ func (p *path) next(now time.Time) int {
 	return p.probe
 }
 
-// passed notes that a datagram of a size has passed.
+// passed records that a datagram of a size has passed.
 func (p *path) passed(size int) {
 	p.size = max(p.size, size)
 	p.high = max(p.high, p.size)
@@ -70,7 +69,7 @@ func (p *path) passed(size int) {
 	}
 }
 
-// lost notes that the probe was lost. After some the size is taken to be too large.
+// lost records a lost probe. After several losses the size counts as too large.
 func (p *path) lost() {
 	if p.tries++; p.tries < probeTries {
 		return
@@ -78,7 +77,7 @@ func (p *path) lost() {
 	p.high, p.probe = p.probe-1, 0
 }
 
-// shrink notes that datagrams of the size do not pass any more while smaller ones do.
+// shrink falls back to the base size, because only smaller datagrams pass.
 func (p *path) shrink() {
 	p.probe = 0
 	if p.size > baseSize {
@@ -88,7 +87,7 @@ func (p *path) shrink() {
 	p.high, p.size = max(smallestSize, min(p.high, p.size-1)), smallestSize
 }
 
-// grow notes that larger datagrams than expected can be sent.
+// grow raises the largest size that this end can send.
 func (p *path) grow(most int) {
 	if most = min(most, largestSize); most > p.most {
 		p.most, p.high, p.search = most, most, time.Time{}

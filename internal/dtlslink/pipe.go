@@ -71,8 +71,8 @@ func (p *pipe) WriteTo(b []byte, _ net.Addr) (int, error) {
 	}
 }
 
-// plainAlert returns the datagram as it should be, if it is an alert before the keys are
-// agreed on: package dtls puts the connection id into it, though it is not sealed.
+// plainAlert removes the connection id from an alert that is not sealed. Package dtls puts
+// the id there by mistake.
 func plainAlert(b []byte) []byte {
 	const size = lengthAt + 2 + 3 // of such a record: level, description, type
 	if len(b) != size || b[0] != typeCID || b[size-1] != typeAlert || b[numberAt] != 0 || b[numberAt+1] != 0 {
@@ -88,8 +88,8 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-// SetReadDeadline implements net.PacketConn for the two deadlines that are set: one that
-// has passed, and none.
+// SetReadDeadline implements net.PacketConn for a deadline in the past and for none. No
+// others are set.
 func (p *pipe) SetReadDeadline(t time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

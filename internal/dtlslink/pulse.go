@@ -4,11 +4,11 @@ import (
 	"time"
 )
 
-// times has the times of a link.
+// times holds the intervals of a link.
 type times struct {
 	keepAlive time.Duration // between pings of an idle link
-	busy      time.Duration // between pings of a busy one
-	quick     time.Duration // until an answer is missed
+	busy      time.Duration // between pings of a busy link
+	quick     time.Duration // without an answer from the other end until a ping
 	least     time.Duration // before a ping is sent again
 	grace     time.Duration // of silence, after which a retired link ends
 	age       time.Duration // after which a link is replaced
@@ -25,23 +25,23 @@ func timesOf(keepAlive time.Duration) times {
 const (
 	// mostPings is the number of unanswered pings after which a link is dead.
 	mostPings = 5
-	// largePings is the number of these that have the size of the path. If only the smaller
-	// ones after them are answered, the path has become narrower.
+	// largePings is the number of these pings that have the size of the path. If only the
+	// smaller pings after them are answered, the path MTU has shrunk.
 	largePings = 2
-	// mostByes is the number of times that bye is sent.
+	// mostByes is the most times that bye is sent.
 	mostByes = 3
-	// mostRecords bounds the records under one key to a part of what AES-GCM allows (RFC 9147, 4.5.3).
+	// mostRecords is the most records under one key, well below the limit of AES-GCM (RFC 9147, 4.5.3).
 	mostRecords = 1 << 28
 )
 
-// pulse has what a link sends by itself: pings, probes of the path, and bye.
+// pulse is the state of messages that a link sends by itself: pings, path probes and bye.
 type pulse struct {
 	path path
 
 	number    uint32    // of the last ping or probe
 	ping      uint32    // the number of the unanswered ping; 0 is none
 	pingSmall uint32    // the number of the first small one of the same series
-	pinged    time.Time // when it was sent
+	pinged    time.Time // when the last ping was sent
 	tries     int
 	roundTrip time.Duration
 
@@ -49,31 +49,31 @@ type pulse struct {
 	probed time.Time
 
 	retired bool
-	quiet   time.Time // since when nothing has been carried, once it has retired
-	byes    int       // still to send
+	quiet   time.Time // start of the silence of a retired link
+	byes    int       // number of byes still to send
 	byeAt   time.Time
 	checked time.Time
-	asked   time.Time // when the dialer was asked for another link, at first the beginning
+	asked   time.Time // when the dialer was last asked for another link, or the start of the link
 }
 
-// retire notes that the link is to be used no more.
+// retire makes the link say bye and end when idle.
 func (p *pulse) retire(now time.Time) {
 	if !p.retired {
 		p.retired, p.quiet, p.byes, p.byeAt = true, now, mostByes, now
 	}
 }
 
-// patience returns how long a ping may take.
+// patience returns the timeout of a ping.
 func (p *pulse) patience(least time.Duration) time.Duration {
 	const longest = 2 * time.Second
-	if p.tries < 3 && p.roundTrip == 0 { // nothing has come yet
+	if p.tries < 3 && p.roundTrip == 0 { // no pong yet
 		return least >> (3 - p.tries)
 	}
 	return min(max(2*p.roundTrip, least), longest)
 }
 
-// step does what is due and returns the time until it must be called again. over reports
-// that the link has ended.
+// step performs due work and returns the time until the next call. over reports that the
+// link has ended.
 func (l *Link) step(now time.Time) (wait time.Duration, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,7 +107,7 @@ func (l *Link) step(now time.Time) (wait time.Duration, over bool) {
 	return max(at.Sub(now), time.Millisecond), false
 }
 
-// quietLocked reports whether a retired link has carried nothing for a while.
+// quietLocked reports whether a retired link has been idle for the grace time.
 func (l *Link) quietLocked(now time.Time, until func(time.Time)) bool {
 	p := &l.pulse
 	if now.Sub(p.quiet) >= l.times.grace {
@@ -134,8 +134,8 @@ func (l *Link) byeLocked(now time.Time, until func(time.Time)) {
 	until(p.byeAt)
 }
 
-// checkLocked checks whether the other end may still have the link, and whether the link
-// is old. It returns an error if the link must end.
+// checkLocked checks the other end's rights and the age of the link. It returns an error if
+// the link must end.
 func (l *Link) checkLocked(now time.Time, until func(time.Time)) error {
 	p := &l.pulse
 	if now.Sub(p.checked) >= l.times.check {
@@ -177,7 +177,7 @@ func (l *Link) askReplace() {
 	}
 }
 
-// pingLocked sends a ping that is due. It reports whether too many are unanswered.
+// pingLocked sends a due ping. It reports whether too many are unanswered.
 func (l *Link) pingLocked(now time.Time, until func(time.Time)) (dead bool) {
 	p := &l.pulse
 	if p.ping == 0 {
@@ -208,8 +208,8 @@ func (l *Link) pingLocked(now time.Time, until func(time.Time)) (dead bool) {
 	return false
 }
 
-// pingDueLocked returns when the next ping is due. Busy links need them too, to notice that
-// the path has become narrower or leads nowhere.
+// pingDueLocked returns when the next ping is due. Busy links need pings too, to detect a
+// smaller path MTU or a dead path.
 func (l *Link) pingDueLocked() time.Time {
 	p := &l.pulse
 	heard := l.began.Add(time.Duration(l.heard.Load()))
@@ -230,10 +230,10 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// probeLocked sends a probe of the path that is due.
+// probeLocked sends a due probe of the path.
 func (l *Link) probeLocked(now time.Time, until func(time.Time)) {
 	p := &l.pulse
-	if p.roundTrip == 0 || p.ping != 0 && p.tries > 0 { // not open, or in doubt
+	if p.roundTrip == 0 || p.ping != 0 && p.tries > 0 { // not open, or pings are lost
 		return
 	}
 	if p.probe != 0 {
@@ -255,7 +255,7 @@ func (l *Link) probeLocked(now time.Time, until func(time.Time)) {
 	until(now.Add(p.patience(l.times.least)))
 }
 
-// padLocked sends a ping or a pong in a datagram of a size.
+// padLocked sends a ping or a pong, padded to a datagram of a size.
 func (l *Link) padLocked(kind byte, number uint32, size int) {
 	if l.over {
 		return
@@ -270,13 +270,13 @@ func (l *Link) padLocked(kind byte, number uint32, size int) {
 	}
 }
 
-// sendProbeLocked is like flushLocked, for a datagram that may be too large.
+// sendProbeLocked is like flushLocked for a datagram that may be too large.
 func (l *Link) sendProbeLocked() {
 	l.conn.send(l.out)
 	l.out, l.arena = l.out[:0], l.arena[:0]
 }
 
-// pong notes an answer. It reports whether it was awaited.
+// pong handles an answer. It reports whether the answer was awaited.
 func (l *Link) pong(number uint32, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// newLink completes the link of a handshake that has succeeded. Its owner must call tend.
+// newLink returns the link of a successful handshake. The caller must call tend.
 func newLink(h *handshake, k keys, l *Link) *Link {
 	l.identity, l.still = h.id, h.still
 	l.open, l.seal, l.handshake = k.open, k.seal, h
@@ -15,7 +15,7 @@ func newLink(h *handshake, k keys, l *Link) *Link {
 	return l
 }
 
-// receive takes a record, in place.
+// receive opens a record in place and handles its message.
 func (l *Link) receive(d datagram, now time.Time) {
 	l.calls.Lock()
 	defer l.calls.Unlock()
@@ -68,19 +68,19 @@ func (l *Link) receive(d datagram, now time.Time) {
 	l.deliver(m, now)
 }
 
-// move is a new address of the other end, until a pong shows that it is there.
+// move is a new address of the other end. A ping is sent there, and the pong confirms it.
 type move struct {
 	peer   netip.AddrPort
 	number uint32 // of the ping
 	at     time.Time
 }
 
-// firstMove is the number of the first ping to a new address. Those of other pings are smaller.
+// firstMove is the number of the first ping to a new address. Other pings have smaller numbers.
 const firstMove = 1 << 31
 
-// elsewhere takes the latest record of the other end, which came from a new address: a NAT has changed it, or
-// somebody has copied the record. So only a ping goes there until its pong comes. It reports false if the
-// address may not have a link.
+// elsewhere handles the latest record if it came from a new address: a NAT has changed the address, or
+// somebody has copied the record. A ping asks which. elsewhere returns false if the address may not have a
+// link.
 func (l *Link) elsewhere(d datagram, now time.Time) bool {
 	if l.allow != nil && !l.allow(d.peer) {
 		return false
@@ -98,7 +98,7 @@ func (l *Link) elsewhere(d datagram, now time.Time) bool {
 	return true
 }
 
-// moved notes where the other end is.
+// moved records the new address of the other end, which a pong has confirmed.
 func (l *Link) moved(d datagram) {
 	l.from, l.asked.peer = d.peer, netip.AddrPort{}
 	l.mu.Lock()
@@ -106,7 +106,7 @@ func (l *Link) moved(d datagram) {
 	l.peer, l.own = d.peer, d.own
 }
 
-// grow notes how large the datagrams of the other end are.
+// grow records the size of the largest datagram of the other end.
 func (l *Link) grow(size int) {
 	l.largest = size
 	l.mu.Lock()
@@ -143,7 +143,7 @@ func (l *Link) isRetired() bool {
 	return l.retired
 }
 
-// bye notes that the other end retires.
+// bye handles the other end's bye.
 func (l *Link) bye(now time.Time) {
 	if l.retired {
 		return

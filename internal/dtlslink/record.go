@@ -29,8 +29,8 @@ const (
 	epoch1         = 1 << 48
 )
 
-// firstNumber is that of the first record of this package. The smaller ones belong to the
-// records of the handshake, so that no nonce is used twice.
+// firstNumber is the number of this package's first record. The handshake uses smaller numbers, so
+// no nonce is used twice.
 const firstNumber = 1 << 32
 
 // cid is a connection id.
@@ -38,8 +38,8 @@ type cid [cidSize]byte
 
 // Errors of records.
 var (
-	errRecord  = errors.New("no record of this link")
-	errReplay  = errors.New("a record that has come before, or is too old")
+	errRecord  = errors.New("the record does not belong to this link")
+	errReplay  = errors.New("the record is a repetition or too old")
 	errNumbers = errors.New("all record numbers are used up")
 )
 
@@ -70,7 +70,7 @@ func newProtector(key, salt []byte, id cid) (*protector, error) {
 	return p, nil
 }
 
-// setExtra sets the additional data: epoch and number, and the length of what is sealed.
+// setExtra sets the additional data: epoch and number, and the length of the plaintext.
 func (p *protector) setExtra(number uint64, length int) []byte {
 	binary.BigEndian.PutUint64(p.extra[13:], number)
 	binary.BigEndian.PutUint16(p.extra[21+cidSize:], uint16(length)) //nolint:gosec // of a datagram
@@ -83,7 +83,7 @@ type sealer struct {
 	next uint64 // epoch and number
 }
 
-// appendHead appends the head of a record. Its content follows, and then finish.
+// appendHead appends the head of a record. The caller appends the content and calls finish.
 func (s *sealer) appendHead(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, typeCID, 0xfe, 0xfd), s.next)
 	b = append(append(b, s.cid[:]...), 0, 0)
@@ -111,8 +111,8 @@ type opener struct {
 	seen window
 }
 
-// open opens a record in place. It returns the content and its type, and whether no later
-// record has come before.
+// open opens a record in place. It returns the content, its type, and whether the record is the
+// latest so far.
 func (o *opener) open(record []byte) (content []byte, kind byte, latest bool, err error) {
 	if len(record) < recordOverhead || record[0] != typeCID || cid(record[cidAt:]) != o.cid ||
 		int(binary.BigEndian.Uint16(record[lengthAt:])) != len(record)-nonceAt {

@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datagram is one that was received, or is to be sent.
+// datagram is a received datagram or one to send.
 type datagram struct {
 	b    []byte
-	peer netip.AddrPort // the other end; not looked at if the socket is connected
-	own  netip.Addr     // the address of this end; the system's choice if not valid
+	peer netip.AddrPort // the other end; ignored if the socket is connected
+	own  netip.Addr     // the address of this end; if not valid, the kernel chooses
 }
 
 // packetConn is a socket for datagrams.
 type packetConn interface {
-	// receive blocks until there are datagrams. They are valid until the next call.
+	// receive waits for datagrams. They are valid until the next call.
 	receive() ([]datagram, error)
-	// send sends datagrams or drops them, without blocking. It returns the number of those
-	// that the system took for too large.
+	// send sends or drops datagrams without blocking. It returns the number of datagrams
+	// that the kernel rejected as too large.
 	send(list []datagram) (tooLarge int)
 	// deafen makes receive return os.ErrDeadlineExceeded from now on.
 	deafen()
-	// most returns the largest datagram that can be sent, as far as is known.
+	// most returns the largest datagram that can be sent, as far as the kernel knows.
 	most() int
 	Close() error
 }
@@ -36,8 +36,8 @@ type packetConn interface {
 // batchSize is the number of datagrams that one system call moves.
 const batchSize = 32
 
-// errRefused is returned by receive if the other end's system says that nothing listens.
-var errRefused = errors.New("nothing listens there")
+// ErrRefused means that the other end's system says that nothing listens.
+var ErrRefused = errors.New("nothing listens there")
 
 // socket is a UDP socket.
 type socket struct {
@@ -51,14 +51,14 @@ type socket struct {
 	n         int
 	errno     syscall.Errno
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	out      *batch
 	writeAll func(fd uintptr) bool
 	left     []mmsghdr
 	tooLarge int
 }
 
-// newSocket returns a packetConn. It owns the socket if there is no error.
+// newSocket returns a packetConn, which owns the socket unless there is an error.
 func newSocket(conn *net.UDPConn) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -76,8 +76,8 @@ func newSocket(conn *net.UDPConn) (*socket, error) {
 // bufferSize is the size of a socket's buffers, for bursts.
 const bufferSize = 4 << 20
 
-// prepare sets the options of the socket: the kernel neither fragments nor remembers a path
-// MTU (RFC 8899), and tells which address a datagram was sent to.
+// prepare sets the options of the socket. The kernel then neither fragments nor caches a path MTU
+// (RFC 8899), and reports the destination address of each datagram.
 func (s *socket) prepare(fd int) error {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
@@ -114,9 +114,9 @@ func (s *socket) receive() ([]datagram, error) {
 	switch s.errno {
 	case 0:
 	case unix.ECONNREFUSED:
-		return nil, errRefused
+		return nil, ErrRefused
 	default:
-		return nil, nil // of a datagram that was sent, such as an ICMP error
+		return nil, nil // about a sent datagram, such as an ICMP error
 	}
 	s.list = s.list[:0]
 	for i := range s.n {
@@ -142,13 +142,13 @@ func (s *socket) send(list []datagram) int {
 			s.out.prepareSend(i, d, s.v6, s.connected)
 		}
 		s.left = s.out.heads[:n]
-		_ = s.raw.Write(s.writeAll) // what the system does not take is lost
+		_ = s.raw.Write(s.writeAll) // datagrams that the kernel refuses are lost
 		list = list[n:]
 	}
 	return s.tooLarge
 }
 
-// trySend sends s.left. A datagram that fails is dropped.
+// trySend sends s.left, and drops a datagram that fails.
 func (s *socket) trySend(fd uintptr) bool {
 	for len(s.left) > 0 {
 		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.left[0])), uintptr(len(s.left)), unix.MSG_DONTWAIT, 0, 0)
@@ -168,7 +168,7 @@ func (s *socket) trySend(fd uintptr) bool {
 	return true
 }
 
-// most implements packetConn. A connected socket knows the MTU of its interface.
+// most implements packetConn. The kernel knows the MTU only for a connected socket.
 func (s *socket) most() int {
 	mtu := plainSize + 28
 	if s.connected {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Package dtls keeps a state for each first datagram of a handshake, also if its source is
-// forged. So the dialing end first proves that its address is its own: it asks for a token
-// and puts it in front of its first flight. The accepting end keeps nothing until then.
+// Package dtls keeps state for each first datagram of a handshake, even from a forged source. So
+// the dialing end must first prove its address. It requests a token and prepends the token to
+// its first flight. The accepting end keeps no state until then.
 
-// The first bytes of datagrams that are no records. Those of records are 20 to 63.
+// The first bytes of datagrams other than records, which begin with 20 to 63.
 const (
-	kindAsk     = 0xf0 // zeros, at least as long as the answer
+	kindAsk     = 0xf0 // zeros, so that the request is at least as long as the answer
 	kindToken   = 0xf1 // token
 	kindHello   = 0xf2 // token, a datagram of the handshake
-	kindUnknown = 0xf3 // the connection id of a record of no link
+	kindUnknown = 0xf3 // the connection id of a record that belongs to no link
 )
 
 // Sizes of these datagrams.
@@ -29,13 +29,13 @@ const (
 	unknownSize = 1 + cidSize
 )
 
-// tokenAge is the time for which a token is valid, in seconds.
+// tokenAge is the lifetime of a token in seconds.
 const tokenAge = 30
 
-// token is the time at which it was made, and a code.
+// token is the time of its creation and a MAC.
 type token [tokenSize]byte
 
-// mint makes tokens and checks them.
+// mint makes and verifies tokens.
 type mint struct{ secret [32]byte }
 
 func newMint() *mint {
@@ -56,7 +56,7 @@ func (m *mint) make(to netip.AddrPort, now time.Time) (t token) {
 	return t
 }
 
-// valid reports whether a token is for an address, and not too old.
+// valid reports whether a token belongs to an address and has not expired.
 func (m *mint) valid(t token, from netip.AddrPort, now time.Time) bool {
 	age := uint32(now.Unix()) - binary.BigEndian.Uint32(t[:]) //nolint:gosec // only differences count
 	if age > tokenAge {

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// trip is one try of a dialer, with a socket of its own, and the link that comes of it.
+// trip is one attempt of a dialer with its own socket, and the resulting link.
 type trip struct {
 	dialer    *Dialer
 	conn      packetConn
 	at        netip.AddrPort
 	handshake *handshake
 	link      atomic.Pointer[Link]
-	token     chan struct{} // has an entry when the first token has come
+	token     chan struct{} // signals the first token
 	opened    chan struct{} // closed when the link is open
 	refused   context.CancelCauseFunc
 
@@ -25,7 +25,7 @@ type trip struct {
 	has   bool  // guarded by mu
 }
 
-// open asks for a token, runs the handshake, and waits until the link is open.
+// open requests a token, runs the handshake, and waits until the link is open.
 func (t *trip) open(ctx context.Context) (*Link, error) {
 	hctx, cancel := context.WithTimeoutCause(ctx, t.dialer.Timeout, errSlow)
 	defer cancel()
@@ -76,7 +76,7 @@ func (t *trip) shake(ctx context.Context) (keys, error) {
 	}
 }
 
-// write sends a datagram of the handshake. The token goes in front of the first flight.
+// write sends a datagram of the handshake. It prepends the token to the first flight.
 func (t *trip) write(b []byte) {
 	const clientHello, handshakeKindAt = 1, 13
 	if len(b) > handshakeKindAt && b[0] == typeHandshake && b[handshakeKindAt] == clientHello {
@@ -92,7 +92,7 @@ func (t *trip) read() {
 	for {
 		list, err := t.conn.receive()
 		switch {
-		case errors.Is(err, errRefused):
+		case errors.Is(err, ErrRefused):
 			t.refuse()
 		case err != nil: // closed
 			return
@@ -105,13 +105,13 @@ func (t *trip) read() {
 	}
 }
 
-// refuse notes that nothing listens at the other end.
+// refuse fails the attempt, because nothing listens at the other end.
 func (t *trip) refuse() {
 	if link := t.link.Load(); link != nil {
 		link.askReplace()
 		return
 	}
-	t.refused(errRefused)
+	t.refused(ErrRefused)
 }
 
 // dispatch handles a datagram.
@@ -134,7 +134,7 @@ func (t *trip) dispatch(d datagram, now time.Time) {
 	}
 }
 
-// take takes a token. A later one replaces it, as the other end may be a new program.
+// take stores a token. A later token replaces it, because the other end may have restarted.
 func (t *trip) take(proof token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

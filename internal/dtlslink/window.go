@@ -1,15 +1,15 @@
 package dtlslink
 
-// windowSize is the number of records before the latest that may still come.
+// windowSize is how far a record may lag behind the latest.
 const windowSize = 2048
 
-// window remembers which records have come (RFC 6347, 4.1.2.6).
+// window detects repeated records (RFC 6347, 4.1.2.6).
 type window struct {
-	next uint64 // the latest number and one
+	next uint64 // the latest number plus one
 	bits [windowSize / 64]uint64
 }
 
-// fresh reports whether a record may still come.
+// fresh reports whether a record is neither repeated nor too old.
 func (w *window) fresh(number uint64) bool {
 	if number >= w.next {
 		return true
@@ -21,7 +21,7 @@ func (w *window) fresh(number uint64) bool {
 	return w.bits[i/64]&(1<<(i%64)) == 0
 }
 
-// mark notes that a record has come. It reports whether it is the latest.
+// mark records a number. It reports whether the number is the latest.
 func (w *window) mark(number uint64) (latest bool) {
 	if latest = number >= w.next; latest {
 		if number-w.next >= windowSize {

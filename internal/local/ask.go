@@ -71,8 +71,8 @@ func (s Service) Ask(ctx context.Context, pid int, question string) (answer stri
 	return Printable(strings.TrimSpace(line)), nil
 }
 
-// Printable replaces what would command a terminal: a process may be of another user, and names in
-// its answers may come from strangers.
+// Printable replaces control characters. A process may belong to another user, and names in its
+// answers may come from strangers.
 func Printable(line string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

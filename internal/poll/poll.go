@@ -34,7 +34,7 @@ func New() (*Poller, error) {
 	return p, nil
 }
 
-// Close closes the instance. It leaves the registered descriptors alone.
+// Close closes the instance. The registered descriptors stay open.
 func (p *Poller) Close() {
 	_ = unix.Close(p.epoll)
 	if p.wake >= 0 {
@@ -47,7 +47,7 @@ func (p *Poller) Add(fd int, events uint32, number, side int32) error {
 	return p.control(unix.EPOLL_CTL_ADD, fd, events, number, side)
 }
 
-// Modify changes the events that are reported of a descriptor.
+// Modify changes the reported events of a descriptor.
 func (p *Poller) Modify(fd int, events uint32, number, side int32) error {
 	return p.control(unix.EPOLL_CTL_MOD, fd, events, number, side)
 }
@@ -67,7 +67,7 @@ func (p *Poller) Remove(fd int) { _ = p.control(unix.EPOLL_CTL_DEL, fd, 0, 0, 0)
 // Interrupt makes Wait return.
 func (p *Poller) Interrupt() { _, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
-// Interrupted resets the eventfd after its event.
+// Interrupted resets the eventfd. Call it after the event of WakeNumber.
 func (p *Poller) Interrupted() {
 	var b [8]byte
 	_, _ = unix.Read(p.wake, b[:])

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Endpoint is an address and port of a protocol, where a service is dialed.
+// Endpoint is the address, port and protocol of a service.
 type Endpoint struct {
 	Protocol Protocol
 	netip.AddrPort
@@ -16,10 +16,10 @@ func (p Protocol) At(a netip.AddrPort) Endpoint {
 	return Endpoint{p, netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}
 }
 
-// String returns the address and port, with /udp behind those of UDP.
+// String returns the address and port. UDP endpoints end in /udp.
 func (e Endpoint) String() string { return e.AddrPort.String() + e.Protocol.suffix() }
 
-// MarshalText does what String does, for logs.
+// MarshalText returns the same text as String, for logs.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 // Compare orders endpoints by address and port, TCP before UDP.

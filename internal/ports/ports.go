@@ -1,4 +1,4 @@
-// Package ports has the ports and ranges of ports that options, files and invitations name.
+// Package ports parses and formats the ports of options, files and invitations.
 package ports
 
 import (
@@ -18,7 +18,7 @@ const (
 	UDP
 )
 
-// String returns the name of the protocol, which is also that of package net.
+// String returns the name of the protocol, as in package net.
 func (p Protocol) String() string {
 	if p == UDP {
 		return "udp"
@@ -26,7 +26,7 @@ func (p Protocol) String() string {
 	return "tcp"
 }
 
-// suffix returns what follows a port of the protocol.
+// suffix returns the suffix of a port of the protocol.
 func (p Protocol) suffix() string {
 	if p == UDP {
 		return "/udp"
@@ -34,7 +34,7 @@ func (p Protocol) suffix() string {
 	return ""
 }
 
-// CutProtocol cuts /udp or /tcp off the end of s. Without either s is about TCP.
+// CutProtocol cuts /udp or /tcp off the end of s. The default is TCP.
 func CutProtocol(s string) (before string, p Protocol) {
 	if before, ok := strings.CutSuffix(s, "/udp"); ok {
 		return before, UDP
@@ -56,7 +56,7 @@ func (p Port) Compare(q Port) int {
 	return cmp.Or(cmp.Compare(p.Number, q.Number), cmp.Compare(p.Protocol, q.Protocol))
 }
 
-// Range is a range of ports of one protocol, both ends included. A single port is a range of one.
+// Range is an inclusive range of ports of one protocol.
 type Range struct {
 	First, Last uint16
 	Protocol    Protocol
@@ -74,7 +74,7 @@ func ParsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// Parse reads a port, as in 80, or a range of them, as in 8000-8099. /udp may follow, or /tcp.
+// Parse parses a port, as in 80, or a range, as in 8000-8099. A suffix /udp or /tcp may follow.
 func Parse(s string) (Range, error) {
 	numbers, protocol := CutProtocol(s)
 	low, high, isRange := strings.Cut(numbers, "-")

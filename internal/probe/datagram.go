@@ -40,19 +40,19 @@ func (p Path) datagram() (fd int, err error) {
 	}
 	err = os.NewSyscallError("send", unix.Send(fd, nil, 0))
 	if errors.Is(err, syscall.EPERM) {
-		err = nil // a filter has dropped it, and so it will be missed
+		err = nil // a filter dropped the datagram, so no answer will come
 	}
 	return fd, err
 }
 
-// countAll has the kernel drop and count all datagrams for a socket.
+// countAll makes the kernel drop and count all datagrams for a socket.
 func countAll(fd int) error {
 	filter := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
 	program := unix.SockFprog{Len: 1, Filter: &filter}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
 }
 
-// sockaddr returns the form of an address that system calls take.
+// sockaddr converts an address for system calls.
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}

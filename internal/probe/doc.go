@@ -7,8 +7,8 @@
 // that, so the handshake never completes and the application never accepts a
 // connection. An RST then ends the service's half. The service does not notice.
 //
-// By UDP a probe is an empty datagram, and a filter counts the answer. The service
-// gets the datagram, unless the caller leads it elsewhere.
+// By UDP a probe is an empty datagram, and a socket filter counts the answer. The service
+// receives the datagram, unless the caller redirects it.
 //
 // What connection tracking noted of the probe tells apart why a reply did not
 // arrive, and whether the service saw the probe's source address.

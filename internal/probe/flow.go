@@ -55,7 +55,7 @@ func (p Path) flow() *Flow {
 	return f
 }
 
-// forget removes the entry of a path, if there is one. One of UDP would outlive
+// forget removes the conntrack entry of a path, if any. A UDP entry would outlive
 // the probe by minutes.
 func (p Path) forget() { _, _ = p.askConntrack(deleteFlow) }
 

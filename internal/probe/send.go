@@ -16,11 +16,11 @@ import (
 	"portredirector/internal/socket"
 )
 
-// timeout bounds the wait for a reply. The kernel repeats a SYN after a second, which
-// could begin a connection anew that was just reset.
+// timeout limits the wait for a reply. It is less than a second, after which the kernel
+// repeats the SYN. A repeated SYN could reopen a connection that was just reset.
 const timeout = 800 * time.Millisecond
 
-// A Path describes the dial that a probe stands for.
+// A Path describes the dial that a probe imitates.
 type Path struct {
 	Protocol ports.Protocol
 	From     netip.AddrPort // the claimed source
@@ -28,25 +28,24 @@ type Path struct {
 	Mark     uint32         // of the socket's packets
 }
 
-// Result tells what became of a probe.
+// Result is the outcome of a probe.
 type Result struct {
 	Path
 
 	// Sent reports whether the kernel had a route to the service.
 	Sent bool
-	// Arrived reports whether a reply reached the probe's socket: a SYN-ACK or an RST, a
-	// datagram or an ICMP error for a port that no program has.
+	// Arrived reports whether a reply reached the probe's socket: a SYN-ACK, an RST, a
+	// datagram, or an ICMP port unreachable.
 	Arrived bool
-	// Err is the error of the socket: ECONNREFUSED after an RST or for such a port, another
-	// one for lack of a route or after another ICMP error, nil otherwise.
+	// Err is the error of the socket: ECONNREFUSED after an RST or an ICMP port unreachable,
+	// another error without a route or after another ICMP error, nil otherwise.
 	Err error
-	// Flow is the entry of connection tracking, nil if there is none. After an RST
-	// there is none.
+	// Flow is the entry of connection tracking, or nil. After an RST there is none.
 	Flow *Flow
 }
 
-// Send sends a probe and waits until a reply has arrived, or for a timeout.
-// The error says why no probe could be sent by this process at all.
+// Send sends a probe and waits for a reply or a timeout. It returns an error if this
+// process cannot send probes at all.
 func Send(ctx context.Context, path Path) (Result, error) {
 	r := Result{Path: path}
 	fd, err := path.begin()
@@ -73,7 +72,7 @@ func (p Path) begin() (fd int, err error) {
 	return socket.Connect(p.From, p.To, net.KeepAliveConfig{}, p.halfOpen)
 }
 
-// end closes the socket, and ends what the probe began elsewhere.
+// end closes the socket, and removes the traces of the probe in the service and conntrack.
 func (p Path) end(fd int, r Result) {
 	switch {
 	case p.Protocol == ports.UDP:
@@ -109,7 +108,7 @@ func (r *Result) await(ctx context.Context, fd int) error {
 	}
 }
 
-// look asks the socket for what has arrived.
+// look updates the result from the state of the socket.
 func (r *Result) look(fd int) {
 	if r.Arrived || r.Err != nil {
 		return
@@ -122,7 +121,7 @@ func (r *Result) look(fd int) {
 	r.Arrived = dropped(fd)
 }
 
-// prepare sets what a transparent dial needs.
+// prepare sets the socket options of a transparent dial.
 func (p Path) prepare(fd int) error {
 	level, transparent := unix.IPPROTO_IP, unix.IP_TRANSPARENT
 	if p.To.Addr().Is6() {
@@ -135,7 +134,7 @@ func (p Path) prepare(fd int) error {
 	})
 }
 
-// option is one of setsockopt(2).
+// option is a socket option of type int.
 type option struct{ level, name, value int }
 
 func set(fd int, options []option) error {

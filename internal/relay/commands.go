@@ -18,7 +18,7 @@ func (l *loop) post(command uint32) {
 	l.poll.Interrupt()
 }
 
-// postCall has the loop call f. A loop that has ended does not.
+// postCall makes the loop call f, unless the loop has ended.
 func (l *loop) postCall(f func()) {
 	l.mu.Lock()
 	l.calls = append(l.calls, f)
@@ -49,7 +49,7 @@ func (l *loop) runCommands(c uint32) bool {
 	return c&cmdStop == 0
 }
 
-// callAll calls the functions that were posted.
+// callAll calls the posted functions.
 func (l *loop) callAll() {
 	l.mu.Lock()
 	list := l.calls

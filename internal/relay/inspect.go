@@ -2,7 +2,7 @@ package relay
 
 import "portredirector/internal/socket"
 
-// call has the loop call f, and waits for it. It does nothing if the loop has ended.
+// call makes the loop call f, and waits until f returns. It does nothing if the loop has ended.
 func (l *loop) call(f func()) {
 	called := make(chan struct{})
 	l.postCall(func() {
@@ -15,14 +15,14 @@ func (l *loop) call(f func()) {
 	}
 }
 
-// Paths has the paths of the accepted and the dialed socket of a pair.
+// Paths holds the paths of the accepted and the dialed socket of a pair.
 type Paths struct{ Accepted, Dialed socket.Path }
 
-// mostAtOnce bounds the pairs that a loop looks at in one go: its other pairs wait meanwhile.
+// mostAtOnce is the most pairs that a loop inspects at once, because its other pairs wait meanwhile.
 const mostAtOnce = 64
 
-// Paths returns the paths of pairs by their meters. They are unknown if the pair does not live,
-// or its dialed socket is not connected. It must not be called on a loop.
+// Paths returns the paths of pairs by their meters. A path is unknown if the pair has ended or its
+// dialed socket is not connected. Paths must not be called on a loop.
 func (*Engine) Paths(meters []*Meter) []Paths {
 	all := make([]Paths, len(meters))
 	byLoop := make(map[*loop][]int)

@@ -18,11 +18,11 @@ type Meter struct {
 	flow atomic.Pointer[flow] // nil before the pair and after its end
 }
 
-// ErrClosed ends a pair that Meter.Cut has ended.
+// ErrClosed is the error of a pair that Meter.Cut has ended.
 var ErrClosed = errors.New("closed by an operator")
 
-// Cut ends the pair as [Cut] with [ErrClosed], or as soon as the meter gets one. A link of the
-// pair survives where a frame can tell of the end. It has no effect on a pair that has ended.
+// Cut ends the pair with [Cut] and [ErrClosed], at once or when the meter gets a pair. A link
+// survives if a frame can announce the end. Cut has no effect on an ended pair.
 func (m *Meter) Cut() {
 	m.isCut.Store(true)
 	if f := m.flow.Load(); f != nil {
@@ -72,13 +72,13 @@ func (m *Meter) Up() int64 { return m.moved[accepted].Load() }
 // Down returns the number of bytes that went the other way.
 func (m *Meter) Down() int64 { return m.moved[dialed].Load() }
 
-// Count counts bytes that went another way than through the relay.
+// Count counts bytes that bypassed the relay.
 func (m *Meter) Count(up, down int) {
 	m.add(accepted, up)
 	m.add(dialed, down)
 }
 
-// Connect notes that the service is connected, or has answered.
+// Connect records that the service is connected or has answered.
 func (m *Meter) Connect() { note(&m.connected) }
 
 // Result reports what a pair carried, in bytes of payload, and why it ended.

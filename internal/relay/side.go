@@ -11,8 +11,7 @@ import (
 	"portredirector/internal/socket"
 )
 
-// Events that are reported for a socket. That a write may take something is reported only if
-// somebody waits for that.
+// Events to report for a socket. Writability is reported only while a write is pending.
 const (
 	watched  = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET&(1<<32-1)
 	writable = unix.EPOLLOUT

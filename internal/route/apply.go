@@ -89,7 +89,7 @@ func (m *Manager) addFilterLocked(f family) (added bool, err error) {
 	return added, nil
 }
 
-// noTimeouts says what it means that the kernel has no objects of type ct timeout.
+// noTimeouts explains the effect of a kernel without ct timeout objects.
 const noTimeouts = "this kernel has no timeouts of connection tracking (CONFIG_NF_CONNTRACK_TIMEOUT): after a long silence a UDP service does not " +
 	"reach its peer until that speaks again; raise the sysctls net.netfilter.nf_conntrack_udp_timeout and nf_conntrack_udp_timeout_stream"
 

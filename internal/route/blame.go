@@ -6,12 +6,12 @@ import (
 	"portredirector/internal/ports"
 )
 
-// Blame names the kind of the culprit of a finding.
+// Blame is the kind of culprit of a finding.
 type Blame uint8
 
 // The kinds.
 const (
-	BlameNobody   Blame = iota // none was found
+	BlameNobody   Blame = iota // no culprit found
 	BlameFirewall              // a rule drops packets
 	BlameNAT                   // a rule rewrites an address
 	BlameReverse               // the kernel's check of the reverse path
@@ -36,8 +36,7 @@ func (f Finding) Blame() Blame {
 	return BlameNobody
 }
 
-// letPass returns the command that lets packets between a service and all pass a chain, as far as
-// that chain decides.
+// letPass returns the command that makes a chain accept packets from or to a service.
 func (s step) letPass(service ports.Endpoint, replies bool) string {
 	family, direction := "ip", "daddr %s %s dport %d"
 	if service.Addr().Is6() {

@@ -57,8 +57,8 @@ func (p Plan) chains(f family) []chain {
 		{
 			// For services behind this machine.
 			name: "enter", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, hookName: "prerouting", priority: priorityEnter,
-			// After "conntrack -F" the service's packet makes the entry anew, or
-			// conntrack takes it for invalid. The dial's socket is still there.
+			// After "conntrack -F" the service's packet creates a new entry, or
+			// conntrack considers the packet invalid. The dial's socket is still there.
 			rules: append(p.keepFlow(fromOutside(), stateIsUnknown(), socketMarkHas(m.Track)),
 				filterRule{fromOutside(), stateIsUnknown(), udp(), socketMarkHas(m.Track), setLabel(), enter},
 				filterRule{fromOutside(), stateIsUnknown(), noSYN(), socketMarkHas(m.Track), setLabel(), enter},
@@ -88,9 +88,9 @@ func (p Plan) plainChains() []chain {
 	}
 }
 
-// keepFlow returns the rule that has the entries of some datagrams live for as long
-// as a flow may be silent: the kernel forgets UDP after 30 seconds, or 120. It has to
-// see the first datagram of an entry. There is none without FlowTimeout.
+// keepFlow returns the rule that makes conntrack entries outlive the silence of a flow.
+// By default the kernel forgets UDP after 30 or 120 seconds. The rule must see the first
+// datagram of an entry. Without FlowTimeout there is no rule.
 func (p Plan) keepFlow(datagrams ...term) []filterRule {
 	if p.FlowTimeout == 0 {
 		return nil

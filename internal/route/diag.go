@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketBinding is how a program of this machine has bound a UDP port.
+// socketBinding describes how a program of this machine has bound a UDP port.
 type socketBinding struct {
 	there      bool
 	anyAddress bool // to 0.0.0.0 or ::
-	dual       bool // by an IPv6 socket that takes IPv4, too
+	dual       bool // an IPv6 socket that also takes IPv4
 }
 
 // Numbers of the kernel, include/uapi/linux/sock_diag.h and inet_diag.h.
@@ -22,19 +22,19 @@ const (
 	loopbackIndex    = 1
 )
 
-// socketDiag asks the kernel about sockets (sock_diag(7)). The zero value is not open.
+// socketDiag queries the kernel about sockets (sock_diag(7)). The zero value is not open.
 type socketDiag struct{ fd int }
 
-// openSocketDiag opens the socket for questions.
+// openSocketDiag opens a netlink socket for queries.
 func openSocketDiag() (socketDiag, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	return socketDiag{fd}, err
 }
 
-// ask returns how the socket is bound that would get a datagram from claim to service. A
-// kernel that cannot say has none.
+// ask returns the binding of the socket that would get a datagram from claim to service. It
+// returns the zero value if the kernel cannot tell.
 func (d socketDiag) ask(claim netip.Addr, service netip.AddrPort) socketBinding {
-	const claimPort = 1 // no flow comes from it
+	const claimPort = 1 // not used by flows
 	if err := unix.Send(d.fd, diagRequest(netip.AddrPortFrom(claim, claimPort), service), 0); err != nil {
 		return socketBinding{}
 	}
@@ -47,7 +47,7 @@ func (d socketDiag) ask(claim netip.Addr, service netip.AddrPort) socketBinding 
 	return decodeSocket(answer[unix.SizeofNlMsghdr:n], service.Addr())
 }
 
-// diagRequest encodes the question. Source and destination are those of the datagram
+// diagRequest encodes a query. Source and destination are those of the datagram
 // (udp_dump_one in net/ipv4/udp_diag.c).
 func diagRequest(from, to netip.AddrPort) []byte {
 	family := byte(unix.AF_INET6)

@@ -74,7 +74,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 			f.Culprit, f.Mend, f.Command = culpritReverse, mendStrict, "sysctl -w net.ipv4.conf.all.rp_filter=2"
 		case f.Outcome == Lost:
 			f.Mend = mendLegacy
-		case f.Service.Protocol == ports.UDP && f.Outcome != NotSent: // no queue is full of proofs
+		case f.Service.Protocol == ports.UDP && f.Outcome != NotSent: // UDP has no accept queue
 			f.Mend = mendLegacy
 		default: // a full queue of the service, or of connection tracking, looks alike
 			f.Outcome = NoAnswer
@@ -83,7 +83,7 @@ func (m *Manager) diagnoseLocked(f Finding, send func() (sent, error)) Finding {
 	return f
 }
 
-// replyFrom returns where the replies to a probe come from.
+// replyFrom returns the source of the replies to a probe.
 func replyFrom(r sent) netip.AddrPort {
 	if r.Flow != nil {
 		return r.Flow.Dest

@@ -23,9 +23,9 @@
 // A [Plan] describes what has to be in the kernel, and prints it. A [Manager]
 // puts it there, keeps it there, and takes it away.
 //
-// UDP takes the same ways. Its conntrack entries live for as long as a flow may be
-// silent. A program that has bound its port to all addresses answers from the one that the
-// kernel chooses for the peer, so flows dial that ([Manager.ReadyFlow]).
+// UDP takes the same ways. Its conntrack entries outlive the silence of a flow. A program
+// that has bound its port to all addresses answers from the address that the kernel
+// chooses for the peer. So flows dial that address ([Manager.ReadyFlow]).
 //
 // # Beside other programs
 //

@@ -84,11 +84,11 @@ func udp() term {
 	}}
 }
 
-// flowTimeout names the object of the table that has the life of a flow.
+// flowTimeout names the table's ct timeout object for flows.
 const flowTimeout = "datagrams"
 
-// setTimeout has the conntrack entry live by flowTimeout. The kernel does so for
-// the first packet of an entry only.
+// setTimeout applies flowTimeout to the conntrack entry. It works only for the first
+// packet of an entry.
 func setTimeout() term {
 	return term{fmt.Sprintf("ct timeout set %q", flowTimeout), []expr.Any{
 		&expr.Objref{Type: int(nftables.ObjTypeCtTimeout), Name: flowTimeout},

@@ -18,9 +18,9 @@ const (
 	Unproved    Outcome = iota // its turn has yet to come
 	Holds                      // a reply arrived, and the source was kept
 	NoService                  // an ICMP error arrived: no program has the UDP port
-	LookedUp                   // a UDP service kept silent; by the kernel's look-up its replies come back
+	LookedUp                   // a UDP service kept silent; the kernel's routes would bring its replies back
 	NoAnswer                   // the service did not answer; its return route is not to blame
-	NotSent                    // the SYN or datagram did not leave: a filter of this machine
+	NotSent                    // a filter of this machine dropped the SYN or datagram
 	Undelivered                // the SYN or datagram did not reach a service on this machine
 	NoRoute                    // this machine has no route to the service
 	Rewritten                  // the service saw another source address
@@ -32,7 +32,7 @@ const (
 var outcomes = [...]string{
 	Unproved:    "not proved yet",
 	Holds:       "the return route holds",
-	NoService:   "no program has the port, as an ICMP error says, which came back",
+	NoService:   "no program has the port; an ICMP error came back",
 	LookedUp:    "the service keeps silent, and by the kernel's routes its replies come back",
 	NoAnswer:    "the service does not answer",
 	NotSent:     "a rule of this machine drops the connection before it leaves",
@@ -49,16 +49,16 @@ func (o Outcome) String() string { return outcomes[o] }
 // Finding describes one proof of the return route of a service.
 type Finding struct {
 	Service ports.Endpoint
-	Dialed  netip.AddrPort // where it was dialed: elsewhere than configured if a UDP service is bound to all addresses
+	Dialed  netip.AddrPort // the dialed address, which differs from Service for a UDP service bound to all addresses
 	Claim   netip.AddrPort // the source of the proof
 	Outcome Outcome
 	Seen    string // what tells of the outcome; may be empty
 	Culprit string // the rule, chain or setting to blame; empty if it was not found
 	Mend    string // what an administrator can do about it; may be empty
-	Command string // that does so; may be empty
+	Command string // the command for the mend; may be empty
 
 	sent    sent   // the probe
-	changes uint64 // of the machine before it
+	changes uint64 // Manager.changes before the probe
 }
 
 // Err returns an error in one line if the return route does not hold.
@@ -100,13 +100,13 @@ func (e findingError) Error() string {
 	return b.String()
 }
 
-// sent is a probe that was sent, and what else is known of its way.
+// sent is a probe with further observations.
 type sent struct {
 	probe.Result
 
-	standIn   bool // somebody waited in the place of the service
-	delivered bool // and got the datagram
-	wildcard  bool // the service leaves the source of its answers to the kernel
+	standIn   bool // a stand-in replaced the service
+	delivered bool // the stand-in got the datagram
+	wildcard  bool // the kernel chooses the source of the service's answers
 }
 
 // judge decides what the result of a probe means. local reports whether an

@@ -11,13 +11,13 @@ import (
 	"portredirector/internal/ports"
 )
 
-// ReadyFlow returns the address at which a flow of claim dials a UDP service, and
-// the mark of its socket. It reports false if there is no return route yet, or the
-// service's peers are refused. It does not wait: what it asks the kernel is kept.
+// ReadyFlow returns the address that a flow of claim dials for a UDP service, and the
+// mark of its socket. It returns false if there is no return route yet, or the service's
+// peers are refused. It does not block, and caches the kernel's answers.
 //
-// The address is another than the service's if a program on this machine has bound
-// the service's port to all addresses. Such a program mostly lets the kernel choose
-// the source of its answers, and the flow has to be with that address.
+// The address differs from the service's if a program on this machine has bound the
+// service's port to all addresses. Such a program mostly lets the kernel choose the
+// source of its answers. The flow must be connected to that source.
 func (m *Manager) ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, ok bool) {
 	configured := ports.UDP.At(service)
 	to = m.bindings.dialed(configured.AddrPort, claim.Unmap())
@@ -28,8 +28,8 @@ func (m *Manager) ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.
 	return to, mark, ok && m.proofs.refusal(configured) == nil
 }
 
-// MarkFlow is like ReadyFlow, but sets up and proves the return route if need be. The
-// error says why a peer cannot be served.
+// MarkFlow is like ReadyFlow, but sets up and proves the return route if need be. It
+// returns an error if the peer cannot be served.
 func (m *Manager) MarkFlow(ctx context.Context, service netip.AddrPort, claim netip.Addr) (netip.AddrPort, uint32, error) {
 	configured := ports.UDP.At(service)
 	if to, mark, ok := m.ReadyFlow(service, claim); ok {
@@ -45,8 +45,7 @@ func (m *Manager) MarkFlow(ctx context.Context, service netip.AddrPort, claim ne
 	return to, mark, m.proofs.refusal(configured)
 }
 
-// dialedAt returns all endpoints at which flows dial a service, which is but one for
-// TCP.
+// dialedAt returns all endpoints that flows dial for a service. TCP has only one.
 func (m *Manager) dialedAt(service ports.Endpoint, from claims) []ports.Endpoint {
 	if service.Protocol == ports.TCP {
 		return []ports.Endpoint{service}
@@ -58,17 +57,17 @@ func (m *Manager) dialedAt(service ports.Endpoint, from claims) []ports.Endpoint
 	return []ports.Endpoint{service, to}
 }
 
-// bindings remembers how programs of this machine have bound the ports of UDP services,
-// and from which address they would speak to a claim. The zero value is ready for use.
+// bindings caches the bindings of UDP services of this machine, and the source addresses
+// that the kernel chooses for claims. The zero value is ready for use.
 type bindings struct {
 	mu      sync.Mutex
 	sockets map[netip.AddrPort]*binding // by service; guarded by mu
-	sources map[netip.Addr]netip.Addr   // by claim; the zero value for one without a route; guarded by mu
+	sources map[netip.Addr]netip.Addr   // by claim; the zero value means no route; guarded by mu
 	diag    *socketDiag                 // opened when first needed; guarded by mu
 	choose  map[family]sourceSocket     // opened when first needed; guarded by mu
 }
 
-// binding is how a program has bound the port of a service.
+// binding is the binding of a service's port.
 type binding struct {
 	socketBinding
 	local bool // the service is on this machine
@@ -76,14 +75,14 @@ type binding struct {
 }
 
 const (
-	// bindingLives bounds how long a service that was started anew may be dialed as the
-	// one before. The kernel announces no new sockets.
+	// bindingLives is the lifetime of a cached binding. The kernel does not announce new
+	// sockets, so a restarted service may be dialed wrongly for this long.
 	bindingLives = time.Second
-	// mostKept bounds the services and claims of which something is remembered.
+	// mostKept is the most cached services, and the most cached claims.
 	mostKept = 4096
 )
 
-// dialed returns the address at which a flow of claim dials a service.
+// dialed returns the address that a flow of claim dials for a service.
 func (b *bindings) dialed(service netip.AddrPort, claim netip.Addr) netip.AddrPort {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,14 +95,14 @@ func (b *bindings) dialed(service netip.AddrPort, claim netip.Addr) netip.AddrPo
 	return service
 }
 
-// socket returns how the port of a service is bound.
+// socket returns the binding of a service's port.
 func (b *bindings) socket(service netip.AddrPort, claim netip.Addr) socketBinding {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.socketLocked(service, claim)
 }
 
-// source returns the address from which this machine speaks to a claim.
+// source returns the source address that the kernel chooses for a claim.
 func (b *bindings) source(claim netip.Addr) netip.Addr {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,7 +158,7 @@ func (b *bindings) sourceLocked(claim netip.Addr) netip.Addr {
 	return b.sources[claim]
 }
 
-// forget has everything be asked anew, after addresses or routes have changed.
+// forget drops the cache after addresses or routes have changed.
 func (b *bindings) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +166,7 @@ func (b *bindings) forget() {
 	clear(b.sources)
 }
 
-// close closes the sockets for questions.
+// close closes the sockets for queries.
 func (b *bindings) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -27,7 +27,7 @@ type Config struct {
 // DefaultUDPTimeout is the silence after which a UDP flow ends, if nothing else is configured.
 const DefaultUDPTimeout = 3 * time.Minute
 
-// flowTimeout returns the life of a conntrack entry, which has to outlast the flow's
+// flowTimeout returns the lifetime of a conntrack entry, which must outlive the flow's
 // socket.
 func (c Config) flowTimeout() time.Duration {
 	return (cmp.Or(c.UDPTimeout, DefaultUDPTimeout) + 10*time.Second).Truncate(time.Second)
@@ -44,7 +44,7 @@ type Manager struct {
 
 	proofs     proofs
 	bindings   bindings
-	changes    atomic.Uint64 // by others, to routes and rules
+	changes    atomic.Uint64 // counts changes of routes and rules by others
 	tracing    sync.Mutex    // held while packets of a proof are traced
 	tracer     *filters      // opened when first needed; guarded by tracing
 	standIns   standIns

@@ -54,7 +54,7 @@ func mayTakeReplies(r netlink.Rule) bool {
 	return r.Mark == 0 && (r.IPProto == 0 || r.IPProto == unix.IPPROTO_TCP || r.IPProto == unix.IPPROTO_UDP)
 }
 
-// ErrInFront means that a rule of another program leaves no room in front of it.
+// ErrInFront is returned if a rule of another program leaves no room in front of it.
 var ErrInFront = errors.New("a rule comes before ours")
 
 // inFrontError is an ErrInFront that names the rule.

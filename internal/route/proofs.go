@@ -20,8 +20,8 @@ type proofs struct {
 	mu      sync.Mutex
 	known   map[ports.Endpoint]*known // guarded by mu
 	hidden  map[ports.Endpoint]error  // guarded by mu
-	proved  [2]Way                    // by protocol, ways of which a proof was logged; guarded by mu
-	waiting [2]Way                    // by protocol, ways of which it was logged that no service answers; guarded by mu
+	proved  [2]Way                    // by protocol, ways logged as proved; guarded by mu
+	waiting [2]Way                    // by protocol, ways logged as without an answer; guarded by mu
 
 	// refused has the services whose peers are to be refused, and why. It is nil
 	// if there are none.
@@ -82,7 +82,7 @@ func (p *proofs) has(service ports.Endpoint) bool {
 	return p.known[service] != nil
 }
 
-// expect adds services whose first proof has yet to come.
+// expect adds services before their first proof.
 func (p *proofs) expect(services []ports.Endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +91,7 @@ func (p *proofs) expect(services []ports.Endpoint) {
 	}
 }
 
-// addLocked returns the state of a service, which it adds if need be.
+// addLocked returns the state of a service, and adds one if need be.
 func (p *proofs) addLocked(s ports.Endpoint) *known {
 	k := p.known[s]
 	if k == nil {
@@ -141,8 +141,8 @@ func (p *proofs) tellLocked(before, now Finding) {
 	}
 }
 
-// tellWayLocked logs what a proof tells of the way. unproved says that it is the first that
-// holds, unknown that it is the first at all.
+// tellWayLocked logs the state of a way after a proof. unproved says that this is the first proof
+// that holds, and unknown that this is the first proof.
 func (p *proofs) tellWayLocked(now Finding, unproved, unknown bool) {
 	service := slog.String("service", now.Service.String())
 	way := slog.String("way", WayTo(now.Service.Addr()).String())

@@ -120,8 +120,8 @@ func (m *Manager) prove(ctx context.Context, service ports.Endpoint, from *round
 	return f, ctx.Err()
 }
 
-// markFor returns the mark of a dial, and sets up what it lacks: a service that was
-// started anew may be dialed elsewhere.
+// markFor returns the mark of a dial, and sets up a missing return route: a restarted
+// service may be dialed at another address.
 func (m *Manager) markFor(at ports.Endpoint) (uint32, error) {
 	mark, ok := m.ready.Load().Has(at)
 	if ok {
@@ -130,7 +130,7 @@ func (m *Manager) markFor(at ports.Endpoint) (uint32, error) {
 	return mark, m.ensure(WayTo(at.Addr()), []ports.Endpoint{at})
 }
 
-// observe adds what the stand-in of a service knows of a probe.
+// observe adds the observations of a service's stand-in to a probe.
 func (m *Manager) observe(r probe.Result) sent {
 	s := sent{Result: r}
 	if in := m.standIns.find(r.To); in != nil && r.Protocol == ports.UDP {
@@ -139,9 +139,9 @@ func (m *Manager) observe(r probe.Result) sent {
 	return s
 }
 
-// keptSilent looks up the routes of a service that got a datagram and kept silent, and
-// spares it another one. It reports false if that is not all there is to do: the way was
-// never tried since something has changed, or does not hold now.
+// keptSilent looks up the routes of a UDP service that kept silent, to spare it another
+// datagram. It returns false if a proof is needed, because something has changed since the
+// last one or the way does not hold.
 func (m *Manager) keptSilent(f Finding) (Finding, bool) {
 	last, ok := m.proofs.last(f.Service)
 	if !ok || last.Outcome != LookedUp || last.changes != f.changes || last.Dialed != f.Dialed {

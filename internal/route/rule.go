@@ -73,8 +73,8 @@ func (p Plan) rules(f family, at int) []netlink.Rule {
 // ports (ip_route_me_harder). No packet from 127.0.0.0/8 may leave the machine,
 // so "any" takes nothing from others, unless route_localnet is on.
 //
-// No packet from ::1 may leave either. All its UDP is taken, which has stand-ins of
-// proofs answer from any port.
+// No packet from ::1 may leave either. The rule takes all its UDP, so that stand-ins can
+// answer from any port.
 func (p Plan) rest(f family, a netip.Addr) []int {
 	if f == ipv4 && !p.Localnet {
 		return []int{0}

@@ -32,7 +32,7 @@ func (m *Manager) SetUp(ctx context.Context, services ...ports.Endpoint) error {
 	return errors.Join(errs...)
 }
 
-// ensureAll sets up what services lack, and returns those that lack nothing.
+// ensureAll sets up missing return routes, and returns the services that have one.
 func (m *Manager) ensureAll(services []ports.Endpoint) (there []ports.Endpoint, errs []error) {
 	from := newClaims()
 	byWay := make(map[Way][]ports.Endpoint)

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sourceSocket finds out from which address this machine speaks to another by UDP, if the
-// program does not choose one. The kernel chooses when a socket is connected, which sends
-// nothing.
+// sourceSocket finds the source address that the kernel chooses for a destination. It connects
+// a UDP socket, which sends nothing.
 type sourceSocket struct {
 	fd     int
 	family family
@@ -21,7 +20,7 @@ func openSourceSocket(f family) (sourceSocket, error) {
 	return sourceSocket{fd, f}, err
 }
 
-// ask returns the source for an address. It is the zero value if there is no route.
+// ask returns the source for an address, or the zero value if there is no route.
 func (s sourceSocket) ask(to netip.Addr) netip.Addr {
 	const discard = 9 // any port
 	if err := unix.Connect(s.fd, sockaddr(netip.AddrPortFrom(to, discard))); err != nil {
@@ -42,13 +41,13 @@ func (s sourceSocket) ask(to netip.Addr) netip.Addr {
 	}
 }
 
-// disconnect lets the kernel choose anew at the next connect(2).
+// disconnect makes the kernel choose again at the next connect(2).
 func (s sourceSocket) disconnect() {
 	none := unix.RawSockaddr{Family: unix.AF_UNSPEC}
 	_, _, _ = unix.RawSyscall(unix.SYS_CONNECT, uintptr(s.fd), uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none))
 }
 
-// sockaddr returns the form of an address that system calls take.
+// sockaddr converts an address for system calls.
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}

@@ -80,7 +80,7 @@ func (ss spans) addrs(f family) []netip.Addr {
 	return slices.Compact(list)
 }
 
-// speak reports whether a service of the protocol is at the address.
+// speak reports whether the set has a service of the protocol at the address.
 func (ss spans) speak(p ports.Protocol, a netip.Addr) bool {
 	return slices.ContainsFunc(ss, func(s span) bool { return s.addr == a && s.protocol == p })
 }

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// standIn answers the datagrams of proofs in the place of a UDP service on this machine.
+// standIn answers the datagrams of proofs instead of a UDP service on this machine.
 //
-// A service would take an empty datagram for a peer, or not answer it. So the last chain
-// before the service's socket gives the datagram the port of the stand-in, and the first
-// chain gives the answer the port of the service. All other chains, connection tracking
-// and routing see a datagram to the service and its answer. The stand-in's socket is bound
-// as the service's, so the kernel chooses the source of both alike.
+// A service could take an empty datagram for a peer, or not answer. So the last chain
+// before the service's socket rewrites the port to the stand-in's, and the first chain
+// rewrites the port of the answer back. All other chains, connection tracking and routing
+// see a datagram to the service and its answer. The stand-in's socket is bound like the
+// service's, so the kernel chooses the same source for both.
 type standIn struct {
-	at      netip.AddrPort // where the service is dialed
+	at      netip.AddrPort // the dialed address of the service
 	service socketBinding
 	claim   netip.Addr // the source of proofs
 	socket  *net.UDPConn
@@ -51,7 +51,7 @@ func newStandIn(at netip.AddrPort, service socketBinding, claim netip.Addr) (*st
 	return s, nil
 }
 
-// answer answers the datagrams of proofs by empty ones, until the socket is closed.
+// answer answers datagrams of proofs with empty ones until the socket is closed.
 func (s *standIn) answer() {
 	defer close(s.done)
 	for {
@@ -65,11 +65,11 @@ func (s *standIn) answer() {
 		s.mu.Lock()
 		s.asked[netip.AddrPortFrom(s.claim, from.Port())] = true
 		s.mu.Unlock()
-		_, _ = s.socket.WriteToUDPAddrPort(nil, from) // the proof will miss it
+		_, _ = s.socket.WriteToUDPAddrPort(nil, from) // on error the proof fails
 	}
 }
 
-// wasAsked reports whether the datagram of a claim has arrived, and forgets it.
+// wasAsked reports whether the datagram of a claim has arrived, and clears that.
 func (s *standIn) wasAsked(claim netip.AddrPort) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

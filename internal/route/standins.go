@@ -13,12 +13,12 @@ import (
 	"portredirector/internal/ports"
 )
 
-// standIns holds the stand-ins of the UDP services on this machine, and the nftables
-// tables that lead proofs to them. Both stay between proofs, so that a round of proofs
-// changes nothing in the kernel.
+// standIns holds the stand-ins of the UDP services on this machine, and the nftables tables
+// that redirect proofs to them. Both persist between proofs, so a round of proofs changes
+// nothing in the kernel.
 type standIns struct {
 	mu      sync.Mutex
-	at      map[netip.AddrPort]*standIn // by where the service is dialed; guarded by mu
+	at      map[netip.AddrPort]*standIn // by dialed address; guarded by mu
 	filters *filters                    // opened when first needed; guarded by mu
 	tables  map[family]*standInTable    // guarded by mu
 }
@@ -42,8 +42,8 @@ func (s *standIns) find(dialed netip.AddrPort) *standIn {
 	return s.at[dialed]
 }
 
-// placeStandIns gives stand-ins to the UDP services that are sockets of this machine, and takes
-// those of others away. A service without one gets the datagram of the proof itself.
+// placeStandIns opens stand-ins for the UDP services that are sockets of this machine, and closes
+// all others. A service without a stand-in gets the datagrams of proofs itself.
 func (m *Manager) placeStandIns(services []ports.Endpoint, from claims) {
 	wanted := make(map[netip.AddrPort]socketBinding)
 	for _, service := range services {
@@ -92,8 +92,8 @@ func (m *Manager) placeStandIns(services []ports.Endpoint, from claims) {
 	}
 }
 
-// leadLocked has the table of f lead proofs to the stand-ins, and their answers back. It
-// changes all rules at once. m.standIns is locked.
+// leadLocked makes the table of f redirect proofs to the stand-ins, and rewrite their
+// answers. It changes all rules at once. m.standIns is locked.
 func (m *Manager) leadLocked(f family) error {
 	s := &m.standIns
 	table, err := m.standInTableLocked(f)
@@ -148,7 +148,7 @@ func (m *Manager) standInTableLocked(f family) (t *standInTable, err error) {
 	return t, nil
 }
 
-// dropLocked removes the table of f, and returns the stand-ins that it led to. s is locked.
+// dropLocked removes the table of f, and returns the stand-ins of that table. s is locked.
 func (s *standIns) dropLocked(f family) (gone []*standIn) {
 	if t := s.tables[f]; t != nil {
 		_ = s.filters.remove(f, t.Name) // the kernel does so when the socket is closed

@@ -61,7 +61,7 @@ func (m *Manager) traceLocked(p ports.Protocol, claim netip.AddrPort, send func(
 	return receiveSteps(conn, name)
 }
 
-// traced has the kernel trace packets that have an address and port at one end.
+// traced makes the kernel trace packets with an address and port at one end.
 func traced(p ports.Protocol, e end, a netip.AddrPort) []expr.Any {
 	return join(protocolIs(p), addressIs(e, a.Addr()), portIs(e, a.Port()), []expr.Any{
 		&expr.Immediate{Register: 1, Data: []byte{1}},

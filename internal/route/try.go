@@ -8,7 +8,7 @@ import (
 )
 
 // Try proves the return route of a service once, from the address of a claim. It sets up the
-// return route if need be. The error says why nothing could be found out.
+// return route if need be. It returns an error if the proof could not run.
 func (m *Manager) Try(ctx context.Context, claim netip.Addr, service ports.Endpoint) (Finding, error) {
 	service = unmap(service)
 	if err := m.ensure(WayTo(service.Addr()), []ports.Endpoint{service}); err != nil {
@@ -21,7 +21,7 @@ func (m *Manager) Try(ctx context.Context, claim netip.Addr, service ports.Endpo
 	return m.prove(ctx, service, from)
 }
 
-// Plain reports whether the kernel lacks a part of nftables, and the return routes go without.
+// Plain reports whether return routes work without a part of nftables that the kernel lacks.
 func (m *Manager) Plain() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -59,7 +59,7 @@ func keepCapabilities(keep []Capability) (kept []Capability, err error) {
 	return kept, errors.Join(inherited.SetProc(), own.SetProc())
 }
 
-// Effective reports whether the process has a capability that takes effect.
+// Effective reports whether a capability of the process is effective.
 func Effective(c Capability) bool {
 	own, err := libcap.GetPID(0)
 	if err != nil {

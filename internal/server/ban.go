@@ -9,7 +9,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// bannedError refuses a peer whose address is banned.
+// bannedError is the error for a banned peer.
 type bannedError struct{ ban ban.Ban }
 
 func (bannedError) Error() string { return "the peer is banned" }
@@ -41,17 +41,17 @@ func (s *Server) CutBanned(p netip.Prefix) {
 	})
 }
 
-// clientAddrs notes the addresses of clients whose links have carried a header.
+// clientAddrs collects the addresses of authenticated or allowed clients whose links have carried a header.
 type clientAddrs struct {
 	all sync.Map // of netip.Addr
 	mu  sync.Mutex
 	n   int // guarded by mu
 }
 
-// mostClientAddrs bounds the addresses that are noted.
+// mostClientAddrs is the most addresses collected.
 const mostClientAddrs = 4096
 
-// note notes an address.
+// note adds an address.
 func (n *clientAddrs) note(a netip.Addr) {
 	if _, known := n.all.Load(a); known {
 		return

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"portredirector/internal/ports"
 )
 
 // Errors of finding a service's address.
@@ -32,16 +34,16 @@ type Book struct {
 	Names      *Names     // may be nil if no service has a name
 	Containers Containers // may be nil if no service is a container
 	// Instead returns the address to dial in place of a service's. May be nil.
-	Instead func(service netip.AddrPort) netip.AddrPort
+	Instead func(service ports.Endpoint) netip.AddrPort
 }
 
 // target returns the address to dial for an address of s.
-func (b Book) target(s Service, addr netip.Addr) netip.AddrPort {
+func (b Book) target(p ports.Protocol, s Service, addr netip.Addr) netip.AddrPort {
 	at := netip.AddrPortFrom(addr, s.Port)
 	if b.Instead == nil {
 		return at
 	}
-	return b.Instead(at)
+	return b.Instead(p.At(at))
 }
 
 // now returns the addresses of s in the family of claim without waiting. It reports

@@ -75,8 +75,8 @@ func (c *conn) admit() error {
 	return err
 }
 
-// permit returns an error if a client may not bring a peer to a service, which is the zero value if the peer's
-// port has none.
+// permit returns an error if a client may not bring a peer to a service. The service is the zero value if the
+// peer's port has none.
 func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, service Service) error {
 	if s.Relay.Draining() {
 		return errDraining
@@ -84,19 +84,21 @@ func (s *Server) permit(from *remote, h wire.Header, protocol ports.Protocol, se
 	if err := s.authorize(from, h, protocol); err != nil {
 		return err
 	}
-	if from.carried <= 1 {
-		s.clients.note(from.addr.Addr())
-	}
 	if err := s.checkBan(h.Source.Addr()); err != nil {
 		return err
 	}
 	if service == (Service{}) {
 		return ErrNoService
 	}
-	if s.Claims == nil {
-		return nil
+	if s.Claims != nil {
+		if err := s.Claims.Check(h.Source.Addr()); err != nil {
+			return err
+		}
 	}
-	return s.Claims.Check(h.Source.Addr())
+	if from.authenticated() || len(s.Allow) > 0 && from.carried == 1 {
+		s.clients.note(from.addr.Addr())
+	}
+	return nil
 }
 
 // relay gives both sockets to the relay.

@@ -17,13 +17,13 @@ import (
 	"portredirector/internal/wire"
 )
 
-// gate decides about the flows of datagrams, by the rules of TCP peers.
+// gate implements datagram.Gate by the rules for TCP peers.
 type gate struct{ s *Server }
 
-// Datagrams returns what decides about flows of datagrams.
+// Datagrams returns the gate for flows.
 func (s *Server) Datagrams() datagram.Gate { return gate{s} }
 
-// remoteOf returns the remote of a link of datagrams.
+// remoteOf converts the other end of a link.
 func remoteOf(r datagram.Remote) *remote {
 	from := &remote{addr: r.Addr, still: r.Still}
 	if from.authenticated() {
@@ -34,7 +34,7 @@ func remoteOf(r datagram.Remote) *remote {
 	return from
 }
 
-// AdmitLink returns an error if an authenticated end may not have a link for datagrams.
+// AdmitLink returns an error if an authenticated end may not have a UDP link.
 func (s *Server) AdmitLink(id auth.Identity) error {
 	_, err := s.admitClient(id)
 	return err
@@ -43,7 +43,7 @@ func (s *Server) AdmitLink(id auth.Identity) error {
 // AllowLink returns an error if an address may not open a link.
 func (s *Server) AllowLink(from netip.AddrPort) error { return gate{s}.Allow(from) }
 
-// Allow returns an error if no datagrams are taken from an address.
+// Allow returns an error if datagrams from an address are refused.
 func (g gate) Allow(from netip.AddrPort) error {
 	if !g.s.allows(from.Addr()) {
 		return ErrNotAllowed
@@ -51,14 +51,14 @@ func (g gate) Allow(from netip.AddrPort) error {
 	return nil
 }
 
-// Authorize returns an error if a client may not bring a flow.
+// Authorize returns an error if a client may not open a flow.
 func (g gate) Authorize(h wire.Header, from datagram.Remote) error {
 	return g.s.permit(remoteOf(from), h, ports.UDP, g.service(h))
 }
 
 func (g gate) service(h wire.Header) Service { return g.s.UDP[h.Destination.Port()] }
 
-// Admit is like Authorize, and returns where the flow goes.
+// Admit is like Authorize, and returns the target of the flow.
 func (g gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, error) {
 	if err := g.Authorize(h, from); err != nil {
 		return datagram.Target{}, err
@@ -71,7 +71,7 @@ func (g gate) Admit(h wire.Header, from datagram.Remote) (datagram.Target, error
 	if !ok {
 		return datagram.Target{}, datagram.ErrLater
 	}
-	to, mark, ready := g.s.FlowRoutes.ReadyFlow(g.s.Book.target(service, addrs[0]), h.Source.Addr())
+	to, mark, ready := g.s.FlowRoutes.ReadyFlow(g.s.Book.target(ports.UDP, service, addrs[0]), h.Source.Addr())
 	if !ready {
 		return datagram.Target{}, datagram.ErrLater
 	}
@@ -89,7 +89,7 @@ func (g gate) target(h wire.Header, to netip.AddrPort, mark uint32) (datagram.Ta
 	return datagram.Target{Name: cmp.Or(service.Name, service.String()), To: to, Mark: mark}, nil
 }
 
-// Resolve returns where an authorized flow goes.
+// Resolve returns the target of an authorized flow.
 func (g gate) Resolve(ctx context.Context, h wire.Header) (datagram.Target, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.s.ConnectTimeout)
 	defer cancel()
@@ -99,7 +99,7 @@ func (g gate) Resolve(ctx context.Context, h wire.Header) (datagram.Target, erro
 		return datagram.Target{}, fmt.Errorf("service %s: %w", service, err)
 	}
 	for _, addr := range addrs {
-		to, mark, merr := g.s.FlowRoutes.MarkFlow(ctx, g.s.Book.target(service, addr), h.Source.Addr())
+		to, mark, merr := g.s.FlowRoutes.MarkFlow(ctx, g.s.Book.target(ports.UDP, service, addr), h.Source.Addr())
 		if merr == nil {
 			return g.target(h, to, mark)
 		}

@@ -29,7 +29,7 @@ func (c *conn) dialNow() (*relay.Pair, error) {
 	if !ok {
 		return nil, errLater
 	}
-	service := c.server.Book.target(c.service, addrs[0])
+	service := c.server.Book.target(ports.TCP, c.service, addrs[0])
 	mark, ready := c.server.Routes.Ready(ports.TCP.At(service))
 	if !ready {
 		return nil, errLater
@@ -66,7 +66,7 @@ func (c *conn) lookUp(ctx context.Context) (err error) {
 func (c *conn) try(ctx context.Context, link int, err error) {
 	for c.more(ctx, err) && ctx.Err() == nil {
 		addr := c.addrs[0]
-		service := c.server.Book.target(c.service, addr)
+		service := c.server.Book.target(ports.TCP, c.service, addr)
 		c.addrs = c.addrs[1:]
 		var mark uint32
 		mctx, cancel := context.WithDeadline(ctx, c.deadline)

@@ -31,7 +31,7 @@ func (s *Server) Handle(link int, from netip.AddrPort) {
 	s.listen(link, r, nil)
 }
 
-// allows reports whether links are taken from an address.
+// allows reports whether an address may open links.
 func (s *Server) allows(a netip.Addr) bool {
 	return len(s.Allow) == 0 || slices.ContainsFunc(s.Allow, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
 }
@@ -117,6 +117,9 @@ func (s *Server) next(said []byte, from *remote) (relay.Next, error) {
 	from.carried++
 	c := &conn{server: s, header: h, form: form, from: from, attempt: &attempt{head: bytes.Clone(said[len(said)-there.Len():])}}
 	c.service = s.Services[h.Destination.Port()]
+	if h.TrialUDP {
+		c.service = s.UDP[h.Destination.Port()]
+	}
 	stranger := s.Secure != nil && !from.authenticated()
 	if !stranger { // who could fill the access log with lines of his own
 		s.Track.Begin(&c.record, c, c.countedPort())
@@ -141,7 +144,7 @@ func (c *conn) countedPort() ports.Port {
 	if !c.served() {
 		return ports.Port{}
 	}
-	return ports.Port{Number: c.header.Destination.Port()}
+	return ports.Port{Protocol: c.protocol(), Number: c.header.Destination.Port()}
 }
 
 // served reports whether the peer's port has a service.

@@ -41,7 +41,7 @@ func (c *conn) refuse(ctx context.Context, link int, err error) {
 	status := statusOf(err)
 	c.server.Track.End(&c.record, blame(status), err)
 	c.server.refused.of(status).Add(1)
-	if status == wire.Banned { // who has banned knows
+	if status == wire.Banned { // an operator's own decision is for debugging only
 		c.debug("peer refused", slog.Any("error", err))
 	} else {
 		c.server.Tell.Log(slog.LevelWarn, "peer refused", Subject{c.from.prefix(), status}, func() []slog.Attr {

@@ -53,10 +53,10 @@ type Server struct {
 	Peers      limit.Peers[Origin]
 	Track      track.Table
 
-	// Try finds out whether a service's replies to a claim come back, without a connection
-	// that the service accepts. With nil a trial is answered as a health check.
+	// Try checks whether a service's replies to a claim come back, without a connection that
+	// the service accepts. If Try is nil, trials are answered like health checks.
 	Try    func(ctx context.Context, claim netip.Addr, service ports.Endpoint) (wire.Finding, error)
-	trying sync.Mutex // held by the one trial that is under way
+	trying sync.Mutex // held during a trial
 
 	Tell    logging.Throttle[Subject] // logs what strangers can cause
 	refused refusals
@@ -90,7 +90,7 @@ type Routes interface {
 
 // FlowRoutes sets up return routes for UDP. A *route.Manager does.
 type FlowRoutes interface {
-	// ReadyFlow returns the address that a UDP flow of a claim dials, and its mark. It reports
+	// ReadyFlow returns the address that a UDP flow of a claim dials, and its mark. It returns
 	// false if there is no return route yet.
 	ReadyFlow(service netip.AddrPort, claim netip.Addr) (to netip.AddrPort, mark uint32, ok bool)
 	// MarkFlow sets up the return route first. It may block.

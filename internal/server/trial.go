@@ -16,8 +16,8 @@ import (
 // errTrying refuses a trial while another is under way.
 var errTrying = errors.New("another trial is under way")
 
-// trial answers a client that asks whether a peer would reach a service, and waits for the
-// next header of its link. The question had so many bytes.
+// trial answers a trial, and waits for the next header of the link. size is the length of the
+// question.
 func (c *conn) trial(ctx context.Context, link, size int) {
 	c.server.Track.Forget(&c.record)
 	finding, err := c.find(ctx)
@@ -41,6 +41,14 @@ func (c *conn) trial(ctx context.Context, link, size int) {
 	c.server.listen(link, c.from, c.head)
 }
 
+// protocol returns the protocol of the port that the header is about.
+func (c *conn) protocol() ports.Protocol {
+	if c.header.TrialUDP {
+		return ports.UDP
+	}
+	return ports.TCP
+}
+
 // find tries the way of the peer of a trial. It does so for one trial at a time: each sends
 // packets to a service, and a failure is traced.
 func (c *conn) find(ctx context.Context) (wire.Finding, error) {
@@ -49,9 +57,9 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 	case s.Relay.Draining():
 		return wire.Finding{}, errDraining
 	case !wire.IsDocumentation(source):
-		return wire.Finding{}, fmt.Errorf("%w: a trial is for a documentation address", ErrClaimDenied)
+		return wire.Finding{}, fmt.Errorf("%w: the peer of a trial must have a documentation address", ErrClaimDenied)
 	}
-	if err := s.authorize(c.from, c.header, ports.TCP); err != nil {
+	if err := s.authorize(c.from, c.header, c.protocol()); err != nil {
 		return wire.Finding{}, err
 	}
 	if !c.served() {
@@ -75,11 +83,11 @@ func (c *conn) find(ctx context.Context) (wire.Finding, error) {
 	return c.tryAll(ctx, source, addrs)
 }
 
-// tryAll returns the finding of the first address that works, or else of the last.
+// tryAll returns the finding of the first address that works, or else of the last one.
 func (c *conn) tryAll(ctx context.Context, source netip.Addr, addrs []netip.Addr) (f wire.Finding, err error) {
 	for _, a := range addrs {
-		at := c.server.Book.target(c.service, a)
-		if f, err = c.server.Try(ctx, source, ports.TCP.At(at)); err != nil {
+		at := c.protocol().At(c.server.Book.target(c.protocol(), c.service, a))
+		if f, err = c.server.Try(ctx, source, at); err != nil {
 			return f, fmt.Errorf("service %s: %w", c.service, err)
 		}
 		f.Service, f.Name, f.Time = at.String(), c.service.Name, time.Now()

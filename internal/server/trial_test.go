@@ -65,6 +65,13 @@ func TestTrial(t *testing.T) {
 			t.Errorf("got %+v, want %s", f, want)
 		}
 	}
+	r.server.UDP = map[uint16]server.Service{53: {Host: "127.0.0.1", Port: 5353}}
+	byUDP := trialOf("192.0.2.7", 53)
+	byUDP.TrialUDP = true
+	if f := ask(t, q, byUDP, 0, wire.Connected); f.Outcome != "192.0.2.7 to 127.0.0.1:5353/udp" || f.Service != "127.0.0.1:5353/udp" {
+		t.Errorf("by UDP: %+v", f)
+	}
+	ask(t, q, trialOf("192.0.2.7", 53), 0, wire.NoService)
 	ask(t, q, trialOf("203.0.114.7", 80), 0, wire.ClaimDenied)
 	ask(t, q, trialOf("192.0.2.7", 9), 0, wire.NoService)
 	fails.Store(true)

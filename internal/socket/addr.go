@@ -48,7 +48,7 @@ func NewSockaddr(of netip.AddrPort) (a Sockaddr, n uintptr) {
 	return a, unix.SizeofSockaddrInet6
 }
 
-// AddrPort converts an address from the kernel's form. It returns the zero value for others.
+// AddrPort converts an address from the kernel's form. It returns the zero value for other families.
 func (a *Sockaddr) AddrPort() netip.AddrPort {
 	port := binary.BigEndian.Uint16(a[2:])
 	switch binary.NativeEndian.Uint16(a[:]) {

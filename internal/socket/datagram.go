@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiveBuffer is the room for datagrams that wait to be read from a socket of many flows, in bytes.
-// Without CAP_NET_ADMIN the kernel bounds it by net.core.rmem_max.
+// receiveBuffer is the receive buffer of a socket of many flows, in bytes. Without CAP_NET_ADMIN the
+// kernel limits it to net.core.rmem_max.
 const receiveBuffer = 4 << 20
 
 // ListenDatagrams opens a UDP socket on addr ("host:port"; without a host on all addresses of both
@@ -30,8 +30,8 @@ func ListenDatagrams(ctx context.Context, addr string) (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil //nolint:errcheck,forcetypeassert // "udp" gives no other
 }
 
-// DetachDatagrams takes a socket out of package net, and has it report the address to which each datagram
-// was sent. It closes c, also with an error.
+// DetachDatagrams takes a socket out of package net, and enables reporting of each datagram's destination
+// address. It always closes c.
 func DetachDatagrams(c *net.UDPConn) (fd int, is4 bool, err error) {
 	defer func() { _ = c.Close() }()
 	raw, err := c.SyscallConn()
@@ -77,7 +77,7 @@ func prepareDatagrams(fd int) (is4 bool, err error) {
 	return is4, set(fd, option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
 }
 
-// fragment has datagrams that are too large for the path divided by IP, as those of most programs.
+// fragment lets IP fragment datagrams that are too large for the path.
 func fragment(fd int, is4 bool) error {
 	if is4 {
 		return set(fd, option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT})
@@ -92,10 +92,9 @@ func ConnectDatagrams(to netip.AddrPort) (fd int, err error) {
 	return connectDatagrams(netip.AddrPort{}, to, func(fd int) error { return fragment(fd, to.Addr().Is4()) })
 }
 
-// ConnectDatagrams returns a UDP socket from claim to service, whose packets are marked with mark. Both
-// must be of one family. It goes down the ladder as [TransparentDialer.Connect] does: a UDP socket cannot
-// be bound to a port that another socket has on all addresses without SO_REUSEADDR. The caller owns the
-// descriptor.
+// ConnectDatagrams returns a UDP socket from claim to service, whose packets carry mark. Both must be of
+// one family. Like [TransparentDialer.Connect] it falls back to other ports, because another socket
+// without SO_REUSEADDR may have the port on all addresses. The caller owns the descriptor.
 func (d *TransparentDialer) ConnectDatagrams(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
 	fd, err = d.connectDatagrams(claim, service, mark, boundPort)
 	if err != nil && (collides(err) || protected(claim, err)) {
@@ -168,7 +167,7 @@ func connectDatagrams(source, to netip.AddrPort, prepare func(fd int) error) (fd
 	return fd, nil
 }
 
-// discard drops the datagrams of others that have arrived between bind(2) and connect(2).
+// discard drops datagrams from other sources that have arrived between bind(2) and connect(2).
 func discard(fd int) {
 	var b [1]byte
 	for {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Path is what the kernel knows of the path of a connection (tcp(7), TCP_INFO).
+// Path describes the path of a connection, as reported by the kernel (tcp(7), TCP_INFO).
 type Path struct {
-	Known bool // the other fields have values
+	Known bool // whether the other fields are set
 
 	RTT, RTTVar, RTTMin time.Duration // round trip: smoothed, its deviation, the least
 	Retransmits         int           // segments that were sent again, in the life of the connection
@@ -21,7 +21,7 @@ type Path struct {
 	Silence             time.Duration // since data was received
 }
 
-// LookPath returns the path of a connected socket.
+// LookPath queries the path of a connected socket.
 func LookPath(fd int) Path {
 	var info unix.TCPInfo
 	if !tcpInfo(fd, &info) {
@@ -43,7 +43,7 @@ func LookPath(fd int) Path {
 // microseconds converts a time of TCP_INFO.
 func microseconds(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// tcpInfo asks the kernel for the state of a socket. It reports whether there is an answer.
+// tcpInfo queries the kernel for the state of a socket. It returns false on failure.
 func tcpInfo(fd int, info *unix.TCPInfo) bool {
 	size := uint32(unsafe.Sizeof(*info))
 	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,

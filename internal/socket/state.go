@@ -44,14 +44,14 @@ func Unacked(fd int) int {
 	return int(n)
 }
 
-// Holed reports whether a packet was sent again and never acknowledged, or later ones have
-// come than one that is missing. If short packets pass, long ones are lost on the way.
+// Holed reports whether a retransmitted packet was never acknowledged, or a packet is missing
+// before later ones. If short packets pass, this means that long packets are lost on the way.
 func Holed(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err == nil && (info.Unacked > 0 && info.Retransmits > 0 || info.Rcv_ooopack > 0)
 }
 
-// PathMTU returns the MTU of a connection's path as far as the kernel knows, or 0.
+// PathMTU returns the kernel's MTU for a connection's path, or 0 if unknown.
 func PathMTU(fd int) int {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

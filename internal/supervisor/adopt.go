@@ -197,7 +197,7 @@ func (st state) closeUnknown() {
 func listenerOf[T net.Listener](fd int) (listener T, err error) {
 	f := os.NewFile(uintptr(fd), "listener")
 	if f == nil {
-		return listener, fmt.Errorf("descriptor %d is none", fd)
+		return listener, fmt.Errorf("descriptor %d is not a socket", fd)
 	}
 	defer func() { _ = f.Close() }()
 	l, err := net.FileListener(f)
@@ -212,11 +212,11 @@ func listenerOf[T net.Listener](fd int) (listener T, err error) {
 	return listener, nil
 }
 
-// packetsOf takes a UDP socket into package net. The descriptor is given up.
+// packetsOf turns a descriptor into a UDP socket of package net. It closes the descriptor.
 func packetsOf(fd int) (*net.UDPConn, error) {
 	f := os.NewFile(uintptr(fd), "udp")
 	if f == nil {
-		return nil, fmt.Errorf("descriptor %d is none", fd)
+		return nil, fmt.Errorf("descriptor %d is not a socket", fd)
 	}
 	defer func() { _ = f.Close() }()
 	c, err := net.FilePacketConn(f)

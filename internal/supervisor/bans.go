@@ -11,10 +11,10 @@ import (
 	"portredirector/internal/ban"
 )
 
-// bansPerOrder bounds the bans in an order, whose size is bounded.
+// bansPerOrder is the most bans in an order, because the size of orders is limited.
 const bansPerOrder = 200
 
-// tellBans tells all workers a change of the bans.
+// tellBans sends a change of the bans to all workers.
 func (s *Supervisor) tellBans(c ban.Change) {
 	for part := range slices.Chunk(c.Remove, bansPerOrder) {
 		s.tellAll(order{Do: doBan, Bans: &ban.Change{Remove: part}})
@@ -24,22 +24,22 @@ func (s *Supervisor) tellBans(c ban.Change) {
 	}
 }
 
-// tellAll tells all workers an order.
+// tellAll sends an order to all workers.
 func (s *Supervisor) tellAll(o order) {
 	for _, w := range s.workers {
 		if w.closed || w.status != nil {
 			continue
 		}
 		if err := w.tell(o, none); err != nil {
-			s.log.Warn("a worker does not know of a ban", slog.String("section", w.section), slog.Int("pid", w.pid), slog.Any("error", err))
+			s.log.Warn("cannot tell a worker of a change of the bans", slog.String("section", w.section), slog.Int("pid", w.pid), slog.Any("error", err))
 		}
 	}
 }
 
-// operatorBans answers operators about bans.
+// operatorBans implements admin.Bans for the supervisor.
 type operatorBans struct{ *Supervisor }
 
-// Bans returns the bans in force, and those that servers have told workers of.
+// Bans returns the bans in force, including those that workers have learned from servers.
 func (s operatorBans) Bans() admin.BanList {
 	list := admin.BanList{Bans: s.bans.List().All()}
 	for _, of := range s.askBans() {
@@ -62,7 +62,7 @@ func (s operatorBans) Ban(asked []ban.Request) error {
 	return s.change(func() (ban.Change, error) { return s.bans.Add(asked, links) })
 }
 
-// Unban lifts the ban of a prefix. Workers forget what servers have said of it.
+// Unban lifts the ban of a prefix. Workers also forget learned bans of the prefix.
 func (s operatorBans) Unban(p netip.Prefix) (n int, err error) {
 	for _, b := range s.Bans().Bans {
 		if b.Prefix == p || b.From == ban.FromServer && b.Prefix.Overlaps(p) {
@@ -76,7 +76,7 @@ func (s operatorBans) Unban(p netip.Prefix) (n int, err error) {
 	return n, err
 }
 
-// change changes the bans on the goroutine of Run, and tells the workers.
+// change changes the bans on the goroutine of Run, and notifies the workers.
 func (s operatorBans) change(do func() (ban.Change, error)) error {
 	answered := make(chan error, 1)
 	s.post(func() {
@@ -93,7 +93,7 @@ func (s operatorBans) change(do func() (ban.Change, error)) error {
 	}
 }
 
-// askBans asks all workers at once for their bans. Those that do not answer have none.
+// askBans asks all workers concurrently for their bans. A worker that does not answer has none.
 func (s operatorBans) askBans() (all []admin.BanList) {
 	var mu sync.Mutex
 	var asking sync.WaitGroup

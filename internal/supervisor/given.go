@@ -31,7 +31,7 @@ func givenSockets(log *slog.Logger) (all given) {
 		s, err := givenOf(f)
 		_ = f.Close()
 		if err != nil {
-			log.Warn("a socket of the service manager is of no use, closing it", slog.String("name", f.Name()), slog.Any("error", err))
+			log.Warn("closing an unusable socket of the service manager", slog.String("name", f.Name()), slog.Any("error", err))
 			continue
 		}
 		s.at = netip.AddrPortFrom(s.at.Addr().Unmap(), s.at.Port())
@@ -40,10 +40,10 @@ func givenSockets(log *slog.Logger) (all given) {
 	return all
 }
 
-// errNoListener refuses a socket of another kind.
-var errNoListener = errors.New("it is neither a TCP listener nor a UDP socket")
+// errNoListener is returned for a socket of another kind.
+var errNoListener = errors.New("neither a TCP listener nor a UDP socket")
 
-// givenOf returns a socket with a descriptor of its own.
+// givenOf duplicates a socket.
 func givenOf(f *os.File) (s givenSocket, err error) {
 	if c, perr := net.FilePacketConn(f); perr == nil {
 		defer func() { _ = c.Close() }()

@@ -21,7 +21,7 @@ type Worker struct {
 	Path      string // of the configuration file
 	Content   []byte // of it
 	Listeners map[string]*net.TCPListener
-	Datagrams map[string]*net.UDPConn // by their addresses without "/udp"
+	Datagrams map[string]*net.UDPConn // by address without "/udp"
 	Bans      *ban.List
 
 	conn    *net.UnixConn

@@ -19,7 +19,7 @@ type Config struct {
 	Parse func(path string, content []byte) (Plan, error)
 
 	Version string // of this program
-	BansDir string // keeps bans; "" is none
+	BansDir string // for the file of bans; "" persists none
 	Log     *slog.Logger
 	Dropped func() uint64 // lines that Log has dropped; nil is 0
 	// Flush writes the waiting lines of the log, before another program is executed; nil does
@@ -49,7 +49,7 @@ type Plan struct {
 // Section is a part of the file for which there is a worker.
 type Section struct {
 	Name      string
-	Addresses []string // to listen on, "host:port"; those of UDP have "/udp" behind
+	Addresses []string // to listen on, "host:port"; UDP addresses end in "/udp"
 	// Listen opens one of them. Its errors name the place in the file.
 	Listen func(ctx context.Context, address string) (Socket, error)
 }

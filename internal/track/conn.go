@@ -22,7 +22,7 @@ type Conn struct {
 	ended  int64 // guarded by shard.mu
 	err    error // guarded by shard.mu
 	port   ports.Port
-	begun  bool // it had a link, or an address of the service; guarded by shard.mu
+	begun  bool // had a link, or an address of the service; guarded by shard.mu
 	cutBy  Who  // see Table.Cut; guarded by shard.mu
 	code   Code // guarded by shard.mu
 }

@@ -2,14 +2,14 @@ package track
 
 import "strings"
 
-// Ending explains a pair of codes, as docs/guide/ends.md does.
+// Ending explains a pair of codes. docs/guide/ends.md has the same table.
 type Ending struct {
 	Client, Server string // the codes at both ends; "" is no record
 	Means          string // what happened
 	Do             string // what an operator can do
 }
 
-// Endings lists the pairs of codes that occur. Of two that have a code in common the more frequent is first.
+// Endings lists the possible pairs of codes. If pairs share a code, the most frequent pair is first.
 var Endings = []Ending{
 	{"--", "--", "both directions finished", "nothing"},
 	{"PD", "PD", "the peer reset the connection, or vanished", "nothing; if it is frequent, check the peer's network and its timeouts"},
@@ -33,19 +33,19 @@ var Endings = []Ending{
 	{"CQ", "", "the client connected to itself instead of a server", "correct `-c`"},
 }
 
-// subjects names the parties, as subjects of a sentence.
+// subjects maps the parties to subjects of a sentence.
 var subjects = map[Who]string{
 	Nobody: "nobody", Peer: "the peer", Client: "the client", Link: "the link", Server: "the server", Service: "the service",
 	Limit: "a limit", Admin: "an operator", Banned: "a ban",
 }
 
-// during names the phases.
+// during describes the phases.
 var during = map[Phase]string{
 	Queue: "while the peer waited", Connect: "while the service was being connected", Data: "while bytes went both ways",
 	Last: "after one direction had finished", Over: "after both directions had finished",
 }
 
-// Explain says in a sentence what a code means, in the log of a client or of a server.
+// Explain returns the meaning of a code in the log of a client or of a server.
 func (c Code) Explain(onServer bool) string {
 	for _, e := range Endings {
 		if onServer && e.Server == c.String() || !onServer && e.Client == c.String() {

@@ -6,14 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// observers holds functions that receive records. Without one, a call costs one load.
+// observers holds functions that receive records. Without functions, a call costs one load.
 type observers struct {
 	list atomic.Pointer[[]*func(Record)] // never changed in place
 
 	mu sync.Mutex // serializes changes
 }
 
-// add adds a function, or nothing if it is nil. remove removes it, and does not wait for calls.
+// add adds a function unless it is nil. remove removes the function, without waiting for calls.
 func (o *observers) add(f func(Record)) (remove func()) {
 	if f == nil {
 		return func() {}
@@ -41,7 +41,7 @@ func (o *observers) change(of func([]*func(Record)) []*func(Record)) {
 	o.list.Store(&list)
 }
 
-// call passes the record of a connection to all.
+// call passes the record of a connection to all functions.
 func (o *observers) call(c *Conn) {
 	list := o.list.Load()
 	if list == nil {

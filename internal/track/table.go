@@ -35,8 +35,8 @@ type shard struct {
 }
 
 // Observe adds functions that receive the record of each connection, until stop is called. The
-// table calls begin when a connection gets its first link, or address of the service, and end
-// when it has ended. The functions run on loops of the relay and must not block. Each may be nil.
+// table calls begin when a connection gets its first link, or the service's address. It calls end
+// when the connection has ended. Both run on loops of the relay and must not block. Each may be nil.
 func (t *Table) Observe(begin, end func(Record)) (stop func()) {
 	stopBegin, stopEnd := t.onBegin.add(begin), t.onEnd.add(end)
 	return func() {
@@ -104,7 +104,7 @@ func (t *Table) End(c *Conn, by Who, err error) {
 }
 
 // Cut ends the live connections whose owner matches, on behalf of a party: Admin or Banned. It
-// returns their number. One without a pair ends when it gets one. match must not block.
+// returns their number. A connection without a pair ends when it gets one. match must not block.
 func (t *Table) Cut(by Who, match func(Owner) bool) (n int) {
 	for i := range t.shards {
 		n += t.shards[i].cut(by, match)
@@ -186,8 +186,8 @@ func (t *Table) Ended() []Record {
 	return records
 }
 
-// records yields the records of the live connections of a shard. It holds the lock for a few of
-// them at a time. It reports whether the caller wants more.
+// records yields the records of the live connections of a shard. It holds the lock for a few
+// records at a time. It reports whether the caller wants more.
 func (s *shard) records(yield func(Record) bool) bool {
 	const few = 32
 	records := make([]Record, 0, few)
@@ -213,7 +213,7 @@ func (s *shard) conns() []*Conn {
 	return list
 }
 
-// appendRecords appends the records of those that still live.
+// appendRecords appends the records of connections that are still live.
 func (s *shard) appendRecords(records []Record, some []*Conn) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()

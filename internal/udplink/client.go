@@ -12,20 +12,20 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Flows takes what comes down the links. A *datagram.Client does.
+// Flows receives the messages of servers. A *datagram.Client implements it.
 type Flows interface {
 	datagram.Answers
-	// Changed tells that links have come or gone.
+	// Changed is called when the set of links has changed.
 	Changed()
 }
 
-// Client has the links of a client to its servers, whichever end opens them. It is their
-// handler. Its fields must be set before the first link opens.
+// Client handles the links of a client to its servers, whichever end opens them. Its fields must
+// be set before the first link opens.
 type Client struct {
 	Flows Flows
 	// Name returns the name of a link's server.
 	Name func(l *dtlslink.Link) string
-	// Steer chooses for a source from the servers whose names fit.
+	// Steer chooses a server for a source among the servers whose names fit.
 	Steer func(source netip.Prefix, fits func(name string) bool) (name string, ok bool)
 
 	mu     sync.Mutex
@@ -54,8 +54,8 @@ func (c *Client) find(name string) *uplink {
 	return nil
 }
 
-// Choose returns a server with an open link for a source of peers. The server that refused is
-// left out. It returns false if there is none.
+// Choose returns a server with an open link for a source of peers, other than the one that
+// refused. It returns false if there is none.
 func (c *Client) Choose(source netip.Prefix, refused datagram.Target) (datagram.Target, bool) {
 	name, ok := c.Steer(source, func(name string) bool {
 		return (name != refused.Name || name == "") && c.find(name) != nil
@@ -64,13 +64,13 @@ func (c *Client) Choose(source netip.Prefix, refused datagram.Target) (datagram.
 		return datagram.Target{}, false
 	}
 	u := c.find(name)
-	if u == nil { // it has gone just now
+	if u == nil { // the link was closed meanwhile
 		return datagram.Target{}, false
 	}
 	return datagram.Target{Name: name, Link: u}, true
 }
 
-// Usable reports whether flows may stay with a link: no newer one to its server is there.
+// Usable reports whether flows may stay with a link, because it is the newest one to its server.
 func (c *Client) Usable(t datagram.Target) bool {
 	u, ok := t.Link.(*uplink)
 	return ok && c.find(u.name) == u
@@ -86,7 +86,7 @@ func (u *uplink) Send(id datagram.FlowID, header, payload []byte) error {
 
 // Forget implements datagram.Uplink.
 func (u *uplink) Forget(id datagram.FlowID) {
-	_ = u.End(uint32(id), wire.Connected, 0) // of a link that is closed nobody has to forget
+	_ = u.End(uint32(id), wire.Connected, 0) // a closed link has no flows to forget
 	u.Flush()
 }
 

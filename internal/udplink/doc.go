@@ -1,2 +1,2 @@
-// Package udplink leads the flows of package datagram over the links of package dtlslink.
+// Package udplink carries the flows of package datagram over the links of package dtlslink.
 package udplink

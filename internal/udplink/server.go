@@ -8,8 +8,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Server has the links of a server to its clients, whichever end opens them. It is their
-// handler.
+// Server handles the links of a server to its clients, whichever end opens them.
 type Server struct {
 	Requests datagram.Requests
 	// Broken is called for a datagram of a client whose header cannot be read.
@@ -21,7 +20,7 @@ type downlink struct{ link *dtlslink.Link }
 
 // Answer implements datagram.Downlink.
 func (d *downlink) Answer(id datagram.FlowID, payload []byte) {
-	_ = d.link.Data(uint32(id), payload) // it is lost, as a datagram can be
+	_ = d.link.Data(uint32(id), payload) // on error the datagram is lost
 }
 
 // Flush implements datagram.Downlink.
@@ -39,7 +38,7 @@ func (d *downlink) Remote() datagram.Remote {
 	return datagram.Remote{Addr: d.link.Remote(), Identity: d.link.Identity(), Still: d.link.Still}
 }
 
-// of returns the end of a link that is open.
+// of returns the downlink of an open link.
 func of(l *dtlslink.Link) *downlink { return l.Tag.(*downlink) } //nolint:forcetypeassert,errcheck // set by Opened
 
 // Opened implements dtlslink.Handler.

@@ -13,11 +13,11 @@ import (
 	"portredirector/internal/wire"
 )
 
-// Inquiry is a link outside of any pool, over which a server is asked for what it finds out.
+// Inquiry is a link outside of any pool, for trials.
 type Inquiry struct{ link pooled }
 
-// Inquire returns an inquiry over a connected socket, which it owns. The session is nil if
-// the link is plain; then fd is that of the link, else that of the session.
+// Inquire returns an inquiry over a connected socket, and takes ownership of it. The session is
+// nil if the link is plain. Otherwise fd belongs to the session.
 func Inquire(fd int, session *auth.Session) *Inquiry {
 	if session != nil {
 		fd = session.FD
@@ -34,8 +34,8 @@ func (q *Inquiry) FD() int { return q.link.fd }
 // ErrNoTrials means that the server is of a version that knows no trials.
 var ErrNoTrials = errors.New("the server is an older version, which knows no trials")
 
-// Try asks for a finding. The question, and the answer of servers that know how, have at
-// least size bytes. A status other than Connected is a refusal, and has no finding.
+// Try sends a trial and returns the finding. The question has at least size bytes, and so has
+// the answer of a current server. A status other than Connected is a refusal without a finding.
 func (q *Inquiry) Try(ctx context.Context, h wire.Header, size int) (wire.Finding, wire.Status, error) {
 	header, err := h.Append(nil, wire.Native)
 	if err != nil {
@@ -86,7 +86,7 @@ func (q *Inquiry) next(ctx context.Context) (wire.Kind, []byte, error) {
 	}
 	kind, length := wire.Kind(head[0]), int(binary.BigEndian.Uint32(head)&wire.MaxData)
 	if kind < wire.KindHeader || kind > wire.KindFinding || length > wire.MostFinding {
-		return 0, nil, fmt.Errorf("%w: it says %q", ErrForeign, head)
+		return 0, nil, fmt.Errorf("%w: the server says %q", ErrForeign, head)
 	}
 	content, err := q.read(ctx, length)
 	return kind, content, err
@@ -102,7 +102,7 @@ func (q *Inquiry) read(ctx context.Context, n int) ([]byte, error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("%w: it ended the link", ErrNoAnswer)
+			return nil, fmt.Errorf("%w: the server closed the link", ErrNoAnswer)
 		case errors.Is(err, syscall.EAGAIN):
 			if err := socket.WaitReadable(ctx, q.link.fd); err != nil {
 				return nil, err

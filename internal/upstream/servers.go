@@ -28,7 +28,7 @@ type Config struct {
 	// another in its place; 0 is never. Links that a server has opened are closed by the
 	// server.
 	LinkIdle time.Duration
-	// Beside, if set, is run for each server that this client dials, until ctx is canceled.
+	// Beside, if set, runs for each server that this client dials, until ctx is canceled.
 	Beside func(ctx context.Context, d Dialed)
 	// Answers tells that servers answer each header. The answers show that a server works;
 	// of other servers only the connection does.

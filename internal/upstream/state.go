@@ -9,11 +9,11 @@ import (
 // State describes a server at one moment.
 type State struct {
 	Name          string
-	Up            bool          // peers go to it
-	Failure       error         // why it gave no link lately; nil if it did
-	Peers         int           // that have a link to it
-	Idle, Opening int           // links of its pool
-	RTT           time.Duration // the least of an idle link; 0 if there is none
+	Up            bool          // in use for peers
+	Failure       error         // the error of the last attempt to open a link, or nil
+	Peers         int           // peers with a link to the server
+	Idle, Opening int           // links of the pool
+	RTT           time.Duration // the least RTT of an idle link; 0 if none
 }
 
 // States returns the states of all servers, in the order of preference.
@@ -41,7 +41,7 @@ func (p *pool) lengths() (idle, opening int) {
 	return len(p.links), p.coming
 }
 
-// rtt returns the least round trip of the link that a peer would get, or 0 if there is none.
+// rtt returns the least round trip of the link that the next peer would get, or 0.
 func (p *pool) rtt() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,16 +7,16 @@ import (
 	"slices"
 )
 
-// Target is a server, and the address at which it is reached now.
+// Target is a server and its current address.
 type Target struct {
 	Name string
 	At   netip.AddrPort
 }
 
-// Steer returns the server for the datagrams of a source, without asking it. All flows of a source go to
-// one server as long as that is in use, because a peer may begin the next flow in the middle of its
-// conversation (QUIC, RFC 9000, section 9). With failover it is the first server; otherwise sources are
-// spread by a hash, and only those of a server that fails move. fits says by name which servers count.
+// Steer returns the server for the datagrams of a source, without blocking. All flows of a source go to
+// one server while that is in use, because a peer may continue a conversation in a new flow (QUIC,
+// RFC 9000, section 9). With failover Steer returns the first server. Otherwise a hash spreads sources,
+// and only those of a failed server move. fits selects servers by name.
 func (ss *Servers) Steer(source netip.Prefix, fits func(name string) bool) (Target, bool) {
 	all := *ss.all.Load()
 	usable := func(s *server) bool { return s.best.Load() != nil && fits(s.name) }
@@ -34,7 +34,7 @@ func (ss *Servers) Steer(source netip.Prefix, fits func(name string) bool) (Targ
 	return Target{s.name, *best}, true
 }
 
-// steerTo chooses from the servers that fit.
+// steerTo chooses among the servers that fit.
 func (ss *Servers) steerTo(source netip.Prefix, all []*server, fits func(*server) bool) *server {
 	if ss.cfg.Balance == Failover {
 		if i := slices.IndexFunc(all, fits); i >= 0 {
@@ -59,11 +59,11 @@ func (ss *Servers) steerTo(source netip.Prefix, all []*server, fits func(*server
 	return chosen
 }
 
-// steering has the seed of the hash. It is that of this process: another process may spread sources in
-// another way.
+// steering holds the seed of the hash. Each process has its own, so another process spreads sources
+// differently.
 var steering = maphash.MakeSeed()
 
-// score returns the score of a server for a source (weighted rendezvous hashing): the highest wins.
+// score returns the score of a server for a source (weighted rendezvous hashing). The highest wins.
 func (s *server) score(source netip.Prefix) float64 {
 	h := maphash.Comparable(steering, struct {
 		netip.Prefix

@@ -2,13 +2,13 @@ package wire
 
 import "time"
 
-// Ban is what a server tells about a banned peer, with the status [Banned].
+// Ban accompanies the status [Banned].
 type Ban struct {
-	Left time.Duration // for which the client should refuse the prefix without asking, MaxBan at most
-	Bits int           // the length of the banned prefix, which has the peer's address
+	Left time.Duration // how long the client should refuse the prefix by itself, MaxBan at most
+	Bits int           // the length of the banned prefix, which contains the peer's address
 }
 
-// MaxBan is the longest time for which a client may refuse without asking. So it learns within
+// MaxBan is the longest time that a client may refuse a prefix by itself. So a client learns within
 // that time that a ban was lifted.
 const MaxBan = time.Minute
 

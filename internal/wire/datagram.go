@@ -10,12 +10,12 @@ import (
 // DatagramRoom is the length of the longest header that [Header.AppendDatagram] appends.
 const DatagramRoom = v2Fixed + 36 + tlvFixed + len(ID{})
 
-// AppendDatagram appends the header of a datagram to b: PROXY protocol v2 with the families of UDP. In
-// the Native form it has the unique id, if there is one. Only Native and V2 are forms of datagrams.
-// Everything else is as in [Header.Append].
+// AppendDatagram appends the header of a datagram to b: PROXY protocol v2 with the families of UDP. f must
+// be Native or V2. In the Native form the header includes the unique id, if any. Otherwise
+// AppendDatagram is like [Header.Append].
 func (h Header) AppendDatagram(b []byte, f Form) ([]byte, error) {
 	if f != Native && f != V2 {
-		return b, fmt.Errorf("%w: %v is no form of datagrams", ErrForm, f)
+		return b, fmt.Errorf("%w: %v is not for datagrams; use native or v2", ErrForm, f)
 	}
 	start := len(b)
 	b, err := h.Append(b, V2)
@@ -36,8 +36,8 @@ func (h Header) AppendDatagram(b []byte, f Form) ([]byte, error) {
 	return b, nil
 }
 
-// ReadDatagram reads the header in front of a datagram's payload. It takes [V2] with the families of UDP,
-// and [V1], of which nginx writes the lines of TCP. It may overwrite the header.
+// ReadDatagram reads the header in front of a datagram's payload. It accepts [V2] with the families of
+// UDP, and [V1] with the TCP lines that nginx writes. It may overwrite the header.
 func ReadDatagram(b []byte) (h Header, f Form, payload []byte, err error) {
 	switch {
 	case bytes.HasPrefix(b, []byte(signature)):
@@ -45,7 +45,7 @@ func ReadDatagram(b []byte) (h Header, f Form, payload []byte, err error) {
 	case bytes.HasPrefix(b, []byte(v1Prefix)):
 		end := bytes.Index(b[:min(len(b), v1Longest)], []byte("\r\n"))
 		if end < 0 {
-			return Header{}, 0, nil, fmt.Errorf("%w: it does not end in CR LF", ErrV1Line)
+			return Header{}, 0, nil, fmt.Errorf("%w: the line does not end in CR LF", ErrV1Line)
 		}
 		line := b[:end+len("\r\n")]
 		if _, err := moreV1(line); err != nil {
@@ -72,7 +72,7 @@ func readDatagramV2(b []byte) (Header, Form, []byte, error) {
 	if err != nil {
 		return Header{}, 0, nil, err
 	}
-	if h.Answer { // of TCP; a datagram has no status
+	if h.Answer && !h.Local { // of TCP; the flow of a peer has no status
 		return Header{}, 0, nil, fmt.Errorf("%w: it asks for an answer in frames", ErrFamily)
 	}
 	return h, V2, b[v2Fixed+rest:], nil

@@ -27,8 +27,8 @@ var (
 	// ErrCommand means that the command of PROXY v2 is neither LOCAL nor PROXY.
 	ErrCommand = errors.New("the PROXY v2 command is neither LOCAL nor PROXY")
 
-	// ErrFamily means that PROXY v2 speaks of something else than TCP over IPv4 or IPv6, or in front
-	// of a datagram of something else than UDP.
+	// ErrFamily means that PROXY v2 names another family or transport than TCP over IPv4 or IPv6, or
+	// UDP for a datagram.
 	ErrFamily = errors.New("the PROXY v2 family is not that of IPv4 or IPv6 with the transport of this link")
 
 	// ErrShort means that the announced length of PROXY v2 does not hold the

@@ -101,7 +101,7 @@ func (d *Decoder) Missing() int {
 	return FrameHead + d.length() - int(d.have)
 }
 
-// length returns the length of the content of the frame whose head has come.
+// length returns the content length of the current frame.
 func (d *Decoder) length() int { return int(binary.BigEndian.Uint32(d.head[:]) & MaxData) }
 
 // Decode decodes b, the next bytes of the direction. It moves the content of data frames
@@ -160,7 +160,7 @@ func (d *Decoder) begin() error {
 	return nil
 }
 
-// answer records the status, which came in a frame of so much content.
+// answer records the status from a frame with length bytes of content.
 func (d *Decoder) answer(s Status, length int) error {
 	if !s.Known() || (s == Banned) != (length == banLen) {
 		return fmt.Errorf("%w: %v, %d bytes", ErrFrame, s, length)

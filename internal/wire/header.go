@@ -22,10 +22,13 @@ type Header struct {
 	// v2 LOCAL and UNSPEC, v1 UNKNOWN.
 	Local bool
 
-	// Trial means that the sender asks for a [Finding]: would a peer with this Source reach
-	// the service behind the port of Destination, and the replies come back? Local is set, too.
-	// Append writes it in the Native form only.
+	// Trial asks for a [Finding]: would a peer with this Source reach the service behind the
+	// port of Destination, and would the replies come back? Local is also set. Append writes
+	// a trial in the Native form only.
 	Trial bool
+
+	// TrialUDP means that the trial is about the UDP port.
+	TrialUDP bool
 
 	// ID is the unique id of the connection, the same in the logs of both ends, or zero if the
 	// header has none. Append writes it in the Native form only; V2 headers of other senders

@@ -120,8 +120,8 @@ func withTLVs(h Header, b []byte, at int) (Header, Form, error) {
 	if !h.Answer {
 		return h, V2, nil
 	}
-	if source, dest, ok := parseTrial(f.trial); ok && h.Local {
-		h.Source, h.Destination, h.Trial = source, dest, true
+	if h.Local {
+		h = h.withTrial(f.trial)
 	}
 	return h, Native, nil
 }

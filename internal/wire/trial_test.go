@@ -25,6 +25,7 @@ func TestTrialRoundTrip(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
 	for _, source := range []string{"192.0.2.77:40001", "[2001:db8::77]:1"} {
 		h := trial(source, 443)
+		h.TrialUDP = source[0] == '['
 		for _, size := range []int{0, 80, 536, 1500, wire.MostTrial, 1 << 20} {
 			b := wire.Pad(mustAppend(t, h, wire.Native), size)
 			if size >= 536 && len(b) != min(size, wire.MostTrial) {

@@ -95,7 +95,7 @@ func moreV2(b []byte) (int, error) {
 }
 
 // checkV2 returns an error if the header need not be read to its end. Under LOCAL the
-// family has no meaning and must not be checked. Otherwise it must be one of two, or unspecified.
+// family has no meaning and must not be checked. Otherwise the family must be IPv4, IPv6 or unspecified.
 func checkV2(versionCommand, family byte, rest int, family4, family6 byte) error {
 	command := versionCommand & 0x0f
 	switch {

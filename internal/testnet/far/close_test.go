@@ -14,7 +14,7 @@ import (
 
 func TestConnectRefuses(t *testing.T) {
 	a, b := nstest.NewHost(t, "a"), nstest.NewHost(t, "b")
-	for _, path := range []far.Path{{Delay: -1}, {Rate: -1}, {Loss: -0.1}, {Loss: 1.1}} {
+	for _, path := range []far.Path{{Delay: -1}, {Rate: -1}, {Loss: -0.1}, {Loss: 1.1}, {Reorder: 1.1}, {Duplicate: -0.1}} {
 		if _, err := far.Connect(a, nil, b, nil, path); err == nil {
 			t.Errorf("%+v was accepted", path)
 		}

@@ -2,20 +2,22 @@ package far
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
 // lane is one direction of a link.
 type lane struct {
-	from, to *tun
-	delay    time.Duration
-	rate     float64   // bits per second, 0 without a limit
-	free     time.Time // when the last packet has been sent, and the next can follow
-	held     delayLine
-	loss     float64
-	random   *rand.Rand
-	excess   []byte // receives packets that held has no room for
+	from, to  *tun
+	delay     time.Duration
+	rate      float64   // bits per second, 0 without a limit
+	free      time.Time // when the last packet has been sent, and the next can follow
+	held      delayLine
+	path      Path
+	random    *rand.Rand
+	overtaken []byte // waits for the next packet, which goes first
+	excess    []byte // receives packets that held has no room for
 }
 
 // batch is the number of packets that a lane reads before the other has its turn.
@@ -23,7 +25,7 @@ const batch = 64
 
 func newLane(from, to *tun, path Path, stream uint64) lane {
 	return lane{
-		from: from, to: to, delay: path.Delay, rate: path.Rate, loss: path.Loss,
+		from: from, to: to, delay: path.Delay, rate: path.Rate, path: path,
 		random: rand.New(rand.NewPCG(path.Seed, stream)), //nolint:gosec // the sequence has to repeat
 		excess: make([]byte, maxPacket),
 	}
@@ -41,15 +43,41 @@ func (l *lane) take(cut bool) error {
 		if n == 0 || err != nil {
 			return err
 		}
-		lost := l.loss > 0 && l.random.Float64() < l.loss
+		lost := l.happens(l.path.Loss)
 		if full || lost || cut {
 			continue
 		}
-		if sent, ok := l.send(n, time.Now()); ok {
-			l.held.push(n, sent.Add(l.delay))
+		if l.overtaken == nil && l.happens(l.path.Reorder) {
+			l.overtaken = slices.Clone(room[:n])
+			continue
+		}
+		l.hold(n)
+		if l.happens(l.path.Duplicate) {
+			l.again(room[:n])
+		}
+		if l.overtaken != nil {
+			l.again(l.overtaken)
+			l.overtaken = nil
 		}
 	}
 	return nil
+}
+
+// happens reports whether something happens to a packet that happens to a share of all.
+func (l *lane) happens(share float64) bool { return share > 0 && l.random.Float64() < share }
+
+// hold holds the packet that is in the memory returned by room, unless the queue is full.
+func (l *lane) hold(size int) {
+	if sent, ok := l.send(size, time.Now()); ok {
+		l.held.push(size, sent.Add(l.delay))
+	}
+}
+
+// again holds a copy of a packet, unless there is no room.
+func (l *lane) again(packet []byte) {
+	if room := l.held.room(); room != nil {
+		l.hold(copy(room, packet))
+	}
 }
 
 // send returns when a packet that comes now has been sent, after those before it; false if the queue is full.

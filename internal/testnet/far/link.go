@@ -17,7 +17,11 @@ type Path struct {
 	Rate float64
 	// Loss is the share of packets dropped at random, from 0 to 1. A packet has at most the MTU of 1500 bytes.
 	Loss float64
-	// Seed determines which packets are dropped.
+	// Reorder is the share of packets that the next one overtakes, from 0 to 1.
+	Reorder float64
+	// Duplicate is the share of packets that arrive twice, from 0 to 1.
+	Duplicate float64
+	// Seed determines which packets are dropped, reordered and duplicated.
 	Seed uint64
 }
 
@@ -27,13 +31,13 @@ type Link struct {
 	forwarder *forwarder
 }
 
-// Connect connects two hosts as [testnet.Connect] does, but by TUN devices and over path. Packets stay in order. Each direction
+// Connect connects two hosts as [testnet.Connect] does, but by TUN devices and over path. Packets stay in order unless path reorders them. Each direction
 // holds up to 64 MiB; packets in excess are dropped. The caller must close the link, which keeps both hosts open.
 //
-// A path without loss carries up to 64 KiB of a TCP stream as one packet, which makes it fast enough for bulk. With loss each
-// segment is a packet of its own.
+// A path that is without faults carries up to 64 KiB of a TCP stream as one packet, which makes it fast enough for bulk. With faults
+// each segment is a packet of its own.
 func Connect(a *testnet.Host, aAddrs []netip.Prefix, b *testnet.Host, bAddrs []netip.Prefix, path Path) (*Link, error) {
-	if path.Delay < 0 || path.Rate < 0 || path.Loss < 0 || path.Loss > 1 {
+	if path.Delay < 0 || path.Rate < 0 || !share(path.Loss) || !share(path.Reorder) || !share(path.Duplicate) {
 		return nil, fmt.Errorf("connect %s and %s: invalid path %+v", a.Name, b.Name, path)
 	}
 	l := new(Link)
@@ -43,8 +47,11 @@ func Connect(a *testnet.Host, aAddrs []netip.Prefix, b *testnet.Host, bAddrs []n
 	return l, nil
 }
 
+// share reports whether a number is from 0 to 1.
+func share(n float64) bool { return n >= 0 && n <= 1 }
+
 func (l *Link) build(a *testnet.Host, aAddrs []netip.Prefix, b *testnet.Host, bAddrs []netip.Prefix, path Path) (err error) {
-	segments := path.Loss == 0
+	segments := path.Loss == 0 && path.Reorder == 0 && path.Duplicate == 0
 	if l.a, err = newTUN(a, b.Name, segments); err != nil {
 		return err
 	}

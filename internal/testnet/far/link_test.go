@@ -124,6 +124,22 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+func TestReorderAndDuplicate(t *testing.T) {
+	a, b, _ := connect(t, far.Path{Delay: time.Millisecond, Reorder: 0.1})
+	got := datagrams(t, a, b, 1000)
+	if slices.IsSorted(got) {
+		t.Error("packets are in order")
+	}
+	if slices.Sort(got); len(slices.Compact(got)) != 1000 {
+		t.Errorf("%d of 1000 packets came", len(got))
+	}
+	a, b, _ = connect(t, far.Path{Delay: time.Millisecond, Duplicate: 0.1})
+	got = datagrams(t, a, b, 1000)
+	if n := len(got); n < 1050 || n > 1150 || len(slices.Compact(got)) != 1000 {
+		t.Errorf("%d of 1000 packets came, want a tenth twice", n)
+	}
+}
+
 func TestCut(t *testing.T) {
 	a, b, link := connect(t, far.Path{Delay: time.Millisecond})
 	nstest.Reach(t, a, "", b, "10.0.0.2", "10.0.0.1")

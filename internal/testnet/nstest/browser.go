@@ -16,7 +16,7 @@ import (
 	"portredirector/internal/testnet"
 )
 
-// Page is a page in a headless Chromium. It speaks the DevTools protocol over pipes, so the browser needs no port.
+// Page controls a page in a headless Chromium. It speaks the DevTools protocol over pipes, so the browser needs no port.
 type Page struct {
 	tb      testing.TB
 	to      *os.File
@@ -28,7 +28,7 @@ type Page struct {
 	complaints []string             // guarded by mu
 }
 
-// command is what a page asks of the browser.
+// command is a request to the browser.
 type command struct {
 	ID      int    `json:"id"`
 	Session string `json:"sessionId,omitempty"`
@@ -44,7 +44,7 @@ type message struct {
 	Error          *struct{ Message string }
 }
 
-// browserFlags keep the browser from everything but the page. A user namespace has no room for the sandbox of its own.
+// browserFlags disable everything but the page. The browser's own sandbox does not work in a user namespace.
 var browserFlags = []string{
 	"--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 	"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--mute-audio", "--hide-scrollbars", "--force-prefers-reduced-motion",
@@ -74,7 +74,7 @@ func OpenPage(tb testing.TB, h *testnet.Host) *Page {
 	return p
 }
 
-// attach makes a page and listens to its complaints.
+// attach creates a page and subscribes to its errors.
 func (p *Page) attach() {
 	p.tb.Helper()
 	var target struct{ TargetID, SessionID string }
@@ -86,7 +86,7 @@ func (p *Page) attach() {
 	}
 }
 
-// read passes on what the browser says, until it ends. A message ends with a zero byte.
+// read dispatches the browser's messages until the browser ends. A message ends with a zero byte.
 func (p *Page) read(from *bufio.Reader) {
 	for {
 		text, err := from.ReadBytes(0)
@@ -108,7 +108,7 @@ func (p *Page) read(from *bufio.Reader) {
 	p.waiting = nil
 }
 
-// receive passes an answer on to its command, and keeps complaints.
+// receive passes an answer to its command, and collects complaints.
 func (p *Page) receive(m message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,7 +136,7 @@ func complaint(event json.RawMessage) string {
 	return string(event)
 }
 
-// Call has the browser run a command of the DevTools protocol.
+// Call runs a command of the DevTools protocol.
 func (p *Page) Call(method string, params, result any) {
 	p.tb.Helper()
 	answer := make(chan message, 1)
@@ -196,8 +196,8 @@ func (p *Page) Eval(expression string) (value any) {
 	return value
 }
 
-// WaitFor waits until an expression is true. The page may be too young for its parts. If the expression never is, the text of
-// the page is shown.
+// WaitFor waits until an expression is true. Meanwhile the expression may fail, because the page is still loading. On a timeout
+// the error shows the text of the page.
 func (p *Page) WaitFor(expression string) {
 	p.tb.Helper()
 	for deadline := time.Now().Add(3 * patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
@@ -220,7 +220,7 @@ func (p *Page) try(expression string) (value any, exception string) {
 	return result.Result.Value, string(result.ExceptionDetails)
 }
 
-// Complaints returns what the page and the browser have written to its console: errors, and what a policy forbids.
+// Complaints returns the errors and policy violations that the console of the page has shown.
 func (p *Page) Complaints() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
