@@ -33,6 +33,7 @@ type Link struct {
 	times    times
 	dialed   bool                      // this end opened it
 	judge    func(auth.Identity) error // nil is no rule
+	allow    func(netip.AddrPort) bool // whether the other end may be at an address; nil is no rule
 	onOpen   func()                    // called before the handler's Opened
 	onEnd    func(*Link)               // removes the link from its socket
 	began    time.Time
@@ -52,7 +53,8 @@ type Link struct {
 	opened    bool
 	ended     bool
 	handshake *handshake     // answers repeated flights, until the other end sends a record
-	from      netip.AddrPort // the source of the latest record
+	from      netip.AddrPort // the other end's address
+	asked     move           // the other end's next address, which a ping checks
 	largest   int            // the size of the largest record
 	retired   bool
 

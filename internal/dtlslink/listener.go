@@ -22,7 +22,7 @@ import (
 // Listener serves the links of a UDP socket. Its fields must be set before Serve.
 type Listener struct {
 	Auth    *auth.Acceptor
-	Allow   func(netip.AddrPort) error // whether an address may open a link; nil is no rule
+	Allow   func(netip.AddrPort) error // whether an address may have a link; nil is no rule
 	Judge   func(auth.Identity) error  // whether the other end may have a link; also called while the link lasts
 	Handler Handler
 
@@ -210,12 +210,25 @@ func (l *Listener) accept(ctx context.Context, a *association) {
 	}
 	link := newLink(a.handshake, k, &Link{
 		name: a.from.String(), handler: l.Handler, conn: l.conn, times: l.times, judge: l.Judge,
-		peer: a.from, own: a.own, onOpen: func() { l.forgetAddr(a) },
+		allow: func(at netip.AddrPort) bool { return l.allows(ctx, at) },
+		peer:  a.from, own: a.own, onOpen: func() { l.forgetAddr(a) },
 		onEnd: func(link *Link) { l.removeLink(a, link) },
 	})
 	l.addLink(link)
 	a.link.Store(link)
 	link.maintain(ctx)
+}
+
+// allows reports whether a link may move to an address.
+func (l *Listener) allows(ctx context.Context, at netip.AddrPort) bool {
+	if l.Allow == nil {
+		return true
+	}
+	err := l.Allow(at)
+	if err != nil {
+		l.refuse(ctx, at, err)
+	}
+	return err == nil
 }
 
 // refuse logs the reason for refusing a link.

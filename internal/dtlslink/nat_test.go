@@ -3,6 +3,7 @@ package dtlslink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -157,6 +158,66 @@ func TestRebind(t *testing.T) {
 	if after := down.Remote(); after == before {
 		t.Errorf("the server still sends to %v", after)
 	}
+}
+
+// TestCopied: a record that somebody else sends in the place of the other end moves nothing, and is dropped if it comes
+// from an address that may not have a link.
+func TestCopied(t *testing.T) {
+	t.Parallel()
+	r := &rig{ends: newEnds(), client: newRecorder(), server: newRecorder()}
+	thief, outcast := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	defer func() { must(t, errors.Join(thief.Close(), outcast.Close())) }()
+	conn := listen(t, "127.0.0.1:0")
+	l := r.listener(t, r.server)
+	l.Allow = func(at netip.AddrPort) error {
+		if at == outcast.LocalAddr().(*net.UDPAddr).AddrPort() {
+			return errStranger
+		}
+		return nil
+	}
+	serve(t, l, conn)
+	run(t, forever(r.dialer(t, conn.LocalAddr().String(), r.client)))
+	up, down := r.client.next(t, "opened").link, r.server.next(t, "opened").link
+	r.echo(t, up, down, "before")
+	before := down.Remote()
+	for i, from := range []*net.UDPConn{outcast, thief} {
+		for _, b := range intercept(t, up, fmt.Sprint(i)) {
+			_, err := from.WriteToUDPAddrPort(b, conn.LocalAddr().(*net.UDPAddr).AddrPort())
+			must(t, err)
+		}
+	}
+	got := r.server.next(t, "data")
+	for got.b == "before" { // once more
+		got = r.server.next(t, "data")
+	}
+	if got.b != "1" {
+		t.Errorf("the server got %q of one who may not have a link", got.b)
+	}
+	b := make([]byte, 1<<16)
+	must(t, thief.SetReadDeadline(time.Now().Add(20*time.Second)))
+	n, err := thief.Read(b)
+	if err != nil || n > 100 {
+		t.Errorf("the thief got %d bytes, %v, want a ping", n, err)
+	}
+	if at := down.Remote(); at != before {
+		t.Errorf("the link has moved to %v", at)
+	}
+	r.echo(t, up, down, "after")
+}
+
+// intercept returns the datagrams of a payload, which do not arrive.
+func intercept(t testing.TB, l *Link, payload string) [][]byte {
+	t.Helper()
+	kept := new(shelf)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flushLocked()
+	conn := l.conn
+	l.conn = kept
+	must(t, l.appendLocked(appendFlow(l.head[:0], kindData, 1), nil, []byte(payload)))
+	l.flushLocked()
+	l.conn = conn
+	return kept.sent
 }
 
 // TestLossy: a link comes about and carries datagrams over a path that loses a fifth.

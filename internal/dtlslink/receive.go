@@ -1,6 +1,9 @@
 package dtlslink
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // newLink returns the link of a successful handshake. The caller must call maintain.
 func newLink(h *handshake, k keys, l *Link) *Link {
@@ -34,12 +37,18 @@ func (l *Link) receive(d datagram, now time.Time) {
 		return
 	}
 	l.heard.Store(int64(now.Sub(l.began)))
-	if latest && (d.peer != l.from || len(d.b) > l.largest) {
-		l.moved(d)
+	if latest && !l.dialed && d.peer != l.from && !l.elsewhere(d, now) {
+		return
+	}
+	if len(d.b) > l.largest {
+		l.grow(len(d.b))
 	}
 	m, err := decode(content)
 	if err != nil {
 		return
+	}
+	if m.kind == kindPong && m.number == l.asked.number && d.peer == l.asked.peer {
+		l.moved(d)
 	}
 	if !l.opened {
 		l.opened = true
@@ -59,16 +68,50 @@ func (l *Link) receive(d datagram, now time.Time) {
 	l.deliver(m, now)
 }
 
-// moved records the address of the other end, and the size of its datagrams.
-func (l *Link) moved(d datagram) {
-	l.from, l.largest = d.peer, max(l.largest, len(d.b))
+// move is a new address of the other end. A ping is sent there, and the pong confirms it.
+type move struct {
+	peer   netip.AddrPort
+	number uint32 // of the ping
+	at     time.Time
+}
+
+// firstMove is the number of the first ping to a new address. Other pings have smaller numbers.
+const firstMove = 1 << 31
+
+// elsewhere handles the latest record if it came from a new address: a NAT has changed the address, or
+// somebody has copied the record. A ping asks which. elsewhere returns false if the address may not have a
+// link.
+func (l *Link) elsewhere(d datagram, now time.Time) bool {
+	if l.allow != nil && !l.allow(d.peer) {
+		return false
+	}
+	if d.peer == l.asked.peer && now.Sub(l.asked.at) < l.times.least {
+		return true
+	}
+	l.asked = move{d.peer, max(firstMove, l.asked.number+1), now}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pulse.path.grow(l.largest)
-	if l.dialed { // the socket is connected
-		return
-	}
+	peer, own := l.peer, l.own
 	l.peer, l.own = d.peer, d.own
+	l.padLocked(kindPing, l.asked.number, 0)
+	l.peer, l.own = peer, own
+	return true
+}
+
+// moved records the new address of the other end, which a pong has confirmed.
+func (l *Link) moved(d datagram) {
+	l.from, l.asked.peer = d.peer, netip.AddrPort{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peer, l.own = d.peer, d.own
+}
+
+// grow records the size of the largest datagram of the other end.
+func (l *Link) grow(size int) {
+	l.largest = size
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pulse.path.grow(size)
 }
 
 // deliver handles a message.
