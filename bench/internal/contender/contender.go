@@ -60,6 +60,7 @@ const (
 	ProductTLS  = "portredirector-tls"
 	ProductAuth = "portredirector-auth"
 	Dials       = "portredirector-dials"
+	Bans        = "portredirector-bans"
 	Nginx       = "nginx"
 )
 
@@ -75,6 +76,7 @@ func All() []Contender {
 		portredirector{name: ProductTLS, keys: true},
 		portredirector{name: ProductAuth, keys: true, authOnly: true},
 		portredirector{name: Dials, keys: true, dials: true},
+		portredirector{name: Bans, bans: true},
 		nginx{},
 		haproxy{name: "haproxy-copy"},
 	}
@@ -99,7 +101,7 @@ func WithBefore(contenders []Contender) (all []Contender) {
 }
 
 // DefaultCount is the number of contenders, the first of all, that are measured unless others are named.
-const DefaultCount = 10
+const DefaultCount = 11
 
 // Names returns the names of contenders.
 func Names(contenders []Contender) []string {

@@ -2,6 +2,7 @@ package contender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,8 @@ type portredirector struct {
 	keys, authOnly bool
 	// dials has the server open the links, as one behind NAT does.
 	dials bool
+	// bans has both ends ban 100,000 addresses.
+	bans bool
 }
 
 func (p portredirector) Name() string { return p.name + p.suffix }
@@ -30,7 +33,9 @@ func (p portredirector) Name() string { return p.name + p.suffix }
 func (p portredirector) Takes(r Subject, _ int) bool {
 	switch {
 	case r.Datagrams:
-		return !p.noPool && !p.dials && !p.authOnly
+		return !p.noPool && !p.dials && !p.authOnly && !p.bans
+	case p.bans:
+		return r.Name == "conn-reset"
 	case p.noPool:
 		return strings.HasPrefix(r.Name, "first-byte-far-") && !r.Secured
 	case p.dials:
@@ -77,6 +82,11 @@ func (p portredirector) Setup(ctx context.Context, w *world.World, s Subject) (d
 	}
 	if p.dials { // the server has tried before there was a client
 		if err := client.Await(ctx, func() (bool, error) { return client.HasSaid("server has dialed"), nil }); err != nil {
+			return deployment{}, err
+		}
+	}
+	if p.bans {
+		if err := errors.Join(ban(ctx, w.M2, binary, server.PID()), ban(ctx, w.M1, binary, client.PID())); err != nil {
 			return deployment{}, err
 		}
 	}

@@ -31,6 +31,7 @@ var targets = []target{
 	{text: "bulk, 1 stream: CPU time per GB ÷ HAProxy", limit: 0.4, value: toHAProxy(slices.Max, "cpu", "bulk-1-up", "bulk-1-down")},
 	{text: "peers reset: conn/s ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate", "conn-reset")},
 	{text: "peers reset: conn/s in the first second ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate-second", "conn-reset")},
+	{text: "peers reset: conn/s with 100,000 bans ÷ without", least: true, limit: 0.97, value: ratio{contender.Bans, contender.Product}.worst(slices.Min, "rate", "conn-reset")},
 	{text: "peers close first: conn/s in the first second ÷ HAProxy", least: true, limit: 1.1, value: toHAProxy(slices.Min, "rate-second", "conn-peer-fin")},
 	{text: "peers close first: conn/s at last ÷ its own at first", least: true, limit: 0.9, value: lastToFirst("conn-peer-fin")},
 	{text: "peers close first: conn/s at last ÷ HAProxy", least: true, limit: 5, value: toHAProxy(slices.Min, "rate-last", "conn-peer-fin")},
