@@ -32,6 +32,16 @@ func TestBenchSecured(t *testing.T) {
 	runRows(t, []string{contender.HAProxy, contender.HAProxyTLS, contender.Product, contender.ProductTLS, contender.ProductAuth}, []string{"bulk-1-up-tls", "conn-peer-fin-tls", "first-byte-tls"})
 }
 
+// TestBenchDatagrams measures a row about UDP.
+func TestBenchDatagrams(t *testing.T) {
+	contenders := []string{contender.Direct, contender.Product, contender.ProductTLS, contender.Nginx}
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Log("without nginx: ", err)
+		contenders = contenders[:3]
+	}
+	runRows(t, contenders, []string{"udp-1200-1000"})
+}
+
 // TestBenchFar measures rows in which M1 and M2 are far from each other.
 func TestBenchFar(t *testing.T) {
 	nstest.ConnectFar(t, nstest.NewHost(t, "here"), nil, nstest.NewHost(t, "there"), nil, far.Path{}) // skips where it cannot be
@@ -123,7 +133,7 @@ func TestParseOptions(t *testing.T) {
 	for _, wrong := range [][]string{
 		{"-rows", "nothing"},
 		{"-rows", "("},
-		{"-contenders", "direct,nginx"},
+		{"-contenders", "direct,squid"},
 		{"-rounds", "0"},
 		{"extra"},
 	} {
