@@ -27,6 +27,7 @@ func TestDue(t *testing.T) {
 		{contender.ProductAuth, secured},
 		{contender.HAProxyTLS, secured},
 		{contender.Dials, far},
+		{contender.Bans, "conn-reset"},
 	} {
 		found, err := contender.ByName(tt.contender)
 		nstest.Must(t, err)
