@@ -96,7 +96,7 @@ func (s *Server) arrived(h *hub, n int) {
 		header, _, payload, err := wire.ReadDatagram(b)
 		switch {
 		case err != nil:
-			s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
+			_, _ = s.cfg.Gate.Refused(wire.Header{}, Remote{Addr: l.in.names[i].AddrPort()}, err)
 			continue
 		case header.Local:
 			s.healthCheck(h, i, header)
@@ -140,7 +140,7 @@ func (s *Server) flowOf(h *hub, i int, header wire.Header) *flow {
 	}
 	from := Remote{Addr: l.in.names[i].AddrPort()}
 	if err := s.cfg.Gate.Allow(from.Addr); err != nil {
-		s.cfg.Gate.Refused(wire.Header{}, from, err)
+		_, _ = s.cfg.Gate.Refused(wire.Header{}, from, err)
 		return nil
 	}
 	take := func(f *flow) {
