@@ -99,7 +99,7 @@ func dnsQuery(t *testing.T, name string) string {
 }
 
 func localUDP(c *net.UDPConn) netip.AddrPort {
-	return c.LocalAddr().(*net.UDPAddr).AddrPort() //nolint:errcheck,forcetypeassert // a UDP socket's
+	return c.LocalAddr().(*net.UDPAddr).AddrPort() //nolint:forcetypeassert // a UDP socket's
 }
 
 // visitNTP asks chrony for the time. chrony lists the addresses that have asked.

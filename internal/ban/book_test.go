@@ -40,7 +40,7 @@ func TestBookRefuses(t *testing.T) {
 	}{
 		"no address":        {Request{Prefix: "example.com"}, "names are not resolved"},
 		"no duration":       {Request{Prefix: "203.0.113.7", For: "10"}, "give a number and a unit"},
-		"a negative one":    {Request{Prefix: "203.0.113.7", For: "-1s"}, "longer than 0"},
+		"a negative one":    {Request{Prefix: "203.0.113.7", For: "-1s"}, "greater than 0"},
 		"loopback":          {Request{Prefix: "127.0.0.1"}, "which is loopback"},
 		"all":               {Request{Prefix: "0.0.0.0/0"}, "overlaps 127.0.0.0/8, which is loopback"},
 		"never banned":      {Request{Prefix: "198.51.100.3"}, "overlaps 198.51.100.0/28, which --never-ban protects"},

@@ -63,14 +63,14 @@ func find(t *table, a netip.Addr) *Ban {
 	return nil
 }
 
-// Spare sets prefixes of which no server can ban anything.
+// Spare sets prefixes that bans of servers cannot overlap.
 func (l *List) Spare(never []netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.never = never
 }
 
-// spares reports whether Spare has protected a part of a prefix.
+// spares reports whether a prefix overlaps one set by Spare.
 func (l *List) spares(p netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

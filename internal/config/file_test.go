@@ -162,7 +162,7 @@ func TestMistakes(t *testing.T) {
 		"a ban of loopback":    {"[bans]\nban = [\"192.0.2.1\", \"::1\"]\n" + client, []string{"2:21: `ban` ::1: ::1 cannot be banned: overlaps ::1, which is loopback"}},
 		"a ban never wanted":   {"[bans]\nban = \"192.0.2.1\"\nnever-ban = \"192.0.2.0/24\"\n" + client, []string{"2:7: `ban` 192.0.2.1: 192.0.2.1 cannot be banned: overlaps 192.0.2.0/24, which `never-ban` protects"}},
 		"fewer than none":      {"[bans]\nmax-bans = -1\n" + client, []string{"2:12: `max-bans` -1: it cannot be less"}},
-		"too many bans":        {"[bans]\nmax-bans = 1\nban = [\"192.0.2.1\", \"192.0.2.2\"]\n" + client, []string{"2:12: `max-bans` 1: there are more of `ban`"}},
+		"too many bans":        {"[bans]\nmax-bans = 1\nban = [\"192.0.2.1\", \"192.0.2.2\"]\n" + client, []string{"2:12: `max-bans` 1: is less than the number of `ban`"}},
 		"list for one":         {client + "balance = [\"failover\"]\n", []string{"4:1: `balance` takes one value, without brackets"}},
 		"empty list":           {server + "allow = []\n", []string{"4:1: `allow` has no values: leave it out"}},
 		"list in a list":       {server + "allow = [\n  \"10.0.0.1\",\n  [\"10.0.0.2\"]]\n", []string{"4:1: `allow` takes a string"}},

@@ -26,7 +26,7 @@ type ClientConfig struct {
 	// Choose returns the server for a source, or false if there is none. refused is the server that
 	// has refused the flow's last datagram, unless its Name is "".
 	Choose func(source netip.Prefix, refused Target) (Target, bool)
-	// Banned reports whether a peer is banned. A nil function bans nobody.
+	// Banned reports whether a peer is banned; nil bans nobody.
 	Banned func(peer netip.Addr) bool
 	// Learn is called when a server has refused a banned peer.
 	Learn func(peer netip.Addr, left time.Duration)

@@ -218,14 +218,14 @@ const retiredTimeout = 10 * time.Second
 func (e *engine) Retire() {
 	for _, l := range e.loops {
 		l.mu.Lock()
-		l.deafen()
+		l.stopReading()
 		l.after = [stages]time.Duration{retiredTimeout, retiredTimeout, retiredTimeout}
 		l.mu.Unlock()
 	}
 }
 
-// deafen stops reading all hubs. The sockets stay open for answers.
-func (l *loop) deafen() {
+// stopReading stops reading all hubs. The sockets stay open for answers.
+func (l *loop) stopReading() {
 	for _, h := range l.hubs {
 		if !h.silent {
 			h.silent = true

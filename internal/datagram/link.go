@@ -52,7 +52,7 @@ type Downlink interface {
 	Remote() Remote
 }
 
-// Refusal says why a server has ended a flow, or takes none.
+// Refusal tells why a server has ended or refused a flow.
 type Refusal struct {
 	Status wire.Status
 	Left   time.Duration // of the ban, if Status is wire.Banned

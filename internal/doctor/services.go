@@ -58,7 +58,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		f, ok := findings[s.key()]
 		if !ok {
 			_, err := routes.Mark(ctx, s.at)
-			proved = append(proved, p.notHad(s, err))
+			proved = append(proved, p.routeFailure(s, err))
 			continue
 		}
 		proved = append(proved, s.judge(f, serves[s.port]))
@@ -136,9 +136,9 @@ func (l located) key() ports.Endpoint {
 	return l.at.Protocol.At(netip.AddrPortFrom(l.at.Addr().Unmap(), l.at.Port()))
 }
 
-// notHad returns the result for a return route that cannot be set up. All services on the same
+// routeFailure returns the result for a return route that cannot be set up. All services on the same
 // way share the cause.
-func (p *Patient) notHad(l located, err error) Result {
+func (p *Patient) routeFailure(l located, err error) Result {
 	r := Result{Check: "return route", Level: Fail, Seen: l.String() + ": not proved"}
 	if err != nil {
 		r.Seen = p.hints().Add(err).Error()

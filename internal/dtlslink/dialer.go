@@ -132,7 +132,7 @@ func (d *Dialer) openAt(ctx context.Context, at netip.AddrPort) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trip{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), opened: make(chan struct{})}
+	t := &attempt{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), opened: make(chan struct{})}
 	t.handshake = newHandshake(d.Auth.Datagram(d.Host, d.Purpose), t.write)
 	return t.open(ctx)
 }

@@ -104,7 +104,7 @@ func (l *Link) send(kind byte, flow uint32, header, payload []byte) error {
 func (l *Link) noteCarried() {
 	if !l.carried.Load() {
 		l.carried.Store(true)
-		l.rouse()
+		l.wakeUp()
 	}
 }
 
@@ -235,7 +235,7 @@ func (l *Link) Retire() {
 	l.mu.Lock()
 	l.pulse.retire(time.Now())
 	l.mu.Unlock()
-	l.rouse()
+	l.wakeUp()
 }
 
 // Close ends the link and tells the other end.
@@ -249,11 +249,11 @@ func (l *Link) fail(err error) {
 		l.over, l.why = true, err
 	}
 	l.mu.Unlock()
-	l.rouse()
+	l.wakeUp()
 }
 
-// rouse wakes the goroutine of tend.
-func (l *Link) rouse() {
+// wakeUp wakes the goroutine of maintain.
+func (l *Link) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -267,8 +267,8 @@ func (l *Link) sayLocked(kind byte) {
 	}
 }
 
-// tend keeps the link alive until it ends or ctx is canceled.
-func (l *Link) tend(ctx context.Context) {
+// maintain keeps the link alive until it ends or ctx is canceled.
+func (l *Link) maintain(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	defer l.end()

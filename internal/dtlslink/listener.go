@@ -32,15 +32,15 @@ type Listener struct {
 	Log        *slog.Logger
 	Throttle   *logging.Throttle[netip.Prefix] // for lines that strangers can cause
 
-	conn     packetConn
-	times    times
-	mint     *mint
-	unknown  allowance // of the reader
-	tasks    sync.WaitGroup
-	mu       sync.RWMutex // guards the following fields
-	byID     map[cid]*association
-	byAddr   map[netip.AddrPort]*association // associations during their handshake
-	byOrigin map[auth.Identity][]*Link       // the oldest first
+	conn       packetConn
+	times      times
+	tokens     *tokenMaker
+	unknown    allowance // of the reader
+	tasks      sync.WaitGroup
+	mu         sync.RWMutex // guards the following fields
+	byID       map[cid]*association
+	byAddr     map[netip.AddrPort]*association // associations during their handshake
+	byIdentity map[auth.Identity][]*Link       // the oldest first
 }
 
 // mostLinks is the most links of one identity. An identity has several links if an end was
@@ -72,17 +72,17 @@ func (l *Listener) Serve(ctx, retire context.Context, conn *net.UDPConn) error {
 }
 
 func (l *Listener) serve(ctx, retire context.Context, conn packetConn) {
-	l.conn, l.mint = conn, newMint()
+	l.conn, l.tokens = conn, newTokenMaker()
 	if l.times == (times{}) {
 		l.times = timesOf(l.KeepAlive)
 	}
-	l.byID, l.byAddr, l.byOrigin = make(map[cid]*association), make(map[netip.AddrPort]*association), make(map[auth.Identity][]*Link)
+	l.byID, l.byAddr, l.byIdentity = make(map[cid]*association), make(map[netip.AddrPort]*association), make(map[auth.Identity][]*Link)
 	ctx, cancel := context.WithCancel(ctx)
 	var reader sync.WaitGroup
 	reader.Go(func() { l.read(ctx) })
 	select {
 	case <-retire.Done():
-		conn.deafen()
+		conn.stopReading()
 		reader.Wait()
 		l.retireAll()
 		<-ctx.Done()
@@ -98,7 +98,7 @@ func (l *Listener) serve(ctx, retire context.Context, conn packetConn) {
 func (l *Listener) retireAll() {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for _, list := range l.byOrigin {
+	for _, list := range l.byIdentity {
 		for _, link := range list {
 			link.Retire()
 		}
@@ -143,7 +143,7 @@ func (l *Listener) dispatch(ctx context.Context, d datagram, now time.Time) {
 	case first == kindAsk && len(d.b) >= askSize:
 		l.sendToken(d, now)
 	case first == kindHello && len(d.b) > helloHead:
-		if !l.mint.valid(token(d.b[1:]), d.peer, now) {
+		if !l.tokens.valid(token(d.b[1:]), d.peer, now) {
 			l.sendToken(d, now)
 			return
 		}
@@ -173,7 +173,7 @@ func (l *Listener) record(d datagram, now time.Time) {
 }
 
 func (l *Listener) sendToken(d datagram, now time.Time) {
-	t := l.mint.make(d.peer, now)
+	t := l.tokens.make(d.peer, now)
 	l.conn.send([]datagram{{append([]byte{kindToken}, t[:]...), d.peer, d.own}})
 }
 
@@ -216,7 +216,7 @@ func (l *Listener) accept(ctx context.Context, a *association) {
 	})
 	l.addLink(link)
 	a.link.Store(link)
-	link.tend(ctx)
+	link.maintain(ctx)
 }
 
 // allows reports whether a link may move to an address.
@@ -256,8 +256,8 @@ func (l *Listener) handshake(ctx context.Context, a *association) (keys, error) 
 func (l *Listener) addLink(link *Link) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := append(l.byOrigin[link.identity], link)
-	l.byOrigin[link.identity] = list
+	list := append(l.byIdentity[link.identity], link)
+	l.byIdentity[link.identity] = list
 	if len(list) > mostLinks {
 		list[0].fail(errTooManyLinks)
 	}
@@ -285,12 +285,12 @@ func (l *Listener) removeLink(a *association, link *Link) {
 	l.remove(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := slices.DeleteFunc(l.byOrigin[link.identity], func(one *Link) bool { return one == link })
+	list := slices.DeleteFunc(l.byIdentity[link.identity], func(one *Link) bool { return one == link })
 	if len(list) == 0 {
-		delete(l.byOrigin, link.identity)
+		delete(l.byIdentity, link.identity)
 		return
 	}
-	l.byOrigin[link.identity] = list
+	l.byIdentity[link.identity] = list
 }
 
 // allowance limits the rate of answers to strangers.

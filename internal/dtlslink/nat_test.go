@@ -370,7 +370,7 @@ func search(l *Link) {
 	p := &l.pulse.path
 	if p.probe == 0 && p.high-p.size < closeEnough {
 		p.search, p.high = time.Time{}, p.most
-		l.rouse()
+		l.wakeUp()
 	}
 }
 
@@ -459,7 +459,7 @@ func TestStrangersCostNothing(t *testing.T) {
 	e := newEnds()
 	l := e.listener(t, newRecorder())
 	conn := &shelf{}
-	l.conn, l.mint = conn, newMint()
+	l.conn, l.tokens = conn, newTokenMaker()
 	l.byID, l.byAddr = make(map[cid]*association), make(map[netip.AddrPort]*association)
 	l.times = quickTimes
 	hello := append([]byte{typeHandshake, 0xfe, 0xfd}, make([]byte, 100)...)
@@ -488,12 +488,12 @@ func TestStrangersCostNothing(t *testing.T) {
 // TestToken: a token is for one address and for a while.
 func TestToken(t *testing.T) {
 	t.Parallel()
-	m, now := newMint(), time.Now()
+	m, now := newTokenMaker(), time.Now()
 	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.1:2")
 	made := m.make(a, now)
 	for _, tt := range []struct {
 		name string
-		mint *mint
+		mint *tokenMaker
 		from netip.AddrPort
 		at   time.Time
 		want bool
@@ -502,7 +502,7 @@ func TestToken(t *testing.T) {
 		{"another port", m, b, now, false},
 		{"too old", m, a, now.Add((tokenAge + 2) * time.Second), false},
 		{"from the future", m, a, now.Add(-5 * time.Second), false},
-		{"another program's", newMint(), a, now, false},
+		{"another program's", newTokenMaker(), a, now, false},
 	} {
 		if got := tt.mint.valid(made, tt.from, tt.at); got != tt.want {
 			t.Errorf("%s: valid is %v", tt.name, got)

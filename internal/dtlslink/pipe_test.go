@@ -27,7 +27,7 @@ func TestPipeBounds(t *testing.T) {
 func TestHandshakesCount(t *testing.T) {
 	t.Parallel()
 	l := newEnds().listener(t, newRecorder())
-	l.conn, l.mint = &shelf{}, newMint()
+	l.conn, l.tokens = &shelf{}, newTokenMaker()
 	l.byID, l.byAddr = make(map[cid]*association), make(map[netip.AddrPort]*association)
 	ctx, cancel := context.WithCancel(context.Background())
 	for port := range uint16(8) {

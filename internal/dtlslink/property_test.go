@@ -25,7 +25,7 @@ func (s *shelf) send(list []datagram) int {
 }
 
 func (*shelf) receive() ([]datagram, error) { return nil, nil }
-func (*shelf) deafen()                      {}
+func (*shelf) stopReading()                 {}
 func (*shelf) most() int                    { return plainSize }
 func (*shelf) Close() error                 { return nil }
 

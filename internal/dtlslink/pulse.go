@@ -300,5 +300,5 @@ func (l *Link) pong(number uint32, now time.Time) {
 	default:
 		return
 	}
-	l.rouse()
+	l.wakeUp()
 }

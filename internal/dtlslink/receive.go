@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// newLink returns the link of a successful handshake. The caller must call tend.
+// newLink returns the link of a successful handshake. The caller must call maintain.
 func newLink(h *handshake, k keys, l *Link) *Link {
 	l.identity, l.still = h.id, h.still
 	l.open, l.seal, l.handshake = k.open, k.seal, h
@@ -154,5 +154,5 @@ func (l *Link) bye(now time.Time) {
 	l.mu.Unlock()
 	l.askReplace()
 	l.handler.Retired(l)
-	l.rouse()
+	l.wakeUp()
 }

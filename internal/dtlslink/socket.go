@@ -26,8 +26,8 @@ type packetConn interface {
 	// send sends or drops datagrams without blocking. It returns the number of datagrams
 	// that the kernel rejected as too large.
 	send(list []datagram) (tooLarge int)
-	// deafen makes receive return os.ErrDeadlineExceeded from now on.
-	deafen()
+	// stopReading makes receive return os.ErrDeadlineExceeded from now on.
+	stopReading()
 	// most returns the largest datagram that can be sent, as far as the kernel knows.
 	most() int
 	Close() error
@@ -185,8 +185,8 @@ func (s *socket) most() int {
 	return min(mtu-28, largestSize)
 }
 
-// deafen implements packetConn.
-func (s *socket) deafen() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+// stopReading implements packetConn.
+func (s *socket) stopReading() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // Close implements packetConn.
 func (s *socket) Close() error { return s.conn.Close() }

@@ -35,17 +35,17 @@ const tokenAge = 30
 // token is the time of its creation and a MAC.
 type token [tokenSize]byte
 
-// mint makes and verifies tokens.
-type mint struct{ secret [32]byte }
+// tokenMaker makes and verifies tokens.
+type tokenMaker struct{ secret [32]byte }
 
-func newMint() *mint {
-	m := new(mint)
+func newTokenMaker() *tokenMaker {
+	m := new(tokenMaker)
 	_, _ = rand.Read(m.secret[:]) // never fails
 	return m
 }
 
 // make makes a token for an address.
-func (m *mint) make(to netip.AddrPort, now time.Time) (t token) {
+func (m *tokenMaker) make(to netip.AddrPort, now time.Time) (t token) {
 	binary.BigEndian.PutUint32(t[:], uint32(now.Unix())) //nolint:gosec // only differences count
 	code := hmac.New(sha256.New, m.secret[:])
 	address := to.Addr().As16()
@@ -57,7 +57,7 @@ func (m *mint) make(to netip.AddrPort, now time.Time) (t token) {
 }
 
 // valid reports whether a token belongs to an address and has not expired.
-func (m *mint) valid(t token, from netip.AddrPort, now time.Time) bool {
+func (m *tokenMaker) valid(t token, from netip.AddrPort, now time.Time) bool {
 	age := uint32(now.Unix()) - binary.BigEndian.Uint32(t[:]) //nolint:gosec // only differences count
 	if age > tokenAge {
 		return false

@@ -16,10 +16,10 @@ func Try(ctx context.Context, at netip.AddrPort, with auth.Datagram) error {
 	ctx, refused := context.WithCancelCause(ctx)
 	defer refused(nil)
 	d := &Dialer{Handler: nobody{}}
-	t := &trip{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), refused: refused}
+	t := &attempt{dialer: d, conn: conn, at: at, token: make(chan struct{}, 1), refused: refused}
 	t.handshake = newHandshake(with, t.write)
 	d.tasks.Go(t.read)
-	_, err = t.shake(ctx)
+	_, err = t.runHandshake(ctx)
 	t.handshake.end()
 	_ = conn.Close()
 	d.tasks.Wait()

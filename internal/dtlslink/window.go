@@ -1,6 +1,6 @@
 package dtlslink
 
-// windowSize is how far a record may lag behind the latest.
+// windowSize is the largest distance of a record behind the latest.
 const windowSize = 2048
 
 // window detects repeated records (RFC 6347, 4.1.2.6).

@@ -18,8 +18,8 @@ import (
 type Contender interface {
 	// Name is that of its column.
 	Name() string
-	// Setup starts the contender in a new world, by World.Start, and waits until it accepts connections. The world ends it.
-	Setup(ctx context.Context, w *world.World) (deployment, error)
+	// Setup starts the contender for a row in a new world, by World.Start, and waits until it accepts connections. The world ends it.
+	Setup(ctx context.Context, w *world.World, s Subject) (deployment, error)
 }
 
 // Selective is a contender that is measured in some rows and rounds only.
@@ -34,6 +34,8 @@ type Subject struct {
 	Name    string
 	Proxies bool // the processes of a contender: only contenders that have some are measured
 	Secured bool // securing the links
+	// Datagrams says that the row is about UDP.
+	Datagrams bool
 }
 
 // deployment is a running contender.
@@ -58,6 +60,7 @@ const (
 	ProductTLS  = "portredirector-tls"
 	ProductAuth = "portredirector-auth"
 	Dials       = "portredirector-dials"
+	Nginx       = "nginx"
 )
 
 // All returns all contenders. The first DefaultCount are measured by default.
@@ -72,6 +75,7 @@ func All() []Contender {
 		portredirector{name: ProductTLS, keys: true},
 		portredirector{name: ProductAuth, keys: true, authOnly: true},
 		portredirector{name: Dials, keys: true, dials: true},
+		nginx{},
 		haproxy{name: "haproxy-copy"},
 	}
 }
@@ -95,7 +99,7 @@ func WithBefore(contenders []Contender) (all []Contender) {
 }
 
 // DefaultCount is the number of contenders, the first of all, that are measured unless others are named.
-const DefaultCount = 9
+const DefaultCount = 10
 
 // Names returns the names of contenders.
 func Names(contenders []Contender) []string {

@@ -18,6 +18,6 @@ func (direct) Takes(r Subject, round int) bool {
 	return !r.Proxies && (!r.Secured || strings.HasPrefix(r.Name, "answer-far-")) && round < 3
 }
 
-func (direct) Setup(_ context.Context, w *world.World) (deployment, error) {
+func (direct) Setup(_ context.Context, w *world.World, _ Subject) (deployment, error) {
 	return deployment{Target: netip.AddrPortFrom(world.M2Link.Addr(), world.ServicePort)}, w.M1.SetSysctl("net.ipv4.ip_forward", "1")
 }

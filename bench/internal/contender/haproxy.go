@@ -42,7 +42,7 @@ func (h haproxy) Name() string { return h.name }
 
 // Takes reports whether this configuration is about a row.
 func (h haproxy) Takes(r Subject, _ int) bool {
-	return (r.Secured || !h.tls) && (h.rows == nil || h.rows.MatchString(r.Name))
+	return !r.Datagrams && (r.Secured || !h.tls) && (h.rows == nil || h.rows.MatchString(r.Name))
 }
 
 // The limits suit the 9,500 peers of row "held", within 20,000 descriptors: two for each peer, and two for each pipe. There are as
@@ -72,7 +72,7 @@ const haproxyM2 = `listen link
 	server service 127.0.0.1:%d
 `
 
-func (h haproxy) Setup(ctx context.Context, w *world.World) (deployment, error) {
+func (h haproxy) Setup(ctx context.Context, w *world.World, _ Subject) (deployment, error) {
 	if err := h.routes(ctx, w); err != nil {
 		return deployment{}, err
 	}

@@ -67,7 +67,7 @@ func startHAProxyTLS(t *testing.T) *world.World {
 	t.Cleanup(func() { _ = service.Kill() })
 	_, err = service.Line(ctx)
 	nstest.Must(t, err)
-	_, err = found[0].Setup(ctx, w)
+	_, err = found[0].Setup(ctx, w, Subject{Secured: true})
 	nstest.Must(t, err)
 	return w
 }

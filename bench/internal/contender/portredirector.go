@@ -29,6 +29,8 @@ func (p portredirector) Name() string { return p.name + p.suffix }
 // Takes reports whether a row concerns the pool, the keys or the direction that the contender differs in.
 func (p portredirector) Takes(r Subject, _ int) bool {
 	switch {
+	case r.Datagrams:
+		return !p.noPool && !p.dials && !p.authOnly
 	case p.noPool:
 		return strings.HasPrefix(r.Name, "first-byte-far-") && !r.Secured
 	case p.dials:
@@ -39,7 +41,7 @@ func (p portredirector) Takes(r Subject, _ int) bool {
 	return true
 }
 
-func (p portredirector) Setup(ctx context.Context, w *world.World) (deployment, error) {
+func (p portredirector) Setup(ctx context.Context, w *world.World, s Subject) (deployment, error) {
 	binary := filepath.Join(w.Scratch, Binary+p.suffix)
 	daemon := func(h *testnet.Host, args ...string) (*world.Process, error) {
 		p, err := w.Start(ctx, h, binary, args...)
@@ -60,12 +62,16 @@ func (p portredirector) Setup(ctx context.Context, w *world.World) (deployment, 
 	if p.noPool {
 		clientLink = append(clientLink, "--pool-max", "0")
 	}
+	protocol := ""
+	if s.Datagrams {
+		protocol = "/udp"
+	}
 	server, err := daemon(w.M2, slices.Concat([]string{"server"}, serverLink,
-		[]string{"-p", fmt.Sprintf("%d=127.0.0.1:%d", world.ServicePort, world.ServicePort)}, serverKeys)...)
+		[]string{"-p", fmt.Sprintf("%d=127.0.0.1:%d%s", world.ServicePort, world.ServicePort, protocol)}, serverKeys)...)
 	if err != nil {
 		return deployment{}, err
 	}
-	client, err := daemon(w.M1, slices.Concat([]string{"client"}, clientLink, []string{"-p", world.EntryAddr.String()}, clientKeys)...)
+	client, err := daemon(w.M1, slices.Concat([]string{"client"}, clientLink, []string{"-p", world.EntryAddr.String() + protocol}, clientKeys)...)
 	if err != nil {
 		return deployment{}, err
 	}

@@ -23,6 +23,9 @@ const (
 	KindEcho      = "echo"
 	KindFirstByte = "first-byte"
 	KindHold      = "hold"
+	KindDatagrams = "datagrams"
+	KindNewFlows  = "new-flows"
+	KindHoldFlows = "hold-flows"
 )
 
 // loadConfig is the parsed command line of a load.
@@ -33,6 +36,8 @@ type loadConfig struct {
 	length      time.Duration // of what counts
 	window      time.Duration // of its beginning and end, which are shown apart
 	samples     int
+	inFlight    int            // datagrams
+	size        int            // of a datagram, in bytes
 	rate        int            // of arrivals, in a second
 	down        bool           // bytes come from the service
 	closing     string         // how a connection ends
@@ -65,6 +70,12 @@ func RunPeers(ctx context.Context, e Streams, args []string) error {
 		o, err = firstByte(ctx, p, c)
 	case KindHold:
 		return hold(ctx, e, p)
+	case KindDatagrams:
+		o, err = exchange(ctx, p, c)
+	case KindNewFlows:
+		o, err = newFlows(ctx, p, c)
+	case KindHoldFlows:
+		return holdFlows(ctx, e, p)
 	default:
 		err = fmt.Errorf("no load %q", args[0])
 	}
@@ -83,6 +94,8 @@ func parseLoad(e Streams, args []string) (c loadConfig, err error) {
 	f.DurationVar(&c.length, "length", 0, "of what counts")
 	f.DurationVar(&c.window, "window", 0, "of the beginning and the end")
 	f.IntVar(&c.samples, "samples", 0, "how many")
+	f.IntVar(&c.inFlight, "in-flight", 1, "how many datagrams")
+	f.IntVar(&c.size, "size", messageSize, "of a datagram")
 	f.IntVar(&c.rate, "rate", 1, "how many arrive in a second")
 	f.BoolVar(&c.down, "down", false, "bytes come from the service")
 	f.StringVar(&c.closing, "closing", ClosingReset, "how a connection ends")

@@ -51,9 +51,9 @@ func (p *peers) dial(ctx context.Context) (*net.TCPConn, error) {
 	return p.dialer.DialTCP(ctx, "tcp4", from, p.target)
 }
 
-// connect begins to connect the next peer, with a socket for a poller.
-func (p *peers) connect() (fd int, err error) {
-	fd, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+// connect begins to connect the next peer, with a socket of a kind for a poller.
+func (p *peers) connect(kind int) (fd int, err error) {
+	fd, err = syscall.Socket(syscall.AF_INET, kind|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("socket: %w", err)
 	}

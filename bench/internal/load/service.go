@@ -24,6 +24,8 @@ const (
 	ModeSink   = "sink"   // take all there is
 	ModeSource = "source" // send for ever
 	ModeAnswer = "answer" // send 100 KB for each message
+	// ModeDatagrams sends back datagrams.
+	ModeDatagrams = "datagrams"
 )
 
 // messageSize is the size of a message, in bytes.
@@ -72,6 +74,8 @@ func RunService(ctx context.Context, e Streams, args []string) error {
 		serve = serveBulk(net.Conn.Write)
 	case ModeAnswer:
 		serve = serveBulk(answer)
+	case ModeDatagrams:
+		serve = serveDatagrams
 	default:
 		return fmt.Errorf("no mode %q", mode)
 	}

@@ -35,7 +35,7 @@ var errLate = errors.New("no answer within " + patience.String())
 // arrive connects the next peer.
 func (v *visitor) arrive(poll *poller, p *peers) (err error) {
 	v.start = time.Now()
-	if v.fd, err = p.connect(); err != nil {
+	if v.fd, err = p.connect(syscall.SOCK_STREAM); err != nil {
 		return err
 	}
 	v.state = connecting

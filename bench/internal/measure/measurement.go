@@ -50,7 +50,7 @@ func measure(ctx context.Context, scratch string, t times, r Row, c contender.Co
 	if _, err := service.Line(ctx); err != nil {
 		return load.Outcome{}, err
 	}
-	d, err := c.Setup(ctx, w)
+	d, err := c.Setup(ctx, w, r.Subject)
 	if err != nil {
 		return load.Outcome{}, fmt.Errorf("set up: %w", err)
 	}
@@ -119,8 +119,8 @@ func answer(ctx context.Context, p *world.Process) (o load.Outcome, err error) {
 // holder is a load that holds connections.
 type holder struct{ p *world.Process }
 
-func (m *measurement) holder(ctx context.Context) (holder, error) {
-	p, err := m.peers(ctx, load.KindHold)
+func (m *measurement) holder(ctx context.Context, kind string) (holder, error) {
+	p, err := m.peers(ctx, kind)
 	return holder{p}, err
 }
 

@@ -58,7 +58,7 @@ var (
 )
 
 // AllRows returns all rows, in the order of the tables.
-func AllRows() []Row { return append(PlainRows(), securedRows()...) }
+func AllRows() []Row { return slices.Concat(PlainRows(), securedRows(), datagramRows()) }
 
 // PlainRows returns the rows that are measured by default.
 func PlainRows() []Row {

@@ -26,8 +26,10 @@ const (
 func idleRow() Row {
 	r := Row{
 		Subject: contender.Subject{Name: "idle", Proxies: true}, Title: "idle peers", mode: load.ModeEcho, rounds: 3,
-		lasts:   func(t times) time.Duration { return 3*t.settle + 2*time.Second },
-		measure: measureIdle,
+		lasts: func(t times) time.Duration { return 3*t.settle + 2*time.Second },
+		measure: func(ctx context.Context, m *measurement) (load.Outcome, error) {
+			return measureIdle(ctx, m, load.KindHold)
+		},
 	}
 	for _, n := range []int{FewPeers, ManyPeers} {
 		for _, host := range []string{contender.OnM1, contender.OnM2} {
@@ -44,8 +46,8 @@ func idleRow() Row {
 // IdleKey returns the key of a metric of the row about idle peers.
 func IdleKey(what, host string, n int) string { return fmt.Sprintf("%s-%s-%d", what, host, n) }
 
-func measureIdle(ctx context.Context, m *measurement) (load.Outcome, error) {
-	h, err := m.holder(ctx)
+func measureIdle(ctx context.Context, m *measurement, kind string) (load.Outcome, error) {
+	h, err := m.holder(ctx, kind)
 	if err != nil {
 		return load.Outcome{}, err
 	}
@@ -111,7 +113,7 @@ func loadedRow() Row {
 			return 2*time.Second + t.burst + time.Duration(t.samples)*load.Pause
 		},
 		measure: func(ctx context.Context, m *measurement) (load.Outcome, error) {
-			h, err := m.holder(ctx)
+			h, err := m.holder(ctx, load.KindHold)
 			if err != nil {
 				return load.Outcome{}, err
 			}
@@ -143,32 +145,37 @@ func heldRow() Row {
 		Metrics: []Metric{{Key: "failed", Title: "an echo on each", Worst: true, Text: LostPeers}},
 		lasts:   func(t times) time.Duration { return 4*time.Second + t.settle },
 		measure: func(ctx context.Context, m *measurement) (load.Outcome, error) {
-			h, err := m.holder(ctx)
-			if err != nil {
-				return load.Outcome{}, err
-			}
-			defer h.end()
-			opened, err := h.command(ctx, fmt.Sprint(load.CommandHold, " ", mostPeers))
-			if err != nil {
-				return load.Outcome{}, err
-			}
-			select {
-			case <-ctx.Done():
-				return load.Outcome{}, context.Cause(ctx)
-			case <-time.After(m.times.settle):
-			}
-			checked, err := h.command(ctx, load.CommandCheck)
-			if err != nil {
-				return load.Outcome{}, err
-			}
-			o := load.Outcome{
-				Values:  load.Values{"failed": opened.Values["failed"] + checked.Values["failed"]},
-				Problem: opened.Problem,
-			}
-			if o.Problem == "" {
-				o.Problem = checked.Problem
-			}
-			return o, nil
+			return measureHeld(ctx, m, load.KindHold, mostPeers)
 		},
 	}
+}
+
+// measureHeld has n peers come, wait and talk again, and counts those that are not served.
+func measureHeld(ctx context.Context, m *measurement, kind string, n int) (load.Outcome, error) {
+	h, err := m.holder(ctx, kind)
+	if err != nil {
+		return load.Outcome{}, err
+	}
+	defer h.end()
+	opened, err := h.command(ctx, fmt.Sprint(load.CommandHold, " ", n))
+	if err != nil {
+		return load.Outcome{}, err
+	}
+	select {
+	case <-ctx.Done():
+		return load.Outcome{}, context.Cause(ctx)
+	case <-time.After(m.times.settle):
+	}
+	checked, err := h.command(ctx, load.CommandCheck)
+	if err != nil {
+		return load.Outcome{}, err
+	}
+	o := load.Outcome{
+		Values:  load.Values{"failed": opened.Values["failed"] + checked.Values["failed"]},
+		Problem: opened.Problem,
+	}
+	if o.Problem == "" {
+		o.Problem = checked.Problem
+	}
+	return o, nil
 }

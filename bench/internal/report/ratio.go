@@ -25,6 +25,13 @@ var securedRatios = []ratio{
 	{contender.ProductAuth, contender.Direct},
 }
 
+// datagramRatios are the ratios of the rows about UDP.
+var datagramRatios = []ratio{
+	{contender.Product, contender.Nginx},
+	{contender.ProductTLS, contender.Product},
+	{contender.Product, contender.Direct},
+}
+
 // ratiosToHAProxy returns the ratios of the other rows.
 func ratiosToHAProxy(contenders []string) []ratio {
 	var all []ratio

@@ -17,10 +17,17 @@ type section struct {
 // sections returns the tables of a report that have rows.
 func (r *Report) sections() []section {
 	var all []section
-	for _, secured := range []bool{false, true} {
+	for _, kind := range []struct {
+		has    func(measure.Row) bool
+		ratios []ratio // nil means those to HAProxy
+	}{
+		{func(r measure.Row) bool { return !r.Secured && !r.Datagrams }, nil},
+		{func(r measure.Row) bool { return r.Secured }, securedRatios},
+		{func(r measure.Row) bool { return r.Datagrams }, datagramRatios},
+	} {
 		var s section
 		for _, row := range r.rows {
-			if row.Secured == secured {
+			if kind.has(row) {
 				s.rows = append(s.rows, row)
 			}
 		}
@@ -28,9 +35,9 @@ func (r *Report) sections() []section {
 			continue
 		}
 		s.contenders = slices.DeleteFunc(slices.Clone(r.contenders), func(c string) bool { return !r.measured(s.rows, c) })
-		s.ratios = ratiosToHAProxy(s.contenders)
-		if secured {
-			s.ratios = slices.Clone(securedRatios)
+		s.ratios = slices.Clone(kind.ratios)
+		if kind.ratios == nil {
+			s.ratios = ratiosToHAProxy(s.contenders)
 		}
 		for _, c := range s.contenders {
 			s.ratios = append(s.ratios, ratio{c, c + contender.Before})

@@ -59,9 +59,19 @@ var targets = []target{
 	{text: "peers close first, TLS: conn/s ÷ HAProxy", least: true, limit: 4, value: withTLS("rate", "conn-peer-fin-tls")},
 	{text: "new connections, encrypted: conn/s ÷ plain", least: true, limit: 0.75, value: toPlain(contender.ProductTLS)},
 	{text: "new connections, authenticated: conn/s ÷ plain", least: true, limit: 0.9, value: toPlain(contender.ProductAuth)},
+	{text: "datagrams/s ÷ nginx", least: true, limit: 1.2, value: ratioTo(contender.Nginx, slices.Min, "rate", datagramRows...)},
+	{text: "datagram, round trip: p50 ÷ nginx", limit: 1, value: ratioTo(contender.Nginx, slices.Max, "p50", "udp-echo-1")},
+	{text: "datagrams/s, encrypted ÷ plain", least: true, limit: 0.5, value: ratio{contender.ProductTLS, contender.Product}.worst(slices.Min, "rate", datagramRows...)},
+	{text: "RSS of an idle flow, each process, of 5,000, KB", limit: 1, value: func(r *Report) float64 {
+		return max(r.product("udp-idle", measure.IdleKey("rss", contender.OnM1, measure.ManyPeers), false), r.product("udp-idle", measure.IdleKey("rss", contender.OnM2, measure.ManyPeers), false))
+	}},
+	{text: "9,000 flows at once", limit: 0, show: measure.LostPeers, value: func(r *Report) float64 { return r.product("udp-held", "failed", true) }},
 	{text: "first byte over 50 ms, the server dials: p50 ÷ the client dials", limit: 1, value: dials("p50-ms")},
 	{text: "first byte over 50 ms, the server dials: p99 ÷ the client dials", limit: 1, value: dials("p99-ms")},
 }
+
+// datagramRows are the rows with a rate of datagrams.
+var datagramRows = []string{"udp-64-1", "udp-64-1000", "udp-1200-1", "udp-1200-1000"}
 
 // product returns a value of portredirector in a row.
 func (r *Report) product(row, key string, worst bool) float64 {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// trip is one attempt of a dialer with its own socket, and the resulting link.
-type trip struct {
+// attempt is one attempt of a dialer with its own socket, and the resulting link.
+type attempt struct {
 	dialer    *Dialer
 	conn      packetConn
 	at        netip.AddrPort
@@ -26,14 +26,14 @@ type trip struct {
 }
 
 // open requests a token, runs the handshake, and waits until the link is open.
-func (t *trip) open(ctx context.Context) (*Link, error) {
+func (t *attempt) open(ctx context.Context) (*Link, error) {
 	hctx, cancel := context.WithTimeoutCause(ctx, t.dialer.Timeout, errSlow)
 	defer cancel()
 	hctx, refused := context.WithCancelCause(hctx)
 	defer refused(nil)
 	t.refused = refused
 	t.dialer.tasks.Go(t.read)
-	k, err := t.shake(hctx)
+	k, err := t.runHandshake(hctx)
 	if err != nil {
 		t.handshake.end()
 		_ = t.conn.Close()
@@ -47,7 +47,7 @@ func (t *trip) open(ctx context.Context) (*Link, error) {
 	})
 	link.release()
 	t.link.Store(link)
-	d.tasks.Go(func() { link.tend(ctx) })
+	d.tasks.Go(func() { link.maintain(ctx) })
 	select {
 	case <-t.opened:
 		return link, nil
@@ -60,8 +60,8 @@ func (t *trip) open(ctx context.Context) (*Link, error) {
 	}
 }
 
-// shake runs the handshake.
-func (t *trip) shake(ctx context.Context) (keys, error) {
+// runHandshake runs the handshake.
+func (t *attempt) runHandshake(ctx context.Context) (keys, error) {
 	pause := flightPause / 2
 	for {
 		t.conn.send([]datagram{{b: append([]byte{kindAsk}, make([]byte, askSize-1)...), peer: t.at}})
@@ -77,7 +77,7 @@ func (t *trip) shake(ctx context.Context) (keys, error) {
 }
 
 // write sends a datagram of the handshake. It prepends the token to the first flight.
-func (t *trip) write(b []byte) {
+func (t *attempt) write(b []byte) {
 	const clientHello, handshakeKindAt = 1, 13
 	if len(b) > handshakeKindAt && b[0] == typeHandshake && b[handshakeKindAt] == clientHello {
 		t.mu.Lock()
@@ -88,7 +88,7 @@ func (t *trip) write(b []byte) {
 }
 
 // read reads the socket until it is closed.
-func (t *trip) read() {
+func (t *attempt) read() {
 	for {
 		list, err := t.conn.receive()
 		switch {
@@ -106,7 +106,7 @@ func (t *trip) read() {
 }
 
 // refuse fails the attempt, because nothing listens at the other end.
-func (t *trip) refuse() {
+func (t *attempt) refuse() {
 	if link := t.link.Load(); link != nil {
 		link.askReplace()
 		return
@@ -115,7 +115,7 @@ func (t *trip) refuse() {
 }
 
 // dispatch handles a datagram.
-func (t *trip) dispatch(d datagram, now time.Time) {
+func (t *attempt) dispatch(d datagram, now time.Time) {
 	if len(d.b) == 0 {
 		return
 	}
@@ -135,7 +135,7 @@ func (t *trip) dispatch(d datagram, now time.Time) {
 }
 
 // take stores a token. A later token replaces it, because the other end may have restarted.
-func (t *trip) take(proof token) {
+func (t *attempt) take(proof token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.proof = proof
