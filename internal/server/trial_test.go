@@ -58,6 +58,7 @@ func TestTrial(t *testing.T) {
 		}
 		return wire.Finding{Works: true, Outcome: claim.String() + " to " + service.String()}, nil
 	}
+	r.server.UDP = map[uint16]server.Service{53: {Host: "127.0.0.1", Port: 5353}}
 	q := r.inquire(t)
 	for _, size := range []int{0, 1 << 20} {
 		f := ask(t, q, trialOf("192.0.2.7", 80), size, wire.Connected)
@@ -65,7 +66,6 @@ func TestTrial(t *testing.T) {
 			t.Errorf("got %+v, want %s", f, want)
 		}
 	}
-	r.server.UDP = map[uint16]server.Service{53: {Host: "127.0.0.1", Port: 5353}}
 	byUDP := trialOf("192.0.2.7", 53)
 	byUDP.TrialUDP = true
 	if f := ask(t, q, byUDP, 0, wire.Connected); f.Outcome != "192.0.2.7 to 127.0.0.1:5353/udp" || f.Service != "127.0.0.1:5353/udp" {
