@@ -45,7 +45,7 @@ func (d *serverDaemon) openServices(ctx context.Context) error {
 	return d.proveServices(ctx, found)
 }
 
-// knownServices returns where the services are now, as far as that needs no lookup.
+// knownServices returns the addresses of the services that are known without a lookup.
 func (d *serverDaemon) knownServices() []docker.Service {
 	var all []docker.Service
 	for port, service := range d.cfg.All() {

@@ -166,7 +166,7 @@ func maxFlows(of limit.Counts, most config.Bounds) admin.Limit {
 	return admin.Limit{Name: "max-flows", Most: most.Most, Used: &of.Peers, Struck: of.All}
 }
 
-// waiting describes bounds on links that wait. each is the option for one client, or "".
+// waiting describes the limits on waiting links. each is the option for one client, or "".
 func waiting(name, each string, of []*limit.Oldest[server.Origin]) []admin.Limit {
 	sum, perClient := admin.Limit{Name: name, Most: of[0].Most, Used: new(0)}, admin.Limit{Name: each, Most: of[0].MostEach}
 	for _, o := range of {

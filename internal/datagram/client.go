@@ -242,7 +242,7 @@ func (c *Client) newID(l *loop) FlowID {
 // loopBits returns the number of bits that the index of a loop takes in an id.
 func (c *Client) loopBits() int { return bits.Len(uint(len(c.loops) - 1)) }
 
-// onFlow calls do with the flow of an id, under its loop's lock, if the flow uses the link.
+// onFlow calls do with the flow of an id, holding the loop's lock, if the flow uses the link.
 func (c *Client) onFlow(link Uplink, id FlowID, do func(l *loop, f *flow)) {
 	index := uint32(id) & (1<<c.loopBits() - 1)
 	if index >= uint32(len(c.loops)) { //nolint:gosec // loops are few

@@ -106,7 +106,7 @@ func (e *engine) addHub(c *net.UDPConn) error {
 // Counts returns the number of flows, and those that the bounds have refused.
 func (e *engine) Counts() limit.Counts { return e.Peers.Counts() }
 
-// enter admits a flow of a source. If there are too many flows, an older one may give way.
+// enter admits a flow of a source. If there are too many flows, it may evict an older one.
 func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	err := e.Peers.Enter(source)
 	if errors.Is(err, limit.ErrAll) && e.makeRoom(l) {
@@ -122,8 +122,7 @@ func (e *engine) enter(l *loop, source netip.Prefix, port uint16) error {
 	return nil
 }
 
-// makeRoom evicts a flow of a loop, else one of another that is not busy. It reports false if none may give
-// way.
+// makeRoom evicts a flow of the loop, or of another loop that is not busy. It reports whether it did.
 func (e *engine) makeRoom(l *loop) bool {
 	if old := l.table.oldest(); old != nil {
 		e.evict(old)
@@ -150,8 +149,8 @@ func (e *engine) tooMany(source netip.Prefix, port uint16, err error) {
 	})
 }
 
-// evict ends a flow because there are too many. One that was never answered leaves no record: there may be
-// very many.
+// evict ends a flow because there are too many. An unanswered flow leaves no record, because a flood may
+// bring very many.
 func (e *engine) evict(f *flow) {
 	if f.stage == unanswered {
 		e.Track.Forget(&f.record)

@@ -25,16 +25,16 @@ type Uplink interface {
 	Forget(id FlowID)
 }
 
-// Answers takes what comes down a link. The client implements it. The caller must not hold a lock
-// that a method of its Uplink takes. The datagrams of one flow are taken in their order. What is
-// about a flow of another link is dropped.
+// Answers receives the messages of servers. The client implements it. The caller must not hold a lock
+// that a method of its Uplink takes. Calls for one flow are made in order. Messages about a flow of
+// another link are dropped.
 type Answers interface {
-	// Answer takes a datagram of a flow. It does not keep payload.
+	// Answer receives a datagram of a flow. It does not retain payload.
 	Answer(link Uplink, id FlowID, payload []byte)
-	// Ended takes the end of a flow. [wire.Draining] and statuses after which another server
-	// may serve the peer move the flow; [UnknownFlow] makes the client send headers again.
+	// Ended ends a flow. [wire.Draining], and a status after which another server may serve the
+	// peer, move the flow instead. [UnknownFlow] makes the client send headers again.
 	Ended(link Uplink, id FlowID, why Refusal)
-	// Down tells that the link is lost, and will not be used again. Its flows move to another.
+	// Down reports that the link is lost. Its flows move to another link.
 	Down(link Uplink, why error)
 }
 

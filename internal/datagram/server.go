@@ -171,8 +171,8 @@ func (s *Server) used(f *flow) {
 // ErrTaken refuses the header of a peer whose flow another client has.
 var ErrTaken = errors.New("another client has the flow of this peer")
 
-// move has a flow go on over another way, which take sets. The peer's next header came by it. If the flow
-// may not, move returns what the client is told.
+// move moves a flow to another way, by which its latest header came. take sets that way. If the flow
+// may not move, move returns the refusal for the client.
 func (s *Server) move(f *flow, h wire.Header, from Remote, take func(f *flow)) (why Refusal) {
 	err := s.cfg.Gate.Authorize(h, from)
 	if err == nil && f.isKept(from) {
@@ -236,7 +236,7 @@ const mostLookups = 64
 
 var errLookups = errors.New("too many addresses of services are looked up at a time")
 
-// lookUp has the service of a flow looked up until the flow ends. The caller has counted it.
+// lookUp looks up the service of a flow, until the flow ends. The caller has counted the lookup.
 func (s *Server) lookUp(f *flow) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	f.held = &held{cancel: cancel}
@@ -249,7 +249,7 @@ func (s *Server) lookUp(f *flow) {
 	})
 }
 
-// resolved leads a flow to its service, and sends what waits for it.
+// resolved connects a flow to its service, and sends the held datagrams.
 func (s *Server) resolved(f *flow, t Target, err error) {
 	l := f.loop
 	l.mu.Lock()
@@ -331,7 +331,7 @@ func (s *Server) failed(f *flow, errno unix.Errno) {
 	}
 }
 
-// describe fills in what a server knows of a flow.
+// describe fills in the server's part of a record.
 func (s *Server) describe(f *flow, r *track.Record) {
 	r.ID, r.Peer, r.Entry = f.header.ID, f.header.Source, f.header.Destination
 	r.Service = f.target.Name

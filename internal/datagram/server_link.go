@@ -85,7 +85,7 @@ func (s *Server) flowOverLink(l *loop, w way, h wire.Header) *flow {
 	return f
 }
 
-// takeLink has the answers of a flow take a link. The record of a flow that has one must be locked.
+// takeLink sends the answers of a flow over a link. The caller holds the lock of the flow's record, if it has one.
 func (s *Server) takeLink(f *flow, w way) {
 	s.leaveLink(f)
 	s.linkMu.Lock()
@@ -94,7 +94,7 @@ func (s *Server) takeLink(f *flow, w way) {
 	s.byWay[w] = f
 }
 
-// leaveLink has the answers of a flow take no link. The flow's record must be locked.
+// leaveLink detaches a flow from its link. The caller holds the lock of the flow's record.
 func (s *Server) leaveLink(f *flow) {
 	s.forgetWay(f)
 	f.down, f.id = nil, 0

@@ -57,8 +57,7 @@ func (p Proxy) instead(port ports.Port) string {
 type Proxies []Proxy
 
 // Check returns an error if docker-proxy would hide the peers' addresses from a service
-// of the port's protocol. The error names the option to use instead; port is the one that
-// peers connect to.
+// of the port's protocol. The error names the option to use instead. Peers connect to port.
 func (l Proxies) Check(port ports.Port, service netip.AddrPort) error {
 	p, ok := l.before(port.Protocol.At(service))
 	if !ok {

@@ -24,11 +24,11 @@ const (
 
 // Service is one that docker-proxy may come to hide.
 type Service struct {
-	Port ports.Port     // that peers connect to
-	At   netip.AddrPort // where it is dialed
+	Port ports.Port     // for peers
+	At   netip.AddrPort // the address to dial
 }
 
-// Endpoint returns where the service is dialed.
+// Endpoint returns the address and protocol to dial.
 func (s Service) Endpoint() ports.Endpoint { return s.Port.Protocol.At(s.At) }
 
 // Watch looks whether docker-proxy comes to listen in front of one of the
@@ -49,8 +49,8 @@ func (e *Engine) Watch(ctx context.Context, services func() []Service, hide func
 	}
 }
 
-// Instead returns the address of the container if docker-proxy listens where a
-// service is dialed, and the service's address otherwise. It does not wait.
+// Instead returns the address of the container if docker-proxy listens on the
+// service's address. Otherwise it returns the service's address. It does not block.
 func (e *Engine) Instead(service ports.Endpoint) netip.AddrPort {
 	if led := e.led.Load(); led != nil {
 		if container, ok := (*led)[service]; ok {

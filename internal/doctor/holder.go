@@ -27,7 +27,7 @@ func (h holder) String() string {
 	return fmt.Sprintf("%s (process %d)", h.name, h.pid)
 }
 
-// holder returns who listens on a port.
+// holder returns the process that listens on a port.
 func (p *Patient) holder(protocol ports.Protocol, port string) holder {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -58,7 +58,7 @@ func newHolder(dir string) holder {
 	return h
 }
 
-// listenersOf returns the sockets that listen on a port, as links in /proc name them.
+// listenersOf returns the sockets that listen on a port, in the form of links in /proc.
 func (p *Patient) listenersOf(port ports.Port) map[string]bool {
 	const state, inode = 3, 9 // fields of /proc/net/tcp and udp, proc_net_tcp.rst
 	listening := "0A"

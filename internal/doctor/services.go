@@ -49,7 +49,7 @@ func (p *Patient) checkServices(ctx context.Context, report reporter) {
 		report("kernel", Warn, "nftables lacks labels, socket, fib or NAT: rules of other programs may interfere", "install a newer kernel, if they do")
 	}
 	var proved []Result
-	serves := make(map[ports.Port]bool) // ports of which something listens at one address
+	serves := make(map[ports.Port]bool) // ports with a service that listens
 	for _, s := range found {
 		f, ok := findings[s.key()]
 		serves[s.port] = serves[s.port] || ok && conclude(f).check != "service"
@@ -76,7 +76,7 @@ type located struct {
 // String describes the service for operators.
 func (l located) String() string { return describe(l.service.Name, l.at.String(), l.port) }
 
-// describe names a service.
+// describe formats a service by address, name and port.
 func describe(name, at string, port ports.Port) string {
 	if name == "" {
 		return fmt.Sprintf("%s (port %s)", at, port)

@@ -70,13 +70,13 @@ func newTrials(l *line) *trials {
 	return t
 }
 
-// leaveOutUDP leaves out the ways of UDP peers. It reports whether others are left.
+// leaveOutUDP removes the questions about UDP. It reports whether others are left.
 func (t *trials) leaveOutUDP() bool {
 	t.ways = slices.DeleteFunc(t.ways, func(q question) bool { return q.port.Protocol == ports.UDP })
 	return len(t.ways) > 0
 }
 
-// takes reports whether a listener on host takes peers of the family of one.
+// takes reports whether a listener on host accepts peers of the family of peer.
 func takes(host string, peer netip.Addr) bool {
 	a, err := netip.ParseAddr(host)
 	switch {

@@ -36,7 +36,7 @@ type packetConn interface {
 // batchSize is the number of datagrams that one system call moves.
 const batchSize = 32
 
-// ErrRefused means that the other end's system says that nothing listens.
+// ErrRefused is returned after an ICMP error that nothing listens.
 var ErrRefused = errors.New("nothing listens there")
 
 // socket is a UDP socket.
