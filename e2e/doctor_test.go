@@ -240,7 +240,7 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// diagnosis is what doctor --json prints.
+// diagnosis decodes the output of doctor --json.
 type diagnosis struct {
 	Level   string
 	Results []struct{ Check, Level, Seen, Mend string }

@@ -63,7 +63,7 @@ func TestBoard(t *testing.T) {
 	}
 }
 
-// board is what a test reads of the board.
+// board decodes the dashboard.
 type board struct {
 	Templating struct {
 		List []struct {

@@ -97,7 +97,7 @@ var errNoSummary = errors.New("the event is not a summary of one worker")
 // readEvents passes the events of a process to take until ctx is canceled, the process ends or
 // take fails.
 func readEvents(ctx context.Context, pid int, take func(name string, text []byte) error) error {
-	s, err := open(ctx, http.MethodGet, pid, pathEvents)
+	s, err := open(ctx, http.MethodGet, pid, pathEvents, nil)
 	if err != nil {
 		return err
 	}

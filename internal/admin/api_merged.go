@@ -57,7 +57,7 @@ func order(state string) int {
 
 // statusOf asks a worker.
 func statusOf(ctx context.Context, w Worker) (Status, error) {
-	_, s, err := requestJSON[Status](ctx, http.MethodGet, w.PID, pathStatus)
+	_, s, err := requestJSON[Status](ctx, http.MethodGet, w.PID, pathStatus, nil)
 	return s, err
 }
 
@@ -91,7 +91,7 @@ func askConnections(ctx context.Context, most time.Duration, processes []Worker,
 	more := false
 	var failed error
 	for i, a := range askEach(ctx, most, processes, func(ctx context.Context, w Worker) (Connections, error) {
-		_, c, err := requestJSON[Connections](ctx, http.MethodGet, w.PID, pathConnections+"?"+q.Values().Encode())
+		_, c, err := requestJSON[Connections](ctx, http.MethodGet, w.PID, pathConnections+"?"+q.Values().Encode(), nil)
 		return c, err
 	}) {
 		failed = errors.Join(failed, a.err)
@@ -129,7 +129,7 @@ func (m *merged) close(ctx context.Context, name string) (closed int, err error)
 func askClose(ctx context.Context, most time.Duration, processes []Worker, name string) (closed int, err error) {
 	err = errNotLive
 	for _, a := range askEach(ctx, most, processes, func(ctx context.Context, w Worker) (int, error) {
-		status, c, err := requestJSON[Closed](ctx, http.MethodPost, w.PID, pathConnections+"/"+url.PathEscape(name)+"/close")
+		status, c, err := requestJSON[Closed](ctx, http.MethodPost, w.PID, pathConnections+"/"+url.PathEscape(name)+"/close", nil)
 		if status == http.StatusNotFound {
 			err = errNotLive
 		}

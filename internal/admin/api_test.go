@@ -305,7 +305,7 @@ func TestEvents(t *testing.T) {
 	<-done
 }
 
-// event is what a test wants to know of an event.
+// event has the fields of a server-sent event that tests compare.
 type event struct {
 	name                 string
 	Peers                int

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,7 @@ const mostAnswer = 64 << 20
 func Get(ctx context.Context, pid int, path string) (status int, answer []byte, err error) {
 	ctx, cancel := within(ctx, askTimeout)
 	defer cancel()
-	if status, answer, err = request(ctx, http.MethodGet, pid, path); err != nil && ctx.Err() != nil {
+	if status, answer, err = request(ctx, http.MethodGet, pid, path, nil); err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return status, answer, err
@@ -35,8 +36,8 @@ func within(ctx context.Context, most time.Duration) (context.Context, context.C
 }
 
 // request sends a request to a process and reads the answer.
-func request(ctx context.Context, method string, pid int, path string) (status int, answer []byte, err error) {
-	s, err := open(ctx, method, pid, path)
+func request(ctx context.Context, method string, pid int, path string, content []byte) (status int, answer []byte, err error) {
+	s, err := open(ctx, method, pid, path, content)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -64,12 +65,12 @@ func (s stream) close() {
 
 // open sends a request to a process. The caller must close the stream. Reads fail when ctx is
 // canceled.
-func open(ctx context.Context, method string, pid int, path string) (s stream, err error) {
+func open(ctx context.Context, method string, pid int, path string, content []byte) (s stream, err error) {
 	if s.conn, err = local.Admin.Dial(ctx, pid); err != nil {
 		return s, err
 	}
 	s.stop = context.AfterFunc(ctx, func() { _ = s.conn.SetDeadline(time.Unix(1, 0)) })
-	response, err := s.exchange(ctx, method, path)
+	response, err := s.exchange(ctx, method, path, content)
 	if err != nil {
 		err = local.NoAnswer(s.conn, err)
 		s.close()
@@ -80,8 +81,8 @@ func open(ctx context.Context, method string, pid int, path string) (s stream, e
 }
 
 // exchange sends a request, and reads the head of the answer.
-func (s stream) exchange(ctx context.Context, method, path string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, http.NoBody)
+func (s stream) exchange(ctx context.Context, method, path string, content []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(content))
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +93,8 @@ func (s stream) exchange(ctx context.Context, method, path string) (*http.Respon
 }
 
 // requestJSON sends a request and decodes the JSON answer. It returns a Failure as an error.
-func requestJSON[T any](ctx context.Context, method string, pid int, path string) (status int, value T, err error) {
-	status, text, err := request(ctx, method, pid, path)
+func requestJSON[T any](ctx context.Context, method string, pid int, path string, content []byte) (status int, value T, err error) {
+	status, text, err := request(ctx, method, pid, path, content)
 	if err != nil {
 		return 0, value, err
 	}

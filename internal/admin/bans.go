@@ -90,6 +90,6 @@ func answerBan(w http.ResponseWriter, n int, err error) {
 	case err != nil:
 		fail(w, http.StatusBadRequest, err)
 	default:
-		answer(w, map[string]int{"bans": n})
+		answer(w, changed{n})
 	}
 }

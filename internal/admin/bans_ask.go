@@ -1,26 +1,33 @@
 package admin
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"time"
 
 	"portredirector/internal/ban"
-	"portredirector/internal/local"
 )
 
 // AskBans asks a process for its bans.
-func AskBans(ctx context.Context, pid int) (list BanList, err error) {
-	err = askBans(ctx, pid, http.MethodGet, "", nil, &list)
-	return list, err
+func AskBans(ctx context.Context, pid int) (BanList, error) {
+	return askBans[BanList](ctx, pid, http.MethodGet, "", nil)
+}
+
+// BansOf asks workers concurrently for their bans. A worker that does not answer has none.
+func BansOf(ctx context.Context, workers []Worker) (all []BanList) {
+	for _, a := range askEach(ctx, askTimeout, workers, func(ctx context.Context, w Worker) (BanList, error) { return AskBans(ctx, w.PID) }) {
+		if a.err == nil {
+			all = append(all, a.value)
+		}
+	}
+	return all
+}
+
+// changed is the answer to a change of bans.
+type changed struct {
+	Bans int `json:"bans"` // made or lifted
 }
 
 // Ban tells a process to make bans. A worker returns [ErrElsewhere].
@@ -29,61 +36,26 @@ func Ban(ctx context.Context, pid int, asked []ban.Request) error {
 	if err != nil {
 		return err
 	}
-	return askBans(ctx, pid, http.MethodPost, "", text, nil)
+	_, err = askBans[changed](ctx, pid, http.MethodPost, "", text)
+	return err
 }
 
 // Unban tells a process to lift the ban of a prefix. It returns the number of bans lifted.
 func Unban(ctx context.Context, pid int, p netip.Prefix) (n int, err error) {
-	var answer map[string]int
-	err = askBans(ctx, pid, http.MethodDelete, "?prefix="+url.QueryEscape(p.String()), nil, &answer)
-	return answer["bans"], err
+	c, err := askBans[changed](ctx, pid, http.MethodDelete, "?prefix="+url.QueryEscape(p.String()), nil)
+	return c.Bans, err
 }
 
-// askBans sends a request about bans to a process, and decodes the answer into to unless to
-// is nil.
-func askBans(ctx context.Context, pid int, method, query string, content []byte, to any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %v", askTimeout))
+// askBans sends a request about bans to a process, and decodes the answer.
+func askBans[T any](ctx context.Context, pid int, method, query string, content []byte) (answer T, err error) {
+	ctx, cancel := within(ctx, askTimeout)
 	defer cancel()
-	err := exchangeBans(ctx, pid, method, query, content, to)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-func exchangeBans(ctx context.Context, pid int, method, query string, content []byte, to any) error {
-	c, err := local.Admin.Dial(ctx, pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+pathBans+query, bytes.NewReader(content))
-	if err != nil {
-		return err
-	}
-	if err := request.Write(c); err != nil {
-		return local.NoAnswer(c, err)
-	}
-	response, err := http.ReadResponse(bufio.NewReader(c), request)
-	if err != nil {
-		return local.NoAnswer(c, err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, mostAnswer))
+	status, answer, err := requestJSON[T](ctx, method, pid, pathBans+query, content)
 	switch {
-	case err != nil:
-		return local.NoAnswer(c, err)
-	case response.StatusCode == http.StatusMisdirectedRequest:
-		return ErrElsewhere
-	case response.StatusCode != http.StatusOK:
-		var why Failure
-		if json.Unmarshal(answer, &why) != nil || why.Error == "" {
-			why.Error = "the process does not know bans; it may be an older version"
-		}
-		return errors.New(why.Error)
-	case to == nil:
-		return nil
+	case status == http.StatusMisdirectedRequest:
+		err = ErrElsewhere
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
 	}
-	return json.Unmarshal(answer, to)
+	return answer, err
 }

@@ -70,7 +70,7 @@ const mergeTimeout = time.Second
 
 // metricsOf returns the metrics of a worker.
 func metricsOf(ctx context.Context, w Worker) (families, error) {
-	_, text, err := request(ctx, http.MethodGet, w.PID, pathMetrics)
+	_, text, err := request(ctx, http.MethodGet, w.PID, pathMetrics, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func TestPage(t *testing.T) {
 
 var pictures = flag.String("pictures", "", "write pictures of the page into this `directory`")
 
-// points are what the charts of the scene show when the page is opened.
+// points fills the charts of the scene before the page opens.
 const points = `sessionStorage.setItem("points", JSON.stringify(Array.from({length: 298}, (_, i) => {
 	const wave = (slow, at) => Math.sin(i / slow + at) + Math.sin(i / slow / 2.7 + at * 3) * .8 + Math.sin(i * 12.9898) * .25;
 	const burst = Math.exp(-(((i - 205) / 16) ** 2));

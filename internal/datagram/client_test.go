@@ -84,7 +84,13 @@ func newRigOf(t *testing.T, set func(*datagram.Options), change func(*datagram.C
 // peer returns a socket that is connected to the client.
 func (r *rig) peer(t *testing.T) *net.UDPConn {
 	t.Helper()
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.at))
+	return connected(t, r.at)
+}
+
+// connected returns a socket that is connected to an address.
+func connected(t *testing.T, to netip.AddrPort) *net.UDPConn {
+	t.Helper()
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	nstest.Must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	nstest.Must(t, c.SetReadDeadline(time.Now().Add(patience)))

@@ -125,11 +125,7 @@ func newServerRig(t *testing.T, set func(*serverRig)) *serverRig {
 // link returns a socket of a client.
 func (r *serverRig) link(t *testing.T) *net.UDPConn {
 	t.Helper()
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.at))
-	nstest.Must(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	nstest.Must(t, c.SetReadDeadline(time.Now().Add(patience)))
-	return c
+	return connected(t, r.at)
 }
 
 // bring sends a datagram of a peer over a link.

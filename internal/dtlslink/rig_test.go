@@ -16,7 +16,7 @@ import (
 	"portredirector/internal/wire"
 )
 
-// event is a call of a recorder.
+// event records a call of a Handler.
 type event struct {
 	what    string
 	link    *Link

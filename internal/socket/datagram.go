@@ -96,23 +96,12 @@ func ConnectDatagrams(to netip.AddrPort) (fd int, err error) {
 // one family. Like [TransparentDialer.Connect] it falls back to other ports, because another socket
 // without SO_REUSEADDR may have the port on all addresses. The caller owns the descriptor.
 func (d *TransparentDialer) ConnectDatagrams(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
-	fd, err = d.connectDatagrams(claim, service, mark, boundPort)
-	if err != nil && (collides(err) || protected(claim, err)) {
-		rung = AnyPort
-		if fd, err = d.connectDatagrams(claim, service, mark, anyPort); err != nil && collides(err) {
-			d.refused.Add(1)
-			err = fmt.Errorf("%w: %w", ErrCollision, err)
-		}
-	}
-	switch {
-	case err != nil:
-		return -1, rung, err
-	case rung == Exact:
-		d.exact.Add(1)
-	default:
-		d.anyPort.Add(1)
-	}
-	return fd, rung, nil
+	return d.climb(claim, func() (int, Rung, error) {
+		fd, err := d.connectDatagrams(claim, service, mark, boundPort)
+		return fd, Exact, err
+	}, func() (int, error) {
+		return d.connectDatagrams(claim, service, mark, anyPort)
+	})
 }
 
 func (d *TransparentDialer) connectDatagrams(claim, service netip.AddrPort, mark uint32, by portChoice) (int, error) {

@@ -60,10 +60,21 @@ func (d *TransparentDialer) Counts() DialCounts {
 // packets with mark. It does not block; see [Connect]. Both must be of one family. It is
 // ErrCollision if the ladder ends. The caller owns the descriptor.
 func (d *TransparentDialer) Connect(claim, service netip.AddrPort, mark uint32) (fd int, rung Rung, err error) {
-	fd, rung, err = d.connectExact(claim, service, mark)
+	return d.climb(claim, func() (int, Rung, error) {
+		return d.connectExact(claim, service, mark)
+	}, func() (int, error) {
+		fd, _, err := d.connect(claim, service, mark, anyPort)
+		return fd, err
+	})
+}
+
+// climb calls exact. If the claim's port is taken or not permitted, climb calls other. It counts
+// the outcome.
+func (d *TransparentDialer) climb(claim netip.AddrPort, exact func() (int, Rung, error), other func() (int, error)) (fd int, rung Rung, err error) {
+	fd, rung, err = exact()
 	if err != nil && (collides(err) || protected(claim, err)) {
 		rung = AnyPort
-		if fd, _, err = d.connect(claim, service, mark, anyPort); err != nil && collides(err) {
+		if fd, err = other(); err != nil && collides(err) {
 			d.refused.Add(1)
 			err = fmt.Errorf("%w: %w", ErrCollision, err)
 		}

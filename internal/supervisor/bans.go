@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"portredirector/internal/admin"
 	"portredirector/internal/ban"
@@ -93,21 +92,7 @@ func (s operatorBans) change(do func() (ban.Change, error)) error {
 	}
 }
 
-// askBans asks all workers concurrently for their bans. A worker that does not answer has none.
-func (s operatorBans) askBans() (all []admin.BanList) {
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for _, w := range s.askWorkers() {
-		asking.Go(func() {
-			list, err := admin.AskBans(context.Background(), w.PID)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, list)
-		})
-	}
-	asking.Wait()
-	return all
+// askBans asks all workers for their bans.
+func (s operatorBans) askBans() []admin.BanList {
+	return admin.BansOf(context.Background(), s.askWorkers())
 }

@@ -33,7 +33,7 @@ type worker struct {
 	status *syscall.WaitStatus // nil until it was waited for
 }
 
-// handover is what a worker finds in a file behind its socket.
+// handover describes a section to its worker. A file behind the worker's socket has it.
 type handover struct {
 	Section   string
 	Path      string

@@ -34,7 +34,7 @@ func (f *flows) Ended(link datagram.Uplink, _ datagram.FlowID, why datagram.Refu
 func (f *flows) Down(link datagram.Uplink, _ error) { f.down <- link }
 func (f *flows) Changed()                           { f.changed <- struct{}{} }
 
-// said is what came down a link.
+// said records a message that came down a link.
 type said struct {
 	link datagram.Uplink
 	text string
